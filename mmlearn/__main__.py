@@ -1,0 +1,5 @@
+"""``python -m mmlearn`` is the console script ``mmlearn``."""
+
+from mmlearn.cli import main
+
+raise SystemExit(main())

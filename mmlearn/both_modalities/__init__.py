@@ -1,0 +1,1 @@
+"""Chapter 5, Models for both modalities: one file a system."""

@@ -1,0 +1,63 @@
+"""Claims: a chapter's statements about its own experiments, judged where they are made."""
+
+import operator
+import os
+from dataclasses import dataclass
+
+import torch
+
+SCALES = ("smoke", "cpu", "gpu")
+COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq}
+
+
+class ClaimFailed(AssertionError):
+    """A claim of the text does not hold in this run."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One judged statement: ``verdict`` is "holds" or "fails", or "not judged" at smoke scale."""
+
+    text: str
+    ours: float
+    comparison: str
+    other: float
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:>10} | {self.text}: {self.ours:.3f} {self.comparison} {self.other:.3f}"
+
+
+claims: list[Claim] = []
+
+
+def scale() -> str:
+    """The scale of this run: ``MMLEARN_SCALE`` if set, else "gpu" where CUDA is there, else "cpu"."""
+    value = os.environ.get("MMLEARN_SCALE") or ("gpu" if torch.cuda.is_available() else "cpu")
+    if value not in SCALES:
+        raise ValueError(f"MMLEARN_SCALE is {value!r}; set it to one of {', '.join(SCALES)}")
+    return value
+
+
+def budget(*, cpu: int, gpu: int | None = None, smoke: int = 2) -> int:
+    """How many steps (or images, or repeats) this run can afford: ``cpu``, ``gpu`` (default: ``cpu``) or ``smoke``."""
+    return {"smoke": min(smoke, cpu), "cpu": cpu, "gpu": cpu if gpu is None else gpu}[scale()]
+
+
+def claim(text: str, ours: float, comparison: str, other: float) -> Claim:
+    """Print and record a claim. It is not judged at smoke scale; at any other, one that fails stops the run.
+
+    Raises ``ValueError`` for an unknown comparison, ``ClaimFailed`` if the statement does not hold.
+    """
+    if comparison not in COMPARISONS:
+        raise ValueError(f"comparison {comparison!r} is unknown; use one of {', '.join(COMPARISONS)}")
+    ours, other = float(ours), float(other)
+    holds = COMPARISONS[comparison](ours, other)
+    verdict = "not judged" if scale() == "smoke" else "holds" if holds else "fails"
+    made = Claim(text, ours, comparison, other, verdict)
+    claims.append(made)
+    print(made)
+    if verdict == "fails":
+        raise ClaimFailed(f"{text}: {ours:.4g} {comparison} {other:.4g} does not hold. "
+                          "Report it: either the text or the code is wrong.")
+    return made

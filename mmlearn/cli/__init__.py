@@ -1,0 +1,52 @@
+"""The command line: ``mmlearn COMMAND``.
+
+Each command lives in a module of this package, named in ``COMMANDS``, that offers ``add(parser)``, which adds its
+arguments and sets ``parser.set_defaults(run=function)``. ``run(args)`` returns the exit code (None is 0). Bad input
+is raised as ``ValueError`` or ``OSError`` with one clear sentence; it is printed on stderr and the exit code is 2.
+Results go to stdout, progress to stderr.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "systems": "list every system of the book, its configurations and parameter counts",
+    "data": "make the scene world, or download COCO",
+    "train": "train a system",
+    "evaluate": "score results: captions, boxes, masks",
+    "caption": "caption an image with a trained captioner",
+}
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; with ``only``, the modules of the other commands are not imported."""
+    parser = argparse.ArgumentParser(prog="mmlearn", description="Multimodal deep learning, executed.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".",
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        if only is None or only == name:
+            importlib.import_module(f"mmlearn.cli.{name}").add(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0, or 2 on bad input)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    only = next((a for a in argv if not a.startswith("-")), None)
+    parser = build_parser(only if only in COMMANDS else None)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"mmlearn {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"mmlearn {args.command}: interrupted", file=sys.stderr)
+        return 130

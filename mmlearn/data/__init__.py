@@ -1,0 +1,1 @@
+"""Data: the scene world, COCO folders, tokenisers, downloads."""

@@ -1,0 +1,1 @@
+"""Chapter 1, Image2Text: one file a system."""

@@ -1,0 +1,1 @@
+"""Chapter 3, Images supporting language models: one file a system."""

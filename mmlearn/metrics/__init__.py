@@ -1,0 +1,1 @@
+"""Metrics, each our own code and checked against the reference implementation."""

@@ -1,0 +1,1 @@
+"""Public weights, loaded into our modules with every key and shape matched."""

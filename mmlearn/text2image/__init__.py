@@ -1,0 +1,1 @@
+"""Chapter 2, Text2Image: one file a system."""

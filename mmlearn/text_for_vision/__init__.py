@@ -1,0 +1,1 @@
+"""Chapter 4, Text supporting vision models: one file a system."""
