@@ -1,0 +1,152 @@
+"""Every system of the book, listed once: section, paper, class, configurations, parameter counts, oracle, weights.
+
+The command ``mmlearn systems``, the systems page of the book, the paper-scale test and the parity tests read it.
+Parameter counts are those of the model built on the ``meta`` device, so that listing them takes no memory.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A named size of a system. ``published`` counts trainable parameters, as ``source`` states them."""
+
+    name: str
+    build: str                      # "package.module:Class.method", which returns the configuration
+    published: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """A system of the book. ``model`` is "package.module:Class", or None where nothing is trained."""
+
+    name: str
+    section: str                    # of the survey
+    paper: str                      # "Authors (year), Title, where; key in references.bib"
+    module: str
+    model: str | None = None
+    configurations: tuple[Configuration, ...] = ()
+    oracle: str | None = None       # what an independent implementation it is compared with
+    weights: str | None = None      # public weights that load into it
+    equations: tuple[str, ...] = ()
+
+
+SYSTEMS: tuple[System, ...] = (
+    System(
+        name="COCO annotation pipeline",
+        section="1.1",
+        paper="Lin et al. (2014), Microsoft COCO: Common Objects in Context, arXiv:1405.0312",
+        module="mmlearn.image2text.annotation",
+        oracle="closed forms and enumeration; pycocotools for masks, IoU and AP",
+        equations=("eq:coco-recall", "eq:coco-questions", "eq:coco-verify", "eq:coco-cost", "eq:rle-delta", "eq:iou",
+                   "eq:iou-crowd", "eq:precision-recall", "eq:ap", "eq:coco-ap"),
+    ),
+    System(
+        name="CNN + Transformer captioner",
+        section="1.2",
+        paper="Vinyals et al. (2015), Show and Tell, arXiv:1411.4555; Vaswani et al. (2017), Attention Is All You Need, "
+              "arXiv:1706.03762",
+        module="mmlearn.image2text.captioner",
+        model="mmlearn.image2text.captioner:CNNTransformer",
+        configurations=(
+            Configuration("resnet101", "mmlearn.image2text.captioner:CaptionerConfig.resnet101"),
+            Configuration("resnet50", "mmlearn.image2text.captioner:CaptionerConfig.resnet50"),
+            Configuration("mini", "mmlearn.image2text.captioner:CaptionerConfig.mini"),
+        ),
+        oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer",
+        weights="torchvision's ImageNet weights for the CNN",
+        equations=("eq:caption-chain", "eq:caption-xe", "eq:grid-projection", "eq:sinusoid", "eq:attention",
+                   "eq:multi-head", "eq:ffn", "eq:add-norm", "eq:beam"),
+    ),
+    System(
+        name="M2 Transformer",
+        section="1.2.1",
+        paper="Cornia et al. (2020), Meshed-Memory Transformer for Image Captioning, CVPR, arXiv:1912.08226",
+        module="mmlearn.image2text.m2",
+        model="mmlearn.image2text.m2:M2Transformer",
+        configurations=(
+            Configuration("paper", "mmlearn.image2text.m2:M2Config.paper", 38_411_264,
+                          "counted in the authors' code, aimagelab/meshed-memory-transformer"),
+            Configuration("transformer_3", "mmlearn.image2text.m2:M2Config.transformer_3"),
+            Configuration("transformer_6", "mmlearn.image2text.m2:M2Config.transformer_6"),
+            Configuration("mini", "mmlearn.image2text.m2:M2Config.mini"),
+            Configuration("plain_mini", "mmlearn.image2text.m2:M2Config.plain_mini"),
+        ),
+        oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer, torch.nn.MultiheadAttention with "
+               "add_bias_kv; a naive float64 version",
+        weights="meshed_memory_transformer.pth of the authors (BSD-3-Clause)",
+        equations=("eq:m2-memory", "eq:m2-lambda", "eq:m2-survey-memory", "eq:m2-encoder", "eq:m2-cross", "eq:m2-gate",
+                   "eq:m2-mesh", "eq:m2-softmax-gate", "eq:m2-decoder-paper", "eq:m2-decoder-code", "eq:m2-params",
+                   "eq:m2-equal-params", "eq:noam"),
+    ),
+    System(
+        name="Self-critical sequence training",
+        section="1.2.1",
+        paper="Rennie et al. (2017), Self-critical Sequence Training for Image Captioning, arXiv:1612.00563",
+        module="mmlearn.image2text.losses",
+        oracle="the gradient worked out by hand; torch.autograd.gradcheck",
+        equations=("eq:scst-objective", "eq:scst-gradient", "eq:scst-greedy", "eq:scst-m2", "eq:scst-loo"),
+    ),
+    System(
+        name="Caption metrics",
+        section="1.2",
+        paper="Papineni et al. (2002), BLEU; Denkowski and Lavie (2014), METEOR; Lin (2004), ROUGE; Vedantam et al. "
+              "(2015), CIDEr, arXiv:1411.5726; Anderson et al. (2016), SPICE, arXiv:1607.08822",
+        module="mmlearn.metrics.caption",
+        oracle="pycocoevalcap 1.2",
+        equations=("eq:bleu-precision", "eq:bleu", "eq:meteor-alignment", "eq:meteor", "eq:rouge-l", "eq:cider-tfidf",
+                   "eq:cider", "eq:cider-d", "eq:spice"),
+    ),
+)
+
+
+def resolve(path: str) -> Any:
+    """What "package.module:Name.attribute" names."""
+    module, _, names = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def build(system: System, configuration: Configuration, device: str = "meta") -> nn.Module:
+    """The model of ``system`` at ``configuration``, on ``device``; on "meta" it takes no memory."""
+    if system.model is None:
+        raise ValueError(f"{system.name} has no model to build; see {system.module}")
+    model: Callable[..., nn.Module] = resolve(system.model)
+    with torch.device(device):
+        return model(resolve(configuration.build)())
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@cache
+def parameters(system: System, configuration: Configuration) -> int:
+    """Trainable parameters of a configuration, counted on the meta device."""
+    return count_parameters(build(system, configuration))
+
+
+def as_records() -> list[dict[str, Any]]:
+    """The catalogue as plain lists and dictionaries, ready for JSON."""
+    return [
+        {
+            "name": system.name, "section": system.section, "paper": system.paper,
+            "configurations": [
+                {"name": c.name, "parameters": parameters(system, c), "published": c.published, "source": c.source}
+                for c in system.configurations
+            ],
+            "oracle": system.oracle, "weights": system.weights, "equations": list(system.equations),
+        }
+        for system in SYSTEMS
+    ]
