@@ -1,0 +1,29 @@
+"""The scene world: small drawn pictures with a language, whose ground truth is known by construction."""
+
+from mmlearn.data.scenes.categories import (
+    CATEGORIES,
+    CATEGORY,
+    HELD_OUT_CATEGORIES,
+    HELD_OUT_PAIRS,
+    add_category,
+    remove_category,
+)
+from mmlearn.data.scenes.graph import (
+    COLOURS,
+    KINDS,
+    PREDICATES,
+    SETTINGS,
+    SIZES,
+    TEXTURES,
+    Category,
+    Relation,
+    Scene,
+    SceneObject,
+)
+from mmlearn.data.scenes.sample import SPLITS, portrait, relations, sample_scene
+
+__all__ = [
+    "CATEGORIES", "CATEGORY", "COLOURS", "HELD_OUT_CATEGORIES", "HELD_OUT_PAIRS", "KINDS", "PREDICATES", "SETTINGS",
+    "SIZES", "SPLITS", "TEXTURES", "Category", "Relation", "Scene", "SceneObject", "add_category", "portrait",
+    "relations", "remove_category", "sample_scene",
+]
