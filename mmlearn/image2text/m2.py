@@ -1,0 +1,434 @@
+"""M2, the Meshed-Memory Transformer: an encoder that remembers, and a decoder that reads all of its layers.
+
+Paper: M. Cornia, M. Stefanini, L. Baraldi and R. Cucchiara (2020), *Meshed-Memory Transformer for Image Captioning*,
+CVPR 2020, arXiv:1912.08226, sec. 3.  Survey: 1.2.1.
+Differs from the paper: by default the decoder normalises where the released code does (``norm="code"``; the paper's
+formula is ``norm="paper"``), padded regions are really masked, positions are true sinusoids, and the padding row of
+the word embedding stays zero (the released code overwrites both by its initialisation).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.nn.attention import KVCache, LayerCache, MultiHeadAttention, attention, head_mask
+from mmlearn.nn.positions import PositionKind, TokenEmbedding
+from mmlearn.nn.transformer import (
+    Context,
+    EncoderLayer,
+    FeedForward,
+    InputProjection,
+    Record,
+    add_norm,
+    self_attention,
+    source_keys,
+)
+
+UNK, PAD, BOS, EOS = 0, 1, 2, 3
+
+Mesh = Literal["sigmoid", "softmax", "one-to-one", "last"]
+
+
+@dataclass(frozen=True)
+class M2Config:
+    vocab: int = 10_201             # V, words with the four special tokens
+    width: int = 512                # d, size of a token or region state
+    heads: int = 8                  # h, attention heads of width d_k = d / h
+    layers: int = 3                 # N, layers of the encoder and of the decoder
+    ff: int = 2048                  # d_ff, inner width of the feed-forward nets
+    memory: int = 40                # n_m, memory slots of each encoder layer (0: none)
+    features: int = 2048            # size of a region or grid feature
+    dropout: float = 0.1            # after input ReLU, attention output, feed-forward ReLU and output
+    max_len: int = 54               # T, most tokens of a caption with <bos>
+    mesh: Mesh = "sigmoid"          # how decoder layers read the N encoder layers ("last": a plain Transformer)
+    norm: Literal["code", "paper"] = "code"                 # where the meshed attention is normalised
+    memory_init: Literal["xavier", "nominal"] = "xavier"    # as the released code ends up / as it says
+    positions: PositionKind = "sinusoid"                    # table of the decoder's positions
+    padding: Literal["zero-rows", "off"] = "zero-rows"      # all-zero feature rows are padding / never mask
+    aoa: bool = False               # attention on attention (L. Huang et al., 2019) instead of plain attention
+
+    @classmethod
+    def paper(cls) -> "M2Config":
+        """The published model: 38,411,264 trainable parameters."""
+        return cls()
+
+    @classmethod
+    def released(cls) -> "M2Config":
+        """What the public weights were trained with: no padding mask, positions of frozen noise."""
+        return cls(positions="random", padding="off")
+
+    @classmethod
+    def transformer_3(cls) -> "M2Config":
+        """The paper's 3-layer baseline: 33,565,184 parameters."""
+        return cls(memory=0, mesh="last")
+
+    @classmethod
+    def transformer_6(cls) -> "M2Config":
+        """The paper's 6-layer baseline, "as in Vaswani et al.": 55,634,432 parameters."""
+        return cls(memory=0, mesh="last", layers=6)
+
+    @classmethod
+    def transformer_aoa(cls) -> "M2Config":
+        """The paper's baseline with attention on attention in every attention layer."""
+        return cls(memory=0, mesh="last", aoa=True)
+
+    @classmethod
+    def one_to_one_no_memory(cls) -> "M2Config":
+        """Decoder layer i reads encoder layer i; no memory."""
+        return cls(memory=0, mesh="one-to-one")
+
+    @classmethod
+    def one_to_one(cls) -> "M2Config":
+        """Decoder layer i reads encoder layer i; with memory."""
+        return cls(mesh="one-to-one")
+
+    @classmethod
+    def no_memory(cls) -> "M2Config":
+        """The full mesh without memory."""
+        return cls(memory=0)
+
+    @classmethod
+    def softmax_gates(cls) -> "M2Config":
+        """Gates that compete between layers instead of independent ones."""
+        return cls(mesh="softmax")
+
+    @classmethod
+    def mini(cls, vocab: int = 200, features: int = 64) -> "M2Config":
+        """A miniature for the scene world."""
+        return cls(vocab=vocab, features=features, width=64, heads=4, layers=3, memory=8, ff=128, max_len=30)
+
+    @classmethod
+    def plain_mini(cls, vocab: int = 200, features: int = 64) -> "M2Config":
+        """A plain Transformer with as many parameters as ``mini`` (24 more), by wider feed-forward nets."""
+        return equalise(replace(cls.mini(vocab, features), memory=0, mesh="last"), cls.mini(vocab, features))
+
+
+ABLATION = {                            # the rows of the paper's ablation, in its order
+    "Transformer, 6 layers": M2Config.transformer_6,
+    "Transformer, 3 layers": M2Config.transformer_3,
+    "Transformer with AoA": M2Config.transformer_aoa,
+    "M2 1-to-1, no memory": M2Config.one_to_one_no_memory,
+    "M2 1-to-1": M2Config.one_to_one,
+    "M2, no memory": M2Config.no_memory,
+    "M2, softmax gates": M2Config.softmax_gates,
+    "M2": M2Config.paper,
+}
+
+
+def extra_parameters(N: int, n_m: int, d: int) -> int:
+    r"""eq:m2-params: M2 has $2Nn_md+N^2(2d^2+d)$ parameters more than a plain Transformer of the same sizes."""
+    return 2 * N * n_m * d + N**2 * (2 * d**2 + d)
+
+
+def equal_ff(N: int, n_m: int, d: int) -> float:
+    r"""eq:m2-equal-params: $\Delta d_{ff}=\frac{2Nn_md+N^2(2d^2+d)}{2N(2d+1)}$ gives a plain Transformer M2's size."""
+    return extra_parameters(N, n_m, d) / (2 * N * (2 * d + 1))
+
+
+def parameter_count(config: M2Config) -> int:
+    """Trainable parameters by arithmetic: input projection, layers, memory, gates, words, output."""
+    d, N, ff = config.width, config.layers, config.ff
+    attend = 4 * d * d + 4 * d + (3 * d * d + d if config.aoa else 0)      # AoA: 2d -> 2d instead of d -> d
+    feed = 2 * d * ff + ff + d
+    encoder = attend + feed + 2 * 2 * d + 2 * config.memory * d
+    gates = N * (2 * d * d + d) if config.mesh in ("sigmoid", "softmax") else 0
+    decoder = 2 * attend + feed + 3 * 2 * d + gates
+    positions = (config.max_len + 1) * d if config.positions == "learned" else 0
+    return (config.features + 3) * d + N * (encoder + decoder) + 2 * config.vocab * d + positions
+
+
+def equalise(config: M2Config, target: M2Config) -> M2Config:
+    """``config`` with ``ff`` changed so that its parameter count is as near as can be to that of ``target``."""
+    missing = parameter_count(target) - parameter_count(config)
+    return replace(config, ff=config.ff + round(missing / (2 * config.layers * (2 * config.width + 1))))
+
+
+# ---------------------------------------------------------------------------------------------------------- equations
+
+
+def memory_attention(
+    Q: Float[Tensor, "*n p e"],
+    K: Float[Tensor, "*n p e"],
+    V: Float[Tensor, "*n p e"],
+    M_k: Float[Tensor, "*n m e"],
+    M_v: Float[Tensor, "*n m e"],
+    mask: Bool[Tensor, "*#n #p p_and_m"] | None = None,
+) -> Float[Tensor, "*n p e"]:
+    r"""eq:m2-memory: $\mathrm{Att}(Q,[K;M_k],[V;M_v])$: the slots are appended to the keys and values, not added."""
+    return attention(Q, torch.cat([K, M_k], dim=-2), torch.cat([V, M_v], dim=-2), mask)
+
+
+def memory_gate(
+    Q: Float[Tensor, "*n p e"], K: Float[Tensor, "*n p e"], M_k: Float[Tensor, "*n m e"]
+) -> Float[Tensor, "*n p"]:
+    r"""eq:m2-lambda: $\lambda(q)=\sigma(\log Z_X-\log Z_M)$, the part of a query's attention that the image gets."""
+    scale = math.sqrt(Q.shape[-1])
+    return torch.sigmoid((Q @ K.mT / scale).logsumexp(-1) - (Q @ M_k.mT / scale).logsumexp(-1))
+
+
+def survey_memory(
+    X: Float[Tensor, "*n p d"],
+    W_q: Float[Tensor, "d d"],
+    W_k: Float[Tensor, "d d"],
+    W_v: Float[Tensor, "d d"],
+    M_k: Float[Tensor, "m d"],
+    M_v: Float[Tensor, "m d"],
+    W_km: Float[Tensor, "d d"],
+    W_vm: Float[Tensor, "d d"],
+) -> Float[Tensor, "*n p d"]:
+    r"""eq:m2-survey-memory: the survey's $K=XW_k+M_kW_{km}$, $V=XW_v+M_vW_{vm}$; wrong, kept to show why.
+
+    It exists only if there are as many slots as regions, and it ties slot i to the region that happens to stand at
+    place i. Raises ``ValueError`` if the numbers differ.
+    """
+    if X.shape[-2] != M_k.shape[-2]:
+        raise ValueError(f"{M_k.shape[-2]} slots cannot be added to {X.shape[-2]} regions; append them instead")
+    return attention(X @ W_q, X @ W_k + M_k @ W_km, X @ W_v + M_v @ W_vm)
+
+
+def mesh_gate(
+    Y: Float[Tensor, "b t d"], C: Float[Tensor, "b t d"], W: Float[Tensor, "d two_d"], b: Float[Tensor, " d"]
+) -> Float[Tensor, "b t d"]:
+    r"""eq:m2-gate: $\alpha_i=\sigma(W_i[Y;C(\tilde X^i,Y)]+b_i)$, one gate per word and channel."""
+    return torch.sigmoid(torch.cat([Y, C], dim=-1) @ W.mT + b)
+
+
+def softmax_gates(
+    Y: Float[Tensor, "b t d"],
+    C: Float[Tensor, "b n t d"],
+    W: Float[Tensor, "n d two_d"],
+    b: Float[Tensor, "n d"],
+) -> Float[Tensor, "b n t d"]:
+    r"""eq:m2-softmax-gate: the same scores, normalised over the layers so that $\sum_i\alpha_i=1$ in each channel."""
+    pairs = torch.cat([Y[:, None].expand_as(C), C], dim=-1)
+    return (torch.einsum("bnti,ndi->bntd", pairs, W) + b[:, None]).softmax(dim=1)
+
+
+def mesh(alpha: Float[Tensor, "b n t d"], C: Float[Tensor, "b n t d"]) -> Float[Tensor, "b t d"]:
+    r"""eq:m2-mesh: $\frac1{\sqrt N}\sum_i\alpha_i\odot C_i$."""
+    return (alpha * C).sum(dim=1) / math.sqrt(C.shape[1])
+
+
+# ------------------------------------------------------------------------------------------------------------- layers
+
+
+class AttentionOnAttention(MultiHeadAttention):
+    """Attention whose output is information times gate, both seen from result and query: GLU(W [V̂; Q] + b).
+
+    L. Huang et al. (2019), *Attention on Attention for Image Captioning*, arXiv:1908.06954, sec. 3.1.
+    """
+
+    def make_out(self) -> nn.Linear:
+        out = nn.Linear(2 * self.width, 2 * self.width)
+        nn.init.xavier_uniform_(out.weight)
+        nn.init.zeros_(out.bias)
+        return out
+
+    def project_out(self, values: Float[Tensor, "*b t d"], queries: Float[Tensor, "*b t d"]) -> Float[Tensor, "*b t d"]:
+        return F.glu(self.out(torch.cat([values, queries], dim=-1)), dim=-1)
+
+
+class MemoryAttention(MultiHeadAttention):
+    """Self-attention over regions and over ``slots`` learned, image-independent memory slots (eq:m2-memory).
+
+    Input (b, p, d), output (b, p, d). ``mask`` (b, p) concerns regions; slots can always be attended to. Returned
+    weights have the p regions first, then the slots. Slots are stored small and scaled at use, keys by sqrt(d_k),
+    values by sqrt(n_m). ``init`` "nominal" draws them with std 1/d_k and 1/n_m, as the released code says; "xavier"
+    uniformly within sqrt(6 / ((n_m + 1) d)), as it ends up after its general initialisation.
+    """
+
+    def __init__(self, width: int, heads: int, slots: int, init: Literal["xavier", "nominal"] = "xavier") -> None:
+        super().__init__(width, heads)
+        if slots < 1:
+            raise ValueError(f"{slots} memory slots; give at least 1, or use MultiHeadAttention")
+        self.slots = slots
+        self.memory_keys = nn.Parameter(torch.empty(slots, width))
+        self.memory_values = nn.Parameter(torch.empty(slots, width))
+        if init == "nominal":
+            nn.init.normal_(self.memory_keys, std=heads / width)
+            nn.init.normal_(self.memory_values, std=1 / slots)
+        else:
+            bound = math.sqrt(6 / ((slots + 1) * width))
+            nn.init.uniform_(self.memory_keys, -bound, bound)
+            nn.init.uniform_(self.memory_values, -bound, bound)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, slots={self.slots}"
+
+    def memory(self, b: int) -> tuple[Float[Tensor, "b h m e"], Float[Tensor, "b h m e"]]:
+        """Slots as attention sees them: scaled, cut into heads, the same for each of ``b`` images."""
+        keys = self.split(self.memory_keys * math.sqrt(self.width / self.heads))
+        values = self.split(self.memory_values * math.sqrt(self.slots))
+        return keys.expand(b, -1, -1, -1), values.expand(b, -1, -1, -1)
+
+    def forward(  # type: ignore[override]
+        self,
+        queries: Float[Tensor, "b p d"],
+        source: None = None,
+        mask: Bool[Tensor, "b p"] | None = None,
+        *,
+        causal: bool = False,
+        cache: LayerCache | None = None,
+        return_weights: bool = False,
+    ) -> Float[Tensor, "b p d"] | tuple[Float[Tensor, "b p d"], Float[Tensor, "b h p p_and_m"]]:
+        q, k, v = self.project_all(queries)
+        keys, values = self.memory(len(queries))
+        k, v = torch.cat([k, keys.to(k.dtype)], dim=2), torch.cat([v, values.to(v.dtype)], dim=2)
+        if mask is not None:
+            mask = F.pad(mask, (0, self.slots), value=True)
+        read, weights = self.attend(q, k, v, head_mask(mask), weights=return_weights)
+        out = self.project_out(read, queries)
+        return out if weights is None else (out, weights)
+
+
+class MeshedDecoderLayer(nn.Module):
+    """Causal self-attention, gated cross-attention to all encoder layers, feed-forward: (r, t, d) -> (r, t, d).
+
+    ``levels`` (b, n, p, d) are the outputs of the encoder's layers that this layer reads. One cross-attention is
+    shared by all of them; each has its own gate. With n = 1 there is no gate. ``norm="code"`` is eq:m2-decoder-code
+    (residual and normalisation inside each cross-attention), ``"paper"`` eq:m2-decoder-paper (around the gated sum).
+    """
+
+    def __init__(self, config: M2Config) -> None:
+        super().__init__()
+        d = config.width
+        attend = AttentionOnAttention if config.aoa else MultiHeadAttention
+        self.mesh, self.norm = config.mesh, config.norm
+        self.self_attention = attend(d, config.heads)
+        self.self_norm = nn.LayerNorm(d)
+        self.cross_attention = attend(d, config.heads)
+        self.cross_norm = nn.LayerNorm(d)
+        self.feed_forward = FeedForward(d, config.ff, config.dropout)
+        self.feed_forward_norm = nn.LayerNorm(d)
+        self.dropout = nn.Dropout(config.dropout)
+        if self.mesh in ("sigmoid", "softmax"):
+            self.gate_weight = nn.Parameter(torch.empty(config.layers, d, 2 * d))
+            self.gate_bias = nn.Parameter(torch.zeros(config.layers, d))
+            for weight in self.gate_weight.detach():
+                nn.init.xavier_uniform_(weight)
+
+    def gates(self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]) -> Float[Tensor, "r n t d"]:
+        """All gates at once: the part of the words, which the layers share, and the part of each layer's reading."""
+        of_words, of_readings = self.gate_weight.chunk(2, dim=-1)
+        scores = F.linear(Y, of_words.flatten(0, 1), self.gate_bias.flatten())          # r t (n d)
+        scores = scores.unflatten(-1, self.gate_bias.shape).transpose(1, 2)             # r t n d -> r n t d
+        scores = scores + torch.einsum("rnti,ndi->rntd", C, of_readings)
+        return scores.sigmoid() if self.mesh == "sigmoid" else scores.softmax(dim=1)
+
+    def forward(
+        self,
+        x: Float[Tensor, "r t d"],
+        levels: Float[Tensor, "b n p d"],
+        mask: Bool[Tensor, "b p"] | None = None,
+        *,
+        cache: LayerCache | None = None,
+        record: Record | None = None,
+        name: str = "decoder.0",
+    ) -> Float[Tensor, "r t d"]:
+        update = self_attention(self.self_attention, x, None, True, cache, record, f"{name}.self")
+        Y = add_norm(x, self.dropout(update), self.self_norm)
+        keys, values = source_keys(self.cross_attention, levels, cache)
+        C, weights = self.cross_attention.cross(Y, keys, values, mask, weights=record is not None)
+        if self.norm == "code":
+            C = add_norm(Y[:, None], self.dropout(C), self.cross_norm)       # E_i, eq:m2-decoder-code
+        if self.mesh in ("sigmoid", "softmax"):
+            alpha = self.gates(Y, C)
+            Z = mesh(alpha, C)
+            if record is not None:
+                record[f"{name}.gates"] = alpha
+        else:
+            Z = C[:, 0]
+        if self.norm == "paper":
+            Z = add_norm(Y, self.dropout(Z), self.cross_norm)                # eq:m2-decoder-paper
+        if record is not None:
+            record[f"{name}.cross"] = weights
+        return add_norm(Z, self.dropout(self.feed_forward(Z)), self.feed_forward_norm)
+
+
+# -------------------------------------------------------------------------------------------------------------- model
+
+
+class M2Transformer(nn.Module):
+    """Image features in, scores of the next word out (eq:m2-encoder, eq:m2-decoder-code).
+
+    ``encode``: features (b, p, f), regions or grid cells, and optionally ``mask`` (b, p), True = real; returns a
+    ``Context``. Without a mask, all-zero rows are padding (``padding="zero-rows"``). ``decode``: tokens (b k, t),
+    k rows an image, and the context; returns logits (b k, t, v) of the token after each position, not normalised.
+    With a ``KVCache`` only new tokens are given. Padding may only follow a caption; what is said there is not used.
+    A dict given as ``record`` receives "encoder.i.attention" (b, h, p, p + n_m), "decoder.i.self" (r, h, t, t),
+    "decoder.i.cross" (r, n, h, t, p) and "decoder.i.gates" (r, n, t, d).
+    Raises ``ValueError`` for features of another size, and for captions longer than ``max_len``.
+    """
+
+    def __init__(self, config: M2Config) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.project = InputProjection(config.features, d, config.dropout)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(d, config.heads, config.ff, config.dropout, attention=encoder_attention(config))
+            for _ in range(config.layers)
+        )
+        self.embed = TokenEmbedding(config.vocab, d, config.max_len, PAD, config.positions)
+        self.decoder = nn.ModuleList(MeshedDecoderLayer(config) for _ in range(config.layers))
+        self.output = nn.Linear(d, config.vocab, bias=False)
+        nn.init.xavier_uniform_(self.output.weight)
+
+    def encode(
+        self,
+        features: Float[Tensor, "b p f"],
+        mask: Bool[Tensor, "b p"] | None = None,
+        record: Record | None = None,
+    ) -> Context:
+        if features.shape[-1] != self.config.features:
+            raise ValueError(f"features have size {features.shape[-1]}, the model wants {self.config.features}; "
+                             "build it with M2Config(features=…) of your extractor")
+        if mask is None and self.config.padding == "zero-rows":
+            mask = (features != 0).any(dim=-1)
+        x = self.project(features)
+        levels = []
+        for i, layer in enumerate(self.encoder):
+            x = layer(x, mask, record=record, name=f"encoder.{i}")
+            levels.append(x)
+        return Context(torch.stack(levels, dim=1), mask)
+
+    def decode(
+        self,
+        tokens: Int[Tensor, "r t"],
+        context: Context,
+        cache: KVCache | None = None,
+        record: Record | None = None,
+    ) -> Float[Tensor, "r t v"]:
+        x = self.embed(tokens, start=0 if cache is None else cache.length)
+        for i, layer in enumerate(self.decoder):
+            x = layer(x, self.levels_of(i, context.levels), context.mask,
+                      cache=None if cache is None else cache.layer(i), record=record, name=f"decoder.{i}")
+        return self.output(x)
+
+    def levels_of(self, layer: int, levels: Float[Tensor, "b n p d"]) -> Float[Tensor, "b m p d"]:
+        """The encoder outputs that decoder layer ``layer`` reads: all, its own, or the last."""
+        if self.config.mesh == "one-to-one":
+            return levels[:, layer : layer + 1]
+        return levels[:, -1:] if self.config.mesh == "last" else levels
+
+    def forward(
+        self,
+        features: Float[Tensor, "b p f"],
+        tokens: Int[Tensor, "r t"],
+        mask: Bool[Tensor, "b p"] | None = None,
+    ) -> Float[Tensor, "r t v"]:
+        return self.decode(tokens, self.encode(features, mask))
+
+
+def encoder_attention(config: M2Config) -> MultiHeadAttention:
+    """The attention of an encoder layer: with memory, on attention, or plain."""
+    if config.memory and config.aoa:
+        raise ValueError("memory slots and attention on attention are not combined; set memory=0 or aoa=False")
+    if config.memory:
+        return MemoryAttention(config.width, config.heads, config.memory, config.memory_init)
+    return AttentionOnAttention(config.width, config.heads) if config.aoa else MultiHeadAttention(config.width, config.heads)
