@@ -75,10 +75,11 @@ SYSTEMS: tuple[System, ...] = (
         configurations=(
             Configuration("paper", "mmlearn.image2text.m2:M2Config.paper", 38_411_264,
                           "counted in the authors' code, aimagelab/meshed-memory-transformer"),
-            Configuration("transformer_3", "mmlearn.image2text.m2:M2Config.transformer_3"),
-            Configuration("transformer_6", "mmlearn.image2text.m2:M2Config.transformer_6"),
-            Configuration("mini", "mmlearn.image2text.m2:M2Config.mini"),
-            Configuration("plain_mini", "mmlearn.image2text.m2:M2Config.plain_mini"),
+            Configuration("released", "mmlearn.image2text.m2:M2Config.released", 38_411_264,
+                          "counted in the authors' code, aimagelab/meshed-memory-transformer"),
+            *(Configuration(name, f"mmlearn.image2text.m2:M2Config.{name}")
+              for name in ("transformer_3", "transformer_6", "transformer_aoa", "one_to_one_no_memory", "one_to_one",
+                           "no_memory", "softmax_gates", "mini", "plain_mini")),
         ),
         oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer, torch.nn.MultiheadAttention with "
                "add_bias_kv; a naive float64 version",
