@@ -1,0 +1,30 @@
+"""Sphinx extension: the site carries MathJax and its fonts, so that formulas are drawn without a network.
+
+The files come from the package sphinx-mathjax-offline (MathJax 3.2, Apache 2.0); only what a page loads is copied.
+"""
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+PACKAGE = "sphinx-mathjax-offline"
+WANTED = ("tex-chtml.js", "output/chtml/fonts/", "input/tex/extensions/", "a11y/assistive-mml.js", "ui/menu.js")
+
+
+def copy_mathjax(app, error) -> None:
+    """Copy what pages load into ``_static/mathjax`` of a site that has been built."""
+    if error is not None or app.builder.format != "html":
+        return
+    for file in importlib.metadata.files(PACKAGE) or ():
+        _, marker, rest = file.as_posix().partition("static/mathjax/")
+        if marker and rest.startswith(WANTED):
+            target = Path(app.outdir, "_static", "mathjax", rest)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(file.locate()), target)
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.connect("build-finished", copy_mathjax)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,192 @@
+"""Work on the book's notebooks: the setup cell, the public address, running them in place.
+
+    python tools/notebooks.py setup-cell 1-image2text     print the setup cell of a notebook
+    python tools/notebooks.py execute [NOTEBOOK ...]      run top to bottom, in place (needs the book's packages)
+    python tools/notebooks.py repository URL              change the public address everywhere
+
+Only the standard library is imported at the top, so that the last command works before anything is installed.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "_config.yml"
+MAX_PNG_BYTES = 100_000
+ADDRESS = re.compile(r"https://(?P<host>[\w.-]+)/(?P<owner>[\w.-]+)/(?P<name>[\w-]+(?:\.[\w-]+)*)")
+
+SETUP_CELL = '''\
+# Setup: in Colab, installs mmlearn beside the torch, torchvision and numpy that are there.
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, {needs}], check=True)
+    subprocess.run([*pip, "--no-deps", "git+{url}"], check=True)
+
+from mmlearn.book import setup, show_source
+
+setup("{name}")'''
+
+# What Colab may lack: our dependencies less torch, torchvision and numpy, which must stay as they are.
+NEEDS = ("accelerate", "huggingface_hub", "jaxtyping", "pycocotools", "safetensors", "snowballstemmer", "tokenizers")
+
+
+def notebooks() -> list[Path]:
+    """The notebooks of the book, in the order of their paths."""
+    return sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+def repository() -> str:
+    """The public address, from ``_config.yml``."""
+    found = re.search(r"(?m)^repository:\n\s+url:\s*(\S+)\s*$", CONFIG.read_text(encoding="utf-8"))
+    if not found:
+        raise ValueError(f"{CONFIG} has no 'repository: url'; add it")
+    return found[1]
+
+
+def setup_cell(name: str, url: str | None = None) -> str:
+    """The first code cell of the notebook ``name`` (a file name without its ending)."""
+    needs = ", ".join(f'"{package}"' for package in NEEDS)
+    lines, line = [], ""
+    for word in needs.split(" "):
+        if len(line) + len(word) > 66:
+            lines, line = [*lines, line], ""
+        line = f"{line} {word}".strip()
+    needs = ("\n" + " " * 25).join([*lines, line])
+    return SETUP_CELL.format(needs=needs, url=url or repository(), name=name)
+
+
+def write(path: Path, text: str) -> None:
+    """Write through a temporary name, so that nothing half-written is left."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def set_repository(url: str) -> list[Path]:
+    """Change the public address in ``_config.yml`` and in every file that repeats it; returns the changed files."""
+    url = url.removesuffix("/").removesuffix(".git")
+    new = ADDRESS.fullmatch(url)
+    if not new:
+        raise ValueError(f"URL is {url!r}; give the address of a repository, such as https://github.com/you/mmlearn")
+    old_url = repository()
+    old = ADDRESS.fullmatch(old_url)
+    assert old is not None, old_url
+    pairs = [(old_url, url),
+             (f"/github/{old['owner']}/{old['name']}/", f"/github/{new['owner']}/{new['name']}/")]   # Colab's links
+    files = [CONFIG, ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "pyproject.toml", *notebooks(),
+             *sorted((ROOT / "book").rglob("*.md")), *sorted((ROOT / ".github").rglob("*.yml"))]
+    changed = []
+    for path in files:
+        if not path.exists():
+            continue
+        text = after = path.read_text(encoding="utf-8")
+        for before, now in pairs:
+            after = re.sub(re.escape(before) + r"(?![\w-])", lambda _, now=now: now, after)
+        if after != text:
+            write(path, after)
+            changed.append(path)
+    return changed
+
+
+def settle(text: str) -> str:
+    """What a terminal shows after carriage returns have overwritten the line."""
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
+
+
+def shrink_png(data: str) -> str:
+    """A base64 PNG of at most 100 KB if a palette of 256, 128 or 64 colours can do it."""
+    from PIL import Image
+
+    best = base64.b64decode(data)
+    picture = Image.open(io.BytesIO(best)).convert("RGB")
+    for colours in (256, 128, 64):
+        if len(best) <= MAX_PNG_BYTES:
+            break
+        out = io.BytesIO()
+        picture.quantize(colours).save(out, "PNG", optimize=True)
+        best = min(best, out.getvalue(), key=len)
+    return base64.b64encode(best).decode() + "\n"
+
+
+def tidy(notebook) -> None:
+    """Remove from an executed notebook what differs from run to run or from machine to machine."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        for key in ("execution", "collapsed", "scrolled", "ExecuteTime", "outputId"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type != "code":
+            continue
+        merged: list = []
+        for output in cell.outputs:
+            if (output.output_type == "stream" and merged and merged[-1].output_type == "stream"
+                    and merged[-1].name == output.name):
+                merged[-1].text += output.text
+            else:
+                merged.append(output)
+        for output in merged:
+            if output.output_type == "stream":
+                output.text = settle(output.text)
+            elif "data" in output and "image/png" in output.data:
+                output.data["image/png"] = shrink_png(output.data["image/png"])
+                output.metadata.pop("image/png", None)
+        cell.outputs = [o for o in merged if o.output_type != "stream" or o.text.strip()]
+
+
+def execute(path: Path) -> float:
+    """Run a notebook top to bottom in a fresh kernel and store its outputs; returns the seconds it took."""
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    start = time.perf_counter()
+    client = nbclient.NotebookClient(notebook, timeout=3600, kernel_name="python3", record_timing=False,
+                                     resources={"metadata": {"path": str(path.parent)}})
+    client.execute()
+    tidy(notebook)
+    nbformat.validate(notebook)
+    write(path, nbformat.writes(notebook) + "\n")
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Run one of the commands of the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("setup-cell").add_argument("name")
+    commands.add_parser("execute").add_argument("notebooks", nargs="*", type=Path)
+    commands.add_parser("repository").add_argument("url")
+    args = parser.parse_args()
+    try:
+        if args.command == "setup-cell":
+            print(setup_cell(args.name))
+        elif args.command == "repository":
+            changed = set_repository(args.url)
+            print("\n".join(str(path.relative_to(ROOT)) for path in changed) or "nothing to change")
+        else:
+            for path in args.notebooks or notebooks():
+                print(f"{path}: {execute(path.resolve()):.0f} s", flush=True)
+    except (ValueError, OSError, json.JSONDecodeError) as error:
+        print(f"notebooks: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
