@@ -20,6 +20,9 @@ from mmlearn.data.scenes.graph import (
     Scene,
     SceneObject,
 )
+from mmlearn.data.scenes.language import captions, parse_caption, scene_tuples
+from mmlearn.data.scenes.questions import Question, questions
+from mmlearn.data.scenes.referring import Referring, referring
 from mmlearn.data.scenes.sample import SPLITS, portrait, relations, sample_scene
 
 __all__ = [
@@ -27,3 +30,4 @@ __all__ = [
     "SIZES", "SPLITS", "TEXTURES", "Category", "Relation", "Scene", "SceneObject", "add_category", "portrait",
     "relations", "remove_category", "sample_scene",
 ]
+__all__ += ["Question", "Referring", "captions", "parse_caption", "questions", "referring", "scene_tuples"]
