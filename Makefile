@@ -5,7 +5,7 @@
 #   make repository URL=https://github.com/you/fork         change the book's public address everywhere
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 PORT ?= 8000
