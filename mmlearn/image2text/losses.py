@@ -24,7 +24,8 @@ def caption_cross_entropy(
     """
     if not (targets != pad).any():
         raise ValueError(f"all {targets.numel()} targets are padding (id {pad}); give captions with at least one token")
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten().long(), ignore_index=pad)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))      # bfloat16 has too few digits for a sum
+    return F.cross_entropy(wide.flatten(0, 1), targets.flatten().long(), ignore_index=pad)
 
 
 def mean_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b 1"]:

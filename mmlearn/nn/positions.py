@@ -4,6 +4,7 @@ Paper: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, 
 Differs from the paper: word embeddings are not scaled by the root of the width (nor are they in M2).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -23,6 +24,18 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
     rates = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(torch.get_default_dtype())
+
+
+def grid_sinusoids(cells: int, width: int) -> Float[Tensor, "cells width"]:
+    """Positions of a square grid of ``cells``, row by row: the first half of the width says the row, the second the column.
+
+    Raises ``ValueError`` if ``cells`` is no square or the width no multiple of 4.
+    """
+    side = math.isqrt(cells)
+    if side * side != cells or width % 4:
+        raise ValueError(f"{cells} cells of width {width}; give a square number of cells and a width divisible by 4")
+    line = sinusoids(side, width // 2)
+    return torch.cat([line.repeat_interleave(side, dim=0), line.repeat(side, 1)], dim=1)
 
 
 class PositionTable(nn.Module):

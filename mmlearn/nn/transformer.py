@@ -35,6 +35,11 @@ class Context:
         """Rows of tokens that belong to this context."""
         return self.levels.shape[0] * self.copies
 
+    @property
+    def device(self) -> torch.device:
+        """Where tokens must be."""
+        return self.levels.device
+
     def repeat(self, k: int) -> "Context":
         """The same images with ``k`` rows of tokens for each row there was, standing together; nothing is copied."""
         return Context(self.levels, self.mask, self.copies * k)
