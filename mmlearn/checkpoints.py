@@ -1,0 +1,248 @@
+"""Checkpoints: a run can be killed at any moment and continues to the same result.
+
+A checkpoint is a folder ``step-00000100`` with ``state.json`` and tensors in ``.safetensors`` files (the model, its
+average, the best so far, the optimiser, the random states); nothing in it is a pickle. It is written under another
+name, flushed to the disk and renamed, so that a folder of that name is whole; sizes and checksums tell if it is not.
+Survey: none; every chapter trains with it.
+"""
+
+import json
+import random
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from mmlearn.files import flush, write_atomically
+
+Tensors = dict[str, Tensor]
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """What is needed to go on after ``step``: tensors by file ("model", "optimizer" …) and a JSON-able ``state``."""
+
+    step: int
+    state: dict[str, Any]
+    tensors: dict[str, Tensors] = field(repr=False)
+
+
+class Damaged(ValueError):
+    """A checkpoint is not what was written."""
+
+
+def portable(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Tensors as `safetensors` takes them: on the CPU, contiguous, and none a view into another's memory."""
+    out: Tensors = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        shared = tensor.untyped_storage().data_ptr() in seen or tensor.untyped_storage().nbytes() != tensor.nbytes
+        out[name] = tensor.clone() if shared else tensor         # tied weights are written under each of their names
+        seen.add(out[name].untyped_storage().data_ptr())
+    return out
+
+
+def save(folder: str | Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write ``checkpoint`` into ``folder`` in one step, then delete all but the newest ``keep``; returns its path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".partial-*"):                       # of a run that was killed while it wrote
+        shutil.rmtree(left)
+    final = folder / f"step-{checkpoint.step:08d}"
+    partial = folder / f".partial-{final.name}"
+    partial.mkdir()
+    files = {}
+    for name, tensors in checkpoint.tensors.items():
+        content = safetensors.torch.save(portable(tensors))
+        files[f"{name}.safetensors"] = [len(content), zlib.crc32(content)]
+        write_atomically(partial / f"{name}.safetensors", content)
+    state = {"format": FORMAT, "step": checkpoint.step, "files": files, **checkpoint.state}
+    write_atomically(partial / "state.json", json.dumps(state))
+    if final.exists():                                           # a damaged one, or the same step written again
+        final.rename(folder / f".partial-old-{final.name}")
+    partial.rename(final)
+    flush(folder)
+    for old in [*steps_in(folder)[keep:], *folder.glob(".partial-*")]:
+        if not old.name.startswith("."):                         # out of sight first: deleting takes many steps
+            old = old.rename(folder / f".partial-old-{old.name}")
+        shutil.rmtree(old)
+    return final
+
+
+def steps_in(folder: str | Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    return sorted(Path(folder).glob("step-[0-9]*"), reverse=True)
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read one checkpoint. Raises ``Damaged`` if a file of it is missing, cut short or altered."""
+    path = Path(path)
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        step, files = int(state["step"]), dict(state["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path / 'state.json'} cannot be read ({error})") from error
+    if state.get("format") != FORMAT:
+        raise Damaged(f"{path} has format {state.get('format')}, expected {FORMAT}")
+    tensors = {}
+    for name, (size, checksum) in files.items():
+        if Path(name).name != name:
+            raise Damaged(f"{path / 'state.json'} names the file {name!r}, which is not in its folder")
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise Damaged(f"{path / name} cannot be read ({error})") from error
+        if len(content) != size:
+            raise Damaged(f"{path / name} has {len(content)} bytes, expected {size}")
+        if zlib.crc32(content) != checksum:
+            raise Damaged(f"{path / name} was altered (its checksum differs)")
+        tensors[name.removesuffix(".safetensors")] = safetensors.torch.load(content)
+    return Checkpoint(step, state, tensors)
+
+
+def newest(folder: str | Path) -> Checkpoint | None:
+    """The newest checkpoint of a run that can be read, or None where there is none yet.
+
+    A damaged one is passed over with a printed sentence. Raises ``ValueError`` if all are damaged.
+    """
+    paths = steps_in(folder)
+    reasons = []
+    for path in paths:
+        try:
+            return read(path)
+        except Damaged as error:
+            reasons.append(str(error))
+            if path != paths[-1]:
+                print(f"{error}; going back to the checkpoint before it")
+    if reasons:
+        raise ValueError(f"no checkpoint in {folder} can be read: {reasons[0]}; delete the folder to start again")
+    return None
+
+
+# Model ------------------------------------------------------------------------------------------------------------
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``tensors`` into ``model``, every name and shape matched on both sides.
+
+    Raises ``ValueError`` with the names that differ; ``source`` says in it where the tensors come from.
+    """
+    ours = model.state_dict()
+    problems = [f"lacks {name}" for name in ours if name not in tensors]
+    problems += [f"has {name}, which the model has not" for name in tensors if name not in ours]
+    problems += [f"has {name} of shape {tuple(tensors[name].shape)}, the model {tuple(ours[name].shape)}"
+                 for name in ours if name in tensors and tensors[name].shape != ours[name].shape]
+    if problems:
+        more = f" and {len(problems) - 3} more differences" if len(problems) > 3 else ""
+        raise ValueError(f"{source} does not fit {type(model).__name__}: it {', '.join(problems[:3])}{more}; "
+                         "build the model with the configuration it was saved with")
+    model.load_state_dict(dict(tensors))
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step."""
+    write_atomically(path, safetensors.torch.save(portable(model.state_dict())))
+
+
+def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -> None:
+    """Fill ``model`` from a ``.safetensors`` file, a checkpoint, or the newest checkpoint of a run's folder.
+
+    ``which`` is "model", "ema" or "best"; by default the best where the run kept it, else the last weights.
+    Raises ``FileNotFoundError`` if nothing is there, ``ValueError`` if it does not fit.
+    """
+    path = Path(path)
+    if path.is_file():
+        try:
+            tensors = safetensors.torch.load(path.read_bytes())
+        except Exception as error:                               # the library's own exception class is not public
+            raise ValueError(f"{path} is not a safetensors file ({error})") from error
+        return fill(model, tensors, str(path))
+    checkpoint = read(path) if (path / "state.json").is_file() else newest(path) if path.is_dir() else None
+    if checkpoint is None:
+        raise FileNotFoundError(f"no weights at {path}; train with folder={str(path)!r} first")
+    which = which or ("best" if "best" in checkpoint.tensors else "model")
+    if which not in checkpoint.tensors:
+        raise ValueError(f"{path} holds no {which!r} weights, only {', '.join(sorted(checkpoint.tensors))}")
+    fill(model, checkpoint.tensors[which], str(path))
+
+
+# Optimiser --------------------------------------------------------------------------------------------------------
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
+    """State of an optimiser as tensors (``"3.exp_avg"``: of the fourth parameter) and JSON-able settings."""
+    state = optimizer.state_dict()
+    tensors, numbers = {}, {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                numbers[f"{index}.{name}"] = value
+    return tensors, {"groups": state["param_groups"], "numbers": numbers}
+
+
+def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], settings: dict[str, Any]) -> None:
+    """Put back what ``pack_optimizer`` took."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *settings["numbers"].items()]:
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    groups = [{name: tuple(v) if isinstance(v, list) and name != "params" else v for name, v in group.items()}
+              for group in settings["groups"]]                   # JSON has lists only, betas are a pair
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+# Random states ----------------------------------------------------------------------------------------------------
+
+def random_states() -> Tensors:
+    """States of the generators of Python, NumPy and PyTorch in this process."""
+    version, words, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (other code may draw from it)
+    states = {"python": torch.tensor([version, *words], dtype=torch.int64),
+              "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+              "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+              "numpy_rest": torch.tensor([position, has_gauss, cached], dtype=torch.float64),
+              "torch": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor]) -> None:
+    """Put back what ``random_states`` took."""
+    version, *words = states["python"].tolist()
+    gauss = states["python_gauss"].tolist()
+    random.setstate((version, tuple(words), gauss[0] if gauss else None))
+    position, has_gauss, cached = states["numpy_rest"].tolist()
+    np.random.set_state(("MT19937", states["numpy"].numpy().astype(np.uint32),    # noqa: NPY002
+                         int(position), int(has_gauss), cached))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+# What a run is ----------------------------------------------------------------------------------------------------
+
+def describe(model: nn.Module, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What must stay the same when a run goes on: the model's class and configuration, and ``settings``."""
+    config = getattr(model, "config", None)
+    values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
+    described = {"model": type(model).__name__, **{f"config.{name}": value for name, value in values.items()}, **settings}
+    return json.loads(json.dumps(described, default=str))
+
+
+def same_run(here: Mapping[str, Any], there: Mapping[str, Any], folder: str | Path) -> None:
+    """Raises ``ValueError`` naming what differs between the run in ``folder`` and this one."""
+    differ = [f"{name} {there.get(name, 'absent')} (now {here.get(name, 'absent')})"
+              for name in dict.fromkeys([*there, *here]) if there.get(name, "absent") != here.get(name, "absent")]
+    if differ:
+        raise ValueError(f"{folder} holds a run with {', '.join(differ[:4])}{' …' if len(differ) > 4 else ''}; "
+                         "resume it as it was begun, or train in another folder")

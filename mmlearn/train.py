@@ -1,0 +1,373 @@
+"""Training: one loop for every system of the book, and the learning rates it follows.
+
+Papers: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, sec. 5.3 (the schedule ``noam``);
+I. Loshchilov and F. Hutter (2019), *Decoupled Weight Decay Regularization*, arXiv:1711.05101 (AdamW).
+Survey: none; every chapter trains with it.  Device, processes and their gradients come from Hugging Face `accelerate`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object, send_to_device, set_seed
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mmlearn import checkpoints
+from mmlearn.data.batches import Batches, epochs, stream
+from mmlearn.progress import Progress
+
+__all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linear_warmup", "noam", "noam_rate",
+           "warmup_cosine"]
+LOOK_EVERY = 10      # steps between two looks at the losses, for which an accelerator has to be waited for
+
+
+# Learning rates ---------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate as a function of the step, counted from 1, with a name by which two can be compared."""
+
+    name: str
+    rate: Callable[[int], float] = field(compare=False, repr=False)
+
+    def __call__(self, step: int) -> float:
+        return self.rate(step)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def noam_rate(step: int, width: int, warmup: int, factor: float = 1.0) -> float:
+    r"""eq:noam: $\eta_s = c\, d^{-1/2} \min(s^{-1/2},\ s\, w^{-3/2})$, with $d$ the width, $w$ the warm-up, $c$ a factor."""
+    return factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5)
+
+
+def noam(width: int, warmup: int, factor: float = 1.0) -> Schedule:
+    """eq:noam as a schedule: linear up to step ``warmup``, then falling with the root of the step."""
+    return Schedule(f"noam(width={width}, warmup={warmup}, factor={factor})",
+                    lambda step: noam_rate(step, width, warmup, factor))
+
+
+def constant(lr: float) -> Schedule:
+    """The same rate at every step."""
+    return Schedule(f"constant({lr})", lambda step: lr)
+
+
+def linear_warmup(lr: float, warmup: int) -> Schedule:
+    """A straight line from 0 up to ``lr`` at step ``warmup``, then constant."""
+    return Schedule(f"linear_warmup({lr}, warmup={warmup})", lambda step: lr * min(1.0, step / max(1, warmup)))
+
+
+def warmup_cosine(lr: float, warmup: int, steps: int, final: float = 0.0) -> Schedule:
+    """A straight line up to ``lr`` at step ``warmup``, then half a cosine down to ``final`` at ``steps``."""
+    def rate(step: int) -> float:
+        if step < warmup:
+            return lr * step / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * done))
+    return Schedule(f"warmup_cosine({lr}, warmup={warmup}, steps={steps}, final={final})", rate)
+
+
+# What a run leaves behind -----------------------------------------------------------------------------------------
+
+@dataclass
+class History:
+    """What happened: the loss and other scalars of every step, and the metrics of every evaluation.
+
+    ``best`` is (step, value) of the watched metric; ``ema`` the model with averaged weights, where asked for.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    scalars: dict[str, list[float]] = field(default_factory=dict)
+    metric_steps: list[int] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    best: tuple[int, float] | None = None
+    finished: bool = False
+    ema: nn.Module | None = field(default=None, repr=False)
+
+    def smooth(self, span: int = 20) -> list[float]:
+        """The loss as a mean over the last ``span`` steps."""
+        sums = [0.0]
+        for loss in self.loss:
+            sums.append(sums[-1] + loss)
+        return [(sums[i] - sums[max(0, i - span)]) / min(i, span) for i in range(1, len(sums))]
+
+    def plot(self, title: str = "") -> Any:
+        """The learning curve, and the metrics beside it where there are some; returns the figure."""
+        from mmlearn.plot import curves
+        return curves({title or "loss": self})
+
+    def _json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "ema"}
+
+    def _record(self, rows: list[tuple[int, dict[str, Any], Any]], accelerator: Accelerator) -> None:
+        """Append (step, sums, weight) rows: fetch them from the accelerator at once, and average over processes."""
+        if not rows:
+            return
+        flat = [torch.as_tensor(value).detach().to(accelerator.device, torch.float32).reshape(())
+                for _, sums, weight in rows for value in (weight, *sums.values())]
+        numbers = iter(accelerator.reduce(torch.stack(flat), "sum").tolist())
+        for step, sums, _ in rows:
+            weight = next(numbers)
+            values = {name: next(numbers) / weight for name in sums}
+            if not math.isfinite(values["loss"]):
+                raise ValueError(f"the loss of step {step} is {values['loss']}; lower the learning rate or clip the gradient")
+            for name, value in values.items():
+                known = self.loss if name == "loss" else self.scalars.setdefault(name, [math.nan] * len(self.steps))
+                known.append(value)
+            self.steps.append(step)
+        rows.clear()
+
+
+class _Objective(nn.Module):
+    """Model and loss as one module, so that whatever method of the model a loss calls, several processes agree."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[..., Any], precision: str) -> None:
+        super().__init__()
+        self.model, self.loss_fn, self.precision = model, loss_fn, precision
+
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        with torch.autocast(_device_of(self.model).type, torch.bfloat16, enabled=self.precision == "bf16"):
+            out = self.loss_fn(self.model, batch)
+        loss, scalars = out if isinstance(out, tuple) else (out, {})
+        return loss, {name: v.detach() if isinstance(v, Tensor) else v for name, v in scalars.items()}
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+# The loop ---------------------------------------------------------------------------------------------------------
+
+def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: int,
+        optimizer: torch.optim.Optimizer | Callable[[list], torch.optim.Optimizer] | None = None,
+        lr: float | None = None, schedule: Callable[[int], float] | None = None, accumulate: int = 1,
+        clip: float | None = None, ema: float | None = None, precision: str = "no",
+        folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
+        evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
+        watch: str | None = None, patience: int | None = None, on_step: Callable[[int, Any], Any] | None = None,
+        progress: bool | TextIO = True, title: str = "") -> History:
+    """Train ``model`` for ``steps`` optimiser steps (all in all: a resumed run does the rest).
+
+    - ``loss_fn(model, batch)`` returns the loss, or the loss and a dict of scalars to record. A scalar named "weight"
+      is the number of terms the loss is a mean of (say, tokens): with it, ``accumulate`` batches or several processes
+      give the mean over all terms; without it, the mean of their means.
+    - ``batches``: a ``Batches``, a ``DataLoader``, a list, or a function of the batch number.
+    - ``optimizer``: an optimiser, or a function of the parameters; default fused AdamW. ``schedule(step)`` is the
+      learning rate itself, ``lr`` a constant one (default 1e-3, or what the given optimiser has).
+    - ``accumulate`` batches make one step; ``clip`` bounds the gradient's norm, which is recorded as "norm".
+    - ``ema``: decay of an average of the weights, found in ``History.ema``. ``precision``: "no" or "bf16".
+    - ``folder``: a checkpoint every ``save_every`` steps (default: a tenth of the run), of which ``keep`` stay; if one is
+      there, the run goes on from it, to the same result (bit for bit on a CPU).
+    - ``evaluate(model)`` returns metrics, every ``evaluate_every`` steps and at the end; it sees the average if there
+      is one, in eval mode, without gradients. ``watch="CIDEr"`` keeps the weights where that is highest ("-loss":
+      lowest) and ends with them; with ``patience`` training stops after so many evaluations without a better one.
+    - ``on_step(step, model)`` is called after every step, in the main process. ``progress``: True, False, or a file.
+
+    Raises ``ValueError`` on a loss that is not finite, on settings that contradict each other, and if ``folder``
+    holds another run.
+    """
+    _check(steps, accumulate, precision, evaluate, watch, patience, lr, schedule)
+    accelerator = Accelerator(mixed_precision="no")                 # bf16 is switched on around the loss, below
+    set_seed(seed, device_specific=True)
+    model.to(accelerator.device).train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = (optimizer or partial(torch.optim.AdamW, lr=1e-3, fused=True))(weights)
+    schedule = constant(lr) if lr is not None else schedule
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema is not None else None
+    run = _Run(model, optimizer, average, accelerator, folder, keep, watch, patience, checkpoints.describe(model, {
+        "seed": seed, "accumulate": accumulate, "clip": clip, "ema": ema, "precision": precision, "watch": watch,
+        "optimizer": type(optimizer).__name__, "schedule": repr(schedule) if isinstance(schedule, Schedule) else None,
+        "processes": accelerator.num_processes, "batches": repr(batches) if isinstance(batches, Batches) else None}))
+    begin = run.resume(steps)
+    source = stream(batches, begin * accumulate, seed, accelerator.process_index, accelerator.num_processes)
+    run.restore_randomness()                                        # reading up to the place may have drawn some
+    objective = accelerator.prepare_model(_Objective(model, loss_fn, precision), device_placement=False)
+    save_every = save_every or max(1, steps // 10)
+    evaluate_every = evaluate_every or steps
+
+    with Progress(steps, title, None if isinstance(progress, bool) else progress, begin,
+                  progress is not False and accelerator.is_main_process) as bar:
+        for step in range(begin + 1, steps + 1):
+            if schedule is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = schedule(step)
+            sums, terms = _gradients(objective, source, accumulate, weights, accelerator)
+            if clip is not None:
+                sums["norm"] = nn.utils.clip_grad_norm_(weights, clip) * terms
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update_parameters(model)
+            if on_step is not None and accelerator.is_main_process:
+                on_step(step, model)
+            run.add(step, sums, terms)
+            if step % LOOK_EVERY == 0 or step == steps:
+                bar.update(step, run.look())
+            if evaluate is not None and (step % evaluate_every == 0 or step == steps):
+                run.judge(step, evaluate)
+                bar.update(step, run.look())
+            if folder is not None and (step % save_every == 0 or step == steps or run.history.finished):
+                run.save(step)
+            if run.history.finished:
+                break
+    return run.end()
+
+
+def _gradients(objective: nn.Module, source: Iterator[Any], accumulate: int, weights: list[nn.Parameter],
+               accelerator: Accelerator) -> tuple[dict[str, Any], Any]:
+    """Leave in ``weights`` the gradient of one step; return its loss and scalars as sums over terms, and their number."""
+    sums: dict[str, Any] = {}
+    terms: Any = 0
+    many = accumulate * accelerator.num_processes > 1
+    for part in range(accumulate):
+        batch = send_to_device(next(source), accelerator.device, non_blocking=True)
+        with accelerator.no_sync(objective) if part < accumulate - 1 else nullcontext():   # meet at the last part only
+            loss, scalars = objective(batch)
+            weight = scalars.pop("weight", None)
+            accelerator.backward(loss if not many else loss / accumulate if weight is None else loss * weight)
+        count = 1 if weight is None else weight
+        terms = terms + count
+        for name, value in {"loss": loss.detach(), **scalars}.items():
+            sums[name] = sums.get(name, 0.0) + value * count
+    if many and weight is not None:                                 # the mean over all terms of all parts and processes
+        counted = accelerator.reduce(torch.as_tensor(terms, device=accelerator.device).float(), "sum")
+        torch._foreach_mul_([p.grad for p in weights if p.grad is not None], accelerator.num_processes / counted)
+    return sums, terms
+
+
+class _Run:
+    """The state of a run beside the loop: its history, checkpoints, evaluations, and the best weights so far."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None,
+                 accelerator: Accelerator, folder: str | Path | None, keep: int, watch: str | None,
+                 patience: int | None, about: dict[str, Any]) -> None:
+        self.model, self.optimizer, self.average, self.accelerator = model, optimizer, average, accelerator
+        self.folder, self.keep, self.watch, self.patience, self.about = folder, keep, watch, patience, about
+        self.history = History()
+        self.rows: list[tuple[int, dict[str, Any], Any]] = []
+        self.best: checkpoints.Tensors = {}
+        self.random: checkpoints.Tensors | None = None
+        self.began = time.perf_counter()
+        self.before = 0.0
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is evaluated: the average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def resume(self, steps: int) -> int:
+        """Fill everything from the newest checkpoint, if there is one; returns the last step done."""
+        found = checkpoints.newest(self.folder) if self.folder is not None else None
+        if found is None:
+            return 0
+        checkpoints.same_run(self.about, found.state["about"], str(self.folder))
+        if found.step > steps:
+            raise ValueError(f"{self.folder} holds a run at step {found.step}, beyond steps={steps}; "
+                             "ask for more steps, or train in another folder")
+        checkpoints.fill(self.model, found.tensors["model"], str(self.folder))
+        checkpoints.fill_optimizer(self.optimizer, found.tensors["optimizer"], found.state["optimizer"])
+        if self.average is not None:
+            checkpoints.fill(self.average.module, found.tensors["ema"], str(self.folder))
+            self.average.n_averaged.fill_(found.step)
+        self.best = found.tensors.get("best", {})
+        self.history = History(**found.state["history"])
+        self.before = self.history.seconds
+        rank = f"{self.accelerator.process_index}."
+        self.random = {name.removeprefix(rank): states for name, states in found.tensors["random"].items()
+                       if name.startswith(rank)}
+        return steps if self.history.finished else found.step
+
+    def restore_randomness(self) -> None:
+        if self.random is not None:
+            checkpoints.set_random_states(self.random)
+
+    def add(self, step: int, sums: dict[str, Any], terms: Any) -> None:
+        self.rows.append((step, sums, terms))
+
+    def look(self) -> str:
+        """Fetch the losses since the last look; returns a note for the progress bar."""
+        self.history._record(self.rows, self.accelerator)
+        self.history.seconds = self.before + time.perf_counter() - self.began
+        note = f"loss {self.history.loss[-1]:.3f}"
+        if self.watch is not None and self.history.best is not None:
+            note += f" best {self.watch.removeprefix('-')} {self.history.best[1]:.3f}"
+        return note
+
+    def judge(self, step: int, evaluate: Callable[[Any], Mapping[str, float]]) -> None:
+        """Evaluate in the main process, tell the others, remember the best weights, and say when patience is over."""
+        self.look()
+        found: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            self.judged.eval()
+            with torch.no_grad(), torch.random.fork_rng():           # training goes on as if nothing had been drawn
+                found = [{name: float(value) for name, value in evaluate(self.judged).items()}]
+            self.judged.train()
+        metrics = broadcast_object_list(found)[0]
+        for name, value in metrics.items():
+            values = self.history.metrics.setdefault(name, [math.nan] * len(self.history.metric_steps))
+            values.append(value)
+        self.history.metric_steps.append(step)
+        if self.watch is None:
+            return
+        name = self.watch.removeprefix("-")
+        if name not in metrics:
+            raise ValueError(f"evaluate returned {', '.join(metrics) or 'nothing'}, but watch={self.watch!r}; watch one of these")
+        sign = -1 if self.watch.startswith("-") else 1
+        if self.history.best is None or sign * metrics[name] > sign * self.history.best[1]:
+            self.history.best = (step, metrics[name])
+            self.best = {key: value.clone() for key, value in checkpoints.portable(self.judged.state_dict()).items()}
+        since = sum(s > self.history.best[0] for s in self.history.metric_steps)
+        self.history.finished = self.patience is not None and since >= self.patience
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint: the main process for all, with everybody's random states."""
+        self.look()
+        rank = self.accelerator.process_index
+        everybody = gather_object([{f"{rank}.{name}": s for name, s in checkpoints.random_states().items()}])
+        if self.accelerator.is_main_process:
+            moments, settings = checkpoints.pack_optimizer(self.optimizer)
+            tensors = {"model": self.model.state_dict(), "optimizer": moments,
+                       "random": {name: s for states in everybody for name, s in states.items()}}
+            if self.average is not None:
+                tensors["ema"] = self.average.module.state_dict()
+            if self.best:
+                tensors["best"] = self.best
+            state = {"about": self.about, "optimizer": settings, "history": self.history._json()}
+            checkpoints.save(str(self.folder), checkpoints.Checkpoint(step, state, tensors), self.keep)
+        self.accelerator.wait_for_everyone()
+
+    def end(self) -> History:
+        """Put the best weights in place where one was watched for; the model ends in eval mode."""
+        if self.best:
+            checkpoints.fill(self.judged, self.best, "the best evaluation")
+        if self.average is not None:
+            self.history.ema = self.average.module.eval()
+        self.model.eval()
+        return self.history
+
+
+def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: str | None, patience: int | None,
+           lr: float | None, schedule: Any) -> None:
+    """Raises ``ValueError`` for settings that make no sense together."""
+    if steps < 1 or accumulate < 1:
+        raise ValueError(f"steps is {steps} and accumulate {accumulate}; both are at least 1")
+    if precision not in ("no", "bf16"):
+        raise ValueError(f"precision is {precision!r}; use 'no' (float32) or 'bf16'")
+    if lr is not None and schedule is not None:
+        raise ValueError(f"both lr={lr} and a schedule are given; a schedule is the learning rate itself, so drop lr")
+    if watch is not None and evaluate is None:
+        raise ValueError(f"watch={watch!r} needs evaluate, a function of the model that returns this metric")
+    if patience is not None and watch is None:
+        raise ValueError(f"patience={patience} needs watch, the name of the metric that should get better")
