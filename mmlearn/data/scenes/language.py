@@ -17,7 +17,7 @@ from functools import cache
 from random import Random
 
 from mmlearn.data.scenes.categories import CATEGORY
-from mmlearn.data.scenes.graph import COLOURS, SceneObject, Scene
+from mmlearn.data.scenes.graph import COLOURS, Scene, SceneObject
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")

@@ -8,6 +8,7 @@ then the order from left to right.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmlearn.data.scenes.graph import Scene, SceneObject
 from mmlearn.data.scenes.language import RELATION_WORDS, article, count_groups, facing
@@ -27,7 +28,7 @@ class Referring:
     text: str
     object: int                                                 # index into ``scene.objects``
     box: tuple[float, float, float, float]
-    description: dict[str, object] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
 
 
 def value_of(thing: SceneObject, name: str) -> str:
@@ -36,7 +37,7 @@ def value_of(thing: SceneObject, name: str) -> str:
     return "" if value in ("medium", "plain") else value
 
 
-def _words(category: str, description: dict[str, object]) -> str:
+def _words(category: str, description: dict[str, Any]) -> str:
     """Attributes and category as a noun phrase; the colour and pattern of a person are those of the clothes."""
     said = {name: str(description[name]) for name in PREFERRED if name in description}
     worn = " ".join(said[name] for name in ("colour", "texture") if category == "person" and name in said)
@@ -52,7 +53,7 @@ def refer(scene: Scene, index: int) -> Referring | None:
     target = scene.objects[index]
     box = (target.x - target.width / 2, target.y - target.height / 2, target.width, target.height)
     rivals = {i for i, o in enumerate(scene.objects) if o.category == target.category and i != index}
-    description: dict[str, object] = {}
+    description: dict[str, Any] = {}
     for name in PREFERRED:
         value = value_of(target, name)
         ruled_out = {i for i in rivals if value_of(scene.objects[i], name) != value}
