@@ -23,11 +23,13 @@ from mmlearn.data.scenes.graph import (
 from mmlearn.data.scenes.language import captions, parse_caption, scene_tuples
 from mmlearn.data.scenes.questions import Question, questions
 from mmlearn.data.scenes.referring import Referring, referring
+from mmlearn.data.scenes.render import Picture, render
 from mmlearn.data.scenes.sample import SPLITS, portrait, relations, sample_scene
+from mmlearn.data.scenes.shifts import STYLES
 
 __all__ = [
     "CATEGORIES", "CATEGORY", "COLOURS", "HELD_OUT_CATEGORIES", "HELD_OUT_PAIRS", "KINDS", "PREDICATES", "SETTINGS",
-    "SIZES", "SPLITS", "TEXTURES", "Category", "Relation", "Scene", "SceneObject", "add_category", "portrait",
-    "relations", "remove_category", "sample_scene",
+    "SIZES", "SPLITS", "STYLES", "TEXTURES", "Category", "Picture", "Relation", "Scene", "SceneObject", "add_category", "portrait",
+    "relations", "remove_category", "render", "sample_scene",
 ]
 __all__ += ["Question", "Referring", "captions", "parse_caption", "questions", "referring", "scene_tuples"]

@@ -1,0 +1,192 @@
+"""The pen with which a category is drawn: coordinates in the box of an object, shapes, colours, light and texture.
+
+A drawing function gets a ``Pen`` and fills shapes, back to front. ``y`` goes from -1 (top of the box) to 1 (bottom),
+``x`` from ``-aspect`` to ``aspect``; drawings face right, and the pen mirrors them where an object faces left.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmlearn.data.scenes import shapes
+from mmlearn.data.scenes.graph import SceneObject
+
+PALETTE: dict[str, tuple[int, int, int]] = {
+    "red": (222, 62, 60), "orange": (246, 142, 48), "yellow": (252, 208, 66), "green": (88, 172, 88),
+    "blue": (64, 128, 214), "purple": (146, 94, 196), "pink": (246, 152, 186), "brown": (150, 98, 62),
+    "white": (250, 248, 242), "grey": (152, 156, 166), "black": (58, 56, 70),
+}
+INK = np.array((38, 30, 48), np.float32)                          # darkest line
+RGB = Any                                                         # a palette name, a triple 0..255, or an array
+
+
+def rgb(colour: RGB) -> np.ndarray:
+    """Colour as a float32 triple in 0..255."""
+    return np.array(PALETTE[colour] if isinstance(colour, str) else colour, np.float32)
+
+
+def mix(first: RGB, second: RGB, share: float) -> np.ndarray:
+    """``share`` of the second colour in the first."""
+    return rgb(first) * (1 - share) + rgb(second) * share
+
+
+def lighter(colour: RGB, share: float = 0.4) -> np.ndarray:
+    """Towards a warm white."""
+    return mix(colour, (255, 252, 240), share)
+
+
+def darker(colour: RGB, share: float = 0.3) -> np.ndarray:
+    """Towards ink."""
+    return mix(colour, INK, share)
+
+
+def luminance(colour: RGB) -> float:
+    """Brightness in 0..1."""
+    r, g, b = rgb(colour).tolist()
+    return (0.299 * r + 0.587 * g + 0.114 * b) / 255
+
+
+class Pen:
+    """Draws one object into its part of the canvas and keeps the part of each pixel that it covers.
+
+    ``colour``: of the object (a triple); ``accent``: of its texture; ``pose``, ``texture``: as in the graph.
+    ``canvas`` (3, h, w) in 0..255 is painted in place, ``alpha`` (h, w) gathers the coverage for the mask.
+    """
+
+    def __init__(self, thing: SceneObject, canvas: np.ndarray, left: int, top: int, size: int, flat: bool = False):
+        scale = 2 / (thing.height * size)                         # one pixel in units of the box
+        height, width = canvas.shape[1:]
+        across = ((np.arange(left, left + width, dtype=np.float32) + 0.5) - thing.x * size) * scale
+        down = ((np.arange(top, top + height, dtype=np.float32) + 0.5) - thing.y * size) * scale
+        across, down = across.astype(np.float32), down.astype(np.float32)
+        self.x = np.ascontiguousarray(np.broadcast_to(-across if thing.flip else across, (height, width)))
+        self.y = np.ascontiguousarray(np.broadcast_to(down[:, None], (height, width)))
+        self.canvas, self.alpha = canvas, np.zeros((height, width), np.float32)
+        self.pixel, self.size, self.flat = scale, size, flat
+        self.line = scale * max(0.8, size / 80)                   # width of an outline, in units of the box
+        self.aspect = thing.width / thing.height
+        self.colour, self.name = rgb(thing.colour), thing.colour
+        self.texture, self.pose, self.variant = thing.texture, thing.pose, thing.variant
+        self.accent = self._accent()
+        light = (1.05 - 0.11 * (down[:, None] + 1) / 2) - 0.05 * (across[None] / max(self.aspect, 0.3))
+        self.light = np.ones((1, 1), np.float32) if flat else light.astype(np.float32)
+
+    def _accent(self) -> np.ndarray:
+        """A colour for stripes, spots and checks that stands out and still leaves the object its colour."""
+        if self.name in ("white", "yellow", "pink"):
+            return mix(self.colour, (120, 70, 120) if self.name != "white" else (84, 92, 128), 0.62)
+        return mix(self.colour, (255, 250, 235), 0.80 if self.name != "grey" else 0.85)
+
+    # Variation within the class ---------------------------------------------------------------------------------
+
+    def vary(self, slot: int, low: float = -1.0, high: float = 1.0) -> float:
+        """A number in [low, high] that belongs to this very object; another ``slot``, another number."""
+        bits = (self.variant * 0x9E3779B1 + slot * 0x85EBCA6B + 0x1234567) & 0xFFFFFFFF
+        bits = ((bits ^ (bits >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
+        bits = ((bits ^ (bits >> 12)) * 0x297A2D39) & 0xFFFFFFFF
+        return low + (high - low) * ((bits ^ (bits >> 15)) & 0xFFFF) / 0xFFFF
+
+    def pick(self, slot: int, options: Sequence[Any]) -> Any:
+        """One of ``options``, by the object's variant."""
+        return options[min(int(self.vary(slot, 0, len(options))), len(options) - 1)]
+
+    # Frames and shapes ------------------------------------------------------------------------------------------
+
+    def at(self, cx: float, cy: float, angle: float = 0.0, scale: float = 1.0) -> "Pen":
+        """A pen with its origin at (cx, cy), turned clockwise by ``angle`` radians, drawing ``scale`` times as large."""
+        other = copy.copy(self)
+        c, s = math.cos(angle) / scale, math.sin(angle) / scale
+        u, v = self.x - cx, self.y - cy
+        other.x, other.y = u * c + v * s, v * c - u * s
+        other.pixel, other.line = self.pixel / scale, self.line / scale
+        return other
+
+    def circle(self, cx: float, cy: float, r: float) -> np.ndarray:
+        return shapes.circle(self.x, self.y, cx, cy, r)
+
+    def ellipse(self, cx: float, cy: float, a: float, b: float) -> np.ndarray:
+        return shapes.ellipse(self.x, self.y, cx, cy, a, b)
+
+    def box(self, cx: float, cy: float, a: float, b: float, r: float = 0.0) -> np.ndarray:
+        return shapes.box(self.x, self.y, cx, cy, a, b, r)
+
+    def capsule(self, ax: float, ay: float, bx: float, by: float, r: float, s: float | None = None) -> np.ndarray:
+        return shapes.capsule(self.x, self.y, ax, ay, bx, by, r, s)
+
+    def path(self, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> np.ndarray:
+        return shapes.path(self.x, self.y, points, r, s)
+
+    def polygon(self, points: Sequence[tuple[float, float]], r: float = 0.0) -> np.ndarray:
+        return shapes.polygon(self.x, self.y, points, r)
+
+    def arc(self, cx: float, cy: float, radius: float, start: float, stop: float, r: float) -> np.ndarray:
+        return shapes.arc(self.x, self.y, cx, cy, radius, start, stop, r)
+
+    # Paint ------------------------------------------------------------------------------------------------------
+
+    def paint(self, cover: np.ndarray, colour: RGB, light: bool = True) -> None:
+        """Paint with a given coverage (h, w); does not count for the mask."""
+        target = rgb(colour)[:, None, None]
+        if light and not self.flat:
+            target = target * self.light
+        self.canvas += cover * (target - self.canvas)
+
+    def fill(self, distance: np.ndarray, colour: RGB = None, *, outline: float | None = 1.0, textured: bool = False,
+             period: float = 0.42, angle: float = 0.0, accent: RGB = None, light: bool = True) -> None:
+        """Fill a shape: outline (in line widths, None for none), colour, the object's texture if ``textured``.
+
+        ``period`` and ``angle`` are those of the texture; at angle 0 stripes go across.
+        """
+        colour = self.colour if colour is None else rgb(colour)
+        if outline is not None and not self.flat:
+            cover = shapes.coverage(distance - self.line * outline, self.pixel)
+            self.canvas += cover * (darker(colour, 0.62)[:, None, None] - self.canvas)
+            np.maximum(self.alpha, cover, out=self.alpha)
+        cover = shapes.coverage(distance, self.pixel)
+        np.maximum(self.alpha, cover, out=self.alpha)
+        self.paint(cover, colour, light)
+        if textured and self.texture != "plain" and not self.flat:
+            self.paint(cover * self.pattern(period, angle), self.accent if accent is None else accent, light)
+
+    def mark(self, distance: np.ndarray, colour: RGB, strength: float = 1.0, inside: np.ndarray | None = None) -> None:
+        """Paint a detail without outline, only inside the shape ``inside`` if given; not a part of the silhouette."""
+        if self.flat and strength < 1:
+            return
+        cover = shapes.coverage(distance, self.pixel)
+        if inside is not None:
+            cover = cover * shapes.coverage(inside, self.pixel)
+        self.paint(cover * strength if strength != 1 else cover, colour, light=False)
+
+    def stroke(self, distance: np.ndarray, colour: RGB = INK) -> None:
+        """A thin line that counts for the mask: a string, a whisker, a leg. Never thinner than a visible pixel."""
+        cover = shapes.coverage(distance - max(0.0, 0.42 * self.pixel), self.pixel)
+        np.maximum(self.alpha, cover, out=self.alpha)
+        self.paint(cover, colour, light=False)
+
+    def glow(self, distance: np.ndarray, colour: RGB, reach: float, strength: float = 0.5) -> None:
+        """Light around a shape; not a part of the silhouette."""
+        if not self.flat:
+            self.paint(strength * np.exp(-np.maximum(distance, 0) * (1 / reach)), colour, light=False)
+
+    def pattern(self, period: float = 0.42, angle: float = 0.0) -> np.ndarray:
+        """Coverage of the object's texture."""
+        period = max(period, 3.2 * self.pixel)                    # finer than three pixels is a blur
+        x, y = self.x, self.y
+        if angle:
+            c, s = math.cos(angle), math.sin(angle)
+            x, y = x * c + y * s, y * c - x * s
+        if self.texture == "striped":
+            return shapes.stripes(y, period, self.pixel)
+        if self.texture == "spotted":
+            return shapes.spots(x, y, period, self.pixel)
+        return shapes.checks(x, y, period * 1.15, self.pixel)
+
+    def eye(self, cx: float, cy: float, r: float) -> None:
+        """A dark eye with a glint."""
+        r = max(r, 0.55 * self.pixel)
+        self.mark(self.circle(cx, cy, r), INK)
+        if r > 1.2 * self.pixel:
+            self.mark(self.circle(cx + 0.3 * r, cy - 0.35 * r, 0.33 * r), (255, 255, 255))

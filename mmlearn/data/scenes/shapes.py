@@ -1,0 +1,125 @@
+"""Signed distances to simple shapes: negative inside, positive outside, in the units of the coordinates.
+
+A distance gives everything that a drawing needs: filling with smooth edges (``coverage``), outlines (a wider distance),
+unions and cuts (minimum and maximum). After I. Quilez, *2D distance functions* (2020), in NumPy.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+Field = Float32[np.ndarray, "h w"]
+
+
+def circle(x: Field, y: Field, cx: float, cy: float, r: float) -> Field:
+    """Distance to a circle of radius ``r`` about (cx, cy)."""
+    return np.hypot(x - cx, y - cy) - r
+
+
+def ellipse(x: Field, y: Field, cx: float, cy: float, a: float, b: float) -> Field:
+    """Distance to an ellipse with half axes ``a``, ``b``: first-order, exact on the edge."""
+    u, v = (x - cx) / a, (y - cy) / b
+    k = np.hypot(u, v)
+    return k * (k - 1) / (np.hypot(u / a, v / b) + 1e-6)
+
+
+def box(x: Field, y: Field, cx: float, cy: float, a: float, b: float, r: float = 0.0) -> Field:
+    """Distance to a box with half sides ``a``, ``b`` and corners rounded by ``r``."""
+    u, v = np.abs(x - cx) - (a - r), np.abs(y - cy) - (b - r)
+    inside = np.minimum(np.maximum(u, v), 0)
+    return np.hypot(np.maximum(u, 0), np.maximum(v, 0)) + inside - np.float32(r)
+
+
+def capsule(x: Field, y: Field, ax: float, ay: float, bx: float, by: float, r: float, s: float | None = None) -> Field:
+    """Distance to a stroke from a to b of radius ``r``, at b ``s`` (a limb, a tail, a line)."""
+    dx, dy = bx - ax, by - ay
+    u, v = x - ax, y - ay
+    t = np.clip((u * dx + v * dy) * (1 / max(dx * dx + dy * dy, 1e-9)), 0, 1)
+    width = r if s is None else r + (s - r) * t
+    return np.hypot(u - t * dx, v - t * dy) - width
+
+
+def path(x: Field, y: Field, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> Field:
+    """Distance to a stroke along a polyline; the radius goes from ``r`` to ``s``."""
+    n = len(points) - 1
+    radii = [r if s is None else r + (s - r) * i / n for i in range(n + 1)]
+    found = capsule(x, y, *points[0], *points[1], radii[0], radii[1])
+    for i in range(1, n):
+        found = np.minimum(found, capsule(x, y, *points[i], *points[i + 1], radii[i], radii[i + 1]))
+    return found
+
+
+def polygon(x: Field, y: Field, points: Sequence[tuple[float, float]], r: float = 0.0) -> Field:
+    """Distance to any polygon, its corners rounded outwards by ``r``."""
+    inside = np.zeros(x.shape, bool)
+    nearest = None
+    for (ax, ay), (bx, by) in zip(points, [*points[1:], points[0]]):
+        dx, dy = bx - ax, by - ay
+        u, v = x - ax, y - ay
+        t = np.clip((u * dx + v * dy) * (1 / max(dx * dx + dy * dy, 1e-9)), 0, 1)
+        square = (u - t * dx) ** 2 + (v - t * dy) ** 2
+        nearest = square if nearest is None else np.minimum(nearest, square)
+        if ay != by:                                              # even-odd rule
+            inside ^= ((v >= 0) != (y >= by)) & ((u * dy - v * dx) * (1 if dy > 0 else -1) < 0)
+    distance = np.sqrt(nearest)
+    return np.where(inside, -distance, distance) - np.float32(r)
+
+
+def arc(x: Field, y: Field, cx: float, cy: float, radius: float, start: float, stop: float, r: float) -> Field:
+    """Distance to a stroke along a circle from angle ``start`` to ``stop`` (radians, clockwise from the right)."""
+    middle, half = (start + stop) / 2, (stop - start) / 2
+    c, s = math.cos(middle), math.sin(middle)
+    u, v = (x - cx) * c + (y - cy) * s, np.abs((y - cy) * c - (x - cx) * s)
+    ex, ey = radius * math.cos(half), radius * math.sin(half)
+    beyond = v * math.cos(half) > u * math.sin(half)
+    return np.where(beyond, np.hypot(u - ex, v - ey), np.abs(np.hypot(u, v) - radius)) - np.float32(r)
+
+
+def blend(first: Field, second: Field, k: float) -> Field:
+    """Union of two shapes whose joint is smoothed over a width ``k``."""
+    h = np.maximum(k - np.abs(first - second), 0)
+    return np.minimum(first, second) - h * h * (0.25 / k)
+
+
+def union(*shapes: Field) -> Field:
+    """Union of shapes."""
+    found = shapes[0]
+    for shape in shapes[1:]:
+        found = np.minimum(found, shape)
+    return found
+
+
+def cut(shape: Field, away: Field) -> Field:
+    """``shape`` without ``away``."""
+    return np.maximum(shape, -away)
+
+
+def both(first: Field, second: Field) -> Field:
+    """What is in both shapes."""
+    return np.maximum(first, second)
+
+
+def coverage(distance: Field, pixel: float) -> Field:
+    """Share of a pixel, of side ``pixel``, that the shape covers: its smooth edge."""
+    return np.clip(0.5 - distance * (1 / pixel), 0, 1)
+
+
+def stripes(t: Field, period: float, pixel: float, share: float = 0.45) -> Field:
+    """Coverage of stripes across ``t``: 1 on a share of each period."""
+    wave = np.abs(t * (1 / period) - np.round(t * (1 / period)))         # 0 in the middle of a stripe, to 0.5
+    return coverage((wave - share / 2) * period, pixel)
+
+
+def spots(x: Field, y: Field, period: float, pixel: float, r: float = 0.27) -> Field:
+    """Coverage of dots on a staggered grid; ``r`` in periods."""
+    row = np.round(y * (1 / period))
+    u = x * (1 / period) + 0.5 * (row % 2)
+    return coverage((np.hypot(u - np.round(u), y * (1 / period) - row) - r) * period, pixel)
+
+
+def checks(x: Field, y: Field, period: float, pixel: float) -> Field:
+    """Coverage of one colour of a chessboard whose fields have half a period's side."""
+    a, b = stripes(x, period, pixel, 0.5), stripes(y, period, pixel, 0.5)
+    return a + b - 2 * a * b
