@@ -4,8 +4,9 @@ Paper: P. Anderson et al. (2018), *Bottom-Up and Top-Down Attention for Image Ca
 Answering*, arXiv:1707.07998, sec. 3.1 (regions with class and attribute heads); S. Ren et al. (2015), *Faster R-CNN*,
 arXiv:1506.01497.  Survey: 1.2.1 (the input X of M2).
 Differs from the paper: the trunk is a residual network of four stages for 64-pixel drawings, not ResNet-101 on Visual
-Genome; the attributes are colour and texture; the place of a region (four corners and area, as fractions) is appended
-to its vector, because the captions of the scene world speak of left and right.
+Genome; the attributes are colour, texture, pose and direction; the place of a region (four corners and area, as
+fractions) is appended to its vector, because the captions of the scene world speak of left and right; and the whole
+picture is always one of the regions, because no object says whether it stands on a beach.
 """
 
 import json
@@ -30,11 +31,16 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
-from mmlearn.data.scenes import CATEGORIES, render, sample_scene
-from mmlearn.data.scenes.graph import COLOURS, TEXTURES, Scene
+from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
+from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
 
 CHECKPOINT = Path(__file__).parents[2] / "data" / "checkpoints" / "detector.safetensors"
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
+ATTRIBUTES: dict[str, tuple[str, ...]] = {     # what the region heads are asked besides class and box
+    "colour": COLOURS, "texture": TEXTURES, "pose": tuple(sorted({p for c in CATEGORIES for p in c.poses})),
+    "facing": ("left", "right"),
+}
+UNKNOWN = -100          # target of an attribute that an object does not have (the direction of a ball)
 PLACE = 5               # numbers appended to a region's vector: x0, y0, x1, y1, area, as fractions of the picture
 
 
@@ -58,7 +64,8 @@ class DetectorConfig:
 class Regions(NamedTuple):
     """The regions of b pictures, at most p each, best first, padded with zeros where ``mask`` is False.
 
-    Boxes are (x0, y0, x1, y1) in pixels; labels index ``CATEGORIES``, -1 where padded; scores in [0, 1].
+    The first region is the whole picture (label -1, score 1). Boxes are (x0, y0, x1, y1) in pixels; labels index
+    ``CATEGORIES``, -1 where padded; scores in [0, 1].
     """
 
     features: Float[Tensor, "b p f"]
@@ -118,7 +125,7 @@ class BoxPredictor(nn.Module):
 
 
 class AttributeRoIHeads(RoIHeads):
-    """torchvision's region heads, with colour and texture of the matched object as further training targets.
+    """torchvision's region heads, with the matched object's attributes and the picture's setting as further targets.
 
     Without them the vector of a region would have no reason to keep the colour that the captions name.
     """
@@ -128,8 +135,8 @@ class AttributeRoIHeads(RoIHeads):
             MultiScaleRoIAlign(levels, config.pool, 2), BoxHead(config), BoxPredictor(config, classes),
             fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=48, positive_fraction=0.25,
             bbox_reg_weights=None, score_thresh=0.05, nms_thresh=0.4, detections_per_img=20)
-        self.colour = nn.Linear(config.features, len(COLOURS))
-        self.texture = nn.Linear(config.features, len(TEXTURES))
+        self.attributes = nn.ModuleDict({k: nn.Linear(config.features, len(v)) for k, v in ATTRIBUTES.items()})
+        self.setting = nn.Linear(config.features, len(SETTINGS))
 
     def forward(self, features, proposals, image_shapes, targets=None):
         if not self.training:
@@ -140,17 +147,25 @@ class AttributeRoIHeads(RoIHeads):
         class_loss, box_loss = fastrcnn_loss(scores, boxes, labels, corrections)
         losses = {"class": class_loss, "box": box_loss}
         found = torch.cat(labels) > 0                       # proposals matched to an object
-        for name, head in (("colours", self.colour), ("textures", self.texture)):
+        for name, head in self.attributes.items():
             wanted = torch.cat([t[name][m] for t, m in zip(targets, matched)])[found]
-            losses[name] = 0.5 * F.cross_entropy(head(x[found]), wanted, reduction="sum") / max(1, len(wanted))
+            total = F.cross_entropy(head(x[found]), wanted, ignore_index=UNKNOWN, reduction="sum")
+            losses[name] = 0.5 * total / (wanted != UNKNOWN).sum().clamp(min=1)
+        whole = self.box_head(self.box_roi_pool(features, [whole_picture(s, x) for s in image_shapes], image_shapes))
+        losses["setting"] = 0.5 * F.cross_entropy(self.setting(whole), torch.stack([t["setting"] for t in targets]))
         return [], losses
+
+
+def whole_picture(size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 4"]:
+    """The box around everything, with the type and device of ``like``."""
+    return like.new_tensor([[0.0, 0.0, size[1], size[0]]])
 
 
 class Detector(FasterRCNN):
     """A Faster R-CNN for square drawings in [0, 1] (b, 3, s, s), random weights.
 
-    In training mode it takes a list of pictures and a list of targets (``boxes``, ``labels`` from 1, ``colours``,
-    ``textures``) and returns a dict of losses; in evaluation mode it returns torchvision's list of detections.
+    In training mode it takes a list of pictures and a list of targets (``detection_targets``) and returns a dict of
+    losses; in evaluation mode it returns torchvision's list of detections.
     """
 
     def __init__(self, config: DetectorConfig):
@@ -198,32 +213,34 @@ def place(boxes: Float[Tensor, "n 4"], size: int) -> Float[Tensor, "n 5"]:
     return torch.cat([corners, area[:, None]], 1)
 
 
-def _pad(vectors: Tensor, found: Sequence[Mapping[str, Tensor]], most: int, size: int) -> Regions:
-    """Vectors (n, f) and detections of each picture, to padded tensors (b, most, ·)."""
-    b = len(found)
-    counts = torch.tensor([len(d["boxes"]) for d in found], device=vectors.device)
+def _regions(detector: Detector, maps: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]],
+             found: Sequence[Mapping[str, Tensor]], most: int) -> Regions:
+    """Vectors of the whole picture and of the boxes found in it, cut to ``most`` and padded: (b, most, ·)."""
+    boxes = [torch.cat([whole_picture(s, d["boxes"]), d["boxes"]])[:most] for s, d in zip(sizes, found)]
+    vectors = detector.vectors(maps, boxes, sizes)
+    counts = torch.tensor([len(x) for x in boxes], device=vectors.device)
     mask = torch.arange(most, device=vectors.device)[None] < counts[:, None]
-    boxes = vectors.new_zeros(b, most, 4)
-    boxes[mask] = torch.cat([d["boxes"] for d in found])
-    features = vectors.new_zeros(b, most, vectors.shape[1] + PLACE)
-    features[mask] = torch.cat([vectors, place(boxes[mask], size)], 1)
-    labels = torch.full((b, most), -1, device=vectors.device)
-    labels[mask] = torch.cat([d["labels"] for d in found])
-    scores = vectors.new_zeros(b, most)
-    scores[mask] = torch.cat([d["scores"] for d in found])
-    return Regions(features, mask, boxes, labels, scores)
+
+    def padded(rows: Tensor, empty: float = 0) -> Tensor:
+        out = rows.new_full((len(mask), most, *rows.shape[1:]), empty)
+        out[mask] = rows
+        return out
+
+    corners = torch.cat(boxes)
+    labels = torch.cat([F.pad(d["labels"], (1, 0), value=-1)[:most] for d in found])
+    scores = torch.cat([F.pad(d["scores"], (1, 0), value=1.0)[:most] for d in found])
+    features = torch.cat([vectors, place(corners, detector.config.size)], 1)
+    return Regions(padded(features), mask, padded(corners), padded(labels, -1), padded(scores))
 
 
 @torch.no_grad()
 def region_features(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8[Tensor, "b 3 s s"], *,
                     max_regions: int = 10, threshold: float = 0.2, batch: int = 100) -> Regions:
-    """What the detector sees: the ``max_regions`` best detections with a score of at least ``threshold``.
+    """What the detector sees: the whole picture, then the best detections with a score of at least ``threshold``.
 
-    Pictures are in [0, 1], or bytes. A picture without a detection above the threshold keeps its best box, and
-    without any box the whole picture, so that no row of the mask is empty. f = 256 + 5 numbers of place.
+    Pictures are in [0, 1], or bytes. At most ``max_regions`` regions, of f = 256 + 5 numbers (vector and place).
     """
     detector.eval()
-    side = detector.config.size
     parts = []
     for chunk in images.split(batch):
         chunk = chunk.to(next(detector.parameters()).device)
@@ -233,13 +250,9 @@ def region_features(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8
         found, _ = detector.roi_heads(maps, proposals, sizes)
         kept = []
         for d in found:
-            n = min(max(1, int((d["scores"] >= threshold).sum())), max_regions)
-            if len(d["boxes"]):
-                kept.append({"boxes": d["boxes"][:n], "labels": d["labels"][:n] - 1, "scores": d["scores"][:n]})
-            else:
-                kept.append({"boxes": chunk.new_tensor([[0, 0, side, side]]), "scores": chunk.new_zeros(1),
-                             "labels": torch.full((1,), -1, device=chunk.device)})
-        parts.append(_pad(detector.vectors(maps, [d["boxes"] for d in kept], sizes), kept, max_regions, side))
+            good = d["scores"] >= threshold                   # best first, as torchvision sorts them
+            kept.append({"boxes": d["boxes"][good], "labels": d["labels"][good] - 1, "scores": d["scores"][good]})
+        parts.append(_regions(detector, maps, sizes, kept, max_regions))
     return Regions(*(torch.cat(column) for column in zip(*parts)))
 
 
@@ -250,27 +263,30 @@ def oracle_regions(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8[
     detector.eval()
     images = images.float() / 255 if images.dtype == torch.uint8 else images
     maps, sizes = detector.maps(images)
-    kept = [{"boxes": t["boxes"][:max_regions], "labels": t["labels"][:max_regions] - 1,
-             "scores": torch.ones(len(t["boxes"]))[:max_regions]} for t in targets]
-    return _pad(detector.vectors(maps, [d["boxes"] for d in kept], sizes), kept, max_regions, detector.config.size)
+    found = [{"boxes": t["boxes"], "labels": t["labels"] - 1, "scores": torch.ones(len(t["boxes"]))} for t in targets]
+    return _regions(detector, maps, sizes, found, max_regions)
 
 
 # --------------------------------------------------------------------------------------------------------------- data
 
 def detection_targets(scene: Scene, masks: Bool[np.ndarray, "n s s"]) -> dict[str, Tensor]:
-    """Boxes (pixels, around the visible part), labels (from 1), colours and textures of the visible objects."""
+    """Boxes (pixels, around the visible part), labels (from 1) and attributes of the visible objects; the setting."""
     index = {category.name: i + 1 for i, category in enumerate(CATEGORIES)}
-    boxes, labels, colours, textures = [], [], [], []
+    boxes: list[list[int]] = []
+    columns: dict[str, list[int]] = {"labels": [], **{name: [] for name in ATTRIBUTES}}
     for thing, mask in zip(scene.objects, masks):
         if mask.sum() < LEAST_VISIBLE:
             continue
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-        labels.append(index[thing.category])
-        colours.append(COLOURS.index(thing.colour))
-        textures.append(TEXTURES.index(thing.texture))
-    return {"boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), "labels": torch.tensor(labels).long(),
-            "colours": torch.tensor(colours).long(), "textures": torch.tensor(textures).long()}
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        boxes.append([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1])
+        columns["labels"].append(index[thing.category])
+        columns["colour"].append(COLOURS.index(thing.colour))
+        columns["texture"].append(TEXTURES.index(thing.texture))
+        columns["pose"].append(ATTRIBUTES["pose"].index(thing.pose))
+        columns["facing"].append((0 if thing.flip else 1) if CATEGORY[thing.category].facing else UNKNOWN)
+    return {"boxes": torch.tensor(np.array(boxes), dtype=torch.float32).reshape(-1, 4),
+            "setting": torch.tensor(SETTINGS.index(scene.setting)),
+            **{name: torch.tensor(values, dtype=torch.long) for name, values in columns.items()}}
 
 
 class DetectionData:
@@ -299,7 +315,8 @@ class DetectionData:
             for t in targets:
                 x0, y0, x1, y1 = t["boxes"].unbind(1)
                 side = images.shape[-1]
-                mirrored.append({**t, "boxes": torch.stack([side - x1, y0, side - x0, y1], 1)})
+                facing = torch.where(t["facing"] == UNKNOWN, UNKNOWN, 1 - t["facing"])
+                mirrored.append({**t, "boxes": torch.stack([side - x1, y0, side - x0, y1], 1), "facing": facing})
             targets = mirrored
         return images, targets
 
