@@ -6,8 +6,6 @@ Differs from the paper: log-probabilities are summed over a caption, as in the f
 their mean over its 20 steps, which is the same gradient at a twentieth of the size (``reduction="mean"``).
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -44,9 +42,9 @@ def leave_one_out_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b k"
 def self_critical_loss(
     log_probs: Float[Tensor, "b k t"],
     rewards: Float[Tensor, "b k"],
-    baseline: Literal["mean", "leave-one-out"] | Float[Tensor, "b"] | Float[Tensor, "b k_or_1"] = "mean",
+    baseline: str | Float[Tensor, "b"] | Float[Tensor, "b k_or_1"] = "mean",
     mask: Bool[Tensor, "b k t"] | None = None,
-    reduction: Literal["sum", "mean"] = "sum",
+    reduction: str = "sum",
 ) -> Float[Tensor, ""]:
     r"""eq:scst-m2: a loss whose gradient is $-\frac1k\sum_i(r(w^i)-b)\,\nabla_\theta\log p_\theta(w^i)$, mean over images.
 
@@ -54,7 +52,7 @@ def self_critical_loss(
     anyway), ``rewards`` of each caption, treated as constants. ``baseline`` "mean" is M2's, "leave-one-out"
     eq:scst-loo, a tensor (b) the reward of the greedy captions (eq:scst-greedy). With "mean", the loss value itself is
     no measure of progress: the advantages sum to zero; watch the mean reward. ``reduction="mean"`` divides a caption's
-    log-probability by t, as the released code does.
+    log-probability by t, as the released code does. Raises ``ValueError`` for an unknown name.
     """
     rewards = rewards.detach()
     if isinstance(baseline, Tensor):
@@ -65,6 +63,8 @@ def self_critical_loss(
         critic = leave_one_out_baseline(rewards)
     else:
         raise ValueError(f"baseline {baseline!r} is unknown; use 'mean', 'leave-one-out' or a tensor of rewards")
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"reduction {reduction!r} is unknown; use 'sum' or 'mean'")
     if mask is not None:
         log_probs = torch.where(mask, log_probs, 0.0)
     sequence = log_probs.sum(dim=-1) if reduction == "sum" else log_probs.mean(dim=-1)

@@ -9,7 +9,6 @@ the word embedding stays zero (the released code overwrites both by its initiali
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.attention import KVCache, LayerCache, MultiHeadAttention, attention, head_mask
-from mmlearn.nn.positions import PositionKind, TokenEmbedding
+from mmlearn.nn.positions import KINDS, TokenEmbedding
 from mmlearn.nn.transformer import (
     Context,
     EncoderLayer,
@@ -31,7 +30,10 @@ from mmlearn.nn.transformer import (
 
 UNK, PAD, BOS, EOS = 0, 1, 2, 3
 
-Mesh = Literal["sigmoid", "softmax", "one-to-one", "last"]
+CHOICES = {
+    "mesh": ("sigmoid", "softmax", "one-to-one", "last"), "norm": ("code", "paper"),
+    "memory_init": ("xavier", "nominal"), "positions": KINDS, "padding": ("zero-rows", "off"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,19 @@ class M2Config:
     features: int = 2048            # size of a region or grid feature
     dropout: float = 0.1            # after input ReLU, attention output, feed-forward ReLU and output
     max_len: int = 54               # T, most tokens of a caption with <bos>
-    mesh: Mesh = "sigmoid"          # how decoder layers read the N encoder layers ("last": a plain Transformer)
-    norm: Literal["code", "paper"] = "code"                 # where the meshed attention is normalised
-    memory_init: Literal["xavier", "nominal"] = "xavier"    # as the released code ends up / as it says
-    positions: PositionKind = "sinusoid"                    # table of the decoder's positions
-    padding: Literal["zero-rows", "off"] = "zero-rows"      # all-zero feature rows are padding / never mask
+    mesh: str = "sigmoid"           # how decoder layers read the N encoder layers ("last": a plain Transformer)
+    norm: str = "code"              # where the meshed attention is normalised: as in the code or as in the "paper"
+    memory_init: str = "xavier"     # how the released code ends up, or what it says ("nominal")
+    positions: str = "sinusoid"     # table of the decoder's positions: "sinusoid", "learned", "random" (frozen)
+    padding: str = "zero-rows"      # all-zero feature rows are padding, or "off": nothing is masked
     aoa: bool = False               # attention on attention (L. Huang et al., 2019) instead of plain attention
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")
+        if self.memory and self.aoa:
+            raise ValueError("memory slots and attention on attention are not combined; set memory=0 or aoa=False")
 
     @classmethod
     def paper(cls) -> "M2Config":
@@ -242,7 +251,7 @@ class MemoryAttention(MultiHeadAttention):
     uniformly within sqrt(6 / ((n_m + 1) d)), as it ends up after its general initialisation.
     """
 
-    def __init__(self, width: int, heads: int, slots: int, init: Literal["xavier", "nominal"] = "xavier") -> None:
+    def __init__(self, width: int, heads: int, slots: int, init: str = "xavier") -> None:
         super().__init__(width, heads)
         if slots < 1:
             raise ValueError(f"{slots} memory slots; give at least 1, or use MultiHeadAttention")
@@ -427,8 +436,6 @@ class M2Transformer(nn.Module):
 
 def encoder_attention(config: M2Config) -> MultiHeadAttention:
     """The attention of an encoder layer: with memory, on attention, or plain."""
-    if config.memory and config.aoa:
-        raise ValueError("memory slots and attention on attention are not combined; set memory=0 or aoa=False")
     if config.memory:
         return MemoryAttention(config.width, config.heads, config.memory, config.memory_init)
     return AttentionOnAttention(config.width, config.heads) if config.aoa else MultiHeadAttention(config.width, config.heads)

@@ -5,13 +5,12 @@ Differs from the paper: word embeddings are not scaled by the root of the width 
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-PositionKind = Literal["sinusoid", "learned", "random"]
+KINDS = ("sinusoid", "learned", "random")
 
 
 def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
@@ -43,15 +42,16 @@ class PositionTable(nn.Module):
 
     ``kind`` "sinusoid": frozen (eq:sinusoid); "learned": a parameter; "random": frozen Xavier noise, which is what
     became of the sinusoids in the released M2 code. A frozen table is a buffer, so it is saved and loaded.
-    Output (t, d) for positions ``start`` … ``start + t - 1``. Raises ``ValueError`` past the end of the table.
+    Output (t, d) for positions ``start`` … ``start + t - 1``. Raises ``ValueError`` past the end of the
+    table, and for an unknown kind.
     """
 
     table: Tensor
 
-    def __init__(self, length: int, width: int, kind: PositionKind = "sinusoid", first: int = 0) -> None:
+    def __init__(self, length: int, width: int, kind: str = "sinusoid", first: int = 0) -> None:
         super().__init__()
-        if kind not in ("sinusoid", "learned", "random"):
-            raise ValueError(f"positions {kind!r} are unknown; use 'sinusoid', 'learned' or 'random'")
+        if kind not in KINDS:
+            raise ValueError(f"positions {kind!r} are unknown; use one of {', '.join(KINDS)}")
         self.length, self.first = length, first
         rows = first + length
         if kind == "sinusoid":
@@ -76,7 +76,7 @@ class TokenEmbedding(nn.Module):
     The row of ``pad`` is zero and stays so. Positions count from 1, row 0 of the table being padding.
     """
 
-    def __init__(self, vocab: int, width: int, max_len: int, pad: int, kind: PositionKind = "sinusoid") -> None:
+    def __init__(self, vocab: int, width: int, max_len: int, pad: int, kind: str = "sinusoid") -> None:
         super().__init__()
         self.words = nn.Embedding(vocab, width, padding_idx=pad)
         nn.init.xavier_uniform_(self.words.weight)

@@ -1,1 +1,61 @@
-"""Public weights, loaded into our modules with every key and shape matched."""
+"""Public weights in our modules: ``load`` finds the reader that knows a checkpoint, and the reader matches every name.
+
+Survey: none; see the appendix on scaling up.  A reader is a module of this package that offers ``recognises(path)``
+and ``load(path, **options)``; it is named once, in ``READERS``. Nothing is loaded that could run code.
+"""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+READERS = {                             # public name -> the module of this package that reads it
+    "aimagelab/meshed-memory-transformer": "m2",
+}
+
+
+def load(source: str | Path, **options: Any) -> nn.Module:
+    """The model of a public checkpoint, in evaluation mode: ``source`` is a public name, a file or a folder.
+
+    ``options`` go to the reader (see its ``load``). Raises ``FileNotFoundError`` if there is neither a file nor a
+    public name ``source``, ``ValueError`` if no reader knows the file or its names and shapes are not those expected.
+    """
+    if str(source) in READERS:
+        return reader(str(source)).load(None, **options).eval()
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{source} is neither a file or folder nor one of {', '.join(READERS)}; check the path")
+    for name in READERS:
+        if reader(name).recognises(path):
+            return reader(name).load(path, **options).eval()
+    raise ValueError(f"{path} is none of the checkpoints that can be read ({', '.join(READERS)}); check the file")
+
+
+def reader(name: str) -> Any:
+    """The module that reads the public checkpoint ``name``."""
+    return importlib.import_module(f"mmlearn.pretrained.{READERS[name]}")
+
+
+def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Refuse a checkpoint unless it has exactly the expected names, each of the expected shape.
+
+    Raises ``ValueError`` that lists the names that differ (the first eight of each kind).
+    """
+    problems = []
+    for about, names in (("missing", expected.keys() - found.keys()), ("not expected", found.keys() - expected.keys())):
+        if names:
+            problems.append(f"{about}: {shorten(sorted(names))}")
+    shapes = [f"{name} is {found[name]}, expected {expected[name]}"
+              for name in sorted(expected.keys() & found.keys()) if tuple(found[name]) != tuple(expected[name])]
+    if shapes:
+        problems.append(f"of another shape: {shorten(shapes)}")
+    if problems:
+        raise ValueError(f"{where} does not fit the model; {'; '.join(problems)}; load the checkpoint it was made for")
+
+
+def shorten(names: list[str]) -> str:
+    """At most eight names, and how many more there are."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
