@@ -61,3 +61,25 @@ def claim(text: str, ours: float, comparison: str, other: float) -> Claim:
         raise ClaimFailed(f"{text}: {ours:.4g} {comparison} {other:.4g} does not hold. "
                           "Report it: either the text or the code is wrong.")
     return made
+
+
+def scale_note() -> str:
+    """One sentence on what this run's scale means for its claims."""
+    return {"smoke": "A smoke run: everything is executed, too shortly for its claims to be judged.",
+            "cpu": "A run at cpu scale: minutes on two cores, one seed.",
+            "gpu": "A run at gpu scale: minutes on one GPU, one seed."}[scale()]
+
+
+def claims_table(made: list[Claim] | None = None) -> str:
+    """The claims of this session (or those given) as a Markdown table, one row each, that also reads as plain text."""
+    made = claims if made is None else made
+    if not made:
+        return "No claims were made."
+    rows = [("claim", "ours", "", "other", "verdict")]
+    rows += [(c.text.replace("|", "\\|"), f"{c.ours:.3f}", c.comparison, f"{c.other:.3f}", c.verdict) for c in made]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    right = (1, 3)                                            # numbers stand flush right
+    lines = ["| " + " | ".join(cell.rjust(w) if i in right else cell.ljust(w)
+                               for i, (cell, w) in enumerate(zip(row, widths))) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i in right else "-") for i, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:], "", scale_note()])

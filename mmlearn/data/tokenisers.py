@@ -163,11 +163,11 @@ class _Subwords(Tokeniser):
 
     def __init__(self, inner: _Tokenizer, specials: tuple[str, str, str, str]) -> None:
         self.inner = inner
-        ids = [inner.token_to_id(token) for token in specials]
-        if None in ids:
-            missing = [token for token, i in zip(specials, ids) if i is None]
+        vocabulary = inner.get_vocab()
+        missing = [token for token in specials if token not in vocabulary]
+        if missing:
             raise ValueError(f"the vocabulary lacks {', '.join(missing)}; use the files the model was trained with")
-        self.unk, self.pad, self.bos, self.eos = ids
+        self.unk, self.pad, self.bos, self.eos = (vocabulary[token] for token in specials)
 
     def __len__(self) -> int:
         return self.inner.get_vocab_size()
@@ -275,7 +275,8 @@ class BPETokeniser(_Subwords):
         """From GPT-2's ``vocab.json`` and ``merges.txt``."""
         names = json.loads(Path(vocab).read_text(encoding="utf-8"))
         lines = Path(merges).read_text(encoding="utf-8").split("\n")
-        pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
+        halves = [line.split(" ") for line in lines if line.strip() and not line.startswith("#version")]
+        pairs = [(left, right) for left, right in halves]
         inner = cls._build(models.BPE(names, pairs))
         inner.add_special_tokens([cls.END])
         return cls(inner)
