@@ -63,10 +63,10 @@ class Worker:
     """The eyes and hands of one annotator. Areas are fractions of the picture, lengths fractions of its side."""
 
     attention: float = 0.9      # chance of noticing something that fills the picture
-    half_area: float = 0.02     # visible area at which that chance is halved
+    half_area: float = 0.05     # visible area at which that chance is halved
     magnifier: float = 2.0      # zoom while spotting: an area counts magnifier² times
-    false_alarm: float = 0.004  # chance of reporting a category that is absent
-    aim: float = 0.15           # spread of a cross around the middle of its instance, in units of sqrt(area)
+    false_alarm: float = 0.002  # chance of reporting a category that is absent
+    aim: float = 0.1            # spread of a cross around the middle of its instance, in units of sqrt(area)
     spacing: float = 0.045      # distance between two vertices of a polygon
     tremor: float = 0.004       # standard deviation of a vertex
     slip: float = 0.2           # chance of a careless polygon: vertices four times as far apart and off
@@ -237,7 +237,7 @@ class Crosses:
 
 
 def spot_instances(truth: GroundTruth, labels: Bool[np.ndarray, "images k"], workers: Sequence[Worker],
-                   rng: np.random.Generator, radius: float = 0.08) -> Crosses:
+                   rng: np.random.Generator, radius: float = 0.1) -> Crosses:
     """Stage b: for every label, every worker crosses the instances they see, at most ten; the union is kept.
 
     A cross within ``radius`` (fraction of the side) of a spot found by someone else is the same instance.
@@ -339,7 +339,7 @@ def verify(approval: Float[np.ndarray, " m"], rng: np.random.Generator) -> Verdi
 
 
 def training_task(truth: GroundTruth, workers: Sequence[Worker], rng: np.random.Generator, masks: int = 5,
-                  pass_iou: float = 0.8) -> Bool[np.ndarray, " n"]:
+                  pass_iou: float = 0.84) -> Bool[np.ndarray, " n"]:
     """Who passes the training task: all of ``masks`` practice polygons on average at least ``pass_iou`` right."""
     passed = []
     for worker in workers:
