@@ -8,6 +8,9 @@ from mmlearn.data.scenes.categories import (
     add_category,
     remove_category,
 )
+from mmlearn.data.scenes.corpus import corpus, word_similarity
+from mmlearn.data.scenes.dataset import SceneDataset
+from mmlearn.data.scenes.export import export_coco
 from mmlearn.data.scenes.graph import (
     COLOURS,
     KINDS,
@@ -26,10 +29,14 @@ from mmlearn.data.scenes.referring import Referring, referring
 from mmlearn.data.scenes.render import Picture, render
 from mmlearn.data.scenes.sample import SPLITS, portrait, relations, sample_scene
 from mmlearn.data.scenes.shifts import STYLES
+from mmlearn.data.scenes.speech import spectrogram, speech
 
 __all__ = [
     "CATEGORIES", "CATEGORY", "COLOURS", "HELD_OUT_CATEGORIES", "HELD_OUT_PAIRS", "KINDS", "PREDICATES", "SETTINGS",
     "SIZES", "SPLITS", "STYLES", "TEXTURES", "Category", "Picture", "Relation", "Scene", "SceneObject", "add_category", "portrait",
     "relations", "remove_category", "render", "sample_scene",
 ]
-__all__ += ["Question", "Referring", "captions", "parse_caption", "questions", "referring", "scene_tuples"]
+__all__ += [
+    "Question", "Referring", "SceneDataset", "captions", "corpus", "export_coco", "parse_caption", "questions",
+    "referring", "scene_tuples", "spectrogram", "speech", "word_similarity",
+]
