@@ -150,14 +150,16 @@ def execute(path: Path) -> float:
     """Run a notebook top to bottom in a fresh kernel and store its outputs; returns the seconds it took."""
     import nbclient
     import nbformat
+    from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     start = time.perf_counter()
-    client = nbclient.NotebookClient(notebook, timeout=3600, kernel_name="python3", record_timing=False,
-                                     resources={"metadata": {"path": str(path.parent)}})
+    transport = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
+    client = nbclient.NotebookClient(notebook, config=transport, timeout=3600, kernel_name="python3",
+                                     record_timing=False, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
     tidy(notebook)
     nbformat.validate(notebook)

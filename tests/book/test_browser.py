@@ -1,0 +1,112 @@
+"""The website in a real browser, without a network: formulas, search, phone width, nothing on the console."""
+
+import pytest
+from notebooks import ROOT, notebooks
+from test_site import toc_pages
+
+pytestmark = [pytest.mark.browser, pytest.mark.site, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+OUTSIDE_ALLOWED = ("https://colab.research.google.com/assets/",)      # the badge
+
+
+@pytest.fixture
+def open_page(chromium, address):
+    """A function that opens a page at a width and returns it with what went wrong: console errors, failed requests."""
+    opened = []
+
+    def opener(page_name: str, width: int = 1300):
+        context = chromium.new_context(viewport={"width": width, "height": 900})
+        opened.append(context)
+        page = context.new_page()
+        wrong: list[str] = []
+        page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type == "error" else None)
+        page.on("pageerror", lambda e: wrong.append(f"error: {e}"))
+        page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+
+        def route(route):
+            url = route.request.url
+            if url.startswith((address, "data:", "blob:")):
+                route.continue_()
+            elif url.startswith(OUTSIDE_ALLOWED):
+                route.fulfill(status=200, content_type="image/svg+xml",
+                              body='<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>')
+            else:
+                wrong.append(f"outside: {url}")
+                route.abort()
+
+        context.route("**/*", route)
+        page.goto(f"{address}/{page_name}")
+        page.wait_for_load_state("networkidle")
+        page.wait_for_function("window.MathJax === undefined || window.MathJax.startup === undefined"
+                               " || window.MathJax.startup.promise.then(() => true)")
+        return page, wrong
+
+    yield opener
+    for context in opened:
+        context.close()
+
+
+@pytest.mark.parametrize("name", toc_pages())
+def test_a_page_opens_without_complaint_and_fits_a_phone(open_page, name):
+    page, wrong = open_page(f"{name}.html", width=390)
+    assert wrong == []
+    widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert widths[0] <= widths[1], f"the page is {widths[0]} px wide on a screen of {widths[1]} px"
+    raw = page.evaluate("[...document.querySelectorAll('article .math')].filter(m => !m.querySelector('mjx-container'))"
+                        ".map(m => m.textContent)")
+    assert raw == [], "formulas that were not drawn"
+    assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+    missing = page.evaluate("[...document.querySelectorAll('article img')].filter(i => i.loading !== 'lazy' && "
+                            "(!i.complete || i.naturalWidth === 0)).map(i => i.src)")
+    assert missing == []
+
+
+def test_formulas_are_drawn_with_the_fonts_of_the_site(open_page):
+    page, wrong = open_page("book/appendix/errata.html")
+    assert wrong == []
+    assert page.locator("mjx-container").count() > 20
+    assert page.evaluate("document.fonts.check('16px MJXTEX')")
+
+
+def test_the_search_finds_a_page(open_page):
+    page, wrong = open_page("search.html?q=notation")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+    links = page.locator("#search-results li a").evaluate_all("els => els.map(e => e.getAttribute('href'))")
+    assert any("notation" in link for link in links)
+    assert wrong == []
+
+
+def test_the_search_button_opens_a_field_to_type_in(open_page):
+    page, _ = open_page("book/intro.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("errata")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=errata**")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+
+
+def test_the_table_of_contents_opens_on_a_phone(open_page):
+    page, wrong = open_page("book/intro.html", width=390)
+    link = page.locator("#pst-primary-sidebar a, .bd-sidebar-primary a, dialog a").filter(has_text="1 Image2Text").first
+    page.locator("button.primary-toggle, label.primary-toggle").first.click()
+    link.wait_for(state="visible", timeout=5_000)
+    link.click()
+    page.wait_for_url("**/book/1-image2text.html")
+    assert wrong == []
+
+
+def test_the_rocket_leads_to_colab(open_page):
+    page, _ = open_page("book/1-image2text.html")
+    links = page.locator("a[href^='https://colab.research.google.com/github']")
+    assert links.count() >= 1
+    assert links.first.get_attribute("href").endswith("/blob/main/book/1-image2text.ipynb")
+
+
+@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "exercises"], ids=lambda p: p.stem)
+def test_a_solution_unfolds_when_it_is_asked_for(open_page, path):
+    page, _ = open_page(path.relative_to(ROOT).with_suffix(".html").as_posix())
+    solutions = page.locator("div.tag_solution details")
+    for number in range(solutions.count()):
+        details = solutions.nth(number)
+        assert not details.evaluate("d => d.open")
+        details.locator("summary").click()
+        assert details.evaluate("d => d.open")

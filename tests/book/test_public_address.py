@@ -1,0 +1,75 @@
+"""The public address stands in _config.yml; everything that repeats it agrees, and one command changes all."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from notebooks import ROOT, notebooks, repository, set_repository
+
+GITHUB = re.compile(r"https://github\.com/[\w.-]+/mmlearn(?![\w-])")
+COLAB = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/")
+
+
+def tracked() -> list:
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [ROOT / n for n in names if n.endswith((".md", ".ipynb", ".yml", ".cff", ".toml", ".py", ".css")) or n == "Makefile"]
+
+
+def test_the_config_states_an_address():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert config["repository"]["url"] == repository()
+    assert config["repository"]["branch"] == "main" and config["repository"]["path_to_book"] == ""
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_every_file_that_repeats_the_address_agrees_with_the_config():
+    want = repository()
+    for path in tracked():
+        if path.is_relative_to(ROOT / "tests") or not path.exists():
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert set(GITHUB.findall(text)) <= {want}, path
+        assert set(COLAB.findall(text)) <= {want.removeprefix("https://github.com/")}, path
+
+
+def test_citation_and_readme_state_the_address():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["repository-code"] == citation["url"] == repository()
+    assert citation["cff-version"] == "1.2.0" and citation["license"] == ["MIT", "CC-BY-4.0"]
+    readme = (ROOT / "README.md").read_text()
+    assert repository() in readme
+    assert f"colab.research.google.com/github/{repository().removeprefix('https://github.com/')}/blob/main/book/1-image2text.ipynb" in readme
+
+
+def test_one_command_changes_the_address_everywhere(tmp_path):
+    for name in ("_config.yml", "README.md", "CITATION.cff", "pyproject.toml", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.png")
+    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=ignore)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=ignore)
+    old, new = repository(), "https://github.com/a-school/course-2027"
+    done = subprocess.run(["make", "repository", f"URL={new}/", f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in [p for p in tmp_path.rglob("*") if p.suffix in (".yml", ".md", ".cff", ".ipynb", ".toml")]:
+        text = path.read_text(encoding="utf-8")
+        assert old not in text and f"/github/{old.removeprefix('https://github.com/')}/" not in text, path
+        if path.suffix == ".ipynb":
+            json.loads(text)
+            assert f"git+{new}" in text
+    assert f"/github/a-school/course-2027/blob/main/book/1-image2text.ipynb" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("url", ["mmlearn", "https://github.com/only-owner", "https://github.com/a b/c", ""])
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ValueError, match="give the address of a repository"):
+        set_repository(url)
+
+
+def test_no_badge_or_notebook_forgets_the_main_branch():
+    for path in [ROOT / "README.md", *notebooks()]:
+        for link in re.findall(r"colab\.research\.google\.com/github/[^)\s\"\\]+", path.read_text(encoding="utf-8")):
+            assert "/blob/main/book/" in link, f"{path.name}: {link}"
