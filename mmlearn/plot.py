@@ -13,7 +13,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -114,7 +113,7 @@ def attention_overlay(image: Any, weights: Any, words: Sequence[str], boxes: Any
                 part = light[max(0, round(y)) : round(y + h), max(0, round(x)) : round(x + w)]
                 np.maximum(part, weight, out=part)
         light = light / max(light.max(), 1e-12)
-        pictures.append(pixels * (0.25 + 0.75 * light[..., None]))
+        pictures.append(pixels * (0.3 + 0.7 * light[..., None]))
     figure = image_grid(pictures, list(words), columns)
     if boxes is not None:
         for axis, row in zip(figure.axes, weights):
@@ -221,14 +220,3 @@ def tree(nodes: Sequence[Node], title: str = "") -> Figure:
     axis.set(xlim=(-0.5, max(depth, default=0) + 0.5), ylim=(leaves - 0.4, -0.6), title=title)
     axis.axis("off")
     return figure
-
-
-def save(figure: Figure, path: Any) -> None:
-    """Write a figure as PNG at the book's resolution."""
-    figure.savefig(path, dpi=100)
-
-
-def label_panels(axes: Sequence[Axes]) -> None:
-    """Letters (a), (b) … at the upper left of panels, to refer to them in the text."""
-    for i, axis in enumerate(axes):
-        axis.set_title(f"({chr(ord('a') + i)})", loc="left", fontweight="bold")

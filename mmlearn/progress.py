@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -23,7 +23,7 @@ class Progress:
     a terminal it is overwritten; elsewhere (a log, a pipe) about ten lines are printed.
     """
 
-    def __init__(self, total: int, title: str = "", file: TextIO | None = None, start: int = 0,
+    def __init__(self, total: int, title: str = "", file: Any = None, start: int = 0,
                  shown: bool = True) -> None:
         self.total, self.title, self.start, self.shown = total, title, start, shown
         self.notebook = file is None and in_notebook()

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -45,28 +45,28 @@ class Schedule:
         return self.name
 
 
-def noam_rate(step: int, width: int, warmup: int, factor: float = 1.0) -> float:
+def noam_rate(step: int, width: int, warmup: int, factor: float | int = 1.0) -> float:
     r"""eq:noam: $\eta_s = c\, d^{-1/2} \min(s^{-1/2},\ s\, w^{-3/2})$, with $d$ the width, $w$ the warm-up, $c$ a factor."""
     return factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5)
 
 
-def noam(width: int, warmup: int, factor: float = 1.0) -> Schedule:
+def noam(width: int, warmup: int, factor: float | int = 1.0) -> Schedule:
     """eq:noam as a schedule: linear up to step ``warmup``, then falling with the root of the step."""
     return Schedule(f"noam(width={width}, warmup={warmup}, factor={factor})",
                     lambda step: noam_rate(step, width, warmup, factor))
 
 
-def constant(lr: float) -> Schedule:
+def constant(lr: float | int) -> Schedule:
     """The same rate at every step."""
     return Schedule(f"constant({lr})", lambda step: lr)
 
 
-def linear_warmup(lr: float, warmup: int) -> Schedule:
+def linear_warmup(lr: float | int, warmup: int) -> Schedule:
     """A straight line from 0 up to ``lr`` at step ``warmup``, then constant."""
     return Schedule(f"linear_warmup({lr}, warmup={warmup})", lambda step: lr * min(1.0, step / max(1, warmup)))
 
 
-def warmup_cosine(lr: float, warmup: int, steps: int, final: float = 0.0) -> Schedule:
+def warmup_cosine(lr: float | int, warmup: int, steps: int, final: float | int = 0.0) -> Schedule:
     """A straight line up to ``lr`` at step ``warmup``, then half a cosine down to ``final`` at ``steps``."""
     def rate(step: int) -> float:
         if step < warmup:
@@ -151,12 +151,12 @@ def _device_of(model: nn.Module) -> torch.device:
 
 def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: int,
         optimizer: torch.optim.Optimizer | Callable[[list], torch.optim.Optimizer] | None = None,
-        lr: float | None = None, schedule: Callable[[int], float] | None = None, accumulate: int = 1,
-        clip: float | None = None, ema: float | None = None, precision: str = "no",
+        lr: float | int | None = None, schedule: Callable[[int], float] | None = None, accumulate: int = 1,
+        clip: float | int | None = None, ema: float | None = None, precision: str = "no",
         folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
         evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
         watch: str | None = None, patience: int | None = None, on_step: Callable[[int, Any], Any] | None = None,
-        progress: bool | TextIO = True, title: str = "") -> History:
+        progress: Any = True, title: str = "") -> History:
     """Train ``model`` for ``steps`` optimiser steps (all in all: a resumed run does the rest).
 
     - ``loss_fn(model, batch)`` returns the loss, or the loss and a dict of scalars to record. A scalar named "weight"
@@ -164,7 +164,8 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
       give the mean over all terms; without it, the mean of their means.
     - ``batches``: a ``Batches``, a ``DataLoader``, a list, or a function of the batch number.
     - ``optimizer``: an optimiser, or a function of the parameters; default fused AdamW. ``schedule(step)`` is the
-      learning rate itself, ``lr`` a constant one (default 1e-3, or what the given optimiser has).
+      learning rate itself (times the "scale" of a parameter group that has one), ``lr`` a constant one (default: 1e-3,
+      or what the given optimiser has).
     - ``accumulate`` batches make one step; ``clip`` bounds the gradient's norm, which is recorded as "norm".
     - ``ema``: decay of an average of the weights, found in ``History.ema``. ``precision``: "no" or "bf16".
     - ``folder``: a checkpoint every ``save_every`` steps (default: a tenth of the run), of which ``keep`` stay; if one is
@@ -202,7 +203,7 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         for step in range(begin + 1, steps + 1):
             if schedule is not None:
                 for group in optimizer.param_groups:
-                    group["lr"] = schedule(step)
+                    group["lr"] = schedule(step) * group.get("scale", 1.0)
             sums, terms = _gradients(objective, source, accumulate, weights, accelerator)
             if clip is not None:
                 sums["norm"] = nn.utils.clip_grad_norm_(weights, clip) * terms
@@ -359,7 +360,7 @@ class _Run:
 
 
 def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: str | None, patience: int | None,
-           lr: float | None, schedule: Any) -> None:
+           lr: float | int | None, schedule: Any) -> None:
     """Raises ``ValueError`` for settings that make no sense together."""
     if steps < 1 or accumulate < 1:
         raise ValueError(f"steps is {steps} and accumulate {accumulate}; both are at least 1")

@@ -5,7 +5,7 @@ from (seed, epoch), and batch number n of a run from n: training jumps to any pl
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -158,6 +158,6 @@ class _seeded:
         torch.set_rng_state(self.torch)
 
 
-def epochs(batches: Sized | Sequence, count: float, accumulate: int = 1) -> int:
+def epochs(batches: Sized, count: float | int, accumulate: int = 1) -> int:
     """How many optimiser steps ``count`` epochs of ``batches`` are, when each takes ``accumulate`` batches."""
     return max(1, round(count * len(batches) / accumulate))
