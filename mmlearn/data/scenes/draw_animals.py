@@ -99,7 +99,7 @@ def draw_cat(p: Pen) -> None:
     """A cat: standing in profile, sitting, or asleep in a curl."""
     deep = darker(p.colour, 0.14)
     if p.pose == "sitting":
-        p.fill(p.path([(-0.15, 0.80), (-0.56, 0.80), (-0.66, 0.52), (-0.56, 0.30)], 0.10, 0.075), deep)
+        p.fill(p.curve([(-0.15, 0.80), (-0.56, 0.80), (-0.66, 0.52), (-0.56, 0.30)], 0.10, 0.075), deep)
         _coat(p, blend(p.ellipse(-0.10, 0.56, 0.50, 0.42), p.ellipse(0.05, 0.15, 0.34, 0.50), 0.2), 0.2)
         for cx in (0.02, 0.28):
             p.fill(p.capsule(cx, 0.40, cx + 0.01, 0.86, 0.095))
@@ -109,10 +109,10 @@ def draw_cat(p: Pen) -> None:
     elif p.pose == "sleeping":
         _coat(p, p.ellipse(-0.10, 0.22, 1.42, 0.74))
         p.mark(p.arc(-0.15, 0.55, 0.95, 3.3, 4.6, 0.025), darker(p.colour, 0.4), 0.5)
-        p.fill(p.path([(-1.25, 0.60), (-0.75, 0.84), (-0.1, 0.84), (0.45, 0.74)], 0.15, 0.12), deep)
+        p.fill(p.curve([(-1.25, 0.60), (-0.75, 0.84), (-0.1, 0.84), (0.45, 0.74)], 0.15, 0.12), deep)
         _cat_head(p.at(0.98, 0.14, 0.12, 1.02), asleep=True)
     else:
-        p.fill(p.path([(-0.72, 0.02), (-1.02, -0.14), (-1.14, -0.46), (-1.00, -0.78)], 0.115, 0.085))
+        p.fill(p.curve([(-0.72, 0.02), (-1.02, -0.14), (-1.14, -0.46), (-1.00, -0.78)], 0.115, 0.085))
         for cx in (-0.48, 0.52):
             p.fill(p.capsule(cx, 0.30, cx + 0.02, 0.86, 0.12, 0.10), darker(p.colour, 0.22))
         for cx in (-0.68, 0.30):
@@ -129,7 +129,7 @@ def _dog_head(p: Pen) -> None:
     snout = lighter(p.colour, 0.4)
     head = blend(p.circle(0, 0, 0.46), p.ellipse(0.40, 0.16, 0.36, 0.24), 0.16)
     if not floppy:
-        p.fill(p.polygon([(-0.30, -0.26), (-0.28, -0.76), (0.04, -0.40)], 0.06), ear)
+        p.fill(p.polygon([(-0.32, -0.22), (-0.26, -0.62), (0.04, -0.36)], 0.06), ear)
     p.fill(head)
     p.mark(both(head, p.ellipse(0.50, 0.26, 0.34, 0.20)), snout)
     if p.texture == "spotted":
@@ -149,7 +149,7 @@ def draw_dog(p: Pen) -> None:
     far = darker(p.colour, 0.22)
     collar = rgb(p.pick(4, ((214, 66, 64), (64, 128, 204), (246, 190, 60))))
     if p.pose == "sitting":
-        p.fill(p.path([(-0.35, 0.72), (-0.62, 0.62), (-0.70, 0.32)], 0.10, 0.06))
+        p.fill(p.curve([(-0.35, 0.72), (-0.62, 0.62), (-0.70, 0.32)], 0.10, 0.06))
         _coat(p, blend(p.ellipse(-0.16, 0.56, 0.46, 0.40), p.at(0.06, 0.18, 0.22).ellipse(0, 0, 0.32, 0.56), 0.2))
         p.fill(p.ellipse(-0.02, 0.88, 0.30, 0.10))
         for cx in (0.12, 0.32):
@@ -167,7 +167,7 @@ def draw_dog(p: Pen) -> None:
         hind = [((-0.46, 0.25), (-0.44, 0.88)), ((-0.68, 0.20), (-0.70, 0.88))]
         fore = [((0.42, 0.25), (0.44, 0.88)), ((0.22, 0.25), (0.20, 0.88))]
         tail = [(-0.70, 0.00), (-0.96, -0.22), (-1.06, -0.58)]
-    p.fill(p.path(tail, 0.12, 0.07))
+    p.fill(p.curve(tail, 0.12, 0.07))
     for i, legs in enumerate((hind, fore)):
         p.fill(p.path(legs[0], 0.13, 0.10), far)
     for legs in (hind, fore):
@@ -190,14 +190,17 @@ def draw_bird(p: Pen) -> None:
         belly, wing = rgb((255, 250, 240)), rgb((206, 212, 226))
     beak = rgb((250, 176, 56)) if p.name not in ("orange", "yellow") else rgb((226, 96, 48))
     if p.pose == "flying":
-        p.fill(p.polygon([(0.02, 0.12), (-0.56, -0.94), (0.10, -0.66), (0.44, 0.10)], 0.05), darker(wing, 0.15))
+        far = p.at(0.30, 0.20, 0.10)
+        far.fill(union(far.ellipse(0, -0.52, 0.22, 0.58), far.ellipse(-0.16, -0.40, 0.20, 0.46)), darker(wing, 0.15))
         p.fill(p.polygon([(-0.70, 0.36), (-1.30, 0.14), (-1.22, 0.44), (-1.28, 0.72)], 0.05), wing)
         p.fill(p.polygon([(1.02, 0.12), (1.32, 0.26), (1.00, 0.34)], 0.02), beak)
         body = blend(p.ellipse(-0.05, 0.42, 0.86, 0.40), p.circle(0.72, 0.18, 0.34), 0.25)
         p.fill(body)
         p.mark(p.ellipse(0.05, 0.66, 0.66, 0.24), belly, inside=body)
-        p.fill(p.polygon([(-0.30, 0.34), (-0.92, -0.52), (-0.60, -0.94), (-0.10, -0.62), (0.30, 0.28)], 0.06), wing, textured=True,
-               period=0.40, angle=0.9)
+        near = p.at(0.12, 0.34, -0.52)
+        feathers = blend(near.ellipse(0.02, -0.58, 0.27, 0.70), near.ellipse(-0.24, -0.44, 0.22, 0.54), 0.05)
+        feathers = blend(feathers, near.ellipse(-0.44, -0.28, 0.17, 0.36), 0.05)
+        near.fill(feathers, wing, textured=True, period=0.34)
         p.eye(0.82, 0.10, 0.085)
         return
     for cx in (-0.06, 0.20):

@@ -152,7 +152,7 @@ def draw_bed(p: Pen) -> None:
 
 def draw_lamp(p: Pen) -> None:
     """A table lamp: the shade carries colour and texture, and glows."""
-    p.glow(p.circle(0, -0.40, 0.45), (255, 236, 170), 0.30, 0.40)
+    p.glow(p.ellipse(0, -0.38, 0.40, 0.42), (255, 240, 180), 0.24, 0.6)
     base = rgb(p.pick(1, ((196, 148, 92), (120, 120, 136), (240, 228, 208), (110, 142, 150))))
     p.fill(p.capsule(0, 0.0, 0, 0.62, 0.055), mix(base, (210, 170, 90), 0.4))
     if p.vary(2) > 0:

@@ -112,13 +112,13 @@ def draw_mushroom(p: Pen) -> None:
 
 def draw_sun(p: Pen) -> None:
     """The sun with rays and a smile."""
-    p.glow(p.circle(0, 0, 0.6), lighter(p.colour, 0.5), 0.22, 0.55)
+    p.glow(p.circle(0, 0, 0.6), lighter(p.colour, 0.5), 0.40, 0.6)
     count = p.pick(1, (10, 12, 14))
     angle = np.arctan2(p.y, p.x) * (count / (2 * math.pi)) + 0.5 * p.vary(2)
     turn = np.abs(angle - np.round(angle)) * (2 * math.pi / count)
     radius = np.hypot(p.x, p.y)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
-    rays = np.maximum(across - 0.48 * (0.97 - along) * math.tan(math.pi / count) * 1.7, 0.5 - along)
+    rays = np.maximum(across - 0.48 * (0.97 - along) * math.tan(math.pi / count) * 1.7, abs(along - 0.70) - 0.22)
     p.fill(rays.astype(np.float32), mix(p.colour, (255, 160, 50), 0.35))
     disc = p.circle(0, 0, 0.64)
     p.fill(disc)
@@ -131,7 +131,6 @@ def draw_sun(p: Pen) -> None:
 
 def draw_moon(p: Pen) -> None:
     """A crescent moon, asleep."""
-    p.glow(p.circle(-0.05, 0, 0.75), lighter(p.colour, 0.3), 0.25, 0.35)
     slim = 0.06 * p.vary(1)
     shape = cut(p.circle(0.06, 0, 0.95), p.circle(0.66 + slim, -0.16, 0.78))
     p.fill(shape)

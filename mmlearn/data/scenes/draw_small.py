@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
 from mmlearn.data.scenes.shapes import blend, both, cut, union
 
@@ -24,7 +26,8 @@ def draw_apple(p: Pen) -> None:
     blush = (252, 214, 110) if p.name != "green" else (226, 236, 130)
     if p.name == "yellow":
         blush = (244, 150, 90)
-    p.mark(p.ellipse(0.44, 0.26, 0.22, 0.42), blush, 0.35, inside=body + 0.06)
+    p.mark(p.at(0.02, 0.02).circle(0.40, 0.40, 0.42), blush, 0.28, inside=body + 0.05)
+    p.mark(cut(body, p.ellipse(-0.14, 0.04, 0.92, 0.88)), INK, 0.13)
     p.mark(p.ellipse(0.02, -0.40, 0.22, 0.08), darker(p.colour, 0.5), 0.6, inside=body)
     leaf = p.at(0.38, -0.72, -0.45)
     leaf.fill(leaf.ellipse(0, 0, 0.32, 0.15), _LEAF)
@@ -32,21 +35,29 @@ def draw_apple(p: Pen) -> None:
     _shine(p, -0.42, -0.14, 1.1)
 
 
+def _banana(p: Pen, colour, radius: float, width: float) -> np.ndarray:
+    """One banana along a circle about (0, -0.86); gives its distance."""
+    turn = np.arctan2(p.x, p.y + 0.86)
+    half = width * np.sqrt(np.maximum(1.02 - (turn / 1.40) ** 2, 0.02)).astype(np.float32)
+    body = np.maximum(abs(np.hypot(p.x, p.y + 0.86) - radius) - half, (abs(turn) - 1.34) * radius)
+    p.fill(body, colour)
+    return body
+
+
 def draw_banana(p: Pen) -> None:
-    """A bunch of two bananas, or one, by variant."""
+    """A banana, or a bunch of two, by variant."""
+    q = p.at(0.03, 0.06, -0.14, 0.93)
     if p.vary(1) > 0:
-        back = cut(p.at(-0.06, -0.62, 0.22).ellipse(0, 0, 1.36, 1.36), p.at(-0.02, -0.98, 0.22).ellipse(0, 0, 1.44, 1.30))
-        p.fill(both(back, -0.78 - p.y), darker(p.colour, 0.16))
-    body = cut(p.circle(0, -0.72, 1.62), p.circle(0.02, -1.16, 1.66))
-    body = both(body, -0.72 - p.y)
-    p.fill(body)
-    p.mark(abs(p.circle(0.0, -0.86, 1.52)) - 0.035, darker(p.colour, 0.28), 0.45, inside=body + 0.08)
-    p.mark(abs(p.circle(0.0, -0.98, 1.40)) - 0.05, lighter(p.colour, 0.7), 0.5, inside=body + 0.12)
+        _banana(p.at(0.0, -0.14, 0.0, 0.93), darker(p.colour, 0.12), 1.30, 0.36)
+    body = _banana(q, p.colour, 1.30, 0.42)
+    q.mark(abs(q.circle(0.0, -0.80, 1.42)) - 0.03, darker(p.colour, 0.35), 0.55, inside=body + 0.10)
+    q.mark(abs(q.circle(0.0, -0.90, 1.18)) - 0.06, lighter(p.colour, 0.7), 0.55, inside=body + 0.12)
     if p.texture == "spotted":
-        for cx, cy, r in ((-0.70, 0.44, 0.08), (-0.30, 0.62, 0.10), (0.14, 0.70, 0.08), (0.52, 0.46, 0.10), (-0.02, 0.50, 0.06), (0.86, 0.28, 0.07)):
-            p.mark(p.circle(cx, cy, r), (120, 80, 46) if p.name != "brown" else (72, 46, 36), 0.9, inside=body)
-    p.fill(p.capsule(1.34, -0.62, 1.40, -0.90, 0.115, 0.085), mix(p.colour, (120, 96, 50), 0.6))
-    p.fill(p.circle(-1.36, -0.66, 0.085), (96, 70, 50), outline=0.6)
+        spot = (124, 84, 48) if p.name != "brown" else (72, 46, 36)
+        for cx, cy, r in ((-0.86, 0.14, 0.09), (-0.44, 0.42, 0.11), (0.06, 0.52, 0.09), (0.50, 0.36, 0.11), (0.16, 0.28, 0.06), (0.92, 0.08, 0.08)):
+            q.mark(q.circle(cx, cy, r), spot, 0.9, inside=body)
+    q.fill(q.capsule(1.24, -0.56, 1.32, -0.84, 0.12, 0.09), mix(p.colour, (120, 96, 50), 0.6))
+    q.fill(q.circle(-1.28, -0.56, 0.09), (96, 70, 50), outline=0.6)
 
 
 def draw_cake(p: Pen) -> None:
@@ -96,7 +107,7 @@ def draw_kite(p: Pen) -> None:
     top, side, low = (0.06, -0.96), 0.54, 0.20
     q = p.at(0.0, -0.34, 0.10)
     tail = [(0.0, 0.20), (-0.16, 0.46), (0.10, 0.66), (-0.14, 0.92)]
-    p.stroke(p.path(tail, 0.014), _STRING)
+    p.stroke(p.curve(tail, 0.014), _STRING)
     for (cx, cy), tone in zip(tail[1:], ((250, 200, 80), (120, 190, 230), (240, 130, 150))):
         for turn in (-1, 1):
             p.fill(p.polygon([(cx, cy), (cx + turn * 0.16, cy - 0.075), (cx + turn * 0.16, cy + 0.075)], 0.012), tone, outline=0.7)
@@ -110,7 +121,7 @@ def draw_kite(p: Pen) -> None:
 def draw_balloon(p: Pen) -> None:
     """A balloon on a wavy string."""
     w = 0.05 * p.vary(1)
-    p.stroke(p.path([(0, 0.26), (0.07 + w, 0.42), (-0.05, 0.60), (0.05, 0.78), (0.0, 0.96)], 0.012), _STRING)
+    p.stroke(p.curve([(0, 0.26), (0.07 + w, 0.42), (-0.05, 0.60), (0.05, 0.78), (0.0, 0.96)], 0.012), _STRING)
     body = blend(p.ellipse(0, -0.40, 0.46, 0.54), p.ellipse(0, -0.10, 0.22, 0.26), 0.3)
     p.fill(p.polygon([(0, 0.10), (0.085, 0.26), (-0.085, 0.26)], 0.015), darker(p.colour, 0.15))
     p.fill(body, textured=True, period=0.32)
@@ -129,7 +140,7 @@ def draw_cup(p: Pen) -> None:
     p.fill(p.ellipse(-0.09, -0.46, 0.62, 0.12), (112, 70, 48), outline=0.5)
     for cx in (-0.30, 0.10):
         steam = [(cx, -0.60), (cx - 0.09, -0.70), (cx + 0.07, -0.82), (cx, -0.95)]
-        p.mark(p.path(steam, 0.045, 0.02), (255, 255, 255), 0.75)
+        p.mark(p.curve(steam, 0.045, 0.02), (255, 255, 255), 0.75)
 
 
 def draw_umbrella(p: Pen) -> None:

@@ -38,7 +38,7 @@ def draw_car(p: Pen) -> None:
         field = both(abs(abs(u) - 0.09) - 0.09, abs(v) - 0.20)
         same = (u * v > 0)
         p.mark(abs(v) - 0.20, (250, 248, 242), inside=body)
-        p.paint(((field < 0.05) & same & (abs(v) < 0.20) & (body < 0)).astype("float32"), INK, light=False)
+        p.paint(((field < 0.05) & same & (abs(v) < 0.20) & (body < 0)).astype("float32"), INK)
     middle = (back + front) / 2 + 0.06
     _window(p, p.polygon([(back + 0.06, -0.06), (back + 0.30, -0.54), (middle - 0.07, -0.54), (middle - 0.07, -0.06)], 0.03))
     _window(p, p.polygon([(middle + 0.09, -0.06), (middle + 0.09, -0.54), (front - 0.16, -0.54), (front + 0.20, -0.06)], 0.03))

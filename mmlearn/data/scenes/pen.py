@@ -19,34 +19,31 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "blue": (64, 128, 214), "purple": (146, 94, 196), "pink": (246, 152, 186), "brown": (150, 98, 62),
     "white": (250, 248, 242), "grey": (152, 156, 166), "black": (58, 56, 70),
 }
-INK = np.array((38, 30, 48), np.float32)                          # darkest line
-RGB = Any                                                         # a palette name, a triple 0..255, or an array
+Colour = tuple[float, float, float]
+RGB = str | Sequence[float]                                       # a palette name, or red, green, blue in 0..255
+INK: Colour = (38, 30, 48)                                        # darkest line
 
 
-def rgb(colour: RGB) -> np.ndarray:
-    """Colour as a float32 triple in 0..255."""
-    return np.array(PALETTE[colour] if isinstance(colour, str) else colour, np.float32)
+def rgb(colour: RGB) -> Colour:
+    """Colour as a triple in 0..255."""
+    r, g, b = PALETTE[colour] if isinstance(colour, str) else colour
+    return (r, g, b)
 
 
-def mix(first: RGB, second: RGB, share: float) -> np.ndarray:
+def mix(first: RGB, second: RGB, share: float) -> Colour:
     """``share`` of the second colour in the first."""
-    return rgb(first) * (1 - share) + rgb(second) * share
+    (r, g, b), (u, v, w) = rgb(first), rgb(second)
+    return (r + share * (u - r), g + share * (v - g), b + share * (w - b))
 
 
-def lighter(colour: RGB, share: float = 0.4) -> np.ndarray:
+def lighter(colour: RGB, share: float = 0.4) -> Colour:
     """Towards a warm white."""
     return mix(colour, (255, 252, 240), share)
 
 
-def darker(colour: RGB, share: float = 0.3) -> np.ndarray:
+def darker(colour: RGB, share: float = 0.3) -> Colour:
     """Towards ink."""
     return mix(colour, INK, share)
-
-
-def luminance(colour: RGB) -> float:
-    """Brightness in 0..1."""
-    r, g, b = rgb(colour).tolist()
-    return (0.299 * r + 0.587 * g + 0.114 * b) / 255
 
 
 class Pen:
@@ -69,12 +66,19 @@ class Pen:
         self.line = scale * max(0.8, size / 80)                   # width of an outline, in units of the box
         self.aspect = thing.width / thing.height
         self.colour, self.name = rgb(thing.colour), thing.colour
+        self.flip = thing.flip
         self.texture, self.pose, self.variant = thing.texture, thing.pose, thing.variant
         self.accent = self._accent()
-        light = (1.05 - 0.11 * (down[:, None] + 1) / 2) - 0.05 * (across[None] / max(self.aspect, 0.3))
-        self.light = np.ones((1, 1), np.float32) if flat else light.astype(np.float32)
 
-    def _accent(self) -> np.ndarray:
+    def finish(self) -> None:
+        """Light from above over all that was painted: once, when the drawing is done."""
+        if self.flat:
+            return
+        light = self.y * np.float32(-0.055)
+        light -= self.x * np.float32(0.05 * (-1 if self.flip else 1) / max(self.aspect, 0.3))
+        self.canvas *= 1 + light * self.alpha
+
+    def _accent(self) -> Colour:
         """A colour for stripes, spots and checks that stands out and still leaves the object its colour."""
         if self.name in ("white", "yellow", "pink"):
             return mix(self.colour, (120, 70, 120) if self.name != "white" else (84, 92, 128), 0.62)
@@ -119,6 +123,15 @@ class Pen:
     def path(self, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> np.ndarray:
         return shapes.path(self.x, self.y, points, r, s)
 
+    def curve(self, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> np.ndarray:
+        """A stroke along a smooth curve through the points (Catmull-Rom, four pieces between two points)."""
+        padded, smooth = [points[0], *points, points[-1]], []
+        for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:]):
+            for t in (0.0, 0.25, 0.5, 0.75):
+                smooth.append(tuple(0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2
+                                           + (3 * q - o - 3 * w + z) * t**3) for o, q, w, z in zip(a, b, c, d)))
+        return shapes.path(self.x, self.y, [*smooth, points[-1]], r, s)
+
     def polygon(self, points: Sequence[tuple[float, float]], r: float = 0.0) -> np.ndarray:
         return shapes.polygon(self.x, self.y, points, r)
 
@@ -127,29 +140,29 @@ class Pen:
 
     # Paint ------------------------------------------------------------------------------------------------------
 
-    def paint(self, cover: np.ndarray, colour: RGB, light: bool = True) -> None:
+    def paint(self, cover: np.ndarray, colour: RGB) -> None:
         """Paint with a given coverage (h, w); does not count for the mask."""
-        target = rgb(colour)[:, None, None]
-        if light and not self.flat:
-            target = target * self.light
-        self.canvas += cover * (target - self.canvas)
+        change = np.array(rgb(colour), np.float32)[:, None, None] - self.canvas
+        change *= cover
+        self.canvas += change
 
-    def fill(self, distance: np.ndarray, colour: RGB = None, *, outline: float | None = 1.0, textured: bool = False,
-             period: float = 0.42, angle: float = 0.0, accent: RGB = None, light: bool = True) -> None:
+    def fill(self, distance: np.ndarray, colour: RGB | None = None, *, outline: float | None = 1.0,
+             textured: bool = False, period: float = 0.42, angle: float = 0.0, accent: RGB | None = None) -> None:
         """Fill a shape: outline (in line widths, None for none), colour, the object's texture if ``textured``.
 
         ``period`` and ``angle`` are those of the texture; at angle 0 stripes go across.
         """
-        colour = self.colour if colour is None else rgb(colour)
-        if outline is not None and not self.flat:
-            cover = shapes.coverage(distance - self.line * outline, self.pixel)
-            self.canvas += cover * (darker(colour, 0.62)[:, None, None] - self.canvas)
-            np.maximum(self.alpha, cover, out=self.alpha)
+        colour = self.colour if colour is None else colour
         cover = shapes.coverage(distance, self.pixel)
-        np.maximum(self.alpha, cover, out=self.alpha)
-        self.paint(cover, colour, light)
+        if outline is not None and not self.flat:
+            wide = shapes.coverage(distance - self.line * outline, self.pixel)
+            self.paint(wide, darker(colour, 0.62))
+            np.maximum(self.alpha, wide, out=self.alpha)
+        else:
+            np.maximum(self.alpha, cover, out=self.alpha)
+        self.paint(cover, colour)
         if textured and self.texture != "plain" and not self.flat:
-            self.paint(cover * self.pattern(period, angle), self.accent if accent is None else accent, light)
+            self.paint(cover * self.pattern(period, angle), self.accent if accent is None else accent)
 
     def mark(self, distance: np.ndarray, colour: RGB, strength: float = 1.0, inside: np.ndarray | None = None) -> None:
         """Paint a detail without outline, only inside the shape ``inside`` if given; not a part of the silhouette."""
@@ -158,18 +171,19 @@ class Pen:
         cover = shapes.coverage(distance, self.pixel)
         if inside is not None:
             cover = cover * shapes.coverage(inside, self.pixel)
-        self.paint(cover * strength if strength != 1 else cover, colour, light=False)
+        self.paint(cover * strength if strength != 1 else cover, colour)
 
     def stroke(self, distance: np.ndarray, colour: RGB = INK) -> None:
         """A thin line that counts for the mask: a string, a whisker, a leg. Never thinner than a visible pixel."""
         cover = shapes.coverage(distance - max(0.0, 0.42 * self.pixel), self.pixel)
         np.maximum(self.alpha, cover, out=self.alpha)
-        self.paint(cover, colour, light=False)
+        self.paint(cover, colour)
 
     def glow(self, distance: np.ndarray, colour: RGB, reach: float, strength: float = 0.5) -> None:
-        """Light around a shape; not a part of the silhouette."""
+        """Light around a shape, gone at a distance ``reach``; not a part of the silhouette."""
         if not self.flat:
-            self.paint(strength * np.exp(-np.maximum(distance, 0) * (1 / reach)), colour, light=False)
+            fade = np.maximum(1 - np.maximum(distance, 0) * (1 / reach), 0)
+            self.paint(strength * fade * fade, colour)
 
     def pattern(self, period: float = 0.42, angle: float = 0.0) -> np.ndarray:
         """Coverage of the object's texture."""

@@ -53,8 +53,11 @@ def render(scene: Scene, size: int = 64, style: str = "normal") -> Picture:
         left, top, right, bottom = _crop(thing, size)
         if not flat:
             _shadow(canvas, thing, size)
-        pen = Pen(thing, canvas[:, top:bottom, left:right], left, top, size, flat)
+        part = canvas[:, top:bottom, left:right].copy()           # contiguous, which is quicker to paint on
+        pen = Pen(thing, part, left, top, size, flat)
         draw(pen)
+        pen.finish()
+        canvas[:, top:bottom, left:right] = part
         mask = pen.alpha > 0.5
         masks[:i, top:bottom, left:right] &= ~mask
         masks[i, top:bottom, left:right] = mask

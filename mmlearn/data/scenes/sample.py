@@ -23,7 +23,7 @@ from mmlearn.data.scenes.graph import COLOURS, KINDS, SETTINGS, Category, Relati
 
 SPLITS = ("train", "val", "test", "compositional", "zero_shot")
 UNIT = 256                                                       # positions are multiples of 1/256
-SIZE_PERCENT = {"small": 68, "medium": 100, "large": 145}         # of the height of a medium one
+SIZE_PERCENT = {"small": 70, "medium": 100, "large": 140}         # of the height of a medium one
 _MASK = (1 << 64) - 1
 
 
@@ -190,7 +190,7 @@ def _covered(things: Sequence[_Thing]) -> int:
     return worst
 
 
-def _put(draws: Draws, thing: _Thing, placed: list[_Thing], stage: Stage, limit: int, tries: int = 10) -> bool:
+def _put(draws: Draws, thing: _Thing, placed: list[_Thing], stage: Stage, limit: int, tries: int = 14) -> bool:
     """Find a place for ``thing`` where no box is covered by more than ``limit`` percent; True if there is one."""
     supports = [t for t in placed if t.category.name in SURFACES] if _rests(thing) else []
     for attempt in range(tries):
@@ -204,7 +204,7 @@ def _put(draws: Draws, thing: _Thing, placed: list[_Thing], stage: Stage, limit:
         if _covered([*placed, thing]) <= limit and (thing.support is not None or not _collides(thing, placed)):
             placed.append(thing)
             return True
-        if attempt == tries // 2 and thing.size != "small" and thing.size == "large":
+        if attempt == tries // 2 and thing.size == "large":
             thing.size = "medium"                                 # a crowded picture: try a smaller one
             _resize(draws, thing)
     return False
@@ -290,7 +290,7 @@ def _compose(draws: Draws, kind: str, setting: str, first: Category, colour: str
             alike = draws.choice(_allowed_colours(category, split)) if many and draws.chance(60) else None
             size = draws.choice(("small", "medium")) if many else None
             wish += [(category, alike, size)] * min(draws.between(2, 3) if many else 1, total - len(wish))
-        limit = 38
+        limit = 46
     placed: list[_Thing] = []
     for category, shade, size in wish:
         if category.name in ("sun", "moon", "bed") and any(

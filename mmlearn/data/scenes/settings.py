@@ -53,16 +53,16 @@ class _Paper:
     def gradient(self, top: RGB, bottom: RGB, first: float = 0.0, last: float = 1.0) -> np.ndarray:
         """A vertical gradient (3, size, size) between two heights; in flat style its middle colour."""
         t = np.clip((self.y - first) / (last - first), 0, 1) if not self.flat else np.full_like(self.y, 0.5)
-        return rgb(top)[:, None, None] * (1 - t) + rgb(bottom)[:, None, None] * t
+        return np.array(rgb(top), np.float32)[:, None, None] * (1 - t) + np.array(rgb(bottom), np.float32)[:, None, None] * t
 
     def paint(self, distance: np.ndarray, colour: RGB | np.ndarray, strength: float = 1.0) -> None:
-        target = colour if isinstance(colour, np.ndarray) and colour.ndim == 3 else rgb(colour)[:, None, None]
+        target = colour if isinstance(colour, np.ndarray) and colour.ndim == 3 else np.array(rgb(colour), np.float32)[:, None, None]
         cover = shapes.coverage(distance, self.pixel) * np.float32(strength)
         self.canvas += cover * (target - self.canvas)
 
     def haze(self, cover: np.ndarray, colour: RGB) -> None:
         if not self.flat:
-            self.canvas += cover.astype(np.float32) * (rgb(colour)[:, None, None] - self.canvas)
+            self.canvas += cover.astype(np.float32) * (np.array(rgb(colour), np.float32)[:, None, None] - self.canvas)
 
     def hill(self, height: float, swell: float, slot: int) -> np.ndarray:
         """A rolling skyline about ``height``: negative below it."""

@@ -34,7 +34,7 @@ def restyle(image: Image, masks: Masks, style: str, scene: Scene) -> Image:
     elif style == "blurred":
         pixels = blur(pixels, image.shape[0] / 40)
     elif style == "noisy":
-        pixels = pixels + 44 * _noise(scene, image.shape[0])[:, :, None]
+        pixels = pixels + 28 * _noise(scene, image.shape[0])[:, :, None]
     else:
         pixels = np.repeat(pixels @ _GREY[:, None], 3, axis=2)
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
