@@ -23,24 +23,24 @@ HOP = 0.005                                  # seconds between two sets of synth
 class Sound:
     """Targets of one sound: formants and noise in Hz, loudness of voice and noise relative to a vowel."""
 
-    formants: tuple[float, float, float]
+    formants: tuple[int, int, int]
     seconds: float = 0.09
     voice: float = 1.0
     noise: float = 0.0
-    centre: float = 2000.0                   # of the noise band
-    width: float = 1000.0
+    centre: int = 2000                      # of the noise band
+    width: int = 1000
 
 
-def _vowel(f1: float, f2: float, f3: float, seconds: float = 0.11) -> Sound:
+def _vowel(f1: int, f2: int, f3: int, seconds: float = 0.11) -> Sound:
     return Sound((f1, f2, f3), seconds)
 
 
-def _hiss(centre: float, width: float, noise: float, voice: float = 0.0) -> Sound:
-    return Sound((350.0, 1600.0, 2600.0), 0.10, voice, noise, centre, width)
+def _hiss(centre: int, width: int, noise: float, voice: float = 0.0) -> Sound:
+    return Sound((350, 1600, 2600), 0.10, voice, noise, centre, width)
 
 
-def _burst(f2: float, centre: float, voice: float) -> Sound:
-    return Sound((250.0, f2, 2500.0), 0.03, voice, 0.5, centre, 1200.0)
+def _burst(f2: int, centre: int, voice: float) -> Sound:
+    return Sound((250, f2, 2500), 0.03, voice, 0.5, centre, 1200)
 
 
 SOUNDS: dict[str, Sound] = {
@@ -77,7 +77,7 @@ RULES: tuple[tuple[str, str], ...] = tuple((spelling, sounds) for spelling, soun
     ("ow", "aa uw"), ("oa", "ao uh"), ("ai", "eh iy"), ("ay", "eh iy"), ("au", "ao"), ("aw", "ao"), ("oi", "ao iy"),
     ("oy", "ao iy"), ("ie", "iy"), ("ew", "y uw"), ("ue$", "uw"), ("le$", "ah l"), ("ge$", "d zh"), ("ce$", "s"),
     ("se$", "s"), ("a(e)", "eh iy"), ("i(e)", "aa iy"), ("o(e)", "ao uh"), ("u(e)", "y uw"), ("e(e)", "iy"),
-    ("all", "ao l"), ("e$", ""), ("a$", "ah"), ("y$", "iy"), ("ce", "s eh"), ("ci", "s ih"), ("x", "k s"), ("a", "ae"), ("e", "eh"),
+    ("all", "ao l"), ("e$", ""), ("e$", "iy"), ("a$", "ah"), ("y$", "iy"), ("ce", "s eh"), ("ci", "s ih"), ("x", "k s"), ("a", "ae"), ("e", "eh"),
     ("i", "ih"), ("o", "aa"), ("u", "ah"), ("y", "ih"), ("c", "k"), ("q", "k"), ("j", "d zh"),
     *((letter, letter) for letter in "bdfghklmnprstvwz"),
 ))
@@ -98,8 +98,10 @@ def sounds_of(word: str) -> list[str]:
             if not word.startswith(letters, i):
                 continue
             rest = word[i + len(letters):]
-            if spelling.endswith("$") and rest or spelling == "e$" and not found:
+            if spelling.endswith("$") and rest:
                 continue
+            if (spelling, sounds) == ("e$", "") and not any(SOUNDS[s].voice == 1.0 for s in found if s in SOUNDS):
+                continue                                        # "be" is no "b"
             if spelling.endswith("(e)") and not re.fullmatch("[^aeiouy]es?", rest):
                 continue
             found += sounds.split()
