@@ -80,12 +80,12 @@ def set_repository(url: str) -> list[Path]:
     url = url.removesuffix("/").removesuffix(".git")
     new = ADDRESS.fullmatch(url)
     if not new:
-        raise ValueError(f"URL is {url!r}; give the address of a repository, such as https://github.com/you/mmlearn")
+        raise ValueError(f"URL is {url!r}; give the address of a repository, such as https://github.com/you/fork")
     old_url = repository()
     old = ADDRESS.fullmatch(old_url)
     assert old is not None, old_url
     pairs = [(old_url, url),
-             (f"/github/{old['owner']}/{old['name']}/", f"/github/{new['owner']}/{new['name']}/")]   # Colab's links
+             (f"/github/{old['owner']}/{old['name']}", f"/github/{new['owner']}/{new['name']}")]     # Colab's links
     files = [CONFIG, ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "pyproject.toml", *notebooks(),
              *sorted((ROOT / "book").rglob("*.md")), *sorted((ROOT / ".github").rglob("*.yml"))]
     changed = []
@@ -150,16 +150,15 @@ def execute(path: Path) -> float:
     """Run a notebook top to bottom in a fresh kernel and store its outputs; returns the seconds it took."""
     import nbclient
     import nbformat
-    from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     start = time.perf_counter()
-    transport = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
-    client = nbclient.NotebookClient(notebook, config=transport, timeout=3600, kernel_name="python3",
-                                     record_timing=False, resources={"metadata": {"path": str(path.parent)}})
+    client = nbclient.NotebookClient(notebook, timeout=3600, kernel_name="python3", record_timing=False,
+                                     extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                                     resources={"metadata": {"path": str(path.parent)}})
     client.execute()
     tidy(notebook)
     nbformat.validate(notebook)
