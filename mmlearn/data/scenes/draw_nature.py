@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import blend, both, cut, union
+from mmlearn.data.scenes.shapes import blend, both, cut, length, union
 
 _BARK, _LEAF, _CLAY = (128, 86, 60), (86, 158, 78), (206, 112, 74)
 _BLUSH = (246, 150, 140)
@@ -60,12 +60,12 @@ def draw_flower(p: Pen) -> None:
     head = p.at(bend, -0.46, 0.4 * p.vary(4))
     angle = np.arctan2(head.y, head.x) * (count / (2 * math.pi))
     turn = (angle - np.round(angle)) * (2 * math.pi / count)      # all petals are one, folded
-    radius = np.hypot(head.x, head.y)
+    radius = length(head.x, head.y)
     u, v = radius * np.cos(turn), radius * np.sin(turn)
     half = min(0.20, 0.90 / count)
-    petals = (np.hypot((u - 0.30) / 0.24, v / half) - 1) * half
+    petals = (length((u - 0.30) / 0.24, v / half) - 1) * half
     p.fill(petals.astype(np.float32), outline=1.0)
-    p.mark((np.hypot((u - 0.26) / 0.16, v / (0.3 * half)) - 1) * half * 0.3, darker(p.colour, 0.18), 0.7)
+    p.mark((length((u - 0.26) / 0.16, v / (0.3 * half)) - 1) * half * 0.3, darker(p.colour, 0.18), 0.7)
     centre = rgb((250, 200, 64)) if p.name not in ("yellow", "orange") else rgb((140, 84, 48))
     p.fill(p.circle(bend, -0.46, 0.17), centre)
     p.mark(p.circle(bend - 0.05, -0.51, 0.06), lighter(centre), 0.8)
@@ -116,7 +116,7 @@ def draw_sun(p: Pen) -> None:
     count = p.pick(1, (10, 12, 14))
     angle = np.arctan2(p.y, p.x) * (count / (2 * math.pi)) + 0.5 * p.vary(2)
     turn = np.abs(angle - np.round(angle)) * (2 * math.pi / count)
-    radius = np.hypot(p.x, p.y)
+    radius = length(p.x, p.y)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
     rays = np.maximum(across - 0.48 * (0.97 - along) * math.tan(math.pi / count) * 1.7, abs(along - 0.70) - 0.22)
     p.fill(rays.astype(np.float32), mix(p.colour, (255, 160, 50), 0.35))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import blend, both, cut, union
+from mmlearn.data.scenes.shapes import blend, both, cut, length, union
 
 _STALK, _LEAF, _STRING = (112, 78, 52), (104, 174, 84), (110, 96, 104)
 
@@ -39,7 +39,7 @@ def _banana(p: Pen, colour, radius: float, width: float) -> np.ndarray:
     """One banana along a circle about (0, -0.86); gives its distance."""
     turn = np.arctan2(p.x, p.y + 0.86)
     half = width * np.sqrt(np.maximum(1.02 - (turn / 1.40) ** 2, 0.02)).astype(np.float32)
-    body = np.maximum(abs(np.hypot(p.x, p.y + 0.86) - radius) - half, (abs(turn) - 1.34) * radius)
+    body = np.maximum(abs(length(p.x, p.y + 0.86) - radius) - half, (abs(turn) - 1.34) * radius)
     p.fill(body, colour)
     return body
 

@@ -85,5 +85,5 @@ def _shadow(canvas: np.ndarray, thing: SceneObject, size: int) -> None:
     top, bottom = max(0, int(cy - 1.6 * b - 1)), min(size, int(cy + 1.8 * b) + 2)
     x = (np.arange(left, right, dtype=np.float32) + 0.5 - cx) / a
     y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - cy) / b
-    dark = np.clip(1.15 - np.hypot(x[None], y[:, None]), 0, 0.6) * np.float32(0.55)
+    dark = np.clip(1.15 - np.sqrt(x[None] ** 2 + y[:, None] ** 2), 0, 0.6) * np.float32(0.55)
     canvas[:, top:bottom, left:right] *= 1 - dark * np.array((1.0, 0.95, 0.75), np.float32)[:, None, None]

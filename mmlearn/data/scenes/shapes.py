@@ -13,23 +13,30 @@ from jaxtyping import Float32
 Field = Float32[np.ndarray, "h w"]
 
 
+def length(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Length of a vector; unlike ``np.hypot`` it runs on vector units, and our numbers are never huge."""
+    square = u * u
+    square += v * v
+    return np.sqrt(square, out=square)
+
+
 def circle(x: Field, y: Field, cx: float, cy: float, r: float) -> Field:
     """Distance to a circle of radius ``r`` about (cx, cy)."""
-    return np.hypot(x - cx, y - cy) - r
+    return length(x - cx, y - cy) - r
 
 
 def ellipse(x: Field, y: Field, cx: float, cy: float, a: float, b: float) -> Field:
     """Distance to an ellipse with half axes ``a``, ``b``: first-order, exact on the edge."""
     u, v = (x - cx) / a, (y - cy) / b
-    k = np.hypot(u, v)
-    return k * (k - 1) / (np.hypot(u / a, v / b) + 1e-6)
+    k = length(u, v)
+    return k * (k - 1) / (length(u / a, v / b) + 1e-6)
 
 
 def box(x: Field, y: Field, cx: float, cy: float, a: float, b: float, r: float = 0.0) -> Field:
     """Distance to a box with half sides ``a``, ``b`` and corners rounded by ``r``."""
     u, v = np.abs(x - cx) - (a - r), np.abs(y - cy) - (b - r)
     inside = np.minimum(np.maximum(u, v), 0)
-    return np.hypot(np.maximum(u, 0), np.maximum(v, 0)) + inside - np.float32(r)
+    return length(np.maximum(u, 0), np.maximum(v, 0)) + inside - np.float32(r)
 
 
 def capsule(x: Field, y: Field, ax: float, ay: float, bx: float, by: float, r: float, s: float | None = None) -> Field:
@@ -42,45 +49,51 @@ def capsule(x: Field, y: Field, ax: float, ay: float, bx: float, by: float, r: f
     _unit(t)
     u -= t * dx
     v -= t * dy
-    return np.hypot(u, v) - (r if s is None else r + (s - r) * t)
+    return length(u, v) - (r if s is None else r + (s - r) * t)
 
 
 def path(x: Field, y: Field, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> Field:
     """Distance to a stroke along a polyline; the radius goes from ``r`` to ``s``."""
     n = len(points) - 1
-    u, v, t = _edges(x, y, points[:-1], points[1:])
+    square, t, *_ = _edges(x, y, points[:-1], points[1:])
     if s is None:
-        return np.sqrt((u * u + v * v).min(0)) - np.float32(r)
-    along = (t + np.arange(n, dtype=np.float32)[:, None, None]) * ((s - r) / n) + r
-    return (np.hypot(u, v) - along).min(0)
+        return np.sqrt(square.min(0)).reshape(x.shape) - np.float32(r)
+    t += np.arange(n, dtype=np.float32)[:, None]
+    t *= (s - r) / n
+    return (np.sqrt(square) - t).min(0).reshape(x.shape) - np.float32(r)
 
 
 def polygon(x: Field, y: Field, points: Sequence[tuple[float, float]], r: float = 0.0) -> Field:
     """Distance to any polygon, its corners rounded outwards by ``r``."""
-    ends = [*points[1:], points[0]]
-    u, v, _ = _edges(x, y, points, ends)
-    distance = np.sqrt((u * u + v * v).min(0))
-    inside = np.zeros(x.shape, bool)                              # even-odd rule, on a ray to the right
-    for (ax, ay), (bx, by) in zip(points, ends):
-        if ay != by:
-            inside ^= ((y >= ay) != (y >= by)) & (x < ax + (y - ay) * ((bx - ax) / (by - ay)))
-    np.negative(distance, where=inside, out=distance)
-    return distance - np.float32(r)
+    square, _, side, below, up = _edges(x, y, points, [*points[1:], points[0]])
+    distance = np.sqrt(square.min(0))
+    above = below >= 0
+    crossed = above != np.concatenate([above[1:], above[:1]])
+    crossed &= (side < 0) == up                                   # an edge to the right, at the height of the point
+    distance *= 1 - 2 * np.bitwise_xor.reduce(crossed, 0).astype(np.float32)          # even-odd rule
+    return distance.reshape(x.shape) - np.float32(r)
 
 
 def _edges(x: Field, y: Field, starts: Sequence[tuple[float, float]], ends: Sequence[tuple[float, float]]) -> tuple[
-        np.ndarray, np.ndarray, np.ndarray]:
-    """For each edge: the way (u, v) from its nearest point, and how far along it that point is, all (n, h, w)."""
-    a, b = np.array(starts, np.float32).T[:, :, None, None], np.array(ends, np.float32).T[:, :, None, None]
+        np.ndarray, ...]:
+    """For n edges and all pixels in a row, (n, h*w): squared distance, where along the edge (0..1) its nearest point
+    is, on which side of it the pixel is (sign), and how far below its start; and (n, 1): whether it goes down."""
+    a, b = np.array(starts, np.float32).T[:, :, None], np.array(ends, np.float32).T[:, :, None]
     dx, dy = b - a
     scale = 1 / np.maximum(dx * dx + dy * dy, 1e-9)
-    u, v = x - a[0], y - a[1]
-    t = u * (dx * scale)
-    t += v * (dy * scale)
+    u, v = x.ravel() - a[0], y.ravel() - a[1]
+    t, side, below = u * dx, u * dy, v
+    v = v * dx
+    side -= v
+    t += below * dy
+    t *= scale
     _unit(t)
     u -= t * dx
-    v -= t * dy
-    return u, v, t
+    v = below - t * dy
+    u *= u
+    v *= v
+    u += v
+    return u, t, side, below, dy > 0
 
 
 def _unit(t: np.ndarray) -> np.ndarray:
@@ -96,7 +109,7 @@ def arc(x: Field, y: Field, cx: float, cy: float, radius: float, start: float, s
     u, v = (x - cx) * c + (y - cy) * s, np.abs((y - cy) * c - (x - cx) * s)
     ex, ey = radius * math.cos(half), radius * math.sin(half)
     beyond = v * math.cos(half) > u * math.sin(half)
-    return np.where(beyond, np.hypot(u - ex, v - ey), np.abs(np.hypot(u, v) - radius)) - np.float32(r)
+    return np.where(beyond, length(u - ex, v - ey), np.abs(length(u, v) - radius)) - np.float32(r)
 
 
 def blend(first: Field, second: Field, k: float) -> Field:
@@ -140,7 +153,7 @@ def spots(x: Field, y: Field, period: float, pixel: float, r: float = 0.27) -> F
     """Coverage of dots on a staggered grid; ``r`` in periods."""
     row = np.round(y * (1 / period))
     u = x * (1 / period) + 0.5 * (row % 2)
-    return coverage((np.hypot(u - np.round(u), y * (1 / period) - row) - r) * period, pixel)
+    return coverage((length(u - np.round(u), y * (1 / period) - row) - r) * period, pixel)
 
 
 def checks(x: Field, y: Field, period: float, pixel: float) -> Field:
