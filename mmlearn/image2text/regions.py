@@ -132,8 +132,8 @@ class AttributeRoIHeads(RoIHeads):
 
     def __init__(self, config: DetectorConfig, levels: list[str], classes: int):
         super().__init__(
-            MultiScaleRoIAlign(levels, config.pool, 2), BoxHead(config), BoxPredictor(config, classes),
-            fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=48, positive_fraction=0.25,
+            MultiScaleRoIAlign(levels, config.pool, 1), BoxHead(config), BoxPredictor(config, classes),
+            fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=32, positive_fraction=0.25,
             bbox_reg_weights=None, score_thresh=0.05, nms_thresh=0.4, detections_per_img=20)
         self.attributes = nn.ModuleDict({k: nn.Linear(config.features, len(v)) for k, v in ATTRIBUTES.items()})
         self.setting = nn.Linear(config.features, len(SETTINGS))

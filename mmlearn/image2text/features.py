@@ -1,0 +1,187 @@
+"""What a captioner reads of an image: pictures, cells of a convolutional grid, or regions stored in a file.
+
+Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1 (grid features); P. Anderson et al.
+(2018), *Bottom-Up and Top-Down Attention*, arXiv:1707.07998, sec. 3.1 (stored regions).  Survey: 1.2, 1.2.1.
+Differs from the paper: grids and regions are computed when they are needed and kept in memory as far as they fit.
+
+Every source has the same two methods, so that training does not ask where the numbers come from: ``len(source)``
+images, and ``source.rows(indices)`` -> (values, mask), the mask True where a region is real, None where all are.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mmlearn.image2text.regions import Detector, region_features
+
+CACHE = 2 * 2**30       # bytes of memory that a source may keep
+
+
+class Inputs(Protocol):
+    """A source of what a captioner reads, one item an image."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
+
+
+class TensorInputs:
+    """Features (n, p, f) or pictures (n, 3, s, s) that are in memory already; bytes are given out in [0, 1]."""
+
+    def __init__(self, values: Tensor, mask: Bool[Tensor, "n p"] | None = None):
+        self.values, self.mask = values, mask
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        index = torch.as_tensor(indices)
+        values = self.values[index]
+        values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
+        return values, None if self.mask is None else self.mask[index]
+
+
+def load_picture(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
+    """An image file as RGB in [0, 1], squeezed to ``size`` x ``size`` pixels."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no image {path}; check the folder given with --images") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}); give a JPEG or PNG file") from error
+    return torch.from_numpy(np.asarray(image, dtype=np.uint8).copy()).permute(2, 0, 1).float() / 255
+
+
+class PictureFiles:
+    """Pictures (b, 3, size, size) in [0, 1], read from files when asked for and kept as bytes while memory allows."""
+
+    def __init__(self, paths: Sequence[Path], size: int):
+        self.paths, self.size = tuple(paths), size
+        self._kept: dict[int, Tensor] = {}
+        self._room = CACHE // (3 * size * size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def _picture(self, i: int) -> Tensor:
+        if i not in self._kept:
+            bytes_ = (load_picture(self.paths[i], self.size) * 255).round().to(torch.uint8)
+            if len(self._kept) >= self._room:
+                return bytes_
+            self._kept[i] = bytes_
+        return self._kept[i]
+
+    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        return torch.stack([self._picture(int(i)) for i in indices]).float() / 255, None
+
+
+Extractor = Callable[[Tensor], tuple[Tensor, Tensor | None]]       # pictures (b, 3, s, s) -> features and mask
+
+
+def grid_extractor(trunk: nn.Module) -> Extractor:
+    """The cells of a convolutional trunk, frozen, as features (b, p, f)."""
+    trunk.eval().requires_grad_(False)
+    return lambda pictures: (trunk(pictures.to(next(trunk.parameters()).device)), None)
+
+
+def region_extractor(detector: Detector, max_regions: int = 10) -> Extractor:
+    """What a detector sees, as features (b, p, f) and their mask."""
+    def extract(pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        regions = region_features(detector, pictures, max_regions=max_regions)
+        return regions.features, regions.mask
+
+    return extract
+
+
+class ExtractedInputs:
+    """Features of another source's pictures, computed when asked for and kept in half precision while memory allows."""
+
+    def __init__(self, pictures: Inputs, extract: Extractor, batch: int = 32):
+        self.pictures, self.extract, self.batch = pictures, extract, batch
+        self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._used = 0
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @torch.no_grad()
+    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        indices = [int(i) for i in indices]
+        new = sorted({i for i in indices if i not in self._kept})
+        fresh: dict[int, tuple[Tensor, Tensor | None]] = {}
+        for start in range(0, len(new), self.batch):
+            chunk = new[start:start + self.batch]
+            values, mask = self.extract(self.pictures.rows(chunk)[0])
+            for place, i in enumerate(chunk):           # clones, not views that would keep the whole chunk alive
+                fresh[i] = values[place].half().cpu().clone(), None if mask is None else mask[place].cpu().clone()
+        for i, (values, mask) in fresh.items():
+            if self._used + values.nbytes <= CACHE:
+                self._kept[i] = values, mask
+                self._used += values.nbytes
+        rows = [fresh[i] if i in fresh else self._kept[i] for i in indices]
+        masks = [mask for _, mask in rows if mask is not None]
+        return torch.stack([values for values, _ in rows]).float(), torch.stack(masks) if masks else None
+
+
+class StoredFeatures:
+    """Regions computed elsewhere, in one file with a two-dimensional array ``<image id>_features`` an image.
+
+    Reads .safetensors, .npz, and .hdf5 (the layout of M2's ``coco_detections.hdf5``; needs the package h5py). Gives
+    the first ``max_regions`` rows, padded with zeros. Raises ``ValueError`` naming the file if an id is missing.
+    """
+
+    def __init__(self, path: Path | str, ids: Sequence[int], max_regions: int = 50):
+        self.path, self.ids, self.max_regions = Path(path), tuple(ids), max_regions
+        if not self.path.exists():
+            raise FileNotFoundError(f"there is no feature file {self.path}; check --features")
+        self._file = self._open()
+        present = set(self._file.keys())
+        missing = [i for i in self.ids if f"{i}_features" not in present]
+        if missing:
+            raise ValueError(f"{self.path} has no array '{missing[0]}_features' ({len(missing)} of {len(self.ids)} "
+                             "images are missing); extract the features of every annotated image")
+        self.width = int(self._one(0).shape[1])
+
+    def _open(self) -> Any:
+        if self.path.suffix == ".safetensors":
+            try:
+                return safe_open(self.path, "np")
+            except SafetensorError as error:
+                raise ValueError(f"{self.path} is not a whole safetensors file ({error})") from error
+        if self.path.suffix == ".npz":
+            return np.load(self.path, allow_pickle=False)
+        if self.path.suffix in (".hdf5", ".h5"):
+            try:
+                import h5py
+            except ImportError:
+                raise ValueError(f"{self.path} is an HDF5 file; install h5py to read it, or convert it to "
+                                 ".safetensors") from None
+            return h5py.File(self.path, "r")
+        raise ValueError(f"{self.path} has the ending {self.path.suffix!r}; known are .safetensors, .npz and .hdf5")
+
+    def _one(self, i: int) -> np.ndarray:
+        key = f"{self.ids[i]}_features"
+        array = self._file.get_tensor(key) if self.path.suffix == ".safetensors" else np.asarray(self._file[key])
+        if array.ndim != 2:
+            raise ValueError(f"{key} in {self.path} has shape {array.shape}; expected (regions, features)")
+        return array[: self.max_regions]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        values = torch.zeros(len(indices), self.max_regions, self.width)
+        mask = torch.zeros(len(indices), self.max_regions, dtype=torch.bool)
+        for row, i in enumerate(indices):
+            regions = torch.from_numpy(np.array(self._one(int(i)), dtype=np.float32))
+            values[row, : len(regions)] = regions
+            mask[row, : len(regions)] = True
+        return values, mask
