@@ -283,7 +283,8 @@ class _Run:
             checkpoints.fill(self.average.module, found.tensors["ema"], str(self.folder))
             self.average.n_averaged.fill_(found.step)
         self.best = found.tensors.get("best", {})
-        self.history = History(**found.state["history"])
+        past = found.state["history"]
+        self.history = History(**past | {"best": past["best"] and tuple(past["best"])})      # JSON has lists only
         self.before = self.history.seconds
         rank = f"{self.accelerator.process_index}."
         self.random = {name.removeprefix(rank): states for name, states in found.tensors["random"].items()
