@@ -11,6 +11,7 @@ from typing import Any
 from mmlearn.metrics.caption import METRICS, available_stages, caption_scores, official_spice, tokenise_captions
 from mmlearn.metrics.detection import average_precision
 from mmlearn.metrics.meteor import STAGES
+from mmlearn.metrics.spice import missing_for_official_spice
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def evaluate_captions_files(args: argparse.Namespace) -> None:
     """Print the table of a captions file."""
     candidates, references = read_captions(args.annotations, args.results)
+    if args.spice and (lacking := missing_for_official_spice()):
+        raise FileNotFoundError(lacking)
     say(f"{len(candidates)} images, {sum(map(len, references.values()))} references: tokenising …")
     tokens = tokenise_captions(candidates, references)
     if missing := [stage for stage in STAGES if stage not in available_stages()]:
@@ -60,7 +63,8 @@ def evaluate_detections_files(args: argparse.Namespace) -> None:
     check_images(args.results, found, {image["id"] for image in images}, args.annotations)
     field = "segmentation" if args.masks else "bbox"
     for path, rows in ((args.annotations, annotations), (args.results, found)):
-        if lacking := next((i for i, row in enumerate(rows) if field not in row), None):
+        lacking = next((i for i, row in enumerate(rows) if field not in row), None)
+        if lacking is not None:
             raise ValueError(f"{path}: record {lacking} has no {field!r}; needed to compare {'masks' if args.masks else 'boxes'}")
     say(f"{len(images)} images, {len(annotations)} annotations, {len(found)} detections: matching …")
     sizes = {image["id"]: (image["height"], image["width"]) for image in images if "height" in image and "width" in image}

@@ -62,7 +62,7 @@ def bleu_from_matches(index: NgramIndex, lengths: Int[np.ndarray, "i"], matches:
     guess = np.maximum(0, lengths[:, None] - np.array(ORDERS) + 1)
     pair, reference = index.pairs(images)
     closest = _closest(lengths, pair, index.lengths[reference])
-    totals = (correct.sum(0), guess.sum(0), lengths.sum(), closest.sum())
+    totals = (correct.sum(0), guess.sum(0), np.asarray(lengths.sum()), np.asarray(closest.sum()))
     return BleuResult(bleu_from_counts(*totals), bleu_from_counts(correct, guess, lengths, closest),
                       correct, guess, lengths, closest)
 

@@ -95,7 +95,8 @@ def weighted_dots(
     found = match.hit >= 0
     g_s = match.ref_count[found] * weight[match.ref_gram[found]]
     g_c = g_c[match.hit[found]]
-    return np.bincount(match.ref_pair[found], (np.minimum(g_c, g_s) if clip else g_c) * g_s, pairs), norms
+    dots = np.bincount(match.ref_pair[found], (np.minimum(g_c, g_s) if clip else g_c) * g_s, pairs)
+    return dots.astype(float), norms                                      # of nothing, bincount makes integers
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:

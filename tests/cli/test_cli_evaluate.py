@@ -1,0 +1,114 @@
+"""``mmlearn evaluate`` on files: the tables, and one clear sentence for each way a file can be wrong."""
+
+import json
+
+import pytest
+
+from mmlearn.cli import main
+
+IMAGES = [{"id": i, "width": 100, "height": 100} for i in (1, 2)]
+CAPTIONS = {"images": IMAGES, "annotations": [
+    {"id": 1, "image_id": 1, "caption": "A black cat."}, {"id": 2, "image_id": 1, "caption": "a cat on a mat"},
+    {"id": 3, "image_id": 2, "caption": "Two red buses."}]}
+RESULTS = [{"image_id": 1, "caption": "a black cat"}, {"image_id": 2, "caption": "two green buses"}]
+BOXES = {"images": IMAGES, "categories": [{"id": 1, "name": "cat"}], "annotations": [
+    {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0},
+    {"id": 2, "image_id": 1, "category_id": 1, "bbox": [60, 60, 20, 20], "area": 400, "iscrowd": 0},
+    {"id": 3, "image_id": 2, "category_id": 1, "bbox": [5, 5, 50, 50], "area": 2500, "iscrowd": 0}]}
+FOUND = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40], "score": .9},
+         {"image_id": 2, "category_id": 1, "bbox": [5, 5, 50, 40], "score": .8},
+         {"image_id": 1, "category_id": 1, "bbox": [30, 30, 20, 20], "score": .7},
+         {"image_id": 1, "category_id": 1, "bbox": [60, 60, 20, 15], "score": .6}]
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def evaluate(kind, annotations, results, *options):
+        paths = []
+        for name, contents in (("annotations.json", annotations), ("results.json", results)):
+            path = tmp_path / name
+            if contents is not None:
+                path.write_text(contents if isinstance(contents, str) else json.dumps(contents), encoding="utf-8")
+            paths.append(str(path))
+        code = main(["evaluate", kind, *paths, *options])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+    return evaluate
+
+
+def test_captions_print_the_official_table_as_json(run):
+    code, out, err = run("captions", CAPTIONS, RESULTS, "--json")
+    scores = json.loads(out)
+    assert code == 0
+    assert list(scores) == ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "CIDEr-D"]
+    assert scores["Bleu_1"] == pytest.approx(5 / 6)
+    assert scores["CIDEr"] == scores["CIDEr-D"]
+    assert "tokenising" in err
+
+
+def test_captions_print_a_table_for_people(run):
+    code, out, _ = run("captions", CAPTIONS, RESULTS)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["Bleu_1", "0.833"]
+
+
+def test_detections_print_the_twelve_numbers(run):
+    code, out, _ = run("detections", BOXES, FOUND, "--json")
+    stats = json.loads(out)
+    assert code == 0
+    assert stats["AP"] == pytest.approx(.71683168, abs=5e-9)
+    assert stats["AP large"] == -1
+    assert len(stats) == 12
+
+
+def test_masks_are_compared_when_asked(run):
+    polygon = [[10, 10, 50, 10, 50, 50, 10, 50]]
+    truth = {**BOXES, "annotations": [{**BOXES["annotations"][0], "segmentation": polygon}]}
+    found = [{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": polygon}]
+    code, out, _ = run("detections", truth, found, "--masks", "--json")
+    assert code == 0
+    assert json.loads(out)["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("annotations", "results", "sentence"), [
+    (None, RESULTS, "annotations.json: there is no such file"),
+    (CAPTIONS, None, "results.json: there is no such file"),
+    (CAPTIONS, "[{", "results.json: not JSON, line 1 column 3"),
+    ([], RESULTS, "expected a COCO file"),
+    (CAPTIONS, {"annotations": []}, "expected a COCO results file, a list"),
+    (CAPTIONS, [{"caption": "a"}], "record 0 of results needs 'image_id', 'caption'"),
+    (CAPTIONS, [{"image_id": [1], "caption": "a"}], "give a number"),
+    (CAPTIONS, RESULTS[:1], "1 image (2) of annotations.json, which has 2, has no caption"),
+    (CAPTIONS, [*RESULTS, {"image_id": 7, "caption": "x"}], "1 image (7) is not in annotations.json"),
+    (CAPTIONS, [*RESULTS, RESULTS[0]], "1 image (1) has more than one caption"),
+    (CAPTIONS, [RESULTS[0], {"image_id": 2, "caption": "  "}], "the caption of image 2 is empty"),
+    (CAPTIONS, [RESULTS[0], {"image_id": 2, "caption": None}], "give a text"),
+    ({**CAPTIONS, "annotations": CAPTIONS["annotations"][:2]}, RESULTS, "1 image (2) has no caption"),
+    ({"images": [], "annotations": []}, RESULTS, "no annotation in it")])
+def test_a_wrong_captions_file_gets_one_sentence_and_code_2(run, annotations, results, sentence):
+    code, out, err = run("captions", annotations, results)
+    assert code == 2
+    assert out == ""
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("annotations", "results", "options", "sentence"), [
+    (CAPTIONS, FOUND, (), "record 0 of annotations needs 'image_id', 'category_id'"),
+    (BOXES, RESULTS, (), "record 0 of results needs"),
+    (BOXES, [{**FOUND[0], "score": "high"}], (), "give a number"),
+    (BOXES, [{**FOUND[0], "image_id": 9}], (), "1 image (9) is not in annotations.json"),
+    (BOXES, FOUND, ("--masks",), "record 0 has no 'segmentation'"),
+    (BOXES, [FOUND[0], {k: v for k, v in FOUND[1].items() if k != "bbox"}], (), "record 1 has no 'bbox'")])
+def test_a_wrong_detections_file_gets_one_sentence_and_code_2(run, annotations, results, options, sentence):
+    code, _, err = run("detections", annotations, results, *options)
+    assert code == 2
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_spice_without_its_program_says_what_is_missing(run, monkeypatch):
+    monkeypatch.setattr("mmlearn.metrics.spice.shutil.which", lambda name: None)
+    code, _, err = run("captions", CAPTIONS, RESULTS, "--spice")
+    assert code == 2
+    assert "no `java` on the PATH" in err
