@@ -10,7 +10,6 @@ picture is always one of the regions, because no object says whether it stands o
 """
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
@@ -31,8 +30,10 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
+from mmlearn.checkpoints import portable
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
+from mmlearn.files import write_atomically
 
 CHECKPOINT = Path(__file__).parents[2] / "data" / "checkpoints" / "detector.safetensors"
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
@@ -221,7 +222,7 @@ def _regions(detector: Detector, maps: Mapping[str, Tensor], sizes: Sequence[tup
     counts = torch.tensor([len(x) for x in boxes], device=vectors.device)
     mask = torch.arange(most, device=vectors.device)[None] < counts[:, None]
 
-    def padded(rows: Tensor, empty: float = 0) -> Tensor:
+    def padded(rows: Tensor, empty: int = 0) -> Tensor:
         out = rows.new_full((len(mask), most, *rows.shape[1:]), empty)
         out[mask] = rows
         return out
@@ -353,15 +354,10 @@ def detection_truth(data: DetectionData) -> dict:
 
 def save_detector(detector: Detector, path: Path, about: Mapping[str, object]) -> None:
     """Write the weights in half precision, and ``about`` (recipe, metrics, versions) with the config beside them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous()
-               for k, v in detector.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file(weights, partial)
-    os.replace(partial, path)
-    partial.write_text(json.dumps({"config": asdict(detector.config), "categories": [c.name for c in CATEGORIES],
-                                   **about}, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path.with_suffix(".json"))
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in detector.state_dict().items()}
+    content = {**about, "config": asdict(detector.config), "categories": [c.name for c in CATEGORIES]}
+    write_atomically(path, save(portable(weights)))
+    write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
 
 
 def load_detector(path: Path | str = CHECKPOINT) -> Detector:
@@ -381,7 +377,7 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
               for k, v in about["config"].items()}
     detector = Detector(DetectorConfig(**config))
     try:
-        weights = load_file(path)
+        weights = load(path.read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); train the detector again") from error
     detector.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})

@@ -17,7 +17,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from mmlearn.data.scenes import CATEGORIES
 from mmlearn.image2text.regions import (
     CHECKPOINT,
     DetectionData,
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "settings": {"steps": args.steps, "batch": args.batch, "lr": 1e-3, "optimiser": "AdamW", "images": args.images,
                      "scenes": "train, seed 1", "test": "500 scenes of test, seed 0", "seed": args.seed,
                      "config": asdict(detector.config)},
-        "parameters": sum(p.numel() for p in detector.parameters()), "categories": len(CATEGORIES),
+        "parameters": sum(p.numel() for p in detector.parameters()),
         "test": scores, "curve": thinned(history, 50),
     }
     save_detector(detector, args.checkpoint, {**measured, **environment()})
