@@ -1,7 +1,9 @@
 """Drawings of people and animals. Each function draws one object with a ``Pen``, facing right."""
 
+import numpy as np
+
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import blend, both, cut, union
+from mmlearn.data.scenes.shapes import Number, blend, both, cut, union
 
 _SKIN = ((252, 214, 178), (238, 186, 142), (206, 148, 104), (156, 104, 72), (112, 74, 54))
 _HAIR = ((62, 44, 40), (120, 76, 46), (214, 160, 80), (44, 40, 52), (176, 88, 50), (206, 206, 212))
@@ -53,11 +55,11 @@ def draw_person(p: Pen) -> None:
     p.mark(p.arc(hx + 0.12, hy + 0.08, 0.075, 0.3, 2.84, 0.016), (150, 60, 60))
 
 
-def _coat(p: Pen, d, angle: float = 1.57, period: float = 0.34, colour=None) -> None:
+def _coat(p: Pen, d: np.ndarray, angle: Number = 1.57, period: Number = 0.34) -> None:
     """Fur: the object's colour and texture; stripes and spots are darker, or lighter on dark fur."""
     dark = p.name in ("black", "brown", "grey")
     tone = lighter(p.colour, 0.62) if dark else darker(p.colour, 0.42)
-    p.fill(d, colour, textured=True, period=period, angle=angle, accent=tone)
+    p.fill(d, textured=True, period=period, angle=angle, accent=tone)
 
 
 def _cat_head(p: Pen, asleep: bool = False) -> None:
@@ -168,7 +170,7 @@ def draw_dog(p: Pen) -> None:
         fore = [((0.42, 0.25), (0.44, 0.88)), ((0.22, 0.25), (0.20, 0.88))]
         tail = [(-0.70, 0.00), (-0.96, -0.22), (-1.06, -0.58)]
     p.fill(p.curve(tail, 0.12, 0.07))
-    for i, legs in enumerate((hind, fore)):
+    for legs in (hind, fore):
         p.fill(p.path(legs[0], 0.13, 0.10), far)
     for legs in (hind, fore):
         p.fill(p.path(legs[1], 0.17, 0.105))

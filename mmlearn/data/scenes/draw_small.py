@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import blend, both, cut, length, union
+from mmlearn.data.scenes.pen import INK, Colour, Pen, darker, lighter, mix
+from mmlearn.data.scenes.shapes import Number, blend, both, cut, length, union
 
 _STALK, _LEAF, _STRING = (112, 78, 52), (104, 174, 84), (110, 96, 104)
 
 
-def _shine(p: Pen, cx: float, cy: float, size: float = 1.0, angle: float = -0.7) -> None:
+def _shine(p: Pen, cx: Number, cy: Number, size: Number = 1.0, angle: Number = -0.7) -> None:
     """The gleam of a window on something round."""
     q = p.at(cx, cy, angle)
     q.mark(q.ellipse(0, 0, 0.20 * size, 0.09 * size), (255, 255, 255), 0.75)
@@ -35,7 +35,7 @@ def draw_apple(p: Pen) -> None:
     _shine(p, -0.42, -0.14, 1.1)
 
 
-def _banana(p: Pen, colour, radius: float, width: float) -> np.ndarray:
+def _banana(p: Pen, colour: Colour, radius: Number, width: Number) -> np.ndarray:
     """One banana along a circle about (0, -0.86); gives its distance."""
     turn = np.arctan2(p.x, p.y + 0.86)
     half = width * np.sqrt(np.maximum(1.02 - (turn / 1.40) ** 2, 0.02)).astype(np.float32)

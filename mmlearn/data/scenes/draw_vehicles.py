@@ -2,20 +2,22 @@
 
 import math
 
-from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import blend, both, union
+import numpy as np
+
+from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix
+from mmlearn.data.scenes.shapes import Number, blend, both, union
 
 _GLASS, _LIGHT, _TYRE, _RIM = (178, 222, 242), (255, 234, 150), (52, 50, 62), (206, 208, 216)
 _WOOD = (156, 104, 68)
 
 
-def _wheel(p: Pen, cx: float, cy: float, r: float) -> None:
+def _wheel(p: Pen, cx: Number, cy: Number, r: Number) -> None:
     p.fill(p.circle(cx, cy, r), _TYRE, outline=0.6)
     p.mark(p.circle(cx, cy, 0.56 * r), _RIM)
     p.mark(p.circle(cx, cy, 0.20 * r), _TYRE)
 
 
-def _window(p: Pen, d) -> None:
+def _window(p: Pen, d: np.ndarray) -> None:
     """A pane with a slanted reflection."""
     p.mark(d - 0.6 * p.line, darker(p.colour, 0.6))
     p.mark(d, _GLASS)

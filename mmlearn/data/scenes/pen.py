@@ -13,14 +13,15 @@ import numpy as np
 
 from mmlearn.data.scenes import shapes
 from mmlearn.data.scenes.graph import SceneObject
+from mmlearn.data.scenes.shapes import Number
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (222, 62, 60), "orange": (246, 142, 48), "yellow": (252, 208, 66), "green": (88, 172, 88),
     "blue": (64, 128, 214), "purple": (146, 94, 196), "pink": (246, 152, 186), "brown": (150, 98, 62),
     "white": (250, 248, 242), "grey": (152, 156, 166), "black": (58, 56, 70),
 }
-Colour = tuple[float, float, float]
-RGB = str | Sequence[float]                                       # a palette name, or red, green, blue in 0..255
+Colour = tuple[Number, Number, Number]
+RGB = str | Sequence[Number]                                      # a palette name, or red, green, blue in 0..255
 INK: Colour = (38, 30, 48)                                        # darkest line
 
 
@@ -30,18 +31,18 @@ def rgb(colour: RGB) -> Colour:
     return (r, g, b)
 
 
-def mix(first: RGB, second: RGB, share: float) -> Colour:
+def mix(first: RGB, second: RGB, share: Number) -> Colour:
     """``share`` of the second colour in the first."""
     (r, g, b), (u, v, w) = rgb(first), rgb(second)
     return (r + share * (u - r), g + share * (v - g), b + share * (w - b))
 
 
-def lighter(colour: RGB, share: float = 0.4) -> Colour:
+def lighter(colour: RGB, share: Number = 0.4) -> Colour:
     """Towards a warm white."""
     return mix(colour, (255, 252, 240), share)
 
 
-def darker(colour: RGB, share: float = 0.3) -> Colour:
+def darker(colour: RGB, share: Number = 0.3) -> Colour:
     """Towards ink."""
     return mix(colour, INK, share)
 
@@ -86,7 +87,7 @@ class Pen:
 
     # Variation within the class ---------------------------------------------------------------------------------
 
-    def vary(self, slot: int, low: float = -1.0, high: float = 1.0) -> float:
+    def vary(self, slot: int, low: Number = -1.0, high: Number = 1.0) -> float:
         """A number in [low, high] that belongs to this very object; another ``slot``, another number."""
         bits = (self.variant * 0x9E3779B1 + slot * 0x85EBCA6B + 0x1234567) & 0xFFFFFFFF
         bits = ((bits ^ (bits >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
@@ -99,7 +100,7 @@ class Pen:
 
     # Frames and shapes ------------------------------------------------------------------------------------------
 
-    def at(self, cx: float, cy: float, angle: float = 0.0, scale: float = 1.0) -> "Pen":
+    def at(self, cx: Number, cy: Number, angle: Number = 0.0, scale: Number = 1.0) -> "Pen":
         """A pen with its origin at (cx, cy), turned clockwise by ``angle`` radians, drawing ``scale`` times as large."""
         other = copy.copy(self)
         c, s = math.cos(angle) / scale, math.sin(angle) / scale
@@ -108,34 +109,36 @@ class Pen:
         other.pixel, other.line = self.pixel / scale, self.line / scale
         return other
 
-    def circle(self, cx: float, cy: float, r: float) -> np.ndarray:
+    def circle(self, cx: Number, cy: Number, r: Number) -> np.ndarray:
         return shapes.circle(self.x, self.y, cx, cy, r)
 
-    def ellipse(self, cx: float, cy: float, a: float, b: float) -> np.ndarray:
+    def ellipse(self, cx: Number, cy: Number, a: Number, b: Number) -> np.ndarray:
         return shapes.ellipse(self.x, self.y, cx, cy, a, b)
 
-    def box(self, cx: float, cy: float, a: float, b: float, r: float = 0.0) -> np.ndarray:
+    def box(self, cx: Number, cy: Number, a: Number, b: Number, r: Number = 0.0) -> np.ndarray:
         return shapes.box(self.x, self.y, cx, cy, a, b, r)
 
-    def capsule(self, ax: float, ay: float, bx: float, by: float, r: float, s: float | None = None) -> np.ndarray:
+    def capsule(self, ax: Number, ay: Number, bx: Number, by: Number, r: Number, s: Number | None = None) -> np.ndarray:
         return shapes.capsule(self.x, self.y, ax, ay, bx, by, r, s)
 
-    def path(self, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> np.ndarray:
+    def path(self, points: Sequence[tuple[Number, Number]], r: Number, s: Number | None = None) -> np.ndarray:
         return shapes.path(self.x, self.y, points, r, s)
 
-    def curve(self, points: Sequence[tuple[float, float]], r: float, s: float | None = None) -> np.ndarray:
+    def curve(self, points: Sequence[tuple[Number, Number]], r: Number, s: Number | None = None) -> np.ndarray:
         """A stroke along a smooth curve through the points (Catmull-Rom, four pieces between two points)."""
-        padded, smooth = [points[0], *points, points[-1]], []
+        padded = [points[0], *points, points[-1]]
+        smooth: list[tuple[Number, Number]] = []
         for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:]):
             for t in (0.0, 0.25, 0.5, 0.75):
-                smooth.append(tuple(0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2
-                                           + (3 * q - o - 3 * w + z) * t**3) for o, q, w, z in zip(a, b, c, d)))
+                u, v = (0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2 + (3 * q - o - 3 * w + z) * t**3)
+                        for o, q, w, z in zip(a, b, c, d))
+                smooth.append((u, v))
         return shapes.path(self.x, self.y, [*smooth, points[-1]], r, s)
 
-    def polygon(self, points: Sequence[tuple[float, float]], r: float = 0.0) -> np.ndarray:
+    def polygon(self, points: Sequence[tuple[Number, Number]], r: Number = 0.0) -> np.ndarray:
         return shapes.polygon(self.x, self.y, points, r)
 
-    def arc(self, cx: float, cy: float, radius: float, start: float, stop: float, r: float) -> np.ndarray:
+    def arc(self, cx: Number, cy: Number, radius: Number, start: Number, stop: Number, r: Number) -> np.ndarray:
         return shapes.arc(self.x, self.y, cx, cy, radius, start, stop, r)
 
     # Paint ------------------------------------------------------------------------------------------------------
@@ -146,8 +149,8 @@ class Pen:
         change *= cover
         self.canvas += change
 
-    def fill(self, distance: np.ndarray, colour: RGB | None = None, *, outline: float | None = 1.0,
-             textured: bool = False, period: float = 0.42, angle: float = 0.0, accent: RGB | None = None) -> None:
+    def fill(self, distance: np.ndarray, colour: RGB | None = None, *, outline: Number | None = 1.0,
+             textured: bool = False, period: Number = 0.42, angle: Number = 0.0, accent: RGB | None = None) -> None:
         """Fill a shape: outline (in line widths, None for none), colour, the object's texture if ``textured``.
 
         ``period`` and ``angle`` are those of the texture; at angle 0 stripes go across.
@@ -164,7 +167,7 @@ class Pen:
         if textured and self.texture != "plain" and not self.flat:
             self.paint(cover * self.pattern(period, angle), self.accent if accent is None else accent)
 
-    def mark(self, distance: np.ndarray, colour: RGB, strength: float = 1.0, inside: np.ndarray | None = None) -> None:
+    def mark(self, distance: np.ndarray, colour: RGB, strength: Number = 1.0, inside: np.ndarray | None = None) -> None:
         """Paint a detail without outline, only inside the shape ``inside`` if given; not a part of the silhouette."""
         if self.flat and strength < 1:
             return
@@ -179,13 +182,13 @@ class Pen:
         np.maximum(self.alpha, cover, out=self.alpha)
         self.paint(cover, colour)
 
-    def glow(self, distance: np.ndarray, colour: RGB, reach: float, strength: float = 0.5) -> None:
+    def glow(self, distance: np.ndarray, colour: RGB, reach: Number, strength: Number = 0.5) -> None:
         """Light around a shape, gone at a distance ``reach``; not a part of the silhouette."""
         if not self.flat:
             fade = np.maximum(1 - np.maximum(distance, 0) * (1 / reach), 0)
             self.paint(strength * fade * fade, colour)
 
-    def pattern(self, period: float = 0.42, angle: float = 0.0) -> np.ndarray:
+    def pattern(self, period: Number = 0.42, angle: Number = 0.0) -> np.ndarray:
         """Coverage of the object's texture."""
         period = max(period, 3.2 * self.pixel)                    # finer than three pixels is a blur
         x, y = self.x, self.y
@@ -198,7 +201,7 @@ class Pen:
             return shapes.spots(x, y, period, self.pixel)
         return shapes.checks(x, y, period * 1.15, self.pixel)
 
-    def eye(self, cx: float, cy: float, r: float) -> None:
+    def eye(self, cx: Number, cy: Number, r: Number) -> None:
         """A dark eye with a glint."""
         r = max(r, 0.55 * self.pixel)
         self.mark(self.circle(cx, cy, r), INK)

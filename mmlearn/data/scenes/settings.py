@@ -12,6 +12,7 @@ import numpy as np
 from mmlearn.data.scenes import shapes
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.pen import RGB, mix, rgb
+from mmlearn.data.scenes.shapes import Number
 
 VARIANTS = 8
 
@@ -47,15 +48,15 @@ class _Paper:
         self.canvas = np.zeros((3, size, size), np.float32)
         self.random = np.random.Philox(key=variant + 1)
 
-    def draw(self, low: float = 0.0, high: float = 1.0) -> float:
+    def draw(self, low: Number = 0.0, high: Number = 1.0) -> float:
         return low + (high - low) * (int(self.random.random_raw()) >> 40) / (1 << 24)
 
-    def gradient(self, top: RGB, bottom: RGB, first: float = 0.0, last: float = 1.0) -> np.ndarray:
+    def gradient(self, top: RGB, bottom: RGB, first: Number = 0.0, last: Number = 1.0) -> np.ndarray:
         """A vertical gradient (3, size, size) between two heights; in flat style its middle colour."""
         t = np.clip((self.y - first) / (last - first), 0, 1) if not self.flat else np.full_like(self.y, 0.5)
         return np.array(rgb(top), np.float32)[:, None, None] * (1 - t) + np.array(rgb(bottom), np.float32)[:, None, None] * t
 
-    def paint(self, distance: np.ndarray, colour: RGB | np.ndarray, strength: float = 1.0) -> None:
+    def paint(self, distance: np.ndarray, colour: RGB | np.ndarray, strength: Number = 1.0) -> None:
         target = colour if isinstance(colour, np.ndarray) and colour.ndim == 3 else np.array(rgb(colour), np.float32)[:, None, None]
         cover = shapes.coverage(distance, self.pixel) * np.float32(strength)
         self.canvas += cover * (target - self.canvas)
@@ -64,13 +65,13 @@ class _Paper:
         if not self.flat:
             self.canvas += cover.astype(np.float32) * (np.array(rgb(colour), np.float32)[:, None, None] - self.canvas)
 
-    def hill(self, height: float, swell: float, slot: int) -> np.ndarray:
+    def hill(self, height: Number, swell: Number, slot: int) -> np.ndarray:
         """A rolling skyline about ``height``: negative below it."""
         phase = 6.283 * ((self.variant * 0.381 + slot * 0.618) % 1)
         wave = np.sin(self.x * (3.1 + slot) + phase) + 0.5 * np.sin(self.x * (6.7 + 2 * slot) + 2.1 * phase)
         return (height + swell * wave - self.y).astype(np.float32)
 
-    def tufts(self, count: int, first: float, colour: RGB, light: RGB) -> None:
+    def tufts(self, count: int, first: Number, colour: RGB, light: RGB) -> None:
         """Blades of grass, larger towards the viewer."""
         if self.flat:
             return
@@ -190,7 +191,7 @@ def _snow(p: _Paper) -> None:
     for _ in range(6):
         a, b, w = p.draw(), p.draw(0.68, 0.98), p.draw(0.12, 0.28)
         p.haze(0.5 * np.exp(-(((p.x - a) / w) ** 2 + ((p.y - b) / 0.016) ** 2)), (190, 206, 234))
-    for i in range(0 if p.flat else 54):
+    for _ in range(0 if p.flat else 54):
         cx, cy, r = p.draw(), p.draw(), p.draw(0.003, 0.0075)
         p.paint(shapes.circle(p.x, p.y, cx, cy, max(r, 0.5 * p.pixel)), (255, 255, 255), 0.9)
 

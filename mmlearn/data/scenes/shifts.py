@@ -40,7 +40,7 @@ def restyle(image: Image, masks: Masks, style: str, scene: Scene) -> Image:
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
 
 
-def blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
+def blur(pixels: np.ndarray, sigma: float | int) -> np.ndarray:
     """Gaussian blur along the first two axes, edges repeated."""
     reach = max(1, round(2.5 * sigma))
     offsets = np.arange(-reach, reach + 1, dtype=np.float32)
