@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from mmlearn.data.scenes import CATEGORIES, render
 from mmlearn.data.scenes.graph import Scene
+from mmlearn.metrics.detection import rle_encode
 
 NAMES = tuple(category.name for category in CATEGORIES)
 GROUPS = tuple(dict.fromkeys(category.supercategory for category in CATEGORIES))   # super-categories, in order
@@ -26,10 +27,12 @@ MAX_CROSSES = 10        # per worker and category
 CROWD_AFTER = 10        # instances of one category that get a mask of their own; the rest share one
 ROUNDS = 10             # times that an instance goes back into the pool before it is given up
 
+Chance = int | float | Float[np.ndarray, "..."]         # one probability, or an array of them
+
 
 # --- the equations of section 1.1 ---------------------------------------------------------------------------------
 
-def union_recall(p: int | float | Float[np.ndarray, "..."], annotators: int) -> int | float | Float[np.ndarray, "..."]:
+def union_recall(p: Chance, annotators: int) -> Chance:
     r"""eq:coco-recall: $R(n) = 1 - (1 - p)^n$, the chance that at least one of n independent annotators sees it."""
     return 1 - (1 - p) ** annotators
 
@@ -41,7 +44,7 @@ def expected_questions(group_sizes: Sequence[int | float], presence: Sequence[in
     return float(len(group_sizes) + sum(pi * size for pi, size in zip(presence, group_sizes)))
 
 
-def keep_probability(v: int | float | Float[np.ndarray, "..."]) -> int | float | Float[np.ndarray, "..."]:
+def keep_probability(v: Chance) -> Chance:
     r"""eq:coco-verify: $P_{keep} = v^3 + 3 v^2 (1 - v)\, v^2$: all three approve, or one objects and two more approve."""
     return v**3 + 3 * v**2 * (1 - v) * v**2
 
@@ -315,8 +318,8 @@ def polygon_mask(polygons: list[list[float]], size: int) -> Bool[np.ndarray, "s 
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, size, size))).astype(bool)
 
 
-def mask_iou(a: Bool[np.ndarray, "*n s s"], b: Bool[np.ndarray, "*n s s"]) -> Float[np.ndarray, "*n"]:
-    """Intersection over union of masks, pair by pair."""
+def paired_iou(a: Bool[np.ndarray, "*n s s"], b: Bool[np.ndarray, "*n s s"]) -> Float[np.ndarray, "*n"]:
+    """eq:iou, mask by mask: the first of ``a`` with the first of ``b``, and so on."""
     union = (a | b).sum(axis=(-2, -1))
     return np.asarray((a & b).sum(axis=(-2, -1)) / np.maximum(union, 1), dtype=float)
 
@@ -345,7 +348,7 @@ def training_task(truth: GroundTruth, workers: Sequence[Worker], rng: np.random.
     for worker in workers:
         rows = rng.choice(len(truth.masks), size=masks)
         drawn = np.stack([polygon_mask(segment(truth.masks[i], worker, rng), truth.masks.shape[1]) for i in rows])
-        passed.append(bool(mask_iou(drawn, truth.masks[rows]).mean() >= pass_iou))
+        passed.append(bool(paired_iou(drawn, truth.masks[rows]).mean() >= pass_iou))
     return np.array(passed)
 
 
@@ -379,17 +382,20 @@ class PipelineReport:
         return "\n".join(f"{name:<30}{value:>8}" for name, value in rows)
 
 
-def run_pipeline(scenes: Sequence[Scene], annotators: int = 8, hierarchical: bool = True, verification: bool = True,
-                 *, size: int = 64, seed: int = 0, worker: Worker | None = None,
+def run_pipeline(scenes: Sequence[Scene] | GroundTruth, annotators: int = 8, hierarchical: bool = True,
+                 verification: bool = True, *, size: int = 64, seed: int = 0, worker: Worker | None = None,
                  times: WorkerTimes | None = None) -> PipelineReport:
     """Annotate ``scenes`` in COCO's three stages, with ``annotators`` workers for each picture in the first two.
+
+    Scenes are drawn at ``size`` pixels; a ``GroundTruth`` that was drawn before is used as it is.
 
     Raises ``ValueError`` if there is no annotator or nothing to see.
     """
     if annotators < 1:
         raise ValueError(f"annotators is {annotators}; a picture needs at least 1")
     worker, times, rng = worker or Worker(), times or WorkerTimes.published(), np.random.default_rng(seed)
-    truth, workers = ground_truth(scenes, size), [worker] * annotators
+    truth = scenes if isinstance(scenes, GroundTruth) else ground_truth(scenes, size)
+    workers = [worker] * annotators
     labels = label_categories(truth, workers, rng, hierarchical)
     union = labels.union()
     crosses = spot_instances(truth, union, workers, rng)
@@ -400,11 +406,11 @@ def run_pipeline(scenes: Sequence[Scene], annotators: int = 8, hierarchical: boo
     rows = [_annotation(truth, int(i), polygons[i], masks[i]) for i in own] + [_crowd(truth, group) for group in crowded]
     annotations = [{"id": number, **row} for number, row in enumerate(rows, start=1)]
     recall, precision = recall_precision(union, truth.present)
-    quality = mask_iou(np.stack([masks[i] for i in own]), truth.masks[own]) if len(own) else np.zeros(0)
+    quality = paired_iou(np.stack([masks[i] for i in own]), truth.masks[own]) if len(own) else np.zeros(0)
     visits = (float(labels.questions.sum()), float(union.sum() * annotators), float(drawn), float(judgements))
     seconds = (times.question, times.spot, times.mask, times.judgement)
     return PipelineReport(
-        images=len(scenes), annotators=annotators, questions=float(labels.questions.mean()),
+        images=truth.images, annotators=annotators, questions=float(labels.questions.mean()),
         label_recall=recall, label_precision=precision,
         spot_recall=len(np.unique(crosses.instance)) / len(truth.image),
         duplicates=1 - len(np.unique(crosses.instance[first])) / max(len(first), 1),
@@ -428,7 +434,7 @@ def _segment_all(truth: GroundTruth, rows: np.ndarray, worker: Worker, rng: np.r
         pixels = np.stack([polygon_mask(lines, truth.masks.shape[1]) for lines in attempt])
         kept = np.ones(len(pool), dtype=bool)
         if verification:
-            kept, count = verify(worker.approve(mask_iou(pixels, truth.masks[pool])), rng)
+            kept, count = verify(worker.approve(paired_iou(pixels, truth.masks[pool])), rng)
             judgements += int(count.sum())
         drawn += len(pool)
         for i, lines, mask, good in zip(pool, attempt, pixels, kept):
@@ -461,10 +467,7 @@ def _annotation(truth: GroundTruth, row: int, polygons: list[list[float]], mask:
 def _crowd(truth: GroundTruth, rows: np.ndarray) -> dict:
     """A COCO crowd annotation: one uncompressed run-length mask for all of ``rows``."""
     mask = truth.masks[rows].any(axis=0)
-    flat = mask.ravel(order="F")
-    ends = np.nonzero(np.diff(flat))[0] + 1
-    counts = np.diff(np.concatenate([[0], ends, [flat.size]]))
-    rle = {"size": list(mask.shape), "counts": ([0] if flat[0] else []) + [int(count) for count in counts]}
+    rle = {"size": list(mask.shape), "counts": rle_encode(mask)}
     y, x = np.nonzero(mask)
     box = [int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1]
     return {"image_id": int(truth.image[rows[0]]) + 1, "category_id": CATEGORIES[truth.category[rows[0]]].id,

@@ -35,7 +35,7 @@ def draw_stages(scene: Scene, annotators: int = 8, size: int = 192, seed: int = 
     truth, image = ground_truth([scene], size), render(scene, size=size).image
     labels = label_categories(truth, [worker] * annotators, rng).union()
     crosses = spot_instances(truth, labels, [worker] * annotators, rng)
-    figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.8), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(8.4, 2.45), layout="constrained")
     for axis, title in zip(axes, STAGES):
         axis.imshow(image, alpha=1.0 if title == STAGES[0] else 0.45)
         axis.set(title=title, xlim=(0, size), ylim=(size, 0))
@@ -58,8 +58,11 @@ def _drop_icon(axis: Axes, truth: GroundTruth, category: int, size: int) -> None
     if not len(rows):
         return
     x, y = truth.centre[rows[np.argmax(truth.area[rows])]] * size
-    icon = OffsetImage(render(portrait(NAMES[category]), size=64).image, zoom=0.42)
-    axis.add_artist(AnnotationBbox(icon, (x, y), pad=0.15, bboxprops={"edgecolor": "#444444", "linewidth": 0.8}))
+    picture = render(portrait(NAMES[category]), size=96)
+    down, across = (np.nonzero(picture.masks[0].any(axis=axis))[0] for axis in (1, 0))
+    shown = np.where(picture.masks[0][..., None], picture.image, 255)[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+    icon = OffsetImage(shown, zoom=26 / max(shown.shape))
+    axis.add_artist(AnnotationBbox(icon, (x, y), pad=0.2, bboxprops={"edgecolor": "#444444", "linewidth": 0.8}))
 
 
 def draw_hours(rows: Mapping[str, Hours], unit: str = "worker-hours") -> Figure:
@@ -68,11 +71,15 @@ def draw_hours(rows: Mapping[str, Hours], unit: str = "worker-hours") -> Figure:
     left = np.zeros(len(rows))
     for stage, colour in zip(Hours._fields, PALETTE):
         part = np.array([getattr(hours, stage) for hours in rows.values()])
+        if not part.any():
+            continue
         axis.barh(list(rows), part, left=left, color=colour, label=stage)
         left += part
     for y, total in enumerate(left):
         axis.text(total, y, f" {total:,.0f}", va="center")
-    axis.set(xlabel=unit, xlim=(0, left.max() * 1.14))
+    axis.set(xlabel=unit, xlim=(0, left.max() * 1.16))
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.grid(visible=False, axis="y")
     axis.invert_yaxis()
     axis.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), frameon=False)
     return figure

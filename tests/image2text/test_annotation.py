@@ -22,8 +22,8 @@ from mmlearn.image2text.annotation import (
     ground_truth,
     keep_probability,
     label_categories,
-    mask_iou,
     outlines,
+    paired_iou,
     polygon_mask,
     recall_precision,
     run_pipeline,
@@ -224,8 +224,8 @@ def test_a_careful_polygon_covers_the_mask_and_a_careless_one_does_not():
     mask = disks([(0.5, 0.5, 0.3)], size=128).masks[0]
     rng = np.random.default_rng(0)
     careful = polygon_mask(segment(mask, CAREFUL, rng), 128)
-    careless = [mask_iou(polygon_mask(segment(mask, Worker(slip=1.0), rng), 128), mask) for _ in range(20)]
-    assert mask_iou(careful, mask) > 0.97
+    careless = [paired_iou(polygon_mask(segment(mask, Worker(slip=1.0), rng), 128), mask) for _ in range(20)]
+    assert paired_iou(careful, mask) > 0.97
     assert np.mean(careless) < 0.95
 
 
@@ -241,10 +241,10 @@ def test_outlines_leave_out_holes_and_keep_parts():
     assert outlines(np.eye(1, dtype=bool))                      # even a single pixel has an outline
 
 
-def test_mask_iou_counts_pixels():
+def test_paired_iou_counts_pixels():
     a, b = np.zeros((2, 4, 4), dtype=bool), np.zeros((2, 4, 4), dtype=bool)
     a[0, :2], b[0, 1:3] = True, True                            # 8 and 8 pixels, 4 shared
-    np.testing.assert_allclose(mask_iou(a, b), [4 / 12, 0.0])
+    np.testing.assert_allclose(paired_iou(a, b), [4 / 12, 0.0])
 
 
 def test_the_training_task_passes_steady_hands_only(truth):
