@@ -1,0 +1,115 @@
+"""What every notebook calls: one line of setup, source beside equations, the table of claims."""
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mmlearn import book
+from mmlearn.claims import claim, claims
+
+
+def sample(x: int) -> int:
+    """Twice ``x``.
+
+    Two paragraphs long.
+    """
+    # doubled here
+    return 2 * x
+
+
+class Sample:
+    """A class."""
+
+    def method(self) -> str:
+        """A method."""
+        return '''not a docstring'''
+
+
+def only_words() -> None:
+    """There is nothing but this."""
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu"])
+def test_setup_prints_one_line_with_versions_device_scale_and_time(scale, monkeypatch, capsys):
+    monkeypatch.setenv("MMLEARN_SCALE", scale)
+    book.setup("1-image2text")
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 1 and printed.err == ""
+    for part in (torch.__version__, f"scale {scale}", "Python 3.", "torchvision 0.", " s at most"):
+        assert part in printed.out
+
+
+def test_setup_makes_every_draw_repeatable_and_forgets_claims(monkeypatch):
+    monkeypatch.setenv("MMLEARN_SCALE", "smoke")
+    draws = []
+    for _ in range(2):
+        book.setup("1-image2text")
+        assert claims == []
+        claim("one", 1, ">", 0)
+        draws.append((float(torch.rand(())), float(np.random.random()), random.random()))     # noqa: NPY002
+    claims.clear()
+    assert draws[0][:2] == draws[1][:2]
+
+
+@pytest.mark.parametrize("torch_version, want", [("2.14.1+cu130", "0.29"), ("2.11.0", "0.26"), ("2.5.1", "0.20"), ("3.0.0", None)])
+def test_releases_of_torch_and_torchvision_go_in_pairs(torch_version, want):
+    assert book.fitting_torchvision(torch_version) == want
+
+
+def test_a_torchvision_for_another_torch_is_named_with_the_remedy(monkeypatch):
+    import torchvision
+    monkeypatch.setattr(torch, "__version__", "2.11.0")
+    monkeypatch.setattr(torchvision, "__version__", "0.29.2")
+    with pytest.raises(RuntimeError, match=r"torchvision 0.29.2 was made for another torch than 2.11.0; install torchvision 0.26"):
+        book.check_torchvision()
+
+
+def test_a_torchvision_whose_operators_fail_is_named_with_the_remedy(monkeypatch):
+    import torchvision
+
+    def broken(*args):
+        raise RuntimeError("operator torchvision::nms does not exist")
+    monkeypatch.setattr(torchvision.ops, "nms", broken)
+    with pytest.raises(RuntimeError, match="torchvision does not work with torch .*nms does not exist.*install torchvision"):
+        book.check_torchvision()
+
+
+def test_source_is_shown_as_it_stands_or_without_docstrings():
+    assert book.source_of(sample).splitlines()[:2] == ["def sample(x: int) -> int:", '    """Twice ``x``.']
+    assert book.source_of(sample, drop_docstring=True) == \
+        "def sample(x: int) -> int:\n    # doubled here\n    return 2 * x"
+    assert book.source_of(Sample, drop_docstring=True) == \
+        "class Sample:\n    def method(self) -> str:\n        return '''not a docstring'''"
+    assert book.source_of(only_words, drop_docstring=True).endswith('"""There is nothing but this."""')
+    assert book.source_of(Sample.method).startswith("def method(self)")
+
+
+def test_outside_a_notebook_source_and_claims_are_printed(capsys, monkeypatch):
+    from mmlearn.train import noam_rate
+    book.show_source(noam_rate, drop_docstring=True)
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first == "# mmlearn/train.py" and second.startswith("def noam_rate(")
+    claims.clear()
+    book.chapter_claims()
+    assert "No claims were made." in capsys.readouterr().out
+
+
+def test_in_a_notebook_source_is_fenced_markdown_with_a_plain_form(monkeypatch):
+    import IPython.display
+    shown = []
+    monkeypatch.setattr(book, "in_notebook", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+    book.show_source(sample)
+    assert shown[0]["text/markdown"].startswith("```python\n# test_book_helpers.py\ndef sample(") or \
+        shown[0]["text/markdown"].startswith("```python\n# tests/test_book_helpers.py\ndef sample(")
+    assert shown[0]["text/markdown"].endswith("\n```") and "```" not in shown[0]["text/plain"]
+
+
+def test_the_helpers_import_without_ipython():
+    code = "import sys; sys.modules['IPython'] = None; import mmlearn.book, mmlearn.progress; print('fine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "fine\n", done.stderr
