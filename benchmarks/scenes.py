@@ -13,7 +13,7 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from mmlearn.data.scenes import render, sample_scene  # noqa: E402
+from mmlearn.data.scenes import render, sample_scene
 
 
 def rate(count: int, size: int, draw: bool, rounds: int = 5) -> dict[str, float]:
