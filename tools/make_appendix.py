@@ -123,9 +123,10 @@ def equations_page() -> str:
         for label in wanted:
             seen.add(label)
             number = f" {{eq}}`{label}`" if label in labels else ""
-            functions = ", ".join(source_link(f"`{n.removeprefix('mmlearn.')}`", p) for n, p in code.get(label, []))
+            functions = ", ".join(source_link(f"`{'.'.join([module_name(p).split('.')[-1], n.removeprefix(module_name(p) + '.')])}`", p)
+                                  for n, p in code.get(label, []))
             tests = markers.get(label, [])
-            files = [source_link(f"`{file.removeprefix('tests/')}`", ROOT / file) + f": {sum(t.startswith(file) for t in tests)}"
+            files = [f"{sum(t.startswith(file + '::') for t in tests)} in {source_link(f'`{Path(file).name}`', ROOT / file)}"
                      for file in dict.fromkeys(t.split("::")[0] for t in tests)]
             rows.append(f"| `{label.removeprefix('eq:')}`{number} | {functions or '–'} | {', '.join(files) or '–'} |\n")
         return "".join(rows)
