@@ -60,7 +60,7 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
         if path.suffix == ".ipynb":
             json.loads(text)
             assert f"git+{new}" in text
-    assert f"/github/a-school/course-2027/blob/main/book/1-image2text.ipynb" in (tmp_path / "README.md").read_text()
+    assert "/github/a-school/course-2027/blob/main/book/1-image2text.ipynb" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("url", ["mmlearn", "https://github.com/only-owner", "https://github.com/a b/c", ""])
