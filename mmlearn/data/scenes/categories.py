@@ -7,9 +7,10 @@ name (``draw_cat`` draws the cat). In a notebook, without editing the package, t
 
     snowman = Category(100, "snowman", "snowmen", "toy", colours=("white",), settings=("snow",), aspect=0.6)
 
-    def draw_snowman(pen):                     # the box is -1..1 high; see ``render.Pen`` for the shapes
-        pen.fill(circle(pen.x, pen.y, 0.0, 0.45, 0.55), pen.colour)
-        pen.fill(circle(pen.x, pen.y, 0.0, -0.50, 0.40), pen.colour)
+    def draw_snowman(pen):                     # y from -1 (top) to 1; ``pen.Pen`` tells the shapes there are
+        pen.fill(pen.circle(0.0, 0.45, 0.55))  # in the object's colour, with an outline
+        pen.fill(pen.circle(0.0, -0.50, 0.40))
+        pen.eye(0.12, -0.56, 0.06)
 
     with add_category(snowman, draw_snowman):
         render(portrait("snowman", colour="white"), 256).image

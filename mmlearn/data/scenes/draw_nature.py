@@ -119,7 +119,7 @@ def draw_sun(p: Pen) -> None:
     radius = length(p.x, p.y)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
     rays = np.maximum(across - 0.48 * (0.97 - along) * math.tan(math.pi / count) * 1.7, abs(along - 0.70) - 0.22)
-    p.fill(rays.astype(np.float32), mix(p.colour, (255, 160, 50), 0.35))
+    p.fill(rays.astype(np.float32), mix(p.colour, (255, 160, 50), 0.35), outline=0.6)
     disc = p.circle(0, 0, 0.64)
     p.fill(disc)
     p.mark(p.circle(-0.08, -0.10, 0.46), lighter(p.colour, 0.5), 0.45)
