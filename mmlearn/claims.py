@@ -44,7 +44,7 @@ def budget(*, cpu: int, gpu: int | None = None, smoke: int = 2) -> int:
     return {"smoke": min(smoke, cpu), "cpu": cpu, "gpu": cpu if gpu is None else gpu}[scale()]
 
 
-def claim(text: str, ours: float, comparison: str, other: float) -> Claim:
+def claim(text: str, ours: float | int, comparison: str, other: float | int) -> Claim:
     """Print and record a claim. It is not judged at smoke scale; at any other, one that fails stops the run.
 
     Raises ``ValueError`` for an unknown comparison, ``ClaimFailed`` if the statement does not hold.

@@ -154,7 +154,7 @@ def heatmap(values: Any, rows: Sequence[str] | None = None, columns: Sequence[st
     return figure
 
 
-def bars_with_seeds(values: Mapping[str, Sequence[float]], ylabel: str = "", title: str = "") -> Figure:
+def bars_with_seeds(values: Mapping[str, Sequence[float | int]], ylabel: str = "", title: str = "") -> Figure:
     """One bar a name at the mean over seeds, every seed a dot, and a line of one standard deviation either way."""
     figure, axis = plt.subplots(figsize=(max(5.0, 1.15 * len(values)), 3.6))
     for i, (_, seeds) in enumerate(values.items()):

@@ -33,7 +33,7 @@ def bytes_of(figure):
 
 FIGURES = {
     "curves": lambda: plot.curves({"a": history(1.0), "b": history(2.0), "plain": [3.0, 2.0]}),
-    "grid": lambda: plot.image_grid(torch.rand(8, 3, 64, 64), ["a red cat sits on the beach"] * 8),
+    "grid": lambda: plot.image_grid(torch.linspace(0, 1, 64).expand(8, 3, 64, 64), ["a red cat sits on the beach"] * 8),
     "overlay": lambda: plot.attention_overlay(torch.rand(3, 64, 64), torch.rand(5, 16), list("abcde")),
     "heatmap": lambda: plot.heatmap(torch.rand(6, 9), list("abcdef"), ["word"] * 9, numbers=True, title="t"),
     "bars": lambda: plot.bars_with_seeds({"Transformer": [1.0, 1.2], "M2": [1.1, 1.3], "one seed": [1.0]}, "CIDEr"),
