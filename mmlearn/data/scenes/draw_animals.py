@@ -1,5 +1,7 @@
 """Drawings of people and animals. Each function draws one object with a ``Pen``, facing right."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
@@ -19,6 +21,7 @@ def draw_person(p: Pen) -> None:
     running = p.pose == "running"
     cx = 0.10 if running else (-0.10 if p.pose == "waving" else 0.0)
     hip, arm = 0.30, 0.088
+    legs: list[Sequence[tuple[float, float]]]
     lean = 0.10 if running else 0.0
     if running:
         legs = [((cx - 0.02, hip), (cx - 0.26, 0.52), (cx - 0.60, 0.62)), ((cx + 0.04, hip), (cx + 0.34, 0.46), (cx + 0.30, 0.90))]
@@ -161,6 +164,8 @@ def draw_dog(p: Pen) -> None:
         _dog_head(p.at(0.08, -0.46, -0.08, 0.80))
         return
     running = p.pose == "running"
+    hind: list[Sequence[tuple[float, float]]]
+    fore: list[Sequence[tuple[float, float]]]
     if running:
         hind = [((-0.78, 0.20), (-1.10, 0.42), (-1.46, 0.50)), ((-0.62, 0.24), (-0.86, 0.58), (-1.14, 0.84))]
         fore = [((0.48, 0.24), (0.78, 0.46), (1.02, 0.66)), ((0.40, 0.26), (0.50, 0.60), (0.78, 0.88))]

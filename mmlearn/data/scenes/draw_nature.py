@@ -1,6 +1,7 @@
 """Drawings of plants and of things in the sky. Each function draws one object with a ``Pen``, facing right."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +15,7 @@ _BLUSH = (246, 150, 140)
 def draw_tree(p: Pen) -> None:
     """A tree with a round crown or, by variant, a fir; spotted trees bear fruit."""
     deep, light = darker(p.colour, 0.24), lighter(p.colour, 0.22)
+    places: Sequence[tuple[float, float]]                         # of the fruit
     fruit = rgb((226, 70, 62)) if p.name not in ("red", "orange") else rgb((255, 216, 90))
     if p.vary(1) > 0.25 and p.name == "green":                    # a fir
         p.fill(p.box(0, 0.84, 0.10, 0.16, 0.03), _BARK)

@@ -104,7 +104,7 @@ def styles(scene: Scene, size: int = 128) -> Figure:
 def overlay(picture: Picture, strength: float = 0.55) -> Image:
     """The picture with each mask in a colour of its own."""
     pixels = picture.image.astype(np.float32)
-    colours = 255 * np.array(colormaps["tab10"].colors, np.float32)
+    colours = 255 * np.asarray(colormaps["tab10"](range(10)), np.float32)[:, :3]
     for i, mask in enumerate(picture.masks):
         pixels[mask] += strength * (colours[i % len(colours)] - pixels[mask])
         pixels[_edge(mask)] = 255

@@ -57,7 +57,7 @@ class _Paper:
         return np.array(rgb(top), np.float32)[:, None, None] * (1 - t) + np.array(rgb(bottom), np.float32)[:, None, None] * t
 
     def paint(self, distance: np.ndarray, colour: RGB | np.ndarray, strength: Number = 1.0) -> None:
-        target = colour if isinstance(colour, np.ndarray) and colour.ndim == 3 else np.array(rgb(colour), np.float32)[:, None, None]
+        target = colour if isinstance(colour, np.ndarray) else np.array(rgb(colour), np.float32)[:, None, None]
         cover = shapes.coverage(distance, self.pixel) * np.float32(strength)
         self.canvas += cover * (target - self.canvas)
 

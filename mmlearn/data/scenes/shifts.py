@@ -100,7 +100,7 @@ def clutter(image: Image, masks: Masks, scene: Scene) -> Image:
             np.hypot(u, v) - r if i % 3 == 1 else np.maximum(np.abs(u) + 0.6 * v, -v) - 0.8 * r)
         cover = np.clip(0.5 - shape * size, 0, 1)[:, :, None]
         pixels += cover * (255 * np.array(bits[5:8], np.float32) - pixels)
-    free = ~masks.any(0)[:, :, None]
+    free = np.logical_not(np.any(masks, axis=0))[:, :, None]
     return np.where(free, np.clip(pixels + 0.5, 0, 255).astype(np.uint8), image)
 
 
