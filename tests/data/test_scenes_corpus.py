@@ -5,8 +5,23 @@ import re
 import numpy as np
 import pytest
 
-from mmlearn.data.scenes import CATEGORIES, HELD_OUT_CATEGORIES, captions, corpus, sample_scene, spectrogram, speech
-from mmlearn.data.scenes.corpus import ABSTRACT, affinities, is_concrete, similarity, word_given_theme, word_similarity
+from mmlearn.data.scenes import (
+    CATEGORIES,
+    HELD_OUT_CATEGORIES,
+    captions,
+    corpus,
+    sample_scene,
+    spectrogram,
+    speech,
+)
+from mmlearn.data.scenes.corpus import (
+    ABSTRACT,
+    affinities,
+    is_concrete,
+    similarity,
+    word_given_theme,
+    word_similarity,
+)
 from mmlearn.data.scenes.speech import SOUNDS, sounds_of
 
 
