@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmlearn.metrics.caption import METRICS, available_stages, caption_scores, official_spice, tokenise_captions
+from mmlearn.metrics.caption import (
+    METRICS,
+    available_stages,
+    caption_scores,
+    official_spice,
+    tokenise_captions,
+)
 from mmlearn.metrics.detection import average_precision
 from mmlearn.metrics.meteor import STAGES
 from mmlearn.metrics.spice import missing_for_official_spice

@@ -257,7 +257,7 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int] | None) -> Bool
         return rle_decode(rle_from_string(counts) if isinstance(counts, str) else counts, height, width)
     if size is None:
         raise ValueError("a polygon needs the size of its image; pass sizes={image_id: (height, width)}")
-    from pycocotools import mask as polygons            # only the walk along a polygon's edges is theirs
+    from pycocotools import mask as polygons  # only the walk along a polygon's edges is theirs
 
     joined = polygons.merge(polygons.frPyObjects(segmentation, *size))
     return rle_decode(rle_from_string(joined["counts"].decode()), *size)
