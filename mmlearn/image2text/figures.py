@@ -29,7 +29,7 @@ from mmlearn.plot import PALETTE
 STAGES = ("the picture", "a. categories", "b. instances", "c. masks")
 
 
-def draw_stages(scene: Scene, annotators: int = 8, size: int = 192, seed: int = 0) -> Figure:
+def draw_stages(scene: Scene, annotators: int = 8, size: int = 160, seed: int = 0) -> Figure:
     """One scene in four panels: as it is, with icons (stage a), crosses (stage b), polygons (stage c)."""
     rng, worker = np.random.default_rng(seed), Worker(slip=0.0, false_alarm=0.0)
     truth, image = ground_truth([scene], size), render(scene, size=size).image
