@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     if args.beam < 1 or args.max_len < 1:
         raise ValueError(f"--beam is {args.beam} and --max-len {args.max_len}; take 1 or more")
     saved = load_captioner(args.checkpoint)
-    longest = int(saved.model.config.max_len)
+    longest = saved.model.config.max_len
     pictures = PictureFiles(args.images, saved.sight.size)
     found = []
     with torch.no_grad():

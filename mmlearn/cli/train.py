@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> None:
     if not (args.out / "config.json").exists():
         begin(args.out, settings, data)
     saved = load_captioner(args.out)
-    data, val = seen(data, saved.sight, settings), seen(val, saved.sight, settings)
-    assert data is not None
+    data = seen(data, saved.sight, settings)
+    val = None if val is None else seen(val, saved.sight, settings)
     settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
     settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
     remember(args.out, settings)
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
 
 def plan(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of this phase: from the command line, the folder of the run, and the defaults of the size."""
-    given = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(args).items()
+    given: dict[str, Any] = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(args).items()
              if k not in ("command", "run", "out", "resume", "json")}
     phases = recall(args.out)
     if args.resume:
@@ -120,7 +120,8 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     if given["scenes"] < 1:
         raise ValueError(f"--scenes is {given['scenes']}; take 1 or more")
     given["size"] = given["size"] or ("mini" if given["data"] == "scenes" else "paper")
-    given["features"] = features_of(given)
+    if args.phase == "xe":
+        given["features"] = features_of(given)
     for name, value in DEFAULTS[given["phase"], given["size"]].items():
         given[name] = value if given.get(name) is None else given[name]
     for name in ("batch", "steps", "save_every", "pixels"):
@@ -184,14 +185,12 @@ def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | Non
                            skip_incomplete=skip)
 
 
-def seen(data: "CaptionData | None", sight: "Sight", settings: dict[str, Any]) -> "CaptionData | None":
+def seen(data: "CaptionData", sight: "Sight", settings: dict[str, Any]) -> "CaptionData":
     """The same images as the model reads them."""
     from dataclasses import replace
 
     from mmlearn.image2text.features import StoredFeatures
 
-    if data is None:
-        return None
     if sight.kind == "stored":
         return replace(data, inputs=StoredFeatures(settings["features"], data.ids))
     return replace(data, inputs=sight.inputs(data.inputs))
@@ -221,9 +220,7 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
                   CaptionerConfig(trunk=settings["trunk"], weights=settings["weights"], vocab=len(tokeniser)))
         model: Any = CNNTransformer(config)
     else:
-        sighted = seen(data, sight, settings)
-        assert sighted is not None
-        width = int(sighted.inputs.rows([0])[0].shape[-1])
+        width = int(seen(data, sight, settings).inputs.rows([0])[0].shape[-1])
         model = M2Transformer(M2Config.mini(len(tokeniser), width) if settings["size"] == "mini" else
                               M2Config(vocab=len(tokeniser), features=width))
     save_captioner(out, model, tokeniser, sight, about(settings, 0))
@@ -243,7 +240,7 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
     """One phase with checkpoints in its own folder; a phase that was begun goes on."""
     from mmlearn.image2text.saved import read_weights
     from mmlearn.image2text.task import evaluate_captioner, train_cross_entropy, train_self_critical
-    from mmlearn.train import noam
+    from mmlearn.train import linear_warmup, noam
 
     paper, images = settings["size"] == "paper", images_a_step(settings)
     max_len = 20 if paper else 24
@@ -259,7 +256,7 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
         if settings["lr"] is None:
             options["schedule"] = noam(saved.model.config.width, settings["warmup"])
         else:
-            options |= {"lr": settings["lr"], "warmup": settings["warmup"]}
+            options |= {"lr": settings["lr"], "schedule": linear_warmup(settings["lr"], settings["warmup"])}
         return train_cross_entropy(saved.model, data, saved.tokeniser, captions=captions, **options)
     start = out / "xe.safetensors"              # where the phase began, in case it is killed before its first checkpoint
     if not start.exists():

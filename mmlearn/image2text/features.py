@@ -10,7 +10,7 @@ images, and ``source.rows(indices)`` -> (values, mask), the mask True where a re
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from mmlearn.image2text.regions import Detector, region_features
 CACHE = 2 * 2**30       # bytes of memory that a source may keep
 
 
+@runtime_checkable
 class Inputs(Protocol):
     """A source of what a captioner reads, one item an image."""
 

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -339,7 +339,7 @@ def detection_results(detector: Detector, data: DetectionData, batch: int = 100)
 
 def detection_truth(data: DetectionData) -> dict:
     """The data set as a COCO instances dict (image ids and annotation ids from 1)."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for i, target in enumerate(data.targets):
         for (x0, y0, x1, y1), label in zip(target["boxes"].tolist(), target["labels"].tolist()):
             annotations.append({"id": len(annotations) + 1, "image_id": i + 1, "iscrowd": 0,
@@ -373,7 +373,7 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
     if about["categories"] != [c.name for c in CATEGORIES]:
         raise ValueError(f"the detector at {path} knows other categories than the scene world has now; "
                          "train it again with `python -m mmlearn.recipes detector`")
-    config = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v
+    config: dict[str, Any] = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v
               for k, v in about["config"].items()}
     detector = Detector(DetectorConfig(**config))
     try:

@@ -25,6 +25,7 @@ from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.image2text.regions import Detector, load_detector, save_detector
 from mmlearn.nn.vision import TorchvisionTrunk
 
+Captioner = M2Transformer | CNNTransformer
 SYSTEMS: dict[str, tuple[type, type]] = {"m2": (M2Config, M2Transformer), "captioner": (CaptionerConfig, CNNTransformer)}
 
 
@@ -75,7 +76,7 @@ class SavedCaptioner:
     """What ``load_captioner`` gives back; ``about`` is what was noted at saving (phase, steps, recipe)."""
 
     system: str
-    model: nn.Module
+    model: Captioner
     tokeniser: WordTokeniser
     sight: Sight
     about: dict[str, Any]
@@ -100,7 +101,7 @@ def read_weights(path: Path, model: nn.Module) -> None:
         raise ValueError(f"{path} does not fit the model of config.json: {' '.join(str(error).split())[:300]}") from error
 
 
-def save_captioner(folder: Path | str, model: nn.Module, tokeniser: WordTokeniser, sight: Sight,
+def save_captioner(folder: Path | str, model: Captioner, tokeniser: WordTokeniser, sight: Sight,
                    about: Mapping[str, Any], *, weights_only: bool = False) -> None:
     """Write a captioner as a folder that can be moved anywhere; ``weights_only`` if words and sight are there already."""
     folder = Path(folder)
@@ -114,8 +115,7 @@ def save_captioner(folder: Path | str, model: nn.Module, tokeniser: WordTokenise
             save_detector(sight.module, folder / "detector.safetensors", {})
     write_weights(folder / "model.safetensors", model)
     seeing = {f.name: getattr(sight, f.name) for f in fields(sight) if f.name != "module"}
-    config: Any = model.config
-    content = {"system": system, "config": asdict(config), "sight": seeing, "about": dict(about)}
+    content = {"system": system, "config": asdict(model.config), "sight": seeing, "about": dict(about)}
     write_atomically(folder / "config.json", json.dumps(content, indent=1) + "\n")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlearn.data.coco import CocoCaptions
 from mmlearn.data.ptb import ptb_tokenise
@@ -24,14 +24,19 @@ from mmlearn.data.scenes import parse_caption, render, sample_scene, scene_tuple
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.generate import beam, greedy, sample, score
+from mmlearn.image2text.captioner import CNNTransformer
 from mmlearn.image2text.features import Inputs, PictureFiles, TensorInputs
 from mmlearn.image2text.losses import caption_cross_entropy, self_critical_loss
+from mmlearn.image2text.m2 import M2Transformer
 from mmlearn.image2text.regions import Detector, region_features
 from mmlearn.metrics.bleu import bleu
 from mmlearn.metrics.caption import caption_scores, spice
 from mmlearn.metrics.cider import CiderD
 from mmlearn.metrics.spice import spice_of_captions
-from mmlearn.train import History, fit, linear_warmup
+from mmlearn.nn.transformer import Context
+from mmlearn.train import History, fit, warmup_cosine
+
+Captioner = M2Transformer | CNNTransformer      # any model with encode, decode and a config with max_len
 
 PAD = 1                 # id of <pad> in every word tokeniser
 BAD_ENDINGS = frozenset({"a", "an", "the", "of", "on", "in", "with", "and", "to"})
@@ -44,7 +49,7 @@ class CaptionBatch(NamedTuple):
     inputs: Tensor                      # (b, p, f) features or (b, 3, s, s) pictures
     mask: Tensor | None                 # (b, p), True = a real region; None: all
     tokens: Tensor                      # (b k, t): <bos> words <eos> <pad> …
-    index: Tensor                       # (b): which image of the data set it is
+    which: Tensor                       # (b): number of each image in the data set
 
 
 @dataclass
@@ -150,7 +155,7 @@ def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, s
 # --------------------------------------------------------------------------------------------------------- evaluation
 
 @torch.no_grad()
-def describe(model: nn.Module, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1, max_len: int = 20,
+def describe(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1, max_len: int = 20,
              batch: int = 100) -> list[str]:
     """One caption an image, by beam search (``beam_size`` 1 is greedy), in evaluation mode."""
     training, device = model.training, next(model.parameters()).device
@@ -166,7 +171,7 @@ def describe(model: nn.Module, data: CaptionData, tokeniser: WordTokeniser, *, b
     return said
 
 
-def encode(model: nn.Module, inputs: Tensor, mask: Tensor | None) -> Any:
+def encode(model: Captioner, inputs: Tensor, mask: Tensor | None) -> Context:
     """The model's context of images; a model that reads pictures has no mask."""
     return model.encode(inputs) if mask is None else model.encode(inputs, mask)
 
@@ -194,7 +199,7 @@ def score_captions(said: Sequence[str], data: CaptionData, *, full: bool = True)
     return {**scores, "bad endings": bad_endings(said)}
 
 
-def evaluate_captioner(model: nn.Module, data: CaptionData, tokeniser: WordTokeniser, *, beam: int = 1,
+def evaluate_captioner(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam: int = 1,
                        max_len: int = 20, full: bool = True) -> dict[str, float]:
     """Caption every image of ``data`` and score it; ``beam`` 1 is greedy."""
     return score_captions(describe(model, data, tokeniser, beam_size=beam, max_len=max_len), data, full=full)
@@ -202,7 +207,7 @@ def evaluate_captioner(model: nn.Module, data: CaptionData, tokeniser: WordToken
 
 # -------------------------------------------------------------------------------------------------------- cross-entropy
 
-def cross_entropy_loss(model: nn.Module, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
+def cross_entropy_loss(model: Captioner, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
     """eq:caption-xe of a batch, nats per token: the model reads each caption and is asked for its next word.
 
     The number of tokens goes along as "weight", so that several batches or processes average over tokens.
@@ -213,22 +218,23 @@ def cross_entropy_loss(model: nn.Module, batch: CaptionBatch) -> tuple[Tensor, d
     return caption_cross_entropy(model(*images), targets, PAD), {"weight": float((targets != PAD).sum())}
 
 
-def train_cross_entropy(model: nn.Module, data: CaptionData, tokeniser: WordTokeniser, *, steps: int, images: int = 16,
-                        captions: int = 4, lr: float = 1e-3, warmup: int = 100, max_len: int | None = None,
+def train_cross_entropy(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, steps: int, images: int = 16,
+                        captions: int = 4, lr: float = 2e-3, warmup: int = 100, max_len: int | None = None,
                         seed: int = 0, **options: Any) -> History:
-    """Phase 1: Adam(.9, .98), ``warmup`` linear steps to ``lr`` then constant; ``options`` go to ``fit``.
+    """Phase 1: Adam(.9, .98), ``warmup`` linear steps to ``lr``, then half a cosine down to a twentieth of it.
 
-    A batch holds ``images * captions`` captions. The paper's schedule is ``schedule=noam(width, 10_000)``.
+    A batch holds ``images * captions`` captions. ``options`` go to ``fit``; the paper's schedule is
+    ``schedule=noam(width, 10_000)``.
     """
     batches = CaptionBatches(data, tokeniser, images, captions, seed=seed, max_len=max_len or longest(model))
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.98), eps=1e-9)
-    options.setdefault("schedule", linear_warmup(lr, warmup))
+    options.setdefault("schedule", warmup_cosine(lr, min(warmup, steps // 4), steps, lr / 20))
     return fit(model, cross_entropy_loss, batches, steps=steps, optimizer=optimizer, seed=seed, **options)
 
 
-def longest(model: nn.Module) -> int:
+def longest(model: Captioner) -> int:
     """Most tokens that a caption may have for this model, <bos> and <eos> counted."""
-    return int(model.config.max_len) + 1        # <eos> is predicted, never read
+    return model.config.max_len + 1        # <eos> is predicted, never read
 
 
 # -------------------------------------------------------------------------------------------------------- self-critical
@@ -270,32 +276,31 @@ def self_critical_step(reward: CaptionReward, *, estimator: Estimator = "beam", 
     with the greedy one (eq:scst-greedy). Dropout stays on, except for the greedy critic, as the critic is what the
     model says at test time. ``reduction`` "mean" divides by the length of the longest caption, as M2's code does.
     """
-    def loss(model: nn.Module, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
-        core = getattr(model, "module", model)
-        context = encode(core, batch.inputs, batch.mask)
+    def loss(model: Captioner, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
+        context = encode(model, batch.inputs, batch.mask)
         baseline: Any = "mean"
         if estimator == "beam":
-            tokens, _ = beam(core, context, k=k, max_len=max_len)
+            tokens, _ = beam(model, context, k=k, max_len=max_len)
         else:
-            tokens, _ = sample(core, context, k=k, max_len=max_len)
+            tokens, _ = sample(model, context, k=k, max_len=max_len)
             baseline = "leave-one-out"
-        rewards = reward(tokens, batch.index)
+        rewards = reward(tokens, batch.which)
         scalars = {"reward": rewards.mean().item()}
         if estimator == "greedy":
-            training = core.training
-            core.eval()
+            training = model.training
+            model.eval()
             with torch.no_grad():
-                best, _ = greedy(core, encode(core, batch.inputs, batch.mask), max_len=max_len)
-            core.train(training)
-            baseline = reward(best[:, None], batch.index)[:, 0]
+                best, _ = greedy(model, encode(model, batch.inputs, batch.mask), max_len=max_len)
+            model.train(training)
+            baseline = reward(best[:, None], batch.which)[:, 0]
             scalars["baseline"] = baseline.mean().item()
-        log_probs = score(core, context, tokens)
+        log_probs = score(model, context, tokens)
         return self_critical_loss(log_probs, rewards, baseline, reduction=reduction), scalars
 
     return loss
 
 
-def train_self_critical(model: nn.Module, data: CaptionData, tokeniser: WordTokeniser, *, steps: int, images: int = 10,
+def train_self_critical(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, steps: int, images: int = 10,
                         lr: float = 2e-4, estimator: Estimator = "beam", k: int = 5, max_len: int = 20,
                         eos_in_reward: bool = True, documents: Literal["image", "caption"] = "image",
                         reward: CaptionReward | None = None, seed: int = 0, **options: Any) -> History:

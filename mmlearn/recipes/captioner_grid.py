@@ -42,7 +42,7 @@ def blanked(data: CaptionData) -> CaptionData:
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--every", type=int, default=150)
     parser.add_argument("--train", type=int, default=TRAIN)
     parser.add_argument("--test", type=int, default=TEST)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     data, test = scene_data(args.train, "train"), scene_data(args.test, "test")
     tokeniser = data.vocabulary()
     blank = blanked(test)
-    runs = []
+    runs: list[dict[str, Any]] = []
     for seed in seeds(args.seeds):
         torch.manual_seed(seed)
         model = CNNTransformer(CaptionerConfig.mini(len(tokeniser)))
@@ -66,6 +66,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                      "captions": describe(model, test, tokeniser)[:10], "seconds": round(history.seconds, 1)})
         print(f"seed {seed}  CIDEr-D {runs[-1]['scores']['CIDEr-D']:.3f}, blank picture "
               f"{runs[-1]['blank picture']['CIDEr-D']:.3f}, {history.seconds:.0f} s", flush=True)
-    return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": 1e-3, "warmup": 100, "train": args.train,
+    return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": 2e-3, "warmup": 100, "train": args.train,
                          "test": args.test, "seeds": seeds(args.seeds), "decoding": "greedy"},
             "most frequent caption": score_captions(most_frequent(data, test), test), "runs": runs}

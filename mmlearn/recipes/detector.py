@@ -45,7 +45,7 @@ class DetectionBatches:
         return self.data.batch(index, flip=bool(torch.rand((), generator=draw) < 0.5))
 
 
-def train_detector(data: DetectionData, *, steps: int = 1500, batch: int = 16, lr: float = 1e-3, seed: int = 0,
+def train_detector(data: DetectionData, *, steps: int = 800, batch: int = 16, lr: float = 1e-3, seed: int = 0,
                    config: DetectorConfig | None = None, **options: Any) -> tuple[Detector, History]:
     """A detector trained from random weights; ``options`` go to ``fit``."""
     torch.manual_seed(seed)
@@ -73,9 +73,10 @@ def average_precision(detector: Detector, data: DetectionData) -> dict[str, floa
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=16, help="pictures a step")
-    parser.add_argument("--images", type=int, default=6000, help="training scenes")
+    parser.add_argument("--images", type=int, default=3000, help="training scenes")
+    parser.add_argument("--test", type=int, default=500, help="test scenes")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="where the weights are written")
@@ -84,14 +85,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     # Seed 1 of the scene world: the captioners train on seed 0, and should not read regions learnt by heart.
     train = DetectionData(args.images, "train", args.size, seed=1)
-    test = DetectionData(500, "test", args.size)
+    test = DetectionData(args.test, "test", args.size)
     detector, history = train_detector(train, steps=args.steps, batch=args.batch, seed=args.seed,
                                        config=DetectorConfig(size=args.size))
     scores = {name: None if math.isnan(value) else round(value, 4)
               for name, value in average_precision(detector, test).items()}
     measured = {
         "settings": {"steps": args.steps, "batch": args.batch, "lr": 1e-3, "optimiser": "AdamW", "images": args.images,
-                     "scenes": "train, seed 1", "test": "500 scenes of test, seed 0", "seed": args.seed,
+                     "scenes": "train, seed 1", "test": f"{args.test} scenes of test, seed 0", "seed": args.seed,
                      "config": asdict(detector.config)},
         "parameters": sum(p.numel() for p in detector.parameters()),
         "test": scores, "curve": thinned(history, 50),

@@ -6,7 +6,9 @@ feed-forward width, eq:m2-equal-params), so that what is measured is the wiring 
 """
 
 import argparse
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -76,25 +78,46 @@ def rounded(columns: dict[str, list[float]]) -> dict[str, list[float]]:
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--every", type=int, default=150, help="steps between two points of the learning curve")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--every", type=int, default=100, help="steps between two points of the learning curve")
     parser.add_argument("--train", type=int, default=TRAIN, help="training scenes")
     parser.add_argument("--test", type=int, default=TEST, help="test scenes")
+    parser.add_argument("--processes", type=int, default=2, help="models trained at the same time, one thread each")
+
+
+_shared: dict[str, Any] = {}            # of a worker process: the data, read once
+
+
+def _prepare(data: tuple[CaptionData, CaptionData, WordTokeniser], args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    _shared.update(data=data, args=args)
+
+
+def _job(name: str, seed: int) -> dict[str, Any]:
+    train, test, tokeniser = _shared["data"]
+    args = _shared["args"]
+    config = variants(len(tokeniser), features_of(train))[name]
+    model, measured = one_run(config, train, test, tokeniser, seed=seed, steps=args.steps, every=args.every,
+                              progress=False)
+    return {**measured, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    data, test, tokeniser = region_data(args.train, args.test)
-    models = variants(len(tokeniser), features_of(data))
-    found: dict[str, Any] = {name: {"parameters": 0, "runs": []} for name in models}
-    for seed in seeds(args.seeds):                      # seeds outermost: a study stopped early is still balanced
-        for name, config in models.items():
-            model, measured = one_run(config, data, test, tokeniser, seed=seed, steps=args.steps, every=args.every,
-                                      progress=False)
-            found[name]["parameters"] = sum(p.numel() for p in model.parameters())
+    train, test, tokeniser = region_data(args.train, args.test)
+    names = list(variants(len(tokeniser), features_of(train)))
+    found: dict[str, Any] = {name: {"parameters": 0, "runs": []} for name in names}
+    jobs = [(name, seed) for seed in seeds(args.seeds) for name in names]
+    workers = ProcessPoolExecutor(max(1, args.processes), multiprocessing.get_context("spawn"), _prepare,
+                                  ((train, test, tokeniser), args))
+    with workers:
+        for (name, seed), measured in zip(jobs, workers.map(_job, *zip(*jobs))):
+            found[name]["parameters"] = measured.pop("parameters")
             found[name]["runs"].append(measured)
             print(f"seed {seed}  {name:18} CIDEr-D {measured['scores']['CIDEr-D']:.3f}  BLEU-4 "
                   f"{measured['scores']['Bleu_4']:.3f}  {measured['training seconds']:.0f} s", flush=True)
-    return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": 1e-3, "warmup": 100, "decoding": "greedy",
+    return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": 2e-3, "warmup": 100,
+                         "schedule": "cosine to lr / 20", "decoding": "greedy", "longest caption": "16 words",
                          "train": f"{args.train} scenes of train, seed 0", "test": f"{args.test} scenes of test, seed 0",
-                         "regions": "data/checkpoints/detector.safetensors", "seeds": seeds(args.seeds)},
+                         "regions": "data/checkpoints/detector.safetensors", "seeds": seeds(args.seeds),
+                         "processes": args.processes},
             "vocabulary": len(tokeniser), "models": found}

@@ -23,7 +23,7 @@ ARMS: dict[str, tuple[Estimator, bool]] = {         # name -> estimator, <eos> i
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--before", type=int, default=900, help="steps of cross-entropy before")
+    parser.add_argument("--before", type=int, default=600, help="steps of cross-entropy before")
     parser.add_argument("--steps", type=int, default=100, help="self-critical steps of 10 scenes")
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--train", type=int, default=TRAIN)
