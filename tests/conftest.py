@@ -37,10 +37,15 @@ def site() -> Path:
 def address(site):
     """The built website, served on a free port of this machine."""
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"               # connections are kept: a page asks for some thirty files
+
         def log_message(self, *args) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 128                    # a browser opens many at once; 5 is the default
+
+    server = Server(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -59,6 +64,7 @@ def chromium():
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=path, args=[
-            "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"])     # as without a network
+            "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"])     # as without a network
         yield browser
         browser.close()
