@@ -209,7 +209,8 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
     if settings["features"] == "pictures":
         sight = Sight("pictures", settings["pixels"])
     elif settings["features"] == "grid":
-        sight = Sight.grid(settings["trunk"], settings["weights"], settings["pixels"], settings["seed"])
+        sight = Sight.grid(settings["trunk"], settings["weights"], settings["pixels"], settings["seed"],
+                           data.inputs)
     elif settings["features"] == "regions":
         sight = Sight.regions(load_detector())
     else:
@@ -271,7 +272,7 @@ def report(args: argparse.Namespace, settings: dict[str, Any], history: "History
     curve = {"steps": history.steps, "loss": history.loss, **history.scalars, "metric_steps": history.metric_steps,
              "metrics": history.metrics}
     write_atomically(args.out / f"history-{settings['phase']}.json", json.dumps(curve) + "\n")
-    span = min(10, len(history.loss))
+    span = max(1, min(10, len(history.loss) // 3))
     result = {"out": str(args.out), "phase": settings["phase"], "steps": history.steps[-1],
               "parameters": sum(p.numel() for p in saved.model.parameters() if p.requires_grad),
               "words": len(saved.tokeniser), "first loss": sum(history.loss[:span]) / span,

@@ -93,6 +93,26 @@ def grid_extractor(trunk: nn.Module) -> Extractor:
     return lambda pictures: (trunk(pictures.to(next(trunk.parameters()).device)), None)
 
 
+@torch.no_grad()
+def calibrate(trunk: nn.Module, pictures: Inputs, count: int = 64) -> None:
+    """Give a trunk of random weights the batch statistics of ``count`` pictures.
+
+    Without them a deep residual network in evaluation mode doubles its activations from block to block, to infinity.
+    """
+    norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None                            # a plain mean over the batches
+    trunk.train()
+    places = range(min(count, len(pictures)))
+    for start in range(0, len(places), 16):
+        trunk(pictures.rows(places[start:start + 16])[0])
+    trunk.eval()
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+
+
 def region_extractor(detector: Detector, max_regions: int = 10) -> Extractor:
     """What a detector sees, as features (b, p, f) and their mask."""
     def extract(pictures: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -20,7 +20,7 @@ from mmlearn.checkpoints import portable
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.files import write_atomically
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
-from mmlearn.image2text.features import ExtractedInputs, Inputs, grid_extractor, region_extractor
+from mmlearn.image2text.features import ExtractedInputs, Inputs, calibrate, grid_extractor, region_extractor
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.image2text.regions import Detector, load_detector, save_detector
 from mmlearn.nn.vision import TorchvisionTrunk
@@ -55,11 +55,17 @@ class Sight:
                          "train with --features grid or regions to caption images")
 
     @classmethod
-    def grid(cls, trunk: str = "resnet101", weights: str | None = None, size: int = 224, seed: int = 0) -> "Sight":
-        """Cells of a torchvision CNN: with ``weights`` by name (downloaded), or random ones drawn from ``seed``."""
+    def grid(cls, trunk: str = "resnet101", weights: str | None = None, size: int = 224, seed: int = 0,
+             pictures: Inputs | None = None) -> "Sight":
+        """Cells of a torchvision CNN: with ``weights`` by name (downloaded), or random ones drawn from ``seed``.
+
+        Random weights take their batch statistics from ``pictures``; without any, they stay as they are.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = TorchvisionTrunk(trunk, weights)
+        if weights is None and pictures is not None:
+            calibrate(module, pictures)
         # Rounded to the half precision in which they are saved, so that training and captioning see the same cells.
         module.load_state_dict({k: v.half().to(v.dtype) if v.is_floating_point() else v
                                 for k, v in module.state_dict().items()})

@@ -274,6 +274,14 @@ def test_extracted_features_are_kept_and_equal_the_extractor(coco):
     torch.testing.assert_close(first[0], files.rows([2])[0][0].flatten(1).T[:3], atol=1e-3, rtol=0)
 
 
+def test_a_deep_trunk_of_random_weights_is_calibrated_so_that_its_cells_stay_finite():
+    pictures = TensorInputs(torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    raw = Sight.grid("resnet101", None, 64).module(pictures.values)
+    sight = Sight.grid("resnet101", None, 64, pictures=pictures)
+    cells, _ = sight.inputs(pictures).rows(range(6))
+    assert raw.abs().max() > 1e4 and 0.1 < cells.std() < 100
+
+
 def test_stored_features_are_padded_and_cut_and_every_image_must_be_there(tmp_path):
     arrays = {"7_features": np.ones((2, 3), np.float32), "9_features": np.full((5, 3), 2, np.float32)}
     save_file(arrays, tmp_path / "f.safetensors")
