@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 Progress = Callable[[int, int], None]       # bytes so far, bytes in all (0: unknown)
 _BLOCK = 1 << 20
@@ -210,7 +210,7 @@ def _tar_members(file: tarfile.TarFile, archive: Path) -> Iterator[tuple[PurePos
         yield path, partial(_tar_open, file, info)
 
 
-def _tar_open(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _tar_open(file: tarfile.TarFile, info: tarfile.TarInfo) -> Any:      # a reader that is no typing.IO
     data = file.extractfile(info)
     if data is None:
         raise ValueError(f"{info.name!r} cannot be read from its archive; download it again")
