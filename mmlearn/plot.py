@@ -71,9 +71,11 @@ def curves(histories: Mapping[str, Any], metric: str | None = None, span: int = 
     return figure
 
 
-def image_grid(images: Sequence[Any], titles: Sequence[str] | None = None, columns: int = 4,
+def image_grid(images: Any, titles: Sequence[str] | None = None, columns: int = 4,
                width: float = 1.9, wrap: int = 22) -> Figure:
-    """Images in rows of ``columns``, each ``width`` inches wide, under titles broken after ``wrap`` letters."""
+    """Images (a list, or a tensor of them) in rows of ``columns``, each ``width`` inches wide, under titles broken after
+    ``wrap`` letters."""
+    images = list(images)
     columns = min(columns, max(1, len(images)))
     rows = math.ceil(len(images) / columns)
     titles = [textwrap.fill(title, wrap) for title in titles] if titles is not None else [""] * len(images)
