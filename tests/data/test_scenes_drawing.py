@@ -1,5 +1,6 @@
 """The scene world as graphs and pictures: purity, splits, masks, styles, and every drawing."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -53,19 +54,9 @@ def test_a_scene_is_the_same_on_every_platform(golden):
 
 
 def test_the_random_integers_are_those_of_splitmix64():
-    draws = Draws()                                               # state 0: the published first outputs
-    got = []
-    for _ in range(3):
-        got.append(draws.below(1 << 64))
-    assert got != sorted(set(got)) or len(set(got)) == 3
-    state, want = 0, []
-    for _ in range(3):
-        state = (state + 0x9E3779B97F4A7C15) % 2**64
-        z = (state + 0x9E3779B97F4A7C15) % 2**64
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-        want.append(z ^ (z >> 31))
-    assert got == want
+    draws = Draws()                                               # the published outputs 2 to 4 of seed 0
+    want = [0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
+    assert [draws.below(1 << 64) for _ in range(3)] == want
 
 
 def test_a_scene_does_not_depend_on_what_was_drawn_before():
@@ -79,7 +70,6 @@ def test_a_scene_does_not_depend_on_what_was_drawn_before():
 def test_another_process_draws_the_same_pixels():
     code = ("import hashlib; from mmlearn.data.scenes import render, sample_scene; p = [render(sample_scene(11, i, 'test')) "
             "for i in (4, 2, 9)]; print(hashlib.sha256(b''.join(q.image.tobytes() + q.masks.tobytes() for q in p)).hexdigest())")
-    import hashlib
     mine = [render(sample_scene(11, i, "test")) for i in (4, 2, 9)]
     want = hashlib.sha256(b"".join(q.image.tobytes() + q.masks.tobytes() for q in mine)).hexdigest()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -141,8 +131,8 @@ def test_things_are_where_such_things_are():
             assert all(v * 256 == int(v * 256) for v in (o.x, o.y, o.width, o.height))
             if category.place == "water" and scene.kind != "iconic object":
                 assert 0.4 < bottom < 0.70                        # the sea at the beach, the lake at night
-            if category.place == "ground" and o.pose != "flying":
-                assert bottom > 0.6
+            if category.place == "ground" and o.pose != "flying" and not any(is_on(o, s) for s in scene.objects):
+                assert bottom > 0.6                               # a cat may sleep on the table
             if category.place == "sky" and scene.kind != "iconic object":
                 assert bottom < 0.65
 
@@ -284,8 +274,8 @@ def test_every_attribute_can_be_seen(name, attribute, values):
 
 @pytest.mark.parametrize("category", CATEGORIES, ids=lambda c: c.name)
 def test_a_thing_stands_out_from_every_background_and_has_its_own_variants(category):
-    for setting in category.settings:
-        for colour in category.colours:
+    for k, setting in enumerate(category.settings):
+        for colour in {*category.colours[k % 3::3], *({"white", "black"} & set(category.colours))}:
             scene = portrait(category.name, colour=colour, setting=setting)
             picture = render(scene, 64)
             empty = render(replace(scene, objects=(), relations=()), 64).image.astype(float)
@@ -294,7 +284,7 @@ def test_a_thing_stands_out_from_every_background_and_has_its_own_variants(categ
     first, second = (portrait(category.name, variant=v) for v in (1, 40))
     moved = replace(second, index=first.index, objects=(replace(first.objects[0], variant=second.objects[0].variant),))
     drawn = np.abs(render(first, 96).image.astype(float) - render(moved, 96).image).sum()
-    assert drawn > 0 or category.name == "umbrella"
+    assert drawn > 1000
 
 
 def test_the_colour_of_a_thing_is_the_colour_it_is_called():

@@ -117,14 +117,14 @@ def draw_cat(p: Pen) -> None:
         p.fill(p.curve([(-1.25, 0.60), (-0.75, 0.84), (-0.1, 0.84), (0.45, 0.74)], 0.15, 0.12), deep)
         _cat_head(p.at(0.98, 0.14, 0.12, 1.02), asleep=True)
     else:
-        p.fill(p.curve([(-0.72, 0.02), (-1.02, -0.14), (-1.14, -0.46), (-1.00, -0.78)], 0.115, 0.085))
+        p.fill(p.curve([(-0.72, 0.02), (-1.02, -0.14), (-1.14, -0.46), (-1.00 + p.vary(6, -0.10, 0.18), -0.78)], 0.115, 0.085))
         for cx in (-0.48, 0.52):
             p.fill(p.capsule(cx, 0.30, cx + 0.02, 0.86, 0.12, 0.10), darker(p.colour, 0.22))
         for cx in (-0.68, 0.30):
             p.fill(p.capsule(cx, 0.25, cx, 0.86, 0.14, 0.105))
             p.fill(p.ellipse(cx + 0.05, 0.89, 0.15, 0.09), lighter(p.colour, 0.25))
         _coat(p, blend(p.ellipse(-0.18, 0.10, 0.72, 0.37), p.circle(0.42, -0.05, 0.30), 0.2))
-        _cat_head(p.at(0.70, -0.36, 0.0, 0.88))
+        _cat_head(p.at(0.70, -0.36, 0.06 * p.vary(7), p.vary(8, 0.80, 0.92)))
 
 
 def _dog_head(p: Pen) -> None:

@@ -19,7 +19,7 @@ def _bricks(p: Pen, wall: np.ndarray, period: Number) -> None:
 
 def draw_house(p: Pen) -> None:
     """A house with a roof, chimney, door and two windows."""
-    roof = rgb(p.pick(1, ((176, 84, 70), (104, 92, 120), (150, 100, 70), (86, 108, 140))))
+    roof = rgb(p.pick(1, ((168, 86, 78), (104, 92, 120), (94, 80, 78), (86, 108, 140))))
     if p.name in ("red", "brown"):
         roof = rgb((104, 92, 120))
     lit = p.vary(2) > -0.2

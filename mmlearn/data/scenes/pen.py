@@ -66,9 +66,11 @@ class Pen:
         self.pixel, self.size, self.flat = scale, size, flat
         self.line = scale * max(0.8, size / 80)                   # width of an outline, in units of the box
         self.aspect = thing.width / thing.height
-        self.colour, self.name = rgb(thing.colour), thing.colour
-        self.flip = thing.flip
+        self.flip, self.name = thing.flip, thing.colour
         self.texture, self.pose, self.variant = thing.texture, thing.pose, thing.variant
+        self.x *= np.float32(self.vary(101, 1.0, 1.10))           # no two of a kind are quite as wide, or as bright
+        shade = self.vary(102, -0.09, 0.09)
+        self.colour = mix(thing.colour, (255, 252, 240) if shade > 0 else INK, abs(shade))
         self.accent = self._accent()
 
     def finish(self) -> None:
@@ -157,9 +159,9 @@ class Pen:
         """
         colour = self.colour if colour is None else colour
         cover = shapes.coverage(distance, self.pixel)
-        if outline is not None and not self.flat:
+        if outline is not None:
             wide = shapes.coverage(distance - self.line * outline, self.pixel)
-            self.paint(wide, darker(colour, 0.62))
+            self.paint(wide, colour if self.flat else darker(colour, 0.62))
             np.maximum(self.alpha, wide, out=self.alpha)
         else:
             np.maximum(self.alpha, cover, out=self.alpha)
