@@ -16,7 +16,7 @@ def contexts(chromium):
     def at(width: int):
         if width not in made:
             made[width] = chromium.new_context(viewport={"width": width, "height": 900})
-            made[width].set_default_timeout(60_000)
+            made[width].set_default_timeout(180_000)
         return made[width]
 
     yield at
@@ -81,7 +81,7 @@ def test_formulas_are_drawn_with_the_fonts_of_the_site(open_page):
 
 def test_the_search_finds_a_page(open_page):
     page, wrong = open_page("search.html?q=notation")
-    page.wait_for_selector("#search-results li a", timeout=15_000)
+    page.wait_for_selector("#search-results li a", timeout=120_000)
     links = page.locator("#search-results li a").evaluate_all("els => els.map(e => e.getAttribute('href'))")
     assert any("notation" in link for link in links)
     assert wrong == []
@@ -93,14 +93,14 @@ def test_the_search_button_opens_a_field_to_type_in(open_page):
     page.keyboard.type("errata")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=errata**")
-    page.wait_for_selector("#search-results li a", timeout=15_000)
+    page.wait_for_selector("#search-results li a", timeout=120_000)
 
 
 def test_the_table_of_contents_opens_on_a_phone(open_page):
     page, wrong = open_page("book/intro.html", width=390)
     link = page.locator("#pst-primary-sidebar a, .bd-sidebar-primary a, dialog a").filter(has_text="1 Image2Text").first
     page.locator(".primary-toggle:visible").first.click()
-    link.wait_for(state="visible", timeout=5_000)
+    link.wait_for(state="visible", timeout=120_000)
     link.click()
     page.wait_for_url("**/book/1-image2text.html")
     assert wrong == []

@@ -59,7 +59,7 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
         assert old not in text and f"/github/{old.removeprefix('https://github.com/')}/" not in text, path
         if path.suffix == ".ipynb":
             json.loads(text)
-            assert f"git+{new}" in text
+            assert f"--depth 1 {new} /content" in text
     assert "/github/a-school/course-2027/blob/main/book/1-image2text.ipynb" in (tmp_path / "README.md").read_text()
 
 
