@@ -8,6 +8,7 @@ bound. The alignment search keeps the tool's habits (rounding, beam of 40), sinc
 """
 
 import gzip
+import io
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -344,13 +345,12 @@ def paraphrases(words: Iterable[str]) -> dict[tuple[str, ...], list[tuple[str, .
     known |= _read[0]
     found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     last, keep = b"", False
-    with gzip.open(path, "rb") as file:
-        lines = iter(file.read().splitlines())                  # probability, phrase, paraphrase; and again
-    for _, phrase, other in zip(lines, lines, lines):
-        if phrase != last:
-            last, keep = phrase, known.issuperset(phrase.split())
-        if keep and known.issuperset(other.split()):
-            found.setdefault(tuple(phrase.decode().split()), []).append(tuple(other.decode().split()))
+    with gzip.open(path, "rb") as file, io.BufferedReader(file, 1 << 20) as lines:
+        for _, phrase, other in zip(lines, lines, lines):       # probability, phrase, paraphrase; and again
+            if phrase != last:
+                last, keep = phrase, known.issuperset(phrase.split())
+            if keep and known.issuperset(other.split()):
+                found.setdefault(tuple(phrase.decode().split()), []).append(tuple(other.decode().split()))
     _read = (known, found)
     return found
 
