@@ -11,7 +11,7 @@ import gzip
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -192,7 +192,9 @@ class Aligner:
                 for j, span, i, length in self._paraphrased(candidate, reference):
                     yield Link(k, i, length, j, span)
                 continue
-            of = {"exact": frozenset_of_word, "stem": frozenset_of_stem, "synonym": synonyms}[stage]
+            keys: dict[str, Callable[[str], frozenset]] = {"exact": frozenset_of_word, "stem": frozenset_of_stem,
+                                                           "synonym": synonyms}
+            of = keys[stage]
             theirs = [of(word) for word in candidate]
             for i, word in enumerate(reference):
                 own = of(word)

@@ -102,7 +102,7 @@ class NgramIndex:
         if self.documents not in ("image", "caption"):
             raise ValueError(f"documents is {self.documents!r}; use 'image' or 'caption'")
         check_references(self.references)
-        intern = defaultdict(count().__next__)                            # a new word gets the next number
+        intern: defaultdict[str, int] = defaultdict(count().__next__)            # a new word gets the next number
         captions = [caption for refs in self.references for caption in refs]
         words = Captions(captions, map(intern.__getitem__, chain.from_iterable(captions)))
         self.words = dict(intern)
@@ -130,7 +130,8 @@ class NgramIndex:
 
     def match(self, candidates: Sequence[Words], images: np.ndarray) -> tuple[np.ndarray, list[Match]]:
         """Lengths of the candidates, and for each order 1..4 their n-grams against those of their references."""
-        known, fresh = self.words, defaultdict(count(len(self.words)).__next__)
+        known = self.words
+        fresh: defaultdict[str, int] = defaultdict(count(len(known)).__next__)
         words = Captions(candidates, (known[word] if word in known else fresh[word]
                                       for word in chain.from_iterable(candidates)))
         pair_candidate, pair_reference = self.pairs(images)

@@ -73,6 +73,6 @@ def test_captions_words_and_signs_get_the_official_tokens(tmp_path):
 def test_scene_captions_get_the_official_tokens(tmp_path):
     from mmlearn.data.scenes import captions, sample_scene
 
-    texts = [text for index in range(200) for text in captions(sample_scene(0, index))]
+    texts = [text for index in range(60) for text in captions(sample_scene(0, index))]
     for text, want in zip(texts, official(texts, tmp_path)):
         assert ptb_tokenise(text) == want

@@ -124,8 +124,8 @@ def test_captions_get_the_score_of_the_official_program():
     words = ("a a a the the two red green blue big large small man men woman person child dog dogs puppy cat sits sitting "
              "stands standing on next to near in front of behind left right with and is are there grass street road car "
              "automobile bus bike bicycle riding rides holds playing ball picture photo group of people couple 's n't").split()
-    candidates = [" ".join(rng.choices(words, k=rng.randint(1, 13))) for _ in range(200)]
-    references = [[" ".join(rng.choices(words, k=rng.randint(1, 13))) for _ in range(3)] for _ in range(200)]
+    candidates = [" ".join(rng.choices(words, k=rng.randint(1, 13))) for _ in range(80)]
+    references = [[" ".join(rng.choices(words, k=rng.randint(1, 13))) for _ in range(3)] for _ in range(80)]
     want, per_image = Meteor().compute_score(dict(enumerate(references)), {i: [c] for i, c in enumerate(candidates)})
     result = meteor(split(candidates), [split(refs) for refs in references])
     np.testing.assert_allclose(result.per_image, per_image, atol=1e-9)
