@@ -17,6 +17,7 @@ def test_the_detector_recipe_writes_weights_and_what_they_are_worth(tmp_path, ca
     assert json.loads((tmp_path / "d.json").read_text())["test"] == told["test"]
 
 
+@pytest.mark.slow
 def test_the_ablation_compares_models_of_equal_size(tmp_path):
     assert main(["m2-ablation", "--seeds", "1", "--steps", "2", "--every", "1", "--train", "20", "--test", "4",
                  "--processes", "1", "--out", str(tmp_path / "r.json")]) == 0
@@ -26,6 +27,7 @@ def test_the_ablation_compares_models_of_equal_size(tmp_path):
     assert models["M2"]["runs"][0]["curve"]["step"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_scst_recipe_measures_before_and_after(tmp_path):
     assert main(["scst", "--seeds", "1", "--before", "2", "--steps", "1", "--train", "20", "--test", "4", "--out",
                  str(tmp_path / "r.json")]) == 0

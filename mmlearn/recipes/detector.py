@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return measured
 
 
-def thinned(history: History, every: int) -> dict[str, list[float]]:
+def thinned(history: History, every: int) -> dict[str, list[int] | list[float]]:
     """Means of the loss over blocks of ``every`` steps."""
     blocks = torch.tensor(history.loss).split(every)
     return {"step": [every * i + len(b) for i, b in enumerate(blocks)], "loss": [round(b.mean().item(), 4) for b in blocks]}
