@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from notebooks import ROOT
 
-ERRATA = [f"E{number}" for number in range(1, 20)]
+ERRATA = [f"E{number}" for number in range(1, 22)]
 
 
 @pytest.mark.parametrize("erratum", ERRATA)
