@@ -80,7 +80,8 @@ def test_a_notebook_holds_no_errors_and_nothing_from_stderr(path):
 @each_notebook
 def test_a_notebook_names_no_path_of_a_machine(path):
     for cell in nbformat.read(path, as_version=4).cells:
-        assert not ABSOLUTE.search(cell.source), cell.source[:200]
+        if cell.source != setup_cell(path.stem):                 # which names Colab's folder
+            assert not ABSOLUTE.search(cell.source), cell.source[:200]
     for cell, output in outputs(path):
         assert not ABSOLUTE.search(text_of(output)), f"code cell {cell + 1}: {text_of(output)[:300]}"
 
