@@ -192,11 +192,13 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         "optimizer": type(optimizer).__name__, "schedule": repr(schedule) if isinstance(schedule, Schedule) else None,
         "processes": accelerator.num_processes, "batches": repr(batches) if isinstance(batches, Batches) else None}))
     begin = run.resume(steps)
-    source = stream(batches, begin * accumulate, seed, accelerator.process_index, accelerator.num_processes)
+    source = stream(batches, begin * accumulate if begin < steps else 0, seed, accelerator.process_index,
+                    accelerator.num_processes)
     run.restore_randomness()                                        # reading up to the place may have drawn some
     objective = accelerator.prepare_model(_Objective(model, loss_fn, precision), device_placement=False)
     save_every = save_every or max(1, steps // 10)
     evaluate_every = evaluate_every or steps
+    optimizer.zero_grad(set_to_none=True)                           # the caller may have left gradients behind
 
     with Progress(steps, title, None if isinstance(progress, bool) else progress, begin,
                   progress is not False and accelerator.is_main_process) as bar:

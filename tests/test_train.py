@@ -189,6 +189,14 @@ def test_frozen_parameters_stay_as_they_are():
     assert torch.equal(model[0].weight, before["0.weight"]) and not torch.equal(model[1].weight, before["1.weight"])
 
 
+def test_gradients_left_behind_by_the_caller_do_not_count():
+    clean, used = line(), line()
+    used(torch.ones(4, 3)).sum().backward()
+    train(clean)
+    train(used)
+    assert torch.equal(clean.weight, used.weight)
+
+
 def test_a_rate_of_one_group_can_be_a_multiple_of_the_schedule():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
     before = model[0].weight.clone()
