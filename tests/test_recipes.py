@@ -29,7 +29,8 @@ def test_the_ablation_compares_models_of_equal_size(tmp_path):
 
 @pytest.mark.slow
 def test_the_scst_recipe_measures_before_and_after(tmp_path):
-    assert main(["scst", "--seeds", "1", "--before", "2", "--steps", "1", "--train", "20", "--test", "4", "--out",
+    assert main(["scst", "--seeds", "1", "--before", "2", "--steps", "1", "--train", "20", "--test", "4", "--images", "4",
+                 "--processes", "1", "--out",
                  str(tmp_path / "r.json")]) == 0
     runs = json.loads((tmp_path / "r.json").read_text())["runs"]
     assert len(runs) == 5 and all("CIDEr-D" in run[0]["scores"] for run in runs.values())

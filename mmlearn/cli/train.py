@@ -23,7 +23,7 @@ EXAMPLES = """examples:
 DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("xe", "mini"): {"batch": 64, "lr": 1e-3, "warmup": 100, "min_count": 1, "pixels": 64},
     ("xe", "paper"): {"batch": 50, "lr": None, "warmup": 10_000, "min_count": 5, "pixels": 224},
-    ("scst", "mini"): {"batch": 10, "lr": 2e-4},
+    ("scst", "mini"): {"batch": 32, "lr": 2e-4},
     ("scst", "paper"): {"batch": 10, "lr": 5e-6},
 }
 OF_THE_PHASE = ("phase", "steps", "batch", "lr", "warmup", "precision", "save_every")    # the rest belongs to the run
@@ -55,7 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
                         "default: random ones, good for trying only")
     parser.add_argument("--pixels", type=int, help="side that images are squeezed to (default: mini 64, paper 224)")
     parser.add_argument("--steps", type=int, help="of this phase (default: 20 epochs)")
-    parser.add_argument("--batch", type=int, help="captions a step (xe: mini 64, paper 50) or images (scst: 10)")
+    parser.add_argument("--batch", type=int, help="captions a step (xe: mini 64, paper 50) or images (scst: mini 32, paper 10)")
     parser.add_argument("--lr", type=float, help="default: xe: mini 1e-3, paper its schedule; scst: mini 2e-4, paper 5e-6")
     parser.add_argument("--warmup", type=int, metavar="STEPS", help="default: mini 100, paper 10000")
     parser.add_argument("--min-count", type=int, help="a word must occur so often (default: mini 1, paper 5)")

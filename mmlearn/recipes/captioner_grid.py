@@ -22,7 +22,7 @@ from mmlearn.image2text.task import (
     train_cross_entropy,
 )
 from mmlearn.recipes import seeds
-from mmlearn.recipes.m2_ablation import TEST, rounded
+from mmlearn.recipes.m2_ablation import TEST, four_digits, rounded
 
 TRAIN = 4000
 
@@ -60,12 +60,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             model, data, tokeniser, steps=args.steps, seed=seed, evaluate_every=args.every, progress=False,
             evaluate=lambda judged: evaluate_captioner(judged, test, tokeniser, full=False))
         runs.append({"seed": seed, "curve": {"step": history.metric_steps, **rounded(history.metrics)},
-                     "scores": evaluate_captioner(model, test, tokeniser),
-                     "beam 5": evaluate_captioner(model, test, tokeniser, beam=5),
-                     "blank picture": evaluate_captioner(model, blank, tokeniser),
+                     "scores": four_digits(evaluate_captioner(model, test, tokeniser)),
+                     "beam 5": four_digits(evaluate_captioner(model, test, tokeniser, beam=5)),
+                     "blank picture": four_digits(evaluate_captioner(model, blank, tokeniser)),
                      "captions": describe(model, test, tokeniser)[:10], "seconds": round(history.seconds, 1)})
         print(f"seed {seed}  CIDEr-D {runs[-1]['scores']['CIDEr-D']:.3f}, blank picture "
               f"{runs[-1]['blank picture']['CIDEr-D']:.3f}, {history.seconds:.0f} s", flush=True)
     return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": 2e-3, "warmup": 100, "train": args.train,
                          "test": args.test, "seeds": seeds(args.seeds), "decoding": "greedy"},
-            "most frequent caption": score_captions(most_frequent(data, test), test), "runs": runs}
+            "most frequent caption": four_digits(score_captions(most_frequent(data, test), test)), "runs": runs}

@@ -67,13 +67,18 @@ def one_run(config: M2Config, data: CaptionData, test: CaptionData, tokeniser: W
     scores = evaluate_captioner(model, test, tokeniser)
     return model, {"seed": seed, "loss": round(sum(history.loss[-50:]) / len(history.loss[-50:]), 4),
                    "curve": {"step": history.metric_steps, **rounded(history.metrics)},
-                   "scores": {k: round(v, 4) for k, v in scores.items()},
+                   "scores": four_digits(scores),
                    "training seconds": round(history.seconds - watched, 1)}
 
 
 def rounded(columns: dict[str, list[float]]) -> dict[str, list[float]]:
     """Four digits are enough for a curve."""
     return {name: [round(value, 4) for value in values] for name, values in columns.items()}
+
+
+def four_digits(scores: dict[str, float]) -> dict[str, float]:
+    """The same scores, rounded for the record."""
+    return {name: round(value, 4) for name, value in scores.items()}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
