@@ -51,11 +51,11 @@ def test_a_study_without_seeds_is_refused(capsys):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
 def test_committed_results_say_what_was_run_where_and_when(path):
     told = json.loads(path.read_text())
-    assert {"settings", "versions", "device", "date", "seconds"} <= set(told)
+    assert {"recipe", "versions", "device", "date", "seconds"} <= set(told)
     assert "/" not in told["device"]
 
 
 def test_results_that_are_not_there_name_the_command():
     with pytest.raises(FileNotFoundError, match="python -m mmlearn.recipes none"):
         results("none")
-    assert set(RECIPES) == {"detector", "m2-ablation", "scst", "captioner-grid"}
+    assert {"detector", "m2-ablation", "scst", "captioner-grid"} <= set(RECIPES)
