@@ -24,16 +24,24 @@ MAX_PNG_BYTES = 100_000
 ADDRESS = re.compile(r"https://(?P<host>[\w.-]+)/(?P<owner>[\w.-]+)/(?P<name>[\w-]+(?:\.[\w-]+)*)")
 
 SETUP_CELL = '''\
-# Setup: in Colab, installs mmlearn beside the torch, torchvision and numpy that are there.
+# Setup: in Colab, fetches the book beside the torch, torchvision and numpy that are there, and replaces nothing.
 import subprocess
 import sys
+from pathlib import Path
 
 if "google.colab" in sys.modules:
-    pip = [sys.executable, "-m", "pip", "install", "-q"]
-    subprocess.run([*pip, {needs}], check=True)
-    subprocess.run([*pip, "--no-deps", "git+{url}"], check=True)
+    if not Path("/content/mmlearn").exists():
+        subprocess.run("git clone -q --depth 1 {url} /content/mmlearn".split(), check=True)
+        subprocess.run("pip install -q {needs}".split(), check=True)
+    sys.path.insert(0, "/content/mmlearn")
 
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from mmlearn import plot
 from mmlearn.book import setup, show_source
+from mmlearn.claims import budget, claim
 
 setup("{name}")'''
 
@@ -56,13 +64,7 @@ def repository() -> str:
 
 def setup_cell(name: str, url: str | None = None) -> str:
     """The first code cell of the notebook ``name`` (a file name without its ending)."""
-    needs = ", ".join(f'"{package}"' for package in NEEDS)
-    lines, line = [], ""
-    for word in needs.split(" "):
-        if len(line) + len(word) > 66:
-            lines, line = [*lines, line], ""
-        line = f"{line} {word}".strip()
-    needs = ("\n" + " " * 25).join([*lines, line])
+    needs = " ".join(NEEDS)
     return SETUP_CELL.format(needs=needs, url=url or repository(), name=name)
 
 

@@ -30,6 +30,7 @@ RECIPES = {
     "detector": "train the Faster R-CNN whose regions M2 reads, and measure its AP",
     "m2-ablation": "plain Transformer, memory, mesh, both, one-to-one, softmax gates: learning curves with seeds",
     "scst": "self-critical training after cross-entropy, with and without <eos> in the reward",
+    "m2-photographs": "M2 at the paper's size on a COCO folder, killed half-way and resumed",
     "captioner-grid": "the CNN + Transformer from pixels, against the most frequent caption and a blank image",
 }
 
