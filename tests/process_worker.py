@@ -1,4 +1,4 @@
-"""A training run that the tests start in two processes (with `accelerate launch`, or forked), and alone."""
+"""A training run that the tests start in two processes (with `torchrun`, or forked), and alone."""
 
 import sys
 
@@ -59,3 +59,4 @@ def rank_of_two(rank, port, out, folder, steps, size, accumulate):
 
 if __name__ == "__main__":
     train(sys.argv[1])
+    torch.distributed.destroy_process_group()
