@@ -7,6 +7,8 @@ import platform
 import random
 import re
 import textwrap
+import warnings
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,9 @@ def setup(chapter: str, seed: int = 0) -> None:
     random.seed(seed)
     np.random.seed(seed)                         # noqa: NPY002 (other people's code may draw from it)
     torch.manual_seed(seed)
+    warnings.filterwarnings("ignore", message="IProgress not found")       # libraries that look for Jupyter widgets
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")      # else it warns when a data loader forks
+    warnings.filterwarnings("ignore", message="IProgress not found")      # of tqdm; our bars are text, no widgets
     use_style()
     claims.clear()
     print(f"mmlearn {mmlearn.__version__} · Python {platform.python_version()} · torch {torch.__version__} · "

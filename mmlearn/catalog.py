@@ -59,6 +59,7 @@ SYSTEMS: tuple[System, ...] = (
         configurations=(
             Configuration("resnet101", "mmlearn.image2text.captioner:CaptionerConfig.resnet101"),
             Configuration("resnet50", "mmlearn.image2text.captioner:CaptionerConfig.resnet50"),
+            Configuration("resnet101_6", "mmlearn.image2text.captioner:CaptionerConfig.resnet101_6"),
             Configuration("mini", "mmlearn.image2text.captioner:CaptionerConfig.mini"),
         ),
         oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer",

@@ -113,3 +113,23 @@ def test_the_helpers_import_without_ipython():
     code = "import sys; sys.modules['IPython'] = None; import mmlearn.book, mmlearn.progress; print('fine')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "fine\n", done.stderr
+
+
+@pytest.mark.slow
+def test_a_notebook_keeps_one_line_of_progress_rendered_source_and_no_stderr():
+    import nbformat
+    from nbclient import NotebookClient
+    cells = ["from mmlearn.book import chapter_claims, setup, show_source\nsetup('1-image2text')",
+             "import torch\nfrom mmlearn.train import fit, noam_rate\nmodel = torch.nn.Linear(2, 1)\n"
+             "history = fit(model, lambda m, x: m(x).square().mean(), [torch.ones(3, 2)], steps=600, title='a line')",
+             "show_source(noam_rate)\nchapter_claims()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    line, bar, shown = (cell.outputs for cell in notebook.cells)
+    assert not [out for out in line + bar + shown if out.get("name") == "stderr"]
+    assert len(line) == 1 and line[0]["text"].count("\n") == 1
+    assert len(bar) == 1 and bar[0]["output_type"] == "display_data"
+    text = bar[0]["data"]["text/plain"]
+    assert text.startswith("a line: 100%") and "600/600" in text and "\r" not in text and "\n" not in text
+    assert shown[0]["data"]["text/markdown"].startswith("```python\n# mmlearn/train.py\ndef noam_rate(")
+    assert shown[1]["data"]["text/markdown"] == "No claims were made."

@@ -48,6 +48,7 @@ def self_critical_loss(
 ) -> Float[Tensor, ""]:
     r"""eq:scst-m2: a loss whose gradient is $-\frac1k\sum_i(r(w^i)-b)\,\nabla_\theta\log p_\theta(w^i)$, mean over images.
 
+    It estimates the gradient of eq:scst-objective by eq:scst-gradient.
     ``log_probs`` of each token of each caption (``mask`` True = part of the caption; entries after <eos> are 0
     anyway), ``rewards`` of each caption, treated as constants. ``baseline`` "mean" is M2's, "leave-one-out"
     eq:scst-loo, a tensor (b) the reward of the greedy captions (eq:scst-greedy). With "mean", the loss value itself is

@@ -202,7 +202,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "b s"] | None = None,
         weights: bool = False,
     ) -> tuple[Float[Tensor, "r n t d"], Float[Tensor, "r n h t s"] | None]:
-        """Attend to ``n`` sources of each of ``b`` images at once, from ``r`` = b g rows (g beams or captions an image).
+        """eq:m2-cross: attend to ``n`` sources of each of ``b`` images at once, from ``r`` = b g rows (g beams or captions an image).
 
         The g rows of an image stand together and share its keys and values: they are one long list of queries.
         Raises ``ValueError`` if the rows are not a multiple of the images.
