@@ -8,7 +8,6 @@ import random
 import re
 import textwrap
 import warnings
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
