@@ -70,7 +70,6 @@ def setup(chapter: str, seed: int = 0) -> None:
     torch.manual_seed(seed)
     warnings.filterwarnings("ignore", message="IProgress not found")       # libraries that look for Jupyter widgets
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")      # else it warns when a data loader forks
-    warnings.filterwarnings("ignore", message="IProgress not found")      # of tqdm; our bars are text, no widgets
     use_style()
     claims.clear()
     print(f"mmlearn {mmlearn.__version__} · Python {platform.python_version()} · torch {torch.__version__} · "

@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
 from mmlearn import book
 from mmlearn.claims import claim, claims
+from mmlearn.plot import PALETTE
 
 
 def sample(x: int) -> int:
@@ -48,7 +50,8 @@ def test_setup_makes_every_draw_repeatable_and_forgets_claims(monkeypatch):
     draws = []
     for _ in range(2):
         book.setup("1-image2text")
-        assert claims == []
+        assert claims == [] and plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(PALETTE)
+        plt.rcdefaults()
         claim("one", 1, ">", 0)
         draws.append((float(torch.rand(())), float(np.random.random()), random.random()))     # noqa: NPY002
     claims.clear()
