@@ -8,7 +8,9 @@ and rare words with an apostrophe.
 import re
 from functools import lru_cache
 
-PUNCTUATION: frozenset[str] = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
+PUNCTUATION: frozenset[str] = frozenset(
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
 
 # Characters are rewritten before the scan: dashes, double quotation marks, fractions, what the tool removes.
 _NORMAL = {c: " " for c in (*range(32), *range(127, 160), 0x200B, 0x2012, 0x2028, 0x2029)}
@@ -26,8 +28,8 @@ _SPLIT = {"cannot": "can not", "gonna": "gon na", "wanna": "wan na", "gimme": "g
 _LETTER = r"[^\W\d_²³¹⁰-₟⅐-⅟]"
 _ALNUM = r"(?:[^\W_²³¹⁰-₟⅐-⅟][\u0300-\u036f]*)"
 _ABBREVIATIONS = (
-    "st mr mrs ms dr prof rev gen col capt lt sgt gov sen jr sr vs mt ft ave blvd rd etc dept inc co corp ltd bros "
-    "jan feb mar apr jun jul aug sept oct nov dec mon tue wed thu fri est sq ph.d"
+    "st mr mrs ms dr prof rev gen col capt lt sgt gov sen jr sr vs mt ft ave blvd rd etc dept inc co corp "
+    "ltd bros jan feb mar apr jun jul aug sept oct nov dec mon tue wed thu fri est sq ph.d"
 ).replace(".", r"\.").replace(" ", "|")
 
 _TOKEN = re.compile(
@@ -46,20 +48,28 @@ _TOKEN = re.compile(
   | (?P<clitic>n['’`]t(?!\w) | ['’](?:s|m|d|re|ve|ll)(?!\w) | 't(?=(?:is|was)\b))  # n't, 's, 't of 'tis
   | {_LETTER}+?(?=n['’`]t(?!\w))                         # do, before n't
   | ['’](?:n['’]|(?:n|cause|em|til|\d0s)(?!\w)|\d\d(?=\s))    # 'n', 'em, '90s
-  | (?:c['’]mon|s['’]mores|ma['’]am|[eno]e?['’]er|cap['’]n|ol['’])(?!\w) | y['’](?=all\b|know\b)  # ma'am, y' all
+  | (?:c['’]mon|s['’]mores|ma['’]am|[eno]e?['’]er|cap['’]n|ol['’])(?!\w)  # ma'am, ol'
+  | y['’](?=(?:all|know)\b)                              # y' of y'all
   | {_LETTER}+(?:[.?!]{_LETTER}+)+(?:-{_ALNUM}+)*        # mat.The, a stop without a space
   | \d+(?:[.,]\d+)+{_ALNUM}*(?:-{_ALNUM}+)+              # 1.5-inch
   | [+-]?[.,:]\d+(?:[.,:]\d+)* | [+-]\d+(?:[.,:]\d+)* | \d+(?:[.,:]\d+)+    # ,2 -5 1,000 7:30
   | c\+\+ | [cf]\#                                       # c++
-  | (?:[dlno]['’](?={_LETTER}))?{_ALNUM}+(?:[-/_‐‑](?:[dlno]['’])?{_ALNUM}+)*    # o'clock, and/or, red-and-blue
+  | (?:[dlno]['’](?={_LETTER}))?{_ALNUM}+(?:[-/_‐‑](?:[dlno]['’])?{_ALNUM}+)*  # o'clock, and/or, red-and-blue
   | [?!]+ | \.\.\. | -+ | \*+ | \#+ | _+ | `` | '' | \S  # runs, then any other character by itself
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_PLAIN = re.compile(r"(?:[a-z]+,? )*([a-z]{2,})[.]?\n?")  # words, commas and a last full stop: no scan needed
+_SPECIAL = frozenset(_SPLIT) | frozenset(_ABBREVIATIONS.split("|"))
 
 
 @lru_cache(maxsize=65536)
 def _tokens(text: str) -> tuple[str, ...]:
+    plain = text.lower() if text.isascii() else ""
+    if _PLAIN.fullmatch(plain):
+        words = plain.replace(",", "").replace(".", "").split()
+        if _SPECIAL.isdisjoint(words):
+            return tuple(words)
     text = _ODD.sub(lambda m: _ENTITY.get(m[0], " "), text).translate(_NORMAL)
     tokens: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -76,5 +86,5 @@ def _tokens(text: str) -> tuple[str, ...]:
 
 
 def ptb_tokenise(text: str) -> list[str]:
-    """The lower-case tokens of one caption without punctuation; brackets become -lrb-, -rrb-, ... and stay."""
+    """Lower-case tokens of one caption without punctuation; brackets stay, as -lrb-, -rrb-, ..."""
     return list(_tokens(text))

@@ -22,12 +22,30 @@ MEASURED = [
     ("a “quoted” word — and ‘this’ one...", "a quoted word and this one"),
     ("what?! what?? a cat.", "what ?! what ?? a cat"),
     ("a man’s 1.5-inch ½ black/white AT&T sign", "a man 's 1.5-inch 1/2 black/white at&t sign"),
+    ('He said "hello" to the \'big\' dog.', "he said hello to the big dog"),
+    ("A sign (red) reads [STOP] {now}", "a sign -lrb- red -rrb- reads -lsb- stop -rsb- -lcb- now -rcb-"),
+    ("5:30 p.m. in the U.S.A.", "5:30 p.m. in the u.s.a."),
+    ("a T.V. on a stand.", "a t.v. on a stand"),
+    ("no.", "no"),
+    ("Main St.", "main st."),
+    ("$5 for 50% off & more", "$ 5 for 50 % off & more"),
+    ("1/2 ... and/or w/o 3-d 10,000", "1/2 and/or w/o 3-d 10,000"),
+    ("a man,woman", "a man woman"),
+    ("1 red,2 blue", "1 red ,2 blue"),
+    ("man...walking", "man walking"),
+    ("yes?!", "yes ?!"),
+    ("#23 @home a*b e+f g=h", "# 23 @home a * b e + f g = h"),
+    ("90's '90s", "90 's '90s"),
+    ("5'10\"", "5 10"),
+    ("“smart” – dash — em…", "smart dash em"),
+    ("coloured café", "coloured café"),
 ]
-PIECES = """a the man woman dog cats riding on in with bicycle skateboard street pizza giraffe Frisbee T-shirt x-ray
-red-and-blue black/white and/or five-year-old 10-foot 1.5-inch man's dogs' it's they're isn't don't can't won't he'd
-we've I'll I'm cannot gonna o'clock o'brien 1990's 1970s 2 15 1,000 3.5 1/2 7:30 1st 4x4 2nd 50% $5 #1 100-meter
-"old" "stop sign" 'stop' “curly” man’s ``tick'' (left) [right] {both} Mr. Mrs. Dr. St. Mt. vs. etc. Ave. p.m. a.m.
-U.S. D.C. J. No. -- - — – , ; : & ! ? ... b&w AT&T café""".split()
+PIECES = """a the man woman dog cats riding on in with bicycle skateboard street pizza giraffe Frisbee
+T-shirt x-ray red-and-blue black/white and/or five-year-old 10-foot 1.5-inch man's dogs' it's
+they're isn't don't can't won't he'd we've I'll I'm cannot gonna o'clock o'brien 1990's 1970s 2
+15 1,000 3.5 1/2 7:30 1st 4x4 2nd 50% $5 #1 100-meter "old" "stop sign" 'stop' “curly” man’s
+``tick'' (left) [right] {both} Mr. Mrs. Dr. St. Mt. vs. etc. Ave. p.m. a.m. U.S. D.C. J. No. --
+- — – , ; : & ! ? ... b&w AT&T café""".split()
 
 
 @pytest.mark.parametrize(("caption", "tokens"), MEASURED)
@@ -51,7 +69,7 @@ def test_no_token_is_empty_or_punctuation_or_contains_a_space(text: str) -> None
         assert token and token not in PUNCTUATION and token.split() == [token]
 
 
-@given(st.lists(st.sampled_from("a dog don't it's cannot red-and-blue 1,000 7:30 a.m. St. man's 1990's".split())))
+@given(st.lists(st.sampled_from("a dog don't it's cannot red-and-blue 1,000 7:30 a.m. St. 1990's".split())))
 def test_tokenising_the_tokens_again_changes_nothing(words: list[str]) -> None:
     once = ptb_tokenise(" ".join(words))
     assert ptb_tokenise(" ".join(once)) == once
