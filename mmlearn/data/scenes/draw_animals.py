@@ -262,7 +262,7 @@ def draw_rabbit(p: Pen) -> None:
     else:
         p.fill(p.circle(-0.60, 0.62, 0.17), tail)
         _coat(p, blend(p.ellipse(-0.12, 0.50, 0.52, 0.46), p.circle(0.16, 0.24, 0.32), 0.25), period=0.3)
-        p.fill(p.ellipse(-0.14, 0.64, 0.30, 0.28), deep)
+        p.fill(p.ellipse(-0.14, 0.64, 0.22, 0.20), deep)
         p.fill(p.ellipse(-0.02, 0.90, 0.32, 0.10))
         p.fill(p.capsule(0.34, 0.46, 0.38, 0.86, 0.11))
         p.fill(p.ellipse(0.44, 0.90, 0.17, 0.09))
