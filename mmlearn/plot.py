@@ -134,7 +134,7 @@ def _resize(grid: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def heatmap(values: Any, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None, *,
             xlabel: str = "", ylabel: str = "", title: str = "", numbers: bool = False,
-            limits: tuple[float, float] | None = None) -> Figure:
+            limits: tuple[float | int, float | int] | None = None) -> Figure:
     """A matrix as colours with a scale beside it, names along its sides, and on request its ``numbers`` inside."""
     matrix = np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values, dtype=float)
     height = min(7.0, max(2.2, 0.36 * len(matrix) + 1.2))

@@ -161,20 +161,20 @@ def equalise(config: M2Config, target: M2Config) -> M2Config:
 
 
 def memory_attention(
-    Q: Float[Tensor, "*n p e"],
+    Q: Float[Tensor, "*n t e"],
     K: Float[Tensor, "*n p e"],
     V: Float[Tensor, "*n p e"],
     M_k: Float[Tensor, "*n m e"],
     M_v: Float[Tensor, "*n m e"],
-    mask: Bool[Tensor, "*#n #p p_and_m"] | None = None,
-) -> Float[Tensor, "*n p e"]:
+    mask: Bool[Tensor, "*#n #t p_and_m"] | None = None,
+) -> Float[Tensor, "*n t e"]:
     r"""eq:m2-memory: $\mathrm{Att}(Q,[K;M_k],[V;M_v])$: the slots are appended to the keys and values, not added."""
     return attention(Q, torch.cat([K, M_k], dim=-2), torch.cat([V, M_v], dim=-2), mask)
 
 
 def memory_gate(
-    Q: Float[Tensor, "*n p e"], K: Float[Tensor, "*n p e"], M_k: Float[Tensor, "*n m e"]
-) -> Float[Tensor, "*n p"]:
+    Q: Float[Tensor, "*n t e"], K: Float[Tensor, "*n p e"], M_k: Float[Tensor, "*n m e"]
+) -> Float[Tensor, "*n t"]:
     r"""eq:m2-lambda: $\lambda(q)=\sigma(\log Z_X-\log Z_M)$, the part of a query's attention that the image gets."""
     scale = math.sqrt(Q.shape[-1])
     return torch.sigmoid((Q @ K.mT / scale).logsumexp(-1) - (Q @ M_k.mT / scale).logsumexp(-1))
