@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -61,6 +62,27 @@ def feed_forward(
     return torch.relu(x @ V.mT + b) @ U.mT + c
 
 
+def quick_gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    r"""eq:quick-gelu: $z\,\sigma(1.702\,z)$, CLIP's approximation of GELU; written as SiLU it keeps one tensor instead of two."""
+    return F.silu(1.702 * z) / 1.702
+
+
+class QuickGELU(nn.Module):
+    """The activation eq:quick-gelu as a module: any shape."""
+
+    def forward(self, z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return quick_gelu(z)
+
+
+class LayerNorm32(nn.LayerNorm):
+    """Layer normalisation computed in float32 at least, whatever the input; the result has the dtype of the input."""
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        if x.dtype in (torch.float32, torch.float64):
+            return super().forward(x)
+        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+
+
 class FeedForward(nn.Module):
     """Widen, activate, narrow (eq:ffn): (…, d) -> (…, d); ``hidden`` is the inner width."""
 
@@ -85,6 +107,13 @@ def add_norm(x: Float[Tensor, "*#b d"], update: Float[Tensor, "*b d"], norm: nn.
     return norm(x + update)
 
 
+def pre_norm(
+    x: Float[Tensor, "*b d"], f: Callable[[Tensor], Tensor], norm: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "*b d"]:
+    r"""eq:pre-norm: $x+f(\mathrm{LN}(x))$: the sub-layer $f$ reads a normalised state, the sum stays as it is."""
+    return x + f(norm(x))
+
+
 def self_attention(
     attend: nn.Module,
     x: Float[Tensor, "b t d"],
@@ -105,19 +134,22 @@ class EncoderLayer(nn.Module):
     """Self-attention, then feed-forward, each with residual and normalisation (eq:add-norm): (b, p, d) -> (b, p, d).
 
     ``norm`` "post" normalises the sum (Vaswani et al., M2), "pre" the input of each sub-layer. ``attention`` replaces
-    the plain multi-head attention (M2 puts its memory there). With ``causal`` it is a decoder-only layer.
+    the plain multi-head attention (M2 puts its memory there), ``layer_norm`` the normalisation (CLIP's is in float32).
+    With ``causal`` it is a decoder-only layer. ``at`` (b,) asks for one position a row only, (b, 1, d): where nothing else
+    of the last layer is read, five sixths of its work are saved (pre-norm with plain attention).
     """
 
     def __init__(
         self, width: int, heads: int, ff: int, dropout: float = 0.0, norm: NormKind = "post",
         activation: Callable[[], nn.Module] = nn.ReLU, attention: nn.Module | None = None,
+        layer_norm: Callable[[int], nn.Module] = nn.LayerNorm,
     ) -> None:
         super().__init__()
         self.norm = norm
         self.attention = MultiHeadAttention(width, heads) if attention is None else attention
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = layer_norm(width)
         self.feed_forward = FeedForward(width, ff, dropout, activation)
-        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward_norm = layer_norm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -129,15 +161,31 @@ class EncoderLayer(nn.Module):
         cache: LayerCache | None = None,
         record: Record | None = None,
         name: str = "encoder.0",
-    ) -> Float[Tensor, "b t d"]:
+        at: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b t_or_1 d"]:
         name = f"{name}.attention"
+        if at is not None:
+            return self.forward_at(x, at, causal)
         if self.norm == "pre":
-            update = self_attention(self.attention, self.attention_norm(x), mask, causal, cache, record, name)
-            x = x + self.dropout(update)
-            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            x = pre_norm(x, lambda z: self.dropout(self_attention(self.attention, z, mask, causal, cache, record, name)),
+                         self.attention_norm)
+            return pre_norm(x, lambda z: self.dropout(self.feed_forward(z)), self.feed_forward_norm)
         update = self_attention(self.attention, x, mask, causal, cache, record, name)
         x = add_norm(x, self.dropout(update), self.attention_norm)
         return add_norm(x, self.dropout(self.feed_forward(x)), self.feed_forward_norm)
+
+
+    def forward_at(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " b"], causal: bool) -> Float[Tensor, "b 1 d"]:
+        """Row ``at[i]`` of the output i: keys and values of all positions, everything else of one."""
+        attend = self.attention
+        if self.norm != "pre" or not isinstance(attend, MultiHeadAttention) or type(attend) is not MultiHeadAttention:
+            raise ValueError(f"single positions need norm='pre' and plain attention, this layer has norm={self.norm!r} and "
+                             f"{type(attend).__name__}; compute all positions")
+        rows, z = torch.arange(len(x), device=x.device), self.attention_norm(x)
+        mask = (torch.arange(x.shape[1], device=x.device) <= at[:, None])[:, None, None] if causal else None
+        q, (k, v) = attend.project_queries(z[rows, at][:, None]), attend.project_source(z)
+        x = x[rows, at][:, None] + self.dropout(attend.out(attend.attend(q, k, v, mask)[0]))
+        return pre_norm(x, lambda z: self.dropout(self.feed_forward(z)), self.feed_forward_norm)
 
 
 class DecoderLayer(nn.Module):

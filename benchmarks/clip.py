@@ -1,0 +1,125 @@
+"""How fast is CLIP?  ``python benchmarks/clip.py`` times a training step of ViT-B/32 (151 M parameters) at the paper's size.
+
+Peers, in the same process and in turns: "open_clip" (``ViT-B-32-quickgelu``, random weights) and "transformers"
+(``CLIPModel`` of the same sizes, QuickGELU, fused attention). A step is the forward pass of both towers, the symmetric
+contrastive loss and the backward pass; ``--optimizer`` adds AdamW. Captions fill the context of 77 tokens; the row
+"ours, captions cut" gives our tower captions of ``--words`` tokens, cut behind the last one, which changes no result.
+``--resnet`` times RN50 instead, against open_clip alone. Medians of ``--repeats`` turns; a ratio above 1 means that
+ours is faster than the faster peer.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmlearn.text_for_vision.clip import CLIP, CLIPConfig
+
+
+def contrastive(u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
+    """The symmetric cross-entropy, the same lines for every peer."""
+    logits = scale * u @ v.T
+    labels = torch.arange(len(u), device=u.device)
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def build(resnet: bool, device: str) -> dict[str, tuple[nn.Module, Callable[..., tuple[Tensor, Tensor, Tensor]]]]:
+    """The models, and how each is called."""
+    import open_clip
+
+    name = "RN50-quickgelu" if resnet else "ViT-B-32-quickgelu"
+    ours = CLIP(CLIPConfig.rn50() if resnet else CLIPConfig.vit_b32())
+    peer = open_clip.create_model(name, pretrained=None)
+    models: dict[str, tuple[nn.Module, Callable[..., tuple[Tensor, Tensor, Tensor]]]] = {
+        "ours": (ours, ours), "open_clip": (peer, peer)}
+    if not resnet:
+        from transformers import CLIPConfig as TheirConfig
+        from transformers import CLIPModel
+
+        config = TheirConfig(text_config={"hidden_act": "quick_gelu"}, vision_config={"hidden_act": "quick_gelu"})
+        config._attn_implementation = "sdpa"
+        theirs = CLIPModel(config)
+
+        def call(images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            out = theirs(input_ids=tokens, pixel_values=images)
+            return out.image_embeds, out.text_embeds, theirs.logit_scale.exp()
+        models["transformers"] = (theirs, call)
+    for model, _ in models.values():
+        model.to(device).train()
+    return models
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--words", type=int, default=16, help="tokens of a caption in the row of cut captions")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16")
+    parser.add_argument("--optimizer", action="store_true", help="count AdamW's step too")
+    parser.add_argument("--resnet", action="store_true", help="RN50 instead of ViT-B/32")
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="count processor seconds of all threads instead of the clock's (for a busy machine)")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    models = build(args.resnet, args.device)
+    images = torch.randn(args.batch, 3, 224, 224, device=args.device)
+    tokens = torch.randint(1, 49_000, (args.batch, 77), device=args.device)
+    tokens[:, -1] = 49_407
+    cut = torch.cat([tokens[:, : args.words - 1], tokens[:, -1:]], dim=1)
+
+    def step(name: str, tokens: Tensor) -> Callable[[], None]:
+        model, call = models[name]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True) if args.optimizer else None
+
+        def run() -> None:
+            model.zero_grad(set_to_none=True)
+            with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
+                u, v, scale = call(images, tokens)
+                loss = contrastive(u, v, scale)
+            loss.backward()
+            if optimizer is not None:
+                optimizer.step()
+            if args.device != "cpu":
+                torch.cuda.synchronize()
+        return run
+
+    tasks = {name: step(name, tokens) for name in models}
+    tasks["ours, captions cut"] = step("ours", cut)
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(args.repeats + 2):                                # the first two turns are not counted
+        for name, task in tasks.items():
+            start = clock()
+            task()
+            if turn > 1:
+                seconds[name].append(clock() - start)
+            print(f"\r{name} {turn}/{args.repeats + 1}", end=" " * 20, file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    times = {name: statistics.median(values) for name, values in seconds.items()}
+    ratios = {name: times[name] / times["ours"] for name in models if name != "ours"}
+    paired = {name: statistics.median(b / a for a, b in zip(seconds["ours"], seconds[name])) for name in ratios}
+    if args.json:
+        print(json.dumps({"seconds": times, "ratios": ratios, "ratios turn by turn": paired}, indent=1))
+        return
+    print(f"{'RN50' if args.resnet else 'ViT-B/32'}, batch {args.batch}, {args.device}, {args.threads} threads, "
+          f"{'bfloat16' if args.bf16 else 'float32'}, {'processor' if args.cpu_time else 'clock'} seconds, "
+          f"torch {torch.__version__}")
+    for name, value in times.items():
+        print(f"  {name:<36} {value:8.3f} s")
+    for name, value in ratios.items():
+        print(f"  against {name:<28} {value:8.2f} x   (turn by turn {paired[name]:.2f})")
+    print(f"  against the faster peer              {min(ratios.values()):8.2f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""The public weights of CLIP: OpenAI's, those of Hugging Face's hub and OpenCLIP's, each with its own names, as ours.
+
+Paper: A. Radford et al. (2021), arXiv:2103.00020; code and weights of github.com/openai/CLIP (MIT); the layouts of
+``transformers.CLIPModel`` and of github.com/mlfoundations/open_clip (G. Ilharco et al., doi:10.5281/zenodo.5143773).
+Survey: 4.2.2.  Differs from the paper: nothing.
+
+The files decide everything that leaves no trace in a shape: activation, heads, epsilon, the end-of-text token. A field
+of a configuration that we do not know is refused, not guessed. Tensors of 16 bits become float32.
+"""
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mmlearn.nn.modified_resnet import ResNetConfig
+from mmlearn.nn.vit import ViTConfig
+from mmlearn.pretrained import match
+from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig
+
+HUGGING_FACE = ("config.json", ("model.safetensors", "pytorch_model.bin"))
+OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+BUFFERS = re.compile(r"input_resolution|context_length|vocab_size|attn_mask|(.*\.)?(position_ids|num_batches_tracked)")
+SIGNATURE = {"logit_scale", "text_projection", "token_embedding.weight", "visual.conv1.weight"}
+
+BLOCK = (("attention.in_weight", "attn.in_proj_weight"), ("attention.in_bias", "attn.in_proj_bias"),
+         ("attention.out", "attn.out_proj"), ("attention_norm", "ln_1"), ("feed_forward_norm", "ln_2"),
+         ("feed_forward.inner", "mlp.c_fc"), ("feed_forward.outer", "mlp.c_proj"))
+OPENAI_NAMES = (                        # parts of our names, in order, and OpenAI's
+    ("text.words", "token_embedding"), ("text.positions", "positional_embedding"), ("text.projection", "text_projection"),
+    ("text.norm_after", "ln_final"), ("text.layers", "transformer.resblocks"),
+    ("image.patches.project", "visual.conv1"), ("image.cls", "visual.class_embedding"),
+    ("image.positions", "visual.positional_embedding"), ("image.norm_before", "visual.ln_pre"),
+    ("image.norm_after", "visual.ln_post"), ("image.projection", "visual.proj"),
+    ("image.layers", "visual.transformer.resblocks"),
+    ("image.pool.positions", "visual.attnpool.positional_embedding"), ("image.pool.attention.out", "visual.attnpool.c_proj"),
+    *((f"image.stem.{i}.{j}", f"visual.{part}{i + 1}") for i in range(3) for j, part in enumerate(("conv", "bn"))),
+    *((f"image.stages.{i}", f"visual.layer{i + 1}") for i in range(4)),
+    *((f"{name}.{j}", f"{part}{i + 1}") for i, name in enumerate(("first", "second", "third"))
+      for j, part in enumerate(("conv", "bn"))),
+    ("shortcut", "downsample"), *BLOCK,
+)
+HUGGING_FACE_NAMES = (
+    ("text.words", "text_model.embeddings.token_embedding"),
+    ("text.positions", "text_model.embeddings.position_embedding.weight"),
+    ("text.norm_after", "text_model.final_layer_norm"), ("text.layers", "text_model.encoder.layers"),
+    ("text.projection", "text_projection.weight"),
+    ("image.patches.project", "vision_model.embeddings.patch_embedding"),
+    ("image.cls", "vision_model.embeddings.class_embedding"),
+    ("image.positions", "vision_model.embeddings.position_embedding.weight"),
+    ("image.norm_before", "vision_model.pre_layrnorm"), ("image.norm_after", "vision_model.post_layernorm"),
+    ("image.layers", "vision_model.encoder.layers"), ("image.projection", "visual_projection.weight"),
+    ("attention.out", "self_attn.out_proj"), ("attention_norm", "layer_norm1"), ("feed_forward_norm", "layer_norm2"),
+    ("feed_forward.inner", "mlp.fc1"), ("feed_forward.outer", "mlp.fc2"),
+)
+
+
+# -------------------------------------------------------------------------------------------------------------- names
+
+def renamed(name: str, names: Iterable[tuple[str, str]]) -> str:
+    """``name`` with each part of ours that ``names`` lists put into theirs."""
+    for ours, theirs in names:
+        name = re.sub(rf"(?<![\w.]){re.escape(ours)}(?!\w)" if ours.startswith(("text.", "image."))
+                      else rf"(?<!\w){re.escape(ours)}(?!\w)", theirs, name)
+    return name
+
+
+def sources(name: str, layout: str) -> tuple[list[str], bool]:
+    """Where our tensor ``name`` comes from: their tensors, to be joined, and whether the result is transposed."""
+    third = re.fullmatch(r"(.*)\.attention\.in_(weight|bias)", name)
+    if layout == "openai":
+        if third and third[1] == "image.pool":
+            return [f"visual.attnpool.{letter}_proj.{third[2]}" for letter in "qkv"], False
+        return [renamed(name, OPENAI_NAMES)], False
+    if third:
+        layer = renamed(third[1], HUGGING_FACE_NAMES)
+        return [f"{layer}.self_attn.{letter}_proj.{third[2]}" for letter in "qkv"], False
+    return [renamed(name, HUGGING_FACE_NAMES)], name.endswith(".projection")
+
+
+def expected_shapes(model: CLIP, layout: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of everything that a checkpoint of ``model`` holds in ``layout`` ("openai" or "hugging-face")."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in model.state_dict().items():
+        if BUFFERS.fullmatch(name):
+            continue
+        theirs, transposed = sources(name, layout)
+        shape = tuple(value.shape)[::-1] if transposed else tuple(value.shape)
+        for their in theirs:
+            shapes[their] = (shape[0] // len(theirs), *shape[1:]) if shape else ()
+    return shapes
+
+
+def fill(config: CLIPConfig, state: Mapping[str, Tensor], layout: str, where: str) -> CLIP:
+    """The model of ``config`` with the tensors ``state``, every name and shape of which is accounted for.
+
+    Raises ``ValueError`` that lists the names that are missing, too many, or of another shape.
+    """
+    state = {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
+    with torch.device("meta"):
+        model = CLIP(config)
+    match({name: tuple(value.shape) for name, value in state.items()}, expected_shapes(model, layout), where)
+    ours: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if BUFFERS.fullmatch(name):
+            ours[name] = torch.zeros_like(value, device="cpu")              # counts batches; nothing depends on it
+            continue
+        theirs, transposed = sources(name, layout)
+        joined = torch.cat([state[their] for their in theirs]) if len(theirs) > 1 else state[theirs[0]]
+        ours[name] = (joined.T if transposed else joined).float().clone(
+            memory_format=torch.channels_last if joined.ndim == 4 and isinstance(config.image, ResNetConfig)
+            else torch.contiguous_format)
+    model.load_state_dict(ours, assign=True)
+    return model.eval()
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+def is_torchscript(path: Path) -> bool:
+    """Is this an archive of TorchScript, that is of code and tensors?"""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def read_state(path: Path, trust: bool = False) -> dict[str, Tensor]:
+    """The tensors of a file by their names; runs no code of the file, except a TorchScript archive's if ``trust``.
+
+    Checkpoints of a training run are opened at their "state_dict". Raises ``ValueError`` for anything but tensors.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be read as safetensors ({error}); download it again") from error
+    if is_torchscript(path):
+        if not trust:
+            raise ValueError(
+                f"{path} is a TorchScript archive, as OpenAI publishes CLIP: it holds code, which loading could run. Convert "
+                "it once, torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), NEW), on a machine where that "
+                "may be, and load NEW; or pass trust=True if you know where the file comes from")
+        return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+    try:
+        file = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as weights ({reason}); download it again") from error
+    state = file.get("state_dict", file) if isinstance(file, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no tensors by name; give a state dict of CLIP")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def weights_in(folder: Path, names: Iterable[str]) -> Path:
+    """The first of the files ``names`` that is in ``folder``."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder} has a configuration but none of {', '.join(names)}; download the weights too")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}); download it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not an object; download it again")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ configurations
+
+def only(found: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Refuse fields that would change the model in a way that we do not know."""
+    unknown = sorted(name for name, value in found.items() if name not in known and value not in (None, False))
+    if unknown:
+        raise ValueError(f"{where} sets {', '.join(unknown)}, which CLIP as published does not have; it is another model")
+
+
+def config_of_state(state: Mapping[str, Tensor], activation: str) -> CLIPConfig:
+    """The sizes of a model, read off OpenAI's names and shapes; heads are 64 wide in all of its models."""
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in state:
+            raise ValueError(f"the checkpoint has no {name}; give one of CLIP")
+        return tuple(state[name].shape)
+
+    def layers(pattern: str) -> int:
+        return len({found[1] for name in state if (found := re.match(pattern, name))})
+
+    vocab, width = shape("token_embedding.weight")
+    context, embed = shape("positional_embedding")[0], shape("text_projection")[1]
+    text = TextConfig(vocab, context, width, layers(r"transformer\.resblocks\.(\d+)\."), max(1, width // 64), vocab - 1)
+    if "visual.proj" in state:
+        d, _, patch, _ = shape("visual.conv1.weight")
+        size = patch * round((shape("visual.positional_embedding")[0] - 1) ** 0.5)
+        image: ViTConfig | ResNetConfig = ViTConfig(
+            size, patch, d, layers(r"visual\.transformer\.resblocks\.(\d+)\."), max(1, d // 64))
+    else:
+        w = shape("visual.layer1.0.conv1.weight")[0]
+        first, second, third, fourth = (layers(rf"visual\.layer{i}\.(\d+)\.") for i in range(1, 5))
+        size = 32 * round((shape("visual.attnpool.positional_embedding")[0] - 1) ** 0.5)
+        image = ResNetConfig(size, (first, second, third, fourth), w, max(1, 32 * w // 64))
+    return CLIPConfig(embed, image, text, activation, logit_bias=0.0 if "logit_bias" in state else None)
+
+
+def config_of_open_clip(found: Mapping[str, Any], where: str) -> CLIPConfig:
+    """The model of an OpenCLIP configuration ("model_cfg")."""
+    only(found, ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale", "init_logit_bias"), where)
+    if missing := [name for name in ("embed_dim", "vision_cfg", "text_cfg") if name not in found]:
+        raise ValueError(f"{where} has no {', '.join(missing)}; download it again")
+    vision, text = found["vision_cfg"], found["text_cfg"]
+    only(vision, ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"), f"{where}: vision_cfg")
+    only(text, ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "pad_id", "eos_id",
+                "hf_tokenizer_name", "tokenizer_kwargs"), f"{where}: text_cfg")
+    pooling, vocab = text.get("pool_type", "argmax"), text.get("vocab_size", 49_408)
+    if pooling not in ("argmax", "eos"):
+        raise ValueError(f"{where} reads a caption at {pooling!r}, CLIP at its end-of-text token; it is another model")
+    width, head = vision.get("width", 768), vision.get("head_width", 64)
+    size, layers = vision.get("image_size", 224), vision.get("layers", 12)
+    if isinstance(layers, int):
+        image: ViTConfig | ResNetConfig = ViTConfig(size, vision.get("patch_size", 16), width, layers, width // head)
+    else:
+        image = ResNetConfig(size, tuple(layers), width, 32 * width // head)
+    return CLIPConfig(
+        found["embed_dim"], image,
+        TextConfig(vocab, text.get("context_length", 77), text.get("width", 512), text.get("layers", 12),
+                   text.get("heads", 8), vocab - 1 if pooling == "argmax" else text.get("eos_id", 2)),
+        "quick_gelu" if found.get("quick_gelu") else "gelu",
+        logit_bias=found.get("init_logit_bias"),
+    )
+
+
+def config_of_hugging_face(found: Mapping[str, Any], where: str) -> CLIPConfig:
+    """The model of a configuration of ``transformers.CLIPModel``; what it leaves out has that class's defaults.
+
+    An ``eos_token_id`` of 2 stands in old configurations and is wrong; such models read at the highest id.
+    """
+    text = found.get("text_config_dict") or found.get("text_config") or {}
+    vision = found.get("vision_config_dict") or found.get("vision_config") or {}
+    activations = {config.get("hidden_act", "quick_gelu") for config in (text, vision)}
+    if len(activations) > 1:
+        raise ValueError(f"{where} has activations {' and '.join(sorted(activations))}; CLIP has the same in both towers")
+    vocab, eot = text.get("vocab_size", 49_408), text.get("eos_token_id", 49_407)
+    return CLIPConfig(
+        found.get("projection_dim", 512),
+        ViTConfig(vision.get("image_size", 224), vision.get("patch_size", 32), vision.get("hidden_size", 768),
+                  vision.get("num_hidden_layers", 12), vision.get("num_attention_heads", 12),
+                  vision.get("layer_norm_eps", 1e-5)),
+        TextConfig(vocab, text.get("max_position_embeddings", 77), text.get("hidden_size", 512),
+                   text.get("num_hidden_layers", 12), text.get("num_attention_heads", 8),
+                   vocab - 1 if eot == 2 else eot, text.get("layer_norm_eps", 1e-5)),
+        activations.pop(),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- entry
+
+def is_hugging_face(folder: Path) -> bool:
+    """Has this folder the configuration of a ``transformers.CLIPModel``?"""
+    path = folder / HUGGING_FACE[0]
+    return path.is_file() and read_json(path).get("model_type") == "clip"
+
+
+def recognises(path: Path) -> bool:
+    """Is this a folder or file of CLIP?"""
+    if path.is_dir():
+        return (path / OPEN_CLIP[0]).is_file() or is_hugging_face(path)
+    if path.suffix not in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
+        return False
+    if is_torchscript(path):
+        return True                                                             # no other system is published so
+    try:
+        return SIGNATURE <= read_state(path).keys()
+    except ValueError:
+        return False
+
+
+def fetch(name: str) -> Path:
+    """The folder of a public model, downloaded (once) from Hugging Face's hub.
+
+    Raises ``FileNotFoundError`` if the hub cannot be reached or has no such model.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=["config.json", "*open_clip_config.json"]))
+        config, weights = OPEN_CLIP if (folder / OPEN_CLIP[0]).is_file() else HUGGING_FACE
+        for file in weights:
+            folder = Path(snapshot_download(name, allow_patterns=[config, file]))
+            if (folder / file).is_file():
+                break
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise FileNotFoundError(f"{name} could not be fetched from huggingface.co ({type(error).__name__}); connect to the "
+                                "network, or download its folder elsewhere and load it by its path") from error
+    return folder
+
+
+def load(path: Path, activation: str | None = None, trust: bool = False) -> CLIP:
+    """CLIP with the weights of a folder or a file, in evaluation mode and float32.
+
+    A folder is Hugging Face's (config.json) or OpenCLIP's (open_clip_config.json). A file holds a state dict with
+    OpenAI's names; if it is not OpenAI's own, it does not say its ``activation``, "quick_gelu" or "gelu". ``trust``
+    allows to run the code of a TorchScript archive. Raises ``ValueError``, ``FileNotFoundError``.
+    """
+    if path.is_dir():
+        config, weights = OPEN_CLIP if (path / OPEN_CLIP[0]).is_file() else HUGGING_FACE
+        found, where = read_json(path / config), str(path / config)
+        if config == HUGGING_FACE[0]:
+            return fill(config_of_hugging_face(found, where), read_state(weights_in(path, weights)), "hugging-face", str(path))
+        return fill(config_of_open_clip(found.get("model_cfg", found), where), read_state(weights_in(path, weights)),
+                    "openai", str(path))
+    state = read_state(path, trust)
+    if {"input_resolution", "context_length", "vocab_size"} <= state.keys():
+        activation = activation or "quick_gelu"                                 # only OpenAI's own files hold these
+    if activation is None:
+        raise ValueError(f"{path} does not say which activation the model was trained with; pass activation='quick_gelu' "
+                         "for OpenAI's weights and their descendants, activation='gelu' for OpenCLIP's")
+    return fill(config_of_state(state, activation), state, "openai", str(path))
