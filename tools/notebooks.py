@@ -46,7 +46,8 @@ from mmlearn.claims import budget, claim
 setup("{name}")'''
 
 # What Colab may lack: our dependencies less torch, torchvision and numpy, which must stay as they are.
-NEEDS = ("accelerate", "huggingface_hub", "jaxtyping", "pycocotools", "safetensors", "snowballstemmer", "tokenizers")
+NEEDS = ("accelerate", "ftfy", "huggingface_hub", "jaxtyping", "pycocotools", "regex", "safetensors", "snowballstemmer",
+         "tokenizers")
 
 
 def notebooks() -> list[Path]:

@@ -18,6 +18,8 @@ COMMANDS = {
     "train": "train a system",
     "evaluate": "score results: captions, boxes, masks",
     "caption": "caption an image with a trained captioner",
+    "classify": "say which of some sentences fits an image best (CLIP)",
+    "retrieve": "find images by a text, or texts by an image (CLIP)",
 }
 
 

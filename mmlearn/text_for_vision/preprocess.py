@@ -1,0 +1,224 @@
+"""What stands before the towers of a dual encoder: pixels as the image tower was trained on, tokens as the text tower was.
+
+Paper: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.4-2.5; resizing, mean and deviation of github.com/openai/CLIP.
+Survey: 4.2.2.  Differs from the paper: a picture with a palette or transparency becomes RGB before it is resized (the
+code does so afterwards); every other picture gives the same numbers.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor, nn
+
+from mmlearn.data.clip_tokeniser import CLIPTokeniser
+from mmlearn.data.tokenisers import Tokeniser, WordPieceTokeniser
+from mmlearn.pretrained import READERS, load, reader
+from mmlearn.text_for_vision.clip import CLIP
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)          # of CLIP's training images, by channel, in [0, 1]
+STD = (0.26862954, 0.26130258, 0.27577711)
+MINIATURES = {"clip-mini": "vit", "clip-mini-resnet": "resnet"}     # the book's own, by the name of their file
+RECIPES = ("preprocessor_config.json", "open_clip_config.json")    # where a folder says how pictures are prepared
+Picture = Image.Image | np.ndarray | Tensor
+
+
+def _channels(values: Sequence[float | int], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+
+
+def standardise(
+    images: Float[Tensor, "*b 3 y x"], mean: Sequence[float | int] = MEAN, std: Sequence[float | int] = STD
+) -> Float[Tensor, "*b 3 y x"]:
+    r"""eq:clip-standardise: $(x_c-\mu_c)/\sigma_c$ in each colour channel, from pixels in [0, 1]."""
+    return (images - _channels(mean, images)) / _channels(std, images)
+
+
+def unstandardise(
+    images: Float[Tensor, "*b 3 y x"], mean: Sequence[float | int] = MEAN, std: Sequence[float | int] = STD
+) -> Float[Tensor, "*b 3 y x"]:
+    """Pixels in [0, 1] again, to be looked at."""
+    return images * _channels(std, images) + _channels(mean, images)
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """How a picture becomes the input of an image tower. The default is CLIP's at 224 pixels."""
+
+    size: int = 224                                 # pixels a side of the square that is cut out of the middle
+    resize: int | tuple[int, int] | None = None     # short side, or (height, width), before that; None: short side = size
+    mean: tuple[float, ...] = MEAN                  # subtracted, in [0, 1]
+    std: tuple[float, ...] = STD                    # divided by
+    filter: int = Image.Resampling.BICUBIC          # of resizing
+
+
+def resized(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    """The picture with its short side at the recipe's length (or squeezed to its height and width)."""
+    to = recipe.size if recipe.resize is None else recipe.resize
+    if isinstance(to, int):
+        wide, high = image.size
+        to = (int(to * high / wide), to) if wide <= high else (to, int(to * wide / high))
+    shape = (to[1], to[0])                                          # PIL counts width first
+    return image if image.size == shape else image.resize(shape, Image.Resampling(recipe.filter))
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """The square of ``size`` pixels in the middle; what lies outside a smaller picture is black."""
+    left, top = (round((side - size) / 2) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def preprocess(image: Picture, recipe: ImageRecipe = ImageRecipe()) -> Float[Tensor, "3 s s"]:
+    """A picture as the image tower wants it: resized, cut to a square, standardised; float32.
+
+    ``image`` is a PIL image, an array (h, w, 3) or (h, w) or a tensor (3, h, w), both of bytes. Raises ``ValueError``
+    for anything else: numbers that are not bytes may be pixels in [0, 1] or standardised ones, which nobody can tell.
+    """
+    image = centre_crop(resized(as_rgb(image), recipe), recipe.size)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()        # y x 3 -> 3 y x
+    return standardise(pixels.float() / 255, recipe.mean, recipe.std)
+
+
+def as_rgb(image: Picture) -> Image.Image:
+    """A PIL image of three channels."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
+    if isinstance(image, Tensor) and pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)                                          # 3 y x -> y x 3
+    grey_or_colour = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if pixels.dtype != np.uint8 or not grey_or_colour:
+        raise ValueError(f"an image has shape {tuple(image.shape)} and type {image.dtype}; give a PIL image, bytes (uint8) "
+                         "as array (h, w, 3) or tensor (3, h, w), or call standardise on pixels in [0, 1]")
+    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """A picture file, upright as its camera says, in RGB. Raises ``FileNotFoundError`` or ``ValueError``."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no image at {path}; check the path")
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}); give a JPEG or PNG file") from error
+
+
+# --------------------------------------------------------------------------------------- what a checkpoint asks for
+
+def recipe_for(folder: str | Path | None, size: int) -> ImageRecipe:
+    """The recipe that a checkpoint's folder describes (Hugging Face's or OpenCLIP's), else CLIP's at ``size`` pixels.
+
+    Raises ``ValueError`` if the folder's picture size is not the model's ``size``, or its recipe is not one of these.
+    """
+    folder = Path(folder) if folder is not None and Path(folder).is_dir() else None
+    if folder is None:
+        return ImageRecipe(size)
+    found = ImageRecipe(size)
+    if (folder / RECIPES[0]).is_file():
+        found = _hugging_face(_json(folder / RECIPES[0]), size, folder)
+    elif (folder / RECIPES[1]).is_file():
+        cfg = _json(folder / RECIPES[1]).get("preprocess_cfg", {})
+        if cfg.get("resize_mode", "shortest") not in ("shortest", "squash"):
+            raise ValueError(f"{folder} resizes by {cfg['resize_mode']!r}; 'shortest' and 'squash' are known")
+        found = ImageRecipe(size, (size, size) if cfg.get("resize_mode") == "squash" else None, tuple(cfg.get("mean", MEAN)),
+                            tuple(cfg.get("std", STD)), Image.Resampling[cfg.get("interpolation", "bicubic").upper()])
+    if found.size != size:
+        raise ValueError(f"{folder} prepares pictures of {found.size} pixels, its model reads {size}; the files do not "
+                         "belong together")
+    return found
+
+
+def _hugging_face(found: dict[str, Any], size: int, folder: Path) -> ImageRecipe:
+    """A recipe from ``preprocessor_config.json``: its rescaling and its standardisation become one mean and deviation."""
+    def shape(value: Any) -> int | tuple[int, int]:
+        value = value.get("shortest_edge", value) if isinstance(value, dict) else value
+        return (value["height"], value["width"]) if isinstance(value, dict) else int(value)
+
+    resize = shape(found.get("size", size)) if found.get("do_resize", True) else None
+    crop = shape(found.get("crop_size", size)) if found.get("do_center_crop", True) else resize
+    if crop is None or (isinstance(crop, tuple) and crop[0] != crop[1]):
+        raise ValueError(f"{folder}/preprocessor_config.json does not end in a square of fixed size; give square crops")
+    mean, std = (found.get(f"image_{name}", default) if found.get("do_normalize", True) else default_off
+                 for name, default, default_off in (("mean", MEAN, (0.0,) * 3), ("std", STD, (1.0,) * 3)))
+    factor = 255 * found.get("rescale_factor", 1 / 255)
+    offset = 1.0 if found.get("rescale_offset") else 0.0                            # EfficientNet: pixels in [-1, 1]
+    if found.get("include_top") and "EfficientNet" in str(found.get("image_processor_type", "")):
+        raise ValueError(f"{folder}/preprocessor_config.json sets include_top, which is for classifiers, not for ALIGN")
+    return ImageRecipe(crop if isinstance(crop, int) else crop[0], resize, tuple((offset + m) / factor for m in mean),
+                       tuple(s / factor for s in std), int(found.get("resample", Image.Resampling.BICUBIC)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}); download it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not an object; download it again")
+    return found
+
+
+def tokeniser_for(source: str | Path | nn.Module) -> Tokeniser:
+    """The tokeniser of a checkpoint's folder, of a public name, or of a model with CLIP's vocabulary.
+
+    A folder of BERT's family (``model_type`` "align", a ``vocab.txt``) gives word pieces; everything else CLIP's byte
+    pairs, from the folder's own files or, where it has none, from the installed copy (all CLIP models share one list).
+    Raises ``FileNotFoundError`` if there are no files, ``ValueError`` for a model with another vocabulary.
+    """
+    if isinstance(source, nn.Module):
+        vocab = getattr(getattr(source, "config", None), "vocab", None)
+        if vocab != len(tokeniser := CLIPTokeniser.find()):
+            raise ValueError(f"the model has {vocab} tokens, CLIP's tokeniser {len(tokeniser)}; give the folder that holds "
+                             "the model's own tokeniser")
+        return tokeniser
+    folder = Path(source)
+    if not folder.is_dir():
+        return CLIPTokeniser.find(folder.parent if folder.is_file() else None)
+    kind = _json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
+    if kind == "align" or (folder / "vocab.txt").is_file():
+        lower = True
+        if (folder / "tokenizer_config.json").is_file():
+            lower = bool(_json(folder / "tokenizer_config.json").get("do_lower_case", True))
+        if (folder / "vocab.txt").is_file():
+            return WordPieceTokeniser.from_vocab(folder / "vocab.txt", lowercase=lower)
+        return WordPieceTokeniser.load(folder / "tokenizer.json")
+    return CLIPTokeniser.find(folder)
+
+
+class Ready(NamedTuple):
+    """A dual encoder and what stands before its towers."""
+
+    model: nn.Module
+    tokeniser: Tokeniser
+    recipe: ImageRecipe
+
+
+def open_model(source: str | Path, **options: Any) -> Ready:
+    """Model, tokeniser and image recipe of a public name, a checkpoint's folder or file, or the book's "clip-mini".
+
+    ``options`` go to the reader of the checkpoint. Raises ``FileNotFoundError`` or ``ValueError`` with the remedy.
+    """
+    path = Path(source)
+    if str(source) in MINIATURES or (path.is_file() and path.suffix == ".safetensors" and path.with_suffix(".json").is_file()):
+        from mmlearn.text_for_vision.task import load_mini
+
+        mini = load_mini(MINIATURES.get(str(source), source))
+        return Ready(mini.model, mini.tokeniser, ImageRecipe(mini.model.config.size))
+    where: str | Path = source
+    if str(source) in READERS and hasattr(reader(str(source)), "fetch"):
+        where = reader(str(source)).fetch(str(source))                  # a folder, downloaded once
+    model = load(where, **options)
+    if not all(hasattr(model, name) for name in ("encode_image", "encode_text", "logit_scale")):
+        raise ValueError(f"{source} is a {type(model).__name__}, not a dual encoder of images and text; give CLIP or ALIGN")
+    if not isinstance(model, CLIP) and not any((Path(where) / name).is_file() for name in RECIPES):
+        raise FileNotFoundError(f"{source} does not say how its pictures are prepared, and {type(model).__name__} has no rule of "
+                                f"its own; put its {RECIPES[0]} into the folder of its weights and give that folder")
+    config: Any = model.config
+    return Ready(model, tokeniser_for(where), recipe_for(where, config.size))
