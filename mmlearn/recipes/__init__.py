@@ -32,6 +32,14 @@ RECIPES = {
     "scst": "self-critical training after cross-entropy, with and without <eos> in the reward",
     "m2-photographs": "M2 at the paper's size on a COCO folder, killed half-way and resumed",
     "captioner-grid": "the CNN + Transformer from pixels, against the most frequent caption and a blank image",
+    "clip-mini": "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
+    "clip-efficiency": "write the caption, predict its words, or recognise it: zero-shot accuracy against images seen",
+    "contrastive-ablation": "fewer negatives, fixed temperatures, smoothed targets and other losses at equal steps",
+    "robustness": "labels against captions, narrow against broad pictures: accuracy beyond the line under shift",
+    "noise-scale": "many noisy captions against few clean ones, and label smoothing",
+    "text-filters": "training on junk texts, on what ALIGN's rules leave of them, and on captions alone",
+    "unicl": "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
+    "caption-bias": "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
 }
 
 

@@ -1,0 +1,86 @@
+"""What in the contrastive loss matters: fewer negatives, a fixed temperature, smoothed targets, other losses.
+
+Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.3-2.5 (a learned temperature); C. Jia et al. (2021), *ALIGN*,
+arXiv:2102.05918, sec. 5 (half and a quarter of the negatives, temperatures, smoothing); C.-H. Yeh et al. (2021),
+*Decoupled Contrastive Learning*, arXiv:2110.06848; X. Zhai et al. (2023), *SigLIP*, arXiv:2303.15343.  Survey: 4.2.
+Differs from the papers: negatives are struck out at random, pair by pair; miniatures on drawn scenes.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmlearn.text_for_vision.align import align_loss
+from mmlearn.text_for_vision.contrastive import clip_loss, decoupled_loss, logits
+from mmlearn.text_for_vision.siglip import sigmoid_loss
+from mmlearn.text_for_vision.studies import StudyConfig, StudyEncoder
+
+Scale = Float[Tensor, ""] | float | int
+
+
+def random_negatives(
+    b: int, share: float | int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "b b"]:
+    """Which pairs are compared: each partner, and each other pair with probability ``share``.
+
+    Raises ``ValueError`` unless 0 < share <= 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; keep more than none of the negatives and at most all, 1")
+    return (torch.rand(b, b, generator=generator) < share).fill_diagonal_(True).to(device)
+
+
+def fewer_negatives_loss(
+    u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale, mask: Bool[Tensor, "b b"]
+) -> Float[Tensor, ""]:
+    r"""eq:fewer-negatives: $-\frac1{2b}\sum_i\big[\log\frac{e^{\ell_{ii}}}{\sum_jm_{ij}e^{\ell_{ij}}}+\log\frac{e^{\ell_{ii}}}{\sum_jm_{ji}e^{\ell_{ji}}}\big]$.
+
+    ``mask`` $m$ is True for pairs that are compared, on the diagonal always; all True is the loss of CLIP.
+    """
+    l = logits(u, v, scale).masked_fill(~mask, -math.inf)
+    at = torch.arange(len(l), device=l.device)
+    return (F.cross_entropy(l, at) + F.cross_entropy(l.mT, at)) / 2
+
+
+def with_share(share: float | int) -> Callable[..., Tensor]:
+    """A loss that keeps a random ``share`` of the negatives, drawn anew at every call."""
+    def loss(u: Tensor, v: Tensor, scale: Scale) -> Tensor:
+        return fewer_negatives_loss(u, v, scale, random_negatives(len(u), share, device=u.device))
+    return loss
+
+
+def smoothed_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale, smoothing: float | int = 0.1) -> Float[Tensor, ""]:
+    """The mean of both directions with smoothed targets: half of eq:align-loss, to compare with CLIP's at one learning rate."""
+    return align_loss(u, v, scale, smoothing) / 2
+
+
+class SigmoidEncoder(StudyEncoder):
+    """The small dual encoder with SigLIP's scale 10 and bias -10 at the start."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        super().__init__(config)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0))
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "CLIP": clip_loss, "half the negatives": with_share(0.5), "a quarter of the negatives": with_share(0.25),
+    "temperature fixed at 1": clip_loss, "temperature fixed at 0.07": clip_loss, "no positive below": decoupled_loss,
+    "label smoothing 0.1": smoothed_loss, "sigmoid": sigmoid_loss}
+
+
+def build_variant(name: str, config: StudyConfig, seed: int = 0) -> tuple[StudyEncoder, Callable[..., Tensor]]:
+    """The model and loss of one row of the ablation; all rows start from the same weights, a function of ``seed``."""
+    if name not in LOSSES:
+        raise ValueError(f"variant {name!r} is unknown; use one of {', '.join(LOSSES)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = (SigmoidEncoder if name == "sigmoid" else StudyEncoder)(config)
+    if name.startswith("temperature fixed at "):
+        tau = float(name.removeprefix("temperature fixed at "))
+        model.logit_scale = nn.Parameter(torch.tensor(math.log(1 / tau)), requires_grad=False)
+    return model, LOSSES[name]

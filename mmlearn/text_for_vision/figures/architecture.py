@@ -1,0 +1,92 @@
+"""Pictures of section 4.2.2: two activations, error against compute, similarities before and after, where CLIP looks.
+
+Paper: A. Radford et al. (2021), arXiv:2103.00020 (figure 10 has the idea of the second).  Survey: 4.2.2.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mmlearn.nn.transformer import quick_gelu
+from mmlearn.plot import PALETTE, picture
+from mmlearn.text_for_vision.clip import Published
+
+
+def activations(reach: float | int = 5.0) -> Figure:
+    """GELU and QuickGELU, and what lies between them."""
+    z = torch.linspace(-float(reach), float(reach), 501)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.6), layout="constrained")
+    left.plot(z, F.gelu(z), color=PALETTE[0], label="GELU")
+    left.plot(z, quick_gelu(z), "--", color=PALETTE[1], label="QuickGELU")
+    left.set(xlabel="z", title="the activations")
+    left.legend()
+    right.plot(z, quick_gelu(z) - F.gelu(z), color=PALETTE[2])
+    right.set(xlabel="z", title="QuickGELU minus GELU")
+    return figure
+
+
+def error_against_compute(models: Mapping[str, Published]) -> Figure:
+    """Zero-shot error of published models against the arithmetic of one image and one caption, both logarithmic."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
+    for family, marker, color, below in (("RN", "o", PALETTE[0], False), ("ViT", "s", PALETTE[1], True)):
+        rows = {name: row for name, row in models.items() if name.startswith(family)}
+        x, y = [row.gflops for row in rows.values()], [100 - row.imagenet for row in rows.values()]
+        axis.loglog(x, y, marker=marker, color=color, label="ResNets" if family == "RN" else "Vision Transformers")
+        for name, across, up in zip(rows, x, y):
+            axis.annotate(name, (across, up), xytext=(0, -12 if below else 7), textcoords="offset points",
+                          ha="right" if below else "left", fontsize=9)
+    axis.set(xlabel="GFLOPs of one image and one caption", ylabel="zero-shot error on ImageNet, %", xlim=(6, 1500),
+             ylim=(20, 46))
+    axis.set_yticks([25, 30, 35, 40], ["25", "30", "35", "40"])
+    axis.minorticks_off()
+    axis.legend()
+    return figure
+
+
+def similarity_matrices(matrices: Mapping[str, Float[Tensor, "b b"]], captions: Sequence[str]) -> Figure:
+    """Cosines of images (rows) and captions (columns), one panel each under a common scale; captions at the left."""
+    limit = max(float(matrix.abs().max()) for matrix in matrices.values())
+    figure, axes = plt.subplots(1, len(matrices), figsize=(2.7 * len(matrices) + 2.6, 3.4), layout="constrained",
+                                sharey=True, squeeze=False)
+    for axis, (title, matrix) in zip(axes[0], matrices.items()):
+        shown = axis.imshow(matrix.detach().cpu(), vmin=-limit, vmax=limit, cmap="PuOr")
+        axis.set(title=title, xlabel="caption", xticks=range(len(captions)),
+                 xticklabels=[str(i + 1) for i in range(len(captions))])
+        axis.grid(False)
+    labels = [f"{i + 1} {text if len(text) < 28 else text[:26] + ' …'}" for i, text in enumerate(captions)]
+    axes[0, 0].set_yticks(range(len(captions)), labels, fontsize=9)
+    figure.colorbar(shown, ax=axes, label="cosine", shrink=0.8)
+    return figure
+
+
+def looks(images: Any, weights: Float[Tensor, "n p"], titles: Sequence[str], columns: int = 4) -> Figure:
+    """Pictures and, below each, the same picture bright where its weight is large; every picture has its own scale.
+
+    The p weights are cells of a square grid, row by row.
+    """
+    side = math.isqrt(weights.shape[1])
+    if side * side != weights.shape[1]:
+        raise ValueError(f"{weights.shape[1]} weights are no square grid; leave out the class token")
+    rows = math.ceil(len(images) / columns)
+    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.9 * columns, 4.5 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (image, row, title) in enumerate(zip(images, weights, titles)):
+        pixels = picture(image)
+        size = (int(pixels.shape[0]), int(pixels.shape[1]))
+        grid = F.interpolate(row.view(1, 1, side, side).float(), size=size, mode="bilinear")[0, 0]
+        light = ((grid - grid.min()) / (grid.max() - grid.min()).clamp_min(1e-9)).numpy()[..., None]
+        above, below = axes[2 * (i // columns), i % columns], axes[2 * (i // columns) + 1, i % columns]
+        above.imshow(pixels)
+        above.set_title(textwrap.fill(title, 26), fontsize=9)
+        below.imshow(np.clip(pixels * (0.15 + 0.85 * light), 0, 1))
+    return figure
