@@ -1,7 +1,8 @@
 """Public weights in our modules: ``load`` finds the reader that knows a checkpoint, and the reader matches every name.
 
 Survey: none; see the appendix on scaling up.  A reader is a module of this package that offers ``recognises(path)``
-and ``load(path, **options)``; it is named once, in ``READERS``. Nothing is loaded that could run code.
+and ``load(path, **options)``; it is named in ``READERS``, once for each public name. A reader whose models are on a hub
+offers ``fetch(name)``, which returns the path. Nothing is loaded that could run code.
 """
 
 import importlib
@@ -13,6 +14,16 @@ from torch import nn
 
 READERS = {                             # public name -> the module of this package that reads it
     "aimagelab/meshed-memory-transformer": "m2",
+    **{f"openai/clip-vit-{size}": "clip"
+       for size in ("base-patch32", "base-patch16", "large-patch14", "large-patch14-336")},
+    **{f"timm/{size}_clip.openai": "clip"
+       for size in ("resnet50", "resnet101", "resnet50x4", "resnet50x16", "resnet50x64")},
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "clip",
+    "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K": "clip",
+    "laion/CLIP-ViT-B-16-laion2B-s34B-b88K": "clip",
+    "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "clip",
+    "microsoft/UniCL": "unicl",
+    "kakaobrain/align-base": "align",
 }
 
 
@@ -23,14 +34,22 @@ def load(source: str | Path, **options: Any) -> nn.Module:
     public name ``source``, ``ValueError`` if no reader knows the file or its names and shapes are not those expected.
     """
     if str(source) in READERS:
-        return reader(str(source)).load(None, **options).eval()
+        found = reader(str(source))
+        return found.load(found.fetch(str(source)) if hasattr(found, "fetch") else None, **options).eval()
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{source} is neither a file or folder nor one of {', '.join(READERS)}; check the path")
-    for name in READERS:
-        if reader(name).recognises(path):
-            return reader(name).load(path, **options).eval()
-    raise ValueError(f"{path} is none of the checkpoints that can be read ({', '.join(READERS)}); check the file")
+    unreadable = None
+    for module in dict.fromkeys(READERS.values()):
+        candidate = importlib.import_module(f"mmlearn.pretrained.{module}")
+        try:
+            known = candidate.recognises(path)
+        except ValueError as error:                     # not readable as this reader reads; perhaps as the next does
+            unreadable, known = unreadable or error, False
+        if known:
+            return candidate.load(path, **options).eval()
+    raise unreadable or ValueError(
+        f"{path} is none of the checkpoints that can be read ({', '.join(READERS)}); check the file")
 
 
 def reader(name: str) -> Any:

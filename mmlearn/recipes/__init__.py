@@ -38,6 +38,7 @@ RECIPES = {
     "robustness": "labels against captions, narrow against broad pictures: accuracy beyond the line under shift",
     "noise-scale": "many noisy captions against few clean ones, and label smoothing",
     "text-filters": "training on junk texts, on what ALIGN's rules leave of them, and on captions alone",
+    "dynamic-head": "find things in drawn scenes with CoSwin and a Dynamic Head, and the same without the head",
     "unicl": "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
     "caption-bias": "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
 }

@@ -28,8 +28,8 @@ def efficiency_curves(study: Mapping[str, Any], live: Mapping[str, tuple[Sequenc
             axis.plot(np.array(live[name][0]) / 1000, live[name][1], "x", color=line.get_color())
     axis.set_xlabel("images seen, thousands")
     axis.set_ylabel("zero-shot top-1 accuracy")
-    axis.set_ylim(bottom=0)
-    axis.legend()
+    axis.set_ylim(0, 1)
+    axis.legend(loc="upper left")
     return figure
 
 

@@ -1,0 +1,136 @@
+"""BERT: a Transformer encoder that reads a sentence in both directions at once.
+
+Paper: J. Devlin, M.-W. Chang, K. Lee and K. Toutanova (2019), *BERT: Pre-training of Deep Bidirectional Transformers for
+Language Understanding*, NAACL, arXiv:1810.04805, sec. 3 and app. A.2; sizes and initialisation of
+github.com/google-research/bert.  Survey: 4.3.1; chapters 3 and 5 build on it.
+Differs from the paper: no dropout on the attention weights.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmlearn.nn.transformer import EncoderLayer, Record
+
+
+@dataclass(frozen=True)
+class BERTConfig:
+    vocab: int = 30_522         # word pieces
+    context: int = 512          # most positions
+    width: int = 768            # d, size of a token state
+    layers: int = 12            # l
+    heads: int = 12             # h
+    ff: int = 3072              # inner width of the feed-forward networks
+    segments: int = 2           # kinds of sentences (A and B)
+    pad: int = 0                # id of the token that fills up a batch
+    eps: float = 1e-12          # of layer normalisation
+    dropout: float = 0.1
+    pooler: bool = True         # a layer with tanh on the first state, for next-sentence prediction
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pad < self.vocab:
+            raise ValueError(f"pad is {self.pad}, the vocabulary goes from 0 to {self.vocab - 1}; give the id of its padding token")
+
+    @classmethod
+    def base(cls) -> "BERTConfig":
+        """109,482,240 parameters."""
+        return cls()
+
+    @classmethod
+    def large(cls) -> "BERTConfig":
+        """335,141,888 parameters."""
+        return cls(width=1024, layers=24, heads=16, ff=4096)
+
+    @classmethod
+    def mini(cls, vocab: int = 400, pad: int = 1, context: int = 32) -> "BERTConfig":
+        """A miniature for the scene world, whose tokenisers pad with 1."""
+        return cls(vocab, context, 64, 2, 2, 256, pad=pad, dropout=0.0, pooler=False)
+
+
+class BERTEmbeddings(nn.Module):
+    """Word, position and segment embeddings, summed, normalised, dropped out: (b, t) -> (b, t, d) (eq:bert-embed)."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab, config.width)
+        self.positions = nn.Embedding(config.context, config.width)
+        self.segments = nn.Embedding(config.segments, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        words = self.words(tokens)
+        positions = self.positions.weight[: tokens.shape[1]]
+        kinds = self.segments.weight[0] if segments is None else self.segments(segments)
+        return self.dropout(self.norm(embedding_sum(words, positions, kinds)))
+
+
+def embedding_sum(
+    words: Float[Tensor, "b t d"], positions: Float[Tensor, "t d"], segments: Float[Tensor, "b t d"] | Float[Tensor, " d"]
+) -> Float[Tensor, "b t d"]:
+    r"""eq:bert-embed: $x_{im}=E_{T_{im}}+P_m+S_{a_{im}}$: one row each of the three tables, to be normalised."""
+    return words + positions + segments
+
+
+def bert_layer(config: BERTConfig) -> EncoderLayer:
+    """A post-norm layer with GELU; dropout follows the two sub-layers, not the activation between them."""
+    layer = EncoderLayer(config.width, config.heads, config.ff, config.dropout, activation=nn.GELU,
+                         layer_norm=partial(nn.LayerNorm, eps=config.eps))
+    layer.feed_forward.dropout.p = 0.0
+    return layer
+
+
+class BERT(nn.Module):
+    """Token ids (b, t) -> states (b, t, d) of the last layer; all layers see all real tokens.
+
+    ``mask`` (b, t) says which tokens are real (default: all but ``config.pad``); padding changes no other state.
+    ``segments`` (b, t) are sentence kinds (default: all 0). ``pooled`` turns states into the pooler's (b, d). A dict
+    given as ``record`` receives the weights of layer i as "text.i.attention" (b, h, t, t). Post-norm layers with GELU.
+    Raises ``ValueError`` for texts longer than the context and ids outside the vocabulary.
+    """
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = BERTEmbeddings(config)
+        self.layers = nn.ModuleList(bert_layer(config) for _ in range(config.layers))
+        self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def check(self, tokens: Int[Tensor, "b t"]) -> None:
+        """Refuse texts that would be misread."""
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(f"texts have {tokens.shape[1]} tokens, the context has {self.config.context}; cut them")
+        if tokens.is_meta or torch.compiler.is_compiling() or not tokens.numel():
+            return
+        low, high = (int(i) for i in tokens.aminmax())
+        if low < 0 or high >= self.config.vocab:
+            raise ValueError(f"token ids go from {low} to {high}, the vocabulary from 0 to {self.config.vocab - 1}; "
+                             "use the tokeniser that the model was made for")
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
+        segments: Int[Tensor, "b t"] | None = None,
+        record: Record | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        self.check(tokens)
+        mask = tokens != self.config.pad if mask is None else mask
+        x = self.embed(tokens, segments)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, mask, record=record, name=f"text.{i}")
+        return x
+
+    def pooled(self, states: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        """The first state through a layer with tanh. Raises ``ValueError`` if the model has no pooler."""
+        if self.pooler is None:
+            raise ValueError("this BERT has no pooler; build it with BERTConfig(pooler=True)")
+        return torch.tanh(self.pooler(states[:, 0]))

@@ -1,0 +1,248 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import deform_conv2d
+
+from mmlearn.catalog import count_parameters
+from mmlearn.image2text.regions import DetectionData
+from mmlearn.metrics.detection import average_precision
+from mmlearn.nn.swin import SwinConfig
+from mmlearn.recipes.dynamic_head import judged, train_detector
+from mmlearn.text_for_vision.dynamic_head import (
+    DeformableConv,
+    DetectorConfig,
+    DynamicBlock,
+    DynamicDetector,
+    DynamicHead,
+    DynamicHeadConfig,
+    DynamicReLU,
+    channel_attention,
+    detections,
+    detector_loss,
+    hard_sigmoid,
+    name_boxes,
+    read_moved,
+    scale_attention,
+    spatial_attention,
+    truths,
+)
+
+SMALL = DynamicHeadConfig(16, 2, 4)
+
+
+def pyramid(channels=16, b=2, side=8, levels=3):
+    torch.manual_seed(1)
+    return [torch.randn(b, channels, side // 2**i, side // 2**i) for i in range(levels)]
+
+
+# -------------------------------------------------------------------------------------------------------- the formulas
+
+@pytest.mark.equation("eq:hard-sigmoid")
+def test_the_papers_hard_sigmoid_is_a_ramp_between_minus_one_and_one():
+    z = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    torch.testing.assert_close(hard_sigmoid(z), torch.tensor([max(0.0, min(1.0, (x + 1) / 2)) for x in z.tolist()], dtype=z.dtype))
+
+
+@pytest.mark.equation("eq:scale-attention")
+def test_scale_attention_multiplies_each_level_by_one_factor():
+    x, W, bias = torch.randn(2, 3, 4, 5, 6).double(), torch.randn(3, 3).double(), torch.randn(3).double()
+    want = torch.empty_like(x)
+    for b in range(2):
+        means = [sum(float(x[b, l, c, i, j]) for c in range(4) for i in range(5) for j in range(6)) / 120 for l in range(3)]
+        for l in range(3):
+            z = sum(float(W[l, k]) * means[k] for k in range(3)) + float(bias[l])
+            want[b, l] = max(0.0, min(1.0, (z + 1) / 2)) * x[b, l]
+    torch.testing.assert_close(scale_attention(x, W, bias), want)
+
+
+def interpolated(grid, down, right):
+    """A map (y, x) between its cells, 0 outside: the sum of the four cells around, each by its nearness."""
+    total = 0.0
+    for i in range(math.floor(down), math.floor(down) + 2):
+        for j in range(math.floor(right), math.floor(right) + 2):
+            if 0 <= i < grid.shape[0] and 0 <= j < grid.shape[1]:
+                total += (1 - abs(down - i)) * (1 - abs(right - j)) * float(grid[i, j])
+    return total
+
+
+@pytest.mark.equation("eq:moved-places")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_moved_places_are_read_between_cells(stride):
+    x = torch.randn(1, 2, 4, 6).double()
+    v, u = 4 // stride, 6 // stride
+    offsets, modulation = 1.5 * torch.randn(1, 18, v, u).double(), torch.rand(1, 9, v, u).double()
+    got = read_moved(x, offsets, modulation, stride)
+    for k in range(9):
+        for i in range(v):
+            for j in range(u):
+                down = stride * i + k // 3 - 1 + float(offsets[0, 2 * k, i, j])
+                right = stride * j + k % 3 - 1 + float(offsets[0, 2 * k + 1, i, j])
+                for c in range(2):
+                    want = interpolated(x[0, c], down, right) * float(modulation[0, k, i, j])
+                    assert float(got[0, k, i, j, c]) == pytest.approx(want, abs=1e-9)
+
+
+@pytest.mark.equation("eq:spatial-attention")
+def test_spatial_attention_averages_moved_places_of_all_levels():
+    x, w = torch.randn(1, 2, 3, 4, 5).double(), torch.randn(2, 9).double()
+    offsets, modulation = torch.randn(1, 18, 4, 5).double(), torch.rand(1, 9, 4, 5).double()
+    want = torch.zeros(1, 3, 4, 5).double()
+    for c in range(3):
+        for i in range(4):
+            for j in range(5):
+                for l in range(2):
+                    for k in range(9):
+                        down = i + k // 3 - 1 + float(offsets[0, 2 * k, i, j])
+                        right = j + k % 3 - 1 + float(offsets[0, 2 * k + 1, i, j])
+                        want[0, c, i, j] += float(w[l, k]) * interpolated(x[0, l, c], down, right) * float(modulation[0, k, i, j]) / 2
+    torch.testing.assert_close(spatial_attention(x, w, offsets, modulation), want)
+
+
+@pytest.mark.equation("eq:channel-attention")
+def test_channel_attention_is_the_larger_of_two_lines():
+    x, theta = torch.randn(2, 3, 4, 5).double(), torch.randn(2, 4, 3).double()
+    want = torch.empty_like(x)
+    for b in range(2):
+        for c in range(3):
+            a1, a2, b1, b2 = theta[b, :, c].tolist()
+            want[b, c] = torch.tensor([[max(a1 * v + b1, a2 * v + b2) for v in row] for row in x[b, c].tolist()], dtype=x.dtype)
+    torch.testing.assert_close(channel_attention(x, theta), want)
+
+
+# ---------------------------------------------------------------------------------------------------------- the modules
+
+@pytest.mark.parity
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_deformable_convolution_is_torchvisions(stride):
+    torch.manual_seed(0)
+    layer = DeformableConv(16, stride, 4).double()
+    x = torch.randn(2, 16, 8, 8).double().requires_grad_()
+    n = 8 // stride
+    offsets = (2 * torch.randn(2, 18, n, n)).double().requires_grad_()
+    modulation = torch.rand(2, 9, n, n).double().requires_grad_()
+    inputs = (x, offsets, modulation, layer.weight, layer.bias)
+    ours = layer(x, offsets, modulation)
+    theirs = layer.norm(deform_conv2d(x, offsets, layer.weight, layer.bias, stride, 1, mask=modulation))
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(torch.autograd.grad(ours.sin().sum(), inputs), torch.autograd.grad(theirs.sin().sum(), inputs)):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_dynamic_relu_starts_around_relu_and_depends_on_the_picture():
+    torch.manual_seed(0)
+    relu = DynamicReLU(16, 4)
+    for p in relu.parameters():
+        torch.nn.init.zeros_(p)
+    x = torch.randn(2, 16, 4, 4)
+    torch.testing.assert_close(relu(x), x.relu())
+    relu = DynamicReLU(16, 4)
+    theta = relu.theta(torch.cat([x, 3 * x + 1]))
+    assert not torch.allclose(theta[:2], theta[2:])
+    assert float((theta[:, :2] - torch.tensor([1.0, 0.0])[:, None]).abs().max()) <= 1                # slopes within 1
+    assert float(theta[:, 2:].abs().max()) <= 0.5
+
+
+def test_a_block_mixes_each_level_with_its_neighbours_as_the_published_code_does():
+    """Written out level by level with torchvision's operator, offsets and modulation averaged for the coarser source."""
+    torch.manual_seed(0)
+    block, levels = DynamicBlock(SMALL), pyramid()
+    torch.nn.init.normal_(block.where.weight, std=0.2)
+    want = []
+    for i, x in enumerate(levels):
+        found = block.where(x)
+        offsets, modulation = found[:, :18], found[:, 18:].sigmoid()
+        sources = []
+        for layer, j, stride in ((block.finer, i - 1, 2), (block.same, i, 1), (block.coarser, i + 1, 1)):
+            if not 0 <= j < len(levels):
+                continue
+            o, m = offsets, modulation
+            if j > i:
+                o, m = F.avg_pool2d(o, 2), F.avg_pool2d(m, 2)
+            y = layer.norm(deform_conv2d(levels[j], o, layer.weight, layer.bias, stride, 1, mask=m))
+            if j > i:
+                y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=True)
+            sources.append(F.relu6(F.relu(block.weigh(y.mean((2, 3), keepdim=True))) + 3) / 6 * y)
+        want.append(block.relu(sum(sources) / len(sources)))
+    for ours, other in zip(block(levels), want):
+        torch.testing.assert_close(ours, other, atol=1e-5, rtol=1e-5)
+
+
+def test_the_paper_head_keeps_every_shape_and_has_its_size():
+    with torch.device("meta"):
+        head = DynamicHead(DynamicHeadConfig.paper())
+        levels = [torch.empty(1, 256, n, n) for n in (100, 50, 25, 13, 7)]
+        assert [x.shape for x in head(levels)] == [x.shape for x in levels]
+    c = 256
+    convolutions = 3 * (9 * c * c + c + 2 * c)
+    assert count_parameters(head) == 6 * (convolutions + 9 * c * 27 + 27 + c + 1 + (c * 64 + 64) + (64 * 4 * c + 4 * c))
+
+
+def test_gradients_reach_every_parameter_of_the_head():
+    torch.manual_seed(0)
+    head = DynamicHead(SMALL)
+    sum(x.square().sum() for x in head(pyramid())).backward()
+    assert all(p.grad is not None for p in head.parameters())
+    assert all(bool(p.grad.abs().sum() > 0) for n, p in head.named_parameters() if "weigh." not in n)    # behind a ReLU
+
+
+def test_wrong_sizes_are_refused():
+    with pytest.raises(ValueError, match="each half as large"):
+        DynamicHead(SMALL)([torch.randn(1, 16, 8, 8), torch.randn(1, 16, 3, 3)])
+    with pytest.raises(ValueError, match="channels 20 are not a multiple"):
+        DynamicHeadConfig(20)
+    with pytest.raises(ValueError, match="2 anchors for the 3 stages"):
+        DynamicDetector(DetectorConfig(anchors=(1, 2)))
+
+
+# --------------------------------------------------------------------------------------------------------- the detector
+
+TINY = DetectorConfig(SwinConfig(64, 16, (1, 1, 1), (1, 2, 4), 4, True, 0.0), DynamicHeadConfig(32, 1), agnostic=True)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return DetectionData(4)
+
+
+def test_a_detector_of_things_knows_one_class_and_one_of_categories_all(data):
+    for config, classes in ((TINY, 2), (DetectorConfig.mini(), 35)):
+        assert DynamicDetector(config).head.classification_head.num_classes == classes
+    assert {a["category_id"] for a in truths(DynamicDetector(TINY), data)} == {1}
+
+
+def test_losses_are_summed_and_recorded(data):
+    torch.manual_seed(0)
+    loss, parts = detector_loss(DynamicDetector(TINY).train(), data.batch([0, 1]))
+    assert set(parts) == {"classification", "regression", "ctrness"}
+    torch.testing.assert_close(loss.detach(), torch.stack(list(parts.values())).sum())
+
+
+@pytest.mark.slow
+def test_a_handful_of_scenes_is_found_again(data):
+    model, history = train_detector(data, steps=120, batch=4, lr=4e-3, config=TINY, progress=False)
+    assert history.loss[-1] < 0.6 * history.loss[0]
+    assert judged(model, data)["AP50"] > 0.3
+    found = detections(model, data)
+    assert {r["category_id"] for r in found} == {1} and all(r["bbox"][2] > 0 for r in found)
+    perfect = [{**a, "score": 1.0} for a in truths(model, data)]
+    assert average_precision(truths(model, data), perfect).stats["AP"] == pytest.approx(1.0)
+
+
+class Colours(torch.nn.Module):
+    """An encoder that embeds a picture as its mean colour."""
+
+    def encode_image(self, images, normalise=False):
+        from mmlearn.text_for_vision.preprocess import MEAN, STD
+        mean, std = (torch.tensor(x)[None] for x in (MEAN, STD))
+        return F.normalize(images.mean((2, 3)) * std + mean, dim=1)
+
+
+def test_a_box_is_named_by_what_is_in_it_and_not_by_the_rest_of_the_picture():
+    image = torch.zeros(3, 32, 32)
+    image[0, 4:12, 4:12], image[2, 18:30, 20:28] = 1.0, 1.0             # a red square, a blue one
+    boxes = torch.tensor([[4.0, 4, 12, 12], [20, 18, 28, 30]])
+    cosines = name_boxes(Colours(), image, boxes, torch.eye(3), size=16, margin=0)
+    assert cosines.argmax(1).tolist() == [0, 2]
+    torch.testing.assert_close(cosines[0], torch.tensor([1.0, 0, 0]), atol=1e-3, rtol=0)
