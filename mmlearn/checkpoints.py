@@ -198,6 +198,12 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     groups = [{name: tuple(v) if isinstance(v, list) and name != "params" else v for name, v in group.items()}
               for group in settings["groups"]]                   # JSON has lists only, betas are a pair
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for group in optimizer.param_groups:                          # a fused step reads memory as it lies: a filter that is
+        for weight in group["params"]:                            # stored channels-last needs its averages so, too
+            kept = optimizer.state[weight]
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 # Random states ----------------------------------------------------------------------------------------------------

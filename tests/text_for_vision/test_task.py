@@ -218,13 +218,15 @@ def test_the_scale_is_recorded_and_capped(data):
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_training_goes_on_where_it_was_stopped(data, tmp_path):
+@pytest.mark.parametrize("resnet", [False, True], ids=["vit", "resnet"])
+def test_training_goes_on_where_it_was_stopped(data, tmp_path, resnet):
+    """With a ResNet, too, whose filters lie channels-last in memory: the optimiser's averages must lie so as well."""
     tokeniser = scene_tokeniser(data)
 
     def train(model, steps, folder):
         return train_clip(model, data, tokeniser, steps=steps, batch=8, schedule=constant(1e-3), folder=folder, progress=False)
 
-    whole, parts = tiny(tokeniser, resnet=False), tiny(tokeniser, resnet=False)
+    whole, parts = tiny(tokeniser, resnet=resnet), tiny(tokeniser, resnet=resnet)
     train(whole, 4, tmp_path / "whole")
     train(parts, 2, tmp_path / "parts")
     train(parts, 4, tmp_path / "parts")
