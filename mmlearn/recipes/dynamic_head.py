@@ -27,7 +27,7 @@ from mmlearn.train import History, fit, warmup_cosine
 STATS = ("AP", "AP50", "AP75")
 
 
-def train_detector(data: DetectionData, *, steps: int = 2000, batch: int = 16, lr: float | int = 2e-3, seed: int = 0,
+def train_detector(data: DetectionData, *, steps: int = 2000, batch: int = 16, lr: float | int = 1e-3, seed: int = 0,
                    config: DetectorConfig | None = None, **options: Any) -> tuple[DynamicDetector, History]:
     """A detector trained from random weights; ``options`` go to ``fit``."""
     torch.manual_seed(seed)
@@ -64,5 +64,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             runs[name].append({"seed": seed, "test": judged(model, test), "seconds": round(history.seconds, 1),
                                "parameters": sum(p.numel() for p in model.parameters()), "curve": thinned(history, 50)})
             print(f"{name} seed {seed}: {runs[name][-1]['test']}", flush=True)
-    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 2e-3, "images": args.images, "test": args.test,
+    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 1e-3, "images": args.images, "test": args.test,
                          "scenes": "train, seed 1; test, seed 0", "config": asdict(config)}, "runs": runs}
