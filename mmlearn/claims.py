@@ -3,6 +3,7 @@
 import operator
 import os
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import torch
 
@@ -44,7 +45,7 @@ def budget(*, cpu: int, gpu: int | None = None, smoke: int = 2) -> int:
     return {"smoke": min(smoke, cpu), "cpu": cpu, "gpu": cpu if gpu is None else gpu}[scale()]
 
 
-def claim(text: str, ours: float | int, comparison: str, other: float | int) -> Claim:
+def claim(text: str, ours: SupportsFloat, comparison: str, other: SupportsFloat) -> Claim:
     """Print and record a claim. It is not judged at smoke scale; at any other, one that fails stops the run.
 
     Raises ``ValueError`` for an unknown comparison, ``ClaimFailed`` if the statement does not hold.

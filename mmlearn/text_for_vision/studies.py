@@ -23,6 +23,7 @@ from mmlearn.data.scenes import CATEGORY, STYLES, portrait
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.sample import Draws
 from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.image2text.task import short_captions
 from mmlearn.nn.vision import ConvTrunk
 from mmlearn.text_for_vision.clip import TextConfig, TextTransformer
 from mmlearn.text_for_vision.task import (
@@ -36,7 +37,6 @@ from mmlearn.text_for_vision.task import (
     parameter_groups,
     pixels,
     scene_tokeniser,
-    short_captions,
     train_clip,
 )
 from mmlearn.train import History, fit, warmup_cosine

@@ -35,11 +35,11 @@ from mmlearn.data.scenes import (
     render,
     sample_scene,
 )
-from mmlearn.data.scenes import captions as scene_captions
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.language import HYPERNYMS
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.files import write_atomically
+from mmlearn.image2text.task import short_captions
 from mmlearn.metrics.retrieval import retrieval as retrieval_metrics
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
@@ -103,12 +103,6 @@ class ClassPictures:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def short_captions(scene: Scene, longest: int) -> tuple[str, ...]:
-    """The scene's captions of at most ``longest`` words, at least the shortest one."""
-    texts = scene_captions(scene)
-    return tuple(t for t in texts if len(t.split()) <= longest) or (min(texts, key=len),)
 
 
 def _draw(task: tuple[Sequence[Scene], int, str]) -> np.ndarray:

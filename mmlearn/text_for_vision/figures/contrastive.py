@@ -17,7 +17,7 @@ from mmlearn.plot import PALETTE, picture
 from mmlearn.text_for_vision.contrastive import embedding_gradient, logits, negative_weights
 
 
-def pictures_and_texts(images: Sequence[Any], cosines: Float[Tensor, "b c"]) -> Figure:
+def pictures_and_texts(images: Any, cosines: Float[Tensor, "b c"]) -> Figure:
     """A matrix of cosines, its rows the pictures at the left, its columns numbered captions; true pairs are framed."""
     rows, columns = cosines.shape
     figure, (left, axis) = plt.subplots(1, 2, figsize=(6.2, 4.6), layout="constrained", sharey=True,

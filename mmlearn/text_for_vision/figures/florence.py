@@ -73,7 +73,7 @@ def windows(side: int = 12, window: int = 4, cell: tuple[int, int] = (5, 6)) -> 
     return figure
 
 
-def found(images: Sequence[Any], boxes: Sequence[Float[Tensor, "_ 4"]], names: Sequence[Sequence[str]],
+def found(images: Any, boxes: Sequence[Float[Tensor, "_ 4"]], names: Sequence[Sequence[str]],
           truth: Sequence[Float[Tensor, "_ 4"]] | None = None, columns: int = 3) -> Figure:
     """Pictures with the boxes found (x0, y0, x1, y1) and their names; true boxes dotted, if given."""
     rows = -(-len(images) // columns)

@@ -89,7 +89,7 @@ def curves_of_losses(study: Mapping[str, Any], panels: Sequence[str]) -> Figure:
     return figure
 
 
-def shares(rows: Mapping[str, Sequence[Sequence[float]]], groups: Sequence[str], classes: Sequence[str]) -> Figure:
+def shares(rows: Mapping[str, Any], groups: Sequence[str], classes: Sequence[str]) -> Figure:
     """Stacked bars: how each group's pictures are divided among classes, one panel a model or list of classes."""
     figure, axes = plt.subplots(1, len(rows), figsize=(max(4.0, 2.1 * len(rows)), 3.3), sharey=True, layout="constrained", squeeze=False)
     hatches = ("", "//", "..")
@@ -108,7 +108,7 @@ def shares(rows: Mapping[str, Sequence[Sequence[float]]], groups: Sequence[str],
     return figure
 
 
-def labels_by_threshold(labels: Mapping[str, Sequence[Sequence[float]]], groups: Sequence[str], roles: Sequence[str]) -> Figure:
+def labels_by_threshold(labels: Mapping[str, Any], groups: Sequence[str], roles: Sequence[str]) -> Figure:
     """Share of each group's pictures for which a role is shown as a label, against the threshold on its probability."""
     figure, axes = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 3.2), sharey=True, layout="constrained", squeeze=False)
     at = [float(t) for t in labels]
