@@ -5,7 +5,6 @@ Survey: 4.2.2.  Differs from the paper: a picture with a palette or transparency
 code does so afterwards); every other picture gives the same numbers.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from mmlearn.data.clip_tokeniser import CLIPTokeniser
 from mmlearn.data.tokenisers import Tokeniser, WordPieceTokeniser
 from mmlearn.pretrained import READERS, load, reader
+from mmlearn.pretrained.clip import read_json
 from mmlearn.text_for_vision.clip import CLIP
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)          # of CLIP's training images, by channel, in [0, 1]
@@ -122,9 +122,9 @@ def recipe_for(folder: str | Path | None, size: int) -> ImageRecipe:
         return ImageRecipe(size)
     found = ImageRecipe(size)
     if (folder / RECIPES[0]).is_file():
-        found = _hugging_face(_json(folder / RECIPES[0]), size, folder)
+        found = _hugging_face(read_json(folder / RECIPES[0]), size, folder)
     elif (folder / RECIPES[1]).is_file():
-        cfg = _json(folder / RECIPES[1]).get("preprocess_cfg", {})
+        cfg = read_json(folder / RECIPES[1]).get("preprocess_cfg", {})
         if cfg.get("resize_mode", "shortest") not in ("shortest", "squash"):
             raise ValueError(f"{folder} resizes by {cfg['resize_mode']!r}; 'shortest' and 'squash' are known")
         found = ImageRecipe(size, (size, size) if cfg.get("resize_mode") == "squash" else None, tuple(cfg.get("mean", MEAN)),
@@ -155,16 +155,6 @@ def _hugging_face(found: dict[str, Any], size: int, folder: Path) -> ImageRecipe
                        tuple(s / factor for s in std), int(found.get("resample", Image.Resampling.BICUBIC)))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); download it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not an object; download it again")
-    return found
-
-
 def tokeniser_for(source: str | Path | nn.Module) -> Tokeniser:
     """The tokeniser of a checkpoint's folder, of a public name, or of a model with CLIP's vocabulary.
 
@@ -181,11 +171,11 @@ def tokeniser_for(source: str | Path | nn.Module) -> Tokeniser:
     folder = Path(source)
     if not folder.is_dir():
         return CLIPTokeniser.find(folder.parent if folder.is_file() else None)
-    kind = _json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
+    kind = read_json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
     if kind == "align" or (folder / "vocab.txt").is_file():
         lower = True
         if (folder / "tokenizer_config.json").is_file():
-            lower = bool(_json(folder / "tokenizer_config.json").get("do_lower_case", True))
+            lower = bool(read_json(folder / "tokenizer_config.json").get("do_lower_case", True))
         if (folder / "vocab.txt").is_file():
             return WordPieceTokeniser.from_vocab(folder / "vocab.txt", lowercase=lower)
         return WordPieceTokeniser.load(folder / "tokenizer.json")
