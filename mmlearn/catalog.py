@@ -140,6 +140,15 @@ SYSTEMS: tuple[System, ...] = (
         equations=("eq:bow", "eq:bow-loss", "eq:bow-score", "eq:cbow", "eq:lm-score"),
     ),
     System(
+        name="Modality gap, alignment, uniformity",
+        section="4.2.1",
+        paper="Liang et al. (2022), Mind the Gap, arXiv:2203.02053; Wang and Isola (2020), Understanding Contrastive "
+              "Representation Learning through Alignment and Uniformity on the Hypersphere, arXiv:2005.10242",
+        module="mmlearn.text_for_vision.embedding_map",
+        oracle="the definitions by loops",
+        equations=("eq:modality-gap", "eq:alignment", "eq:uniformity"),
+    ),
+    System(
         name="Zero-shot classification, linear probe, retrieval",
         section="4.2.1",
         paper="Radford et al. (2021), arXiv:2103.00020, sec. 3 and 5, app. A and C",

@@ -56,6 +56,15 @@ def test_the_bias_recipe_tries_agreements_and_remedies(tmp_path):
     assert set(told["runs"]) == {*map(str, AGREEMENTS), *REMEDIES} and set(told["runs"]["0.9"][0]["shares"]) == set(CLASSES)
 
 
+@pytest.mark.slow
+def test_the_detector_recipe_trains_with_and_without_the_head(tmp_path):
+    assert main(["dynamic-head", "--seeds", "1", "--steps", "2", "--batch", "2", "--images", "4", "--test", "3",
+                 "--out", str(tmp_path / "r.json")]) == 0
+    told = json.loads((tmp_path / "r.json").read_text())
+    (head,), (without,) = told["runs"]["Dynamic Head"], told["runs"]["no head"]
+    assert head["parameters"] > without["parameters"] and told["settings"]["config"]["head"]["blocks"] == 1
+
+
 # ---- what the chapter says about the committed results ---------------------------------------------------------------
 
 def test_broad_pictures_and_not_captions_make_models_robust():

@@ -91,7 +91,7 @@ def from_windows(w: Float[Tensor, "b n p c"], y: int, x: int) -> Float[Tensor, "
 @cache
 @torch.inference_mode(False)
 def relative_index(m: int, M: int, device: torch.device | None = None) -> Int[Tensor, "p p"]:
-    r"""eq:relative-index: $r(i,j)=(2M-1)(y_i-y_j+M-1)+(x_i-x_j+M-1)$ for the cells i, j of an m x m window: the row of a
+    r"""eq:relative-index: $r(i,j)=(2m-1)(y_i-y_j+m-1)+(x_i-x_j+m-1)$ for the cells i, j of an m x m window: the row of a
     table with one row an offset, made for windows of M >= m cells a side."""
     place = torch.arange(m, device=device)
     y, x = place.repeat_interleave(m), place.repeat(m)
@@ -99,7 +99,7 @@ def relative_index(m: int, M: int, device: torch.device | None = None) -> Int[Te
 
 
 def relative_bias(table: Float[Tensor, "r h"], m: int) -> Float[Tensor, "h p p"]:
-    r"""eq:relative-bias: $B^{(k)}_{ij}=\hat B_{r(i,j),k}$ of head k, read from the learned table $\hat B\in\mathbb R^{(2M-1)^2\times h}$."""
+    r"""eq:relative-bias: $B^{(k)}_{ij}=\hat B_{r(i,j),k}$ of head k, read from the learned table $\hat B\in\mathbb R^{(2m-1)^2\times h}$."""
     M = (math.isqrt(len(table)) + 1) // 2
     return table[relative_index(m, M, table.device).flatten()].T.unflatten(1, (m * m, m * m))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmlearn.text_for_vision.align import align_loss
 from mmlearn.text_for_vision.contrastive import clip_loss, decoupled_loss, logits
-from mmlearn.text_for_vision.siglip import sigmoid_loss
+from mmlearn.text_for_vision.siglip import START_BIAS, START_SCALE, sigmoid_loss
 from mmlearn.text_for_vision.studies import StudyConfig, StudyEncoder
 
 Scale = Float[Tensor, ""] | float | int
@@ -63,14 +63,14 @@ class SigmoidEncoder(StudyEncoder):
 
     def __init__(self, config: StudyConfig) -> None:
         super().__init__(config)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.logit_bias = nn.Parameter(torch.tensor(-10.0))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))
+        self.logit_bias = nn.Parameter(torch.tensor(START_BIAS))
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "CLIP": clip_loss, "half the negatives": with_share(0.5), "a quarter of the negatives": with_share(0.25),
-    "temperature fixed at 1": clip_loss, "temperature fixed at 0.07": clip_loss, "no positive below": decoupled_loss,
-    "label smoothing 0.1": smoothed_loss, "sigmoid": sigmoid_loss}
+    "temperature fixed at 1": clip_loss, "temperature fixed at 0.07": clip_loss, "positive left out": decoupled_loss,
+    "label smoothing 0.1": smoothed_loss, "sigmoid": sigmoid_loss, "sigmoid, bias -5": sigmoid_loss}
 
 
 def build_variant(name: str, config: StudyConfig, seed: int = 0) -> tuple[StudyEncoder, Callable[..., Tensor]]:
@@ -79,8 +79,10 @@ def build_variant(name: str, config: StudyConfig, seed: int = 0) -> tuple[StudyE
         raise ValueError(f"variant {name!r} is unknown; use one of {', '.join(LOSSES)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = (SigmoidEncoder if name == "sigmoid" else StudyEncoder)(config)
+        model = (SigmoidEncoder if name.startswith("sigmoid") else StudyEncoder)(config)
     if name.startswith("temperature fixed at "):
         tau = float(name.removeprefix("temperature fixed at "))
         model.logit_scale = nn.Parameter(torch.tensor(math.log(1 / tau)), requires_grad=False)
+    if ", bias " in name:                                       # -5 is near -log 127, what a batch of 128 makes likely
+        model.logit_bias = nn.Parameter(torch.tensor(float(name.split(", bias ")[1])))
     return model, LOSSES[name]

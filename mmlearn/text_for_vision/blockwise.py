@@ -3,8 +3,8 @@ r"""The symmetric contrastive loss, its gradient with it, a block of rows at a t
 Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
 arXiv:2103.00020, sec. 2.3 and fig. 3 (the loss); the running log-sum-exp is M. Milakov and N. Gimelshein (2018),
 *Online normalizer calculation for softmax*, arXiv:1805.02867.  Survey: 4.2.1.
-Differs from the paper: nothing in the result. What autograd would do with six matrix products and a dozen b x b
-matrices is done with three products and one matrix, or with four products and none (``keep``).
+Differs from the paper: nothing in the result. Autograd keeps several b x b matrices (and needs six products where each
+direction has logits of its own); here it is three products and one matrix, or four products and none (``keep``).
 """
 
 import math
@@ -47,8 +47,8 @@ def rows_at_once(u: Tensor, columns: int, chunk: int | None) -> int:
 def running_logsumexp(
     most: Float[Tensor, " c"], total: Float[Tensor, " c"], block: Float[Tensor, "b c"]
 ) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    r"""eq:running-logsumexp: $m'_j=\max(m_j,\max_i\ell_{ij})$, $s'_j=s_je^{m_j-m'_j}+\sum_ie^{\ell_{ij}-m'_j}$: more rows
-    of the columns whose log-sum-exp is $m+\log s$; starts with $m=-\infty$, $s=0$."""
+    r"""eq:running-logsumexp: $m'_j=\max(m_j,\max_i\ell_{ij})$, $a'_j=a_je^{m_j-m'_j}+\sum_ie^{\ell_{ij}-m'_j}$: more rows
+    of the columns whose log-sum-exp is $m+\log a$; starts with $m=-\infty$, $a=0$."""
     larger = torch.maximum(most, block.amax(dim=0))
     return larger, total * (most - larger).exp() + (block - larger).exp_().sum(dim=0)
 

@@ -102,7 +102,7 @@ class _CachedLoss(torch.autograd.Function):
 
 
 def cached_loss(model: nn.Module, images: Tensor, tokens: Tensor, chunk: int, loss: Loss = clip_loss) -> Float[Tensor, ""]:
-    r"""eq:gradient-cache: $\frac{d\mathcal L}{d\theta}=\sum_c\big(\frac{\partial U_c}{\partial\theta}\big)^\top\frac{\partial\mathcal L}{\partial U_c}+\big(\frac{\partial V_c}{\partial\theta}\big)^\top\frac{\partial\mathcal L}{\partial V_c}$ $+\frac{\partial s}{\partial\theta}\frac{\partial\mathcal L}{\partial s}$.
+    r"""eq:gradient-cache: $\frac{d\mathcal L}{d\theta}=\sum_c\big(\frac{\partial U_c}{\partial\theta}\big)^\top\frac{\partial\mathcal L}{\partial U_c}+\big(\frac{\partial V_c}{\partial\theta}\big)^\top\frac{\partial\mathcal L}{\partial V_c}$ $+\frac{\partial t}{\partial\theta}\frac{\partial\mathcal L}{\partial t}$.
 
     The loss of the whole batch under a dual encoder ``model(images, tokens) -> (u, v, scale)``, whose ``backward()``
     gives the gradient of the whole batch in the memory of ``chunk`` pairs; dropout draws the same masks twice.

@@ -43,7 +43,7 @@ PAD = 1
 # ------------------------------------------------------------------------------------------------------ bags of words
 
 def bag_of_words(tokens: Int[Tensor, "b t"], vocab: int, specials: int = SPECIALS) -> Float[Tensor, "b v"]:
-    r"""eq:bow: $b_w=\mathbf 1[w\in y]\,/\,|\{w':w'\in y\}|$, the words of a text as a distribution.
+    r"""eq:bow: $g_w=\mathbf 1[w\in y]\,/\,|\{w':w'\in y\}|$, the words of a text as a distribution.
 
     Each word counts once, ids below ``specials`` not at all; a text without words is a row of zeros.
     """
@@ -53,7 +53,7 @@ def bag_of_words(tokens: Int[Tensor, "b t"], vocab: int, specials: int = SPECIAL
 
 
 def bow_loss(logits: Float[Tensor, "b v"], bag: Float[Tensor, "b v"]) -> Float[Tensor, ""]:
-    r"""eq:bow-loss: $-\frac1b\sum_i\sum_w b_{iw}\log\mathrm{softmax}(A f(x_i))_w$, nats, ``logits`` being $A f(x_i)$."""
+    r"""eq:bow-loss: $-\frac1b\sum_i\sum_w g_{iw}\log\mathrm{softmax}(A f(x_i))_w$, nats, ``logits`` being $A f(x_i)$."""
     return -(bag * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
@@ -63,7 +63,7 @@ def bow_score(logits: Float[Tensor, "b v"], words: Float[Tensor, "c v"]) -> Floa
 
 
 def bow_embed(bag: Float[Tensor, "b v"], table: Float[Tensor, "v e"]) -> Float[Tensor, "b e"]:
-    r"""eq:cbow: $\tilde v=E^\top b=\frac1{|y|}\sum_{w\in y}E_w$, the mean of the embeddings of a text's words."""
+    r"""eq:cbow: $\tilde v=E^\top g=\frac1{|y|}\sum_{w\in y}E_w$, the mean of the embeddings of a text's words."""
     return bag @ table
 
 

@@ -71,7 +71,9 @@ def test_variants_start_alike_and_learn(name):
     same, _ = build_variant("CLIP", CONFIG, 3)
     assert torch.equal(model.image.projection.weight, same.image.projection.weight)
     start = model.logit_scale.item()
-    assert math.isclose(math.exp(start), {"sigmoid": 10.0, "temperature fixed at 1": 1.0}.get(name, 1 / 0.07), rel_tol=1e-5)
+    assert math.isclose(math.exp(start), {"sigmoid": 10.0, "sigmoid, bias -5": 10.0, "temperature fixed at 1": 1.0}.get(name, 1 / 0.07), rel_tol=1e-5)
+    if name.startswith("sigmoid"):
+        assert model.logit_bias.item() == {"sigmoid": -10.0, "sigmoid, bias -5": -5.0}[name]
     history = train_clip(model, data, tokeniser, steps=2, batch=8, lr=1e-2, loss=loss, progress=False)
     assert all(math.isfinite(x) for x in history.loss)
     fixed = name.startswith("temperature fixed")

@@ -59,12 +59,29 @@ def similarity_matrices(matrices: Mapping[str, Float[Tensor, "b b"]], captions: 
                                 sharey=True, squeeze=False)
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         shown = axis.imshow(matrix.detach().cpu(), vmin=-limit, vmax=limit, cmap="PuOr")
+        for i in range(len(captions)):
+            axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
         axis.set(title=title, xlabel="caption", xticks=range(len(captions)),
                  xticklabels=[str(i + 1) for i in range(len(captions))])
         axis.grid(False)
     labels = [f"{i + 1} {text if len(text) < 28 else text[:26] + ' …'}" for i, text in enumerate(captions)]
     axes[0, 0].set_yticks(range(len(captions)), labels, fontsize=9)
+    axes[0, 0].set_ylabel("picture of …")
     figure.colorbar(shown, ax=axes, label="cosine", shrink=0.8)
+    return figure
+
+
+def embedding_map(maps: Mapping[str, Sequence[Float[Tensor, "_ 2"]]], pairs: Sequence[int]) -> Figure:
+    """Images and texts in a plane, a panel for each model, with a line from some images to their texts."""
+    figure, axes = plt.subplots(1, len(maps), figsize=(4.0 * len(maps), 4.1), layout="constrained", squeeze=False)
+    for axis, (title, (images, texts)) in zip(axes[0], maps.items()):
+        axis.plot(*texts.T, "o", color=PALETTE[1], markersize=3, alpha=0.45, label="texts")
+        axis.plot(*images.T, "s", color=PALETTE[0], markersize=3, alpha=0.45, label="pictures")
+        for i in pairs:
+            axis.plot([images[i, 0], texts[i, 0]], [images[i, 1], texts[i, 1]], color="black", linewidth=0.9)
+        axis.set(title=title, aspect="equal", xlim=(-1, 1), ylim=(-1, 1), xlabel="first axis")
+    axes[0, 0].set_ylabel("second axis")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
     return figure
 
 

@@ -38,7 +38,7 @@ def robustness(study: Mapping[str, Any], shifts: Sequence[str], same: str = "sam
         x, y = (torch.tensor([m["accuracy"][name] for m in study["reference"]], dtype=torch.float64) for name in (same, shift))
         axis.plot(grid, grid, ":", color="grey", label="no loss")
         axis.plot(grid, fit_line(x, y).expected(grid), color=PALETTE[0], label="line of the references")
-        axis.plot(x, y, ".", color=PALETTE[0], markersize=8)
+        axis.plot(x, y, ".", color=PALETTE[0], markersize=8, label="reference models: labels, narrow")
         for i, (name, rows) in enumerate(study["runs"].items()):
             axis.plot([row[same] for row in rows], [row[shift] for row in rows], MARKERS[i], color=PALETTE[i + 1],
                       markersize=6, label=name, alpha=0.85)
