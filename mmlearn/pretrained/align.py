@@ -20,7 +20,7 @@ from torch import Tensor
 from mmlearn.nn.bert import BERTConfig
 from mmlearn.nn.efficientnet import EfficientNetConfig, Stage
 from mmlearn.pretrained import match
-from mmlearn.pretrained.clip import HUGGING_FACE, read_json, read_state, weights_in
+from mmlearn.pretrained.clip import HUGGING_FACE, download, read_json, read_state, weights_in
 from mmlearn.text_for_vision.align import ALIGN, ALIGNConfig
 
 BUFFERS = re.compile(r"(.*\.)?(position_ids|num_batches_tracked|token_type_ids)")
@@ -126,23 +126,9 @@ def recognises(path: Path) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The folder of the public model, downloaded (once) from Hugging Face's hub.
-
-    Raises ``FileNotFoundError`` if the hub cannot be reached.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
+    """The folder of the public model with its tokeniser and settings, downloaded (once)."""
     config, weights = HUGGING_FACE
-    try:
-        for file in weights:
-            folder = Path(snapshot_download(name, allow_patterns=[config, file, "preprocessor_config.json", "vocab.txt", "tokenizer*"]))
-            if (folder / file).is_file():
-                break
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise FileNotFoundError(f"{name} could not be fetched from huggingface.co ({type(error).__name__}); connect to the "
-                                "network, or download its folder elsewhere and load it by its path") from error
-    return folder
+    return download(name, [config, "preprocessor_config.json", "vocab.txt", "tokenizer*"], lambda folder: weights)
 
 
 def load(path: Path) -> ALIGN:

@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -286,25 +286,32 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def fetch(name: str) -> Path:
-    """The folder of a public model, downloaded (once) from Hugging Face's hub.
+def download(name: str, wanted: Sequence[str], weights: Callable[[Path], Sequence[str]]) -> Path:
+    """The folder of a public model on Hugging Face's hub, with the files ``wanted`` and the first of ``weights`` that exists.
 
-    Raises ``FileNotFoundError`` if the hub cannot be reached or has no such model.
+    ``weights`` gets the folder with the wanted files. Files that are there already are not fetched again. Raises
+    ``FileNotFoundError`` if the hub cannot be reached or has no such model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["config.json", "*open_clip_config.json"]))
-        config, weights = OPEN_CLIP if (folder / OPEN_CLIP[0]).is_file() else HUGGING_FACE
-        for file in weights:
-            folder = Path(snapshot_download(name, allow_patterns=[config, file]))
+        folder = Path(snapshot_download(name, allow_patterns=list(wanted)))
+        for file in weights(folder):
+            folder = Path(snapshot_download(name, allow_patterns=[file]))
             if (folder / file).is_file():
                 break
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise FileNotFoundError(f"{name} could not be fetched from huggingface.co ({type(error).__name__}); connect to the "
                                 "network, or download its folder elsewhere and load it by its path") from error
     return folder
+
+
+def fetch(name: str) -> Path:
+    """The folder of a public CLIP, downloaded (once): the weights are OpenCLIP's where its configuration is there."""
+    def weights(folder: Path) -> Sequence[str]:
+        return (OPEN_CLIP if (folder / OPEN_CLIP[0]).is_file() else HUGGING_FACE)[1]
+    return download(name, ["config.json", "*open_clip_config.json"], weights)
 
 
 def load(path: Path, activation: str | None = None, trust: bool = False) -> CLIP:

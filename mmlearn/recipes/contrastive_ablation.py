@@ -1,6 +1,6 @@
 """Recipe: what in the contrastive loss matters? Eight losses at equal steps, batch and weights at the start.
 
-Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 2; C. Jia et al. (2021), arXiv:2102.05918, table 7.  Survey: 4.2.
+Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 2; C. Jia et al. (2021), arXiv:2102.05918, its ablation study.  Survey: 4.2.
 Differs from the papers: miniatures of a fifth of a million parameters on drawn scenes of 32 pixels.
 """
 

@@ -1,7 +1,7 @@
 """Recipe: does size make up for noise? Few pictures with right captions against many with 40 % wrong ones.
 
 Paper: C. Jia et al. (2021), *Scaling Up Visual and Vision-Language Representation Learning With Noisy Text
-Supervision*, arXiv:2102.05918, sec. 5.2 and table 11 (size and noise), sec. 4.1 (smoothing).  Survey: 4.3.
+Supervision*, arXiv:2102.05918, its ablation study (size and noise), sec. 4 (smoothing).  Survey: 4.3.
 Differs from the paper: drawn single things; the noise is planted (captions exchanged among a share of the pictures),
 and every model takes the same number of steps, so that a model of few pictures sees each of them more often.
 """

@@ -1,7 +1,7 @@
 """What in the contrastive loss matters: fewer negatives, a fixed temperature, smoothed targets, other losses.
 
 Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.3-2.5 (a learned temperature); C. Jia et al. (2021), *ALIGN*,
-arXiv:2102.05918, sec. 5 (half and a quarter of the negatives, temperatures, smoothing); C.-H. Yeh et al. (2021),
+arXiv:2102.05918, its ablation study (half and a quarter of the negatives, temperatures, smoothing); C.-H. Yeh et al. (2021),
 *Decoupled Contrastive Learning*, arXiv:2110.06848; X. Zhai et al. (2023), *SigLIP*, arXiv:2303.15343.  Survey: 4.2.
 Differs from the papers: negatives are struck out at random, pair by pair; miniatures on drawn scenes.
 """

@@ -190,6 +190,12 @@ def role_shares(model: nn.Module, tokeniser: Tokeniser, crowd: People, classes: 
     return torch.stack([answer_share(P, crowd.group == g) for g in range(len(GROUPS))])
 
 
+def mean_probabilities(model: nn.Module, tokeniser: Tokeniser, crowd: People, classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
+    """Mean zero-shot probabilities of the classes for each of ``GROUPS``: what the score says before any argmax."""
+    P = answers(model, tokeniser, crowd.data.images, classes)
+    return torch.stack([P[crowd.group == g].mean(dim=0) for g in range(len(GROUPS))])
+
+
 def shares_by_threshold(model: nn.Module, tokeniser: Tokeniser, crowd: People, thresholds: Sequence[float],
                         classes: Sequence[str]) -> Float[Tensor, "m g c"]:
     """Label shares at each threshold, for each of ``GROUPS``."""
@@ -216,6 +222,7 @@ def measure(model: nn.Module, tokeniser: Tokeniser, crowd: People,
     shares = {name: role_shares(model, tokeniser, crowd, classes) for name, classes in CLASSES.items()}
     return {"shares": {name: rounded(x) for name, x in shares.items()},
             "gap": round(float(share_gap(shares["two roles"])[0]), 4),
+            "probabilities": rounded(mean_probabilities(model, tokeniser, crowd)),
             "labels": {str(t): rounded(row) for t, row in zip(thresholds, labels)},
             "pose errors": {k: round(v, 4) for k, v in pose_errors(model, tokeniser, crowd).items()}}
 

@@ -1,7 +1,7 @@
 """A small dual encoder and single-object worlds for experiments that need many trainings: seconds each, on one core.
 
 Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 3.3 (robustness) and 7 (bias); C. Jia et al. (2021),
-arXiv:2102.05918, sec. 5 (noise against size); J. Yang et al. (2022), arXiv:2204.03610.  Survey: 4.2.1, 4.3, 4.4.
+arXiv:2102.05918, its ablation study (noise against size); J. Yang et al. (2022), arXiv:2204.03610.  Survey: 4.2.1, 4.3, 4.4.
 Differs from the papers: drawn pictures of one thing at 32 pixels, and an image tower of four convolutions (the
 largest response to each of its filters, projected) in place of a residual network or Vision Transformer. The text
 tower is CLIP's, with two layers.

@@ -21,6 +21,7 @@ from mmlearn.text_for_vision.bias import (
     bias_tokeniser,
     condition,
     label_share,
+    mean_probabilities,
     measure,
     people,
     pose_errors,
@@ -182,12 +183,20 @@ def test_pose_errors_are_told_apart_by_agreement(model_and_words, crowd):
 
 def test_a_measurement_holds_everything_the_section_shows(model_and_words, crowd):
     told = measure(*model_and_words, crowd)
-    assert set(told) == {"shares", "gap", "labels", "pose errors"} and set(told["shares"]) == set(CLASSES)
+    assert set(told) == {"shares", "gap", "probabilities", "labels", "pose errors"} and set(told["shares"]) == set(CLASSES)
     assert told["gap"] == pytest.approx(abs(told["shares"]["two roles"][0][0] - told["shares"]["two roles"][1][0]), abs=2e-4)
     for name, classes in CLASSES.items():
         assert [len(row) for row in told["shares"][name]] == [len(classes)] * 2
         assert [sum(row) for row in told["shares"][name]] == pytest.approx([1, 1], abs=1e-3)
     assert [len(row) for row in told["labels"]["0.005"]] == [2, 2]
+    assert [sum(row) for row in told["probabilities"]] == pytest.approx([1, 1], abs=1e-3)
+
+
+def test_mean_probabilities_are_those_of_the_group(model_and_words, crowd):
+    P = answers(*model_and_words, crowd.data.images, ROLES)
+    for g, row in enumerate(mean_probabilities(*model_and_words, crowd)):
+        mine = [P[i].tolist() for i in range(len(P)) if crowd.group[i] == g]
+        assert row.tolist() == pytest.approx([sum(x) / len(mine) for x in zip(*mine)], abs=1e-5)
 
 
 @pytest.mark.slow
