@@ -23,6 +23,7 @@ from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.efficientnet import EfficientNet, EfficientNetConfig
 from mmlearn.nn.transformer import Record
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs
+from mmlearn.text_for_vision.clip import DualEncoderConfig
 from mmlearn.text_for_vision.contrastive import logits
 from mmlearn.text_for_vision.task import PairBatches, PairData, contrastive_objective
 from mmlearn.train import History, Schedule, fit
@@ -31,27 +32,12 @@ Number = float | int
 
 
 @dataclass(frozen=True)
-class ALIGNConfig:
+class ALIGNConfig(DualEncoderConfig):
     image: EfficientNetConfig = field(default_factory=lambda: replace(EfficientNetConfig.b7(), size=289))
     text: BERTConfig = field(default_factory=BERTConfig.base)
     embed: int = 640                    # e, size of the joint embedding; images are projected only where the trunk's differs
     temperature: float | int = 1.0      # sigma at the start
     least: float = 0.01                 # sigma never counts as less; CLIP's cap of 100 on the scale
-
-    @property
-    def context(self) -> int:
-        """Most tokens of a text."""
-        return self.text.context
-
-    @property
-    def vocab(self) -> int:
-        """Number of tokens."""
-        return self.text.vocab
-
-    @property
-    def size(self) -> int:
-        """Pixels a side of an image."""
-        return self.image.size
 
     @classmethod
     def paper(cls) -> "ALIGNConfig":

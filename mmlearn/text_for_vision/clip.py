@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +37,30 @@ class TextConfig:
     eps: float = 1e-5           # of layer normalisation
 
 
+class DualEncoderConfig:
+    """What the configurations of all dual encoders answer from those of their two towers, ``image`` and ``text``."""
+
+    image: Any
+    text: Any
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a text."""
+        return self.text.context
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens."""
+        return self.text.vocab
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of an image in training."""
+        return self.image.size
+
+
 @dataclass(frozen=True)
-class CLIPConfig:
+class CLIPConfig(DualEncoderConfig):
     embed: int = 512                                            # e, size of the joint embedding
     image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -53,21 +76,6 @@ class CLIPConfig:
     def eot(self) -> int:
         """Id of the end-of-text token."""
         return self.text.eot
-
-    @property
-    def context(self) -> int:
-        """Most tokens of a caption."""
-        return self.text.context
-
-    @property
-    def vocab(self) -> int:
-        """Number of tokens."""
-        return self.text.vocab
-
-    @property
-    def size(self) -> int:
-        """Pixels a side of an image."""
-        return self.image.size
 
     @classmethod
     def rn50(cls) -> "CLIPConfig":

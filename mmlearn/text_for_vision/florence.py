@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.swin import Swin, SwinConfig
-from mmlearn.text_for_vision.clip import TextConfig, TextTransformer
+from mmlearn.text_for_vision.clip import DualEncoderConfig, TextConfig, TextTransformer
 
 
 @dataclass(frozen=True)
-class FlorenceConfig:
+class FlorenceConfig(DualEncoderConfig):
     embed: int = 512                                                # e, size of the joint embedding
     image: SwinConfig = field(default_factory=SwinConfig)
     text: TextConfig = field(default_factory=lambda: TextConfig(eps=1e-12))
@@ -30,21 +30,6 @@ class FlorenceConfig:
     def eot(self) -> int:
         """Id of the end-of-text token."""
         return self.text.eot
-
-    @property
-    def context(self) -> int:
-        """Most tokens of a caption."""
-        return self.text.context
-
-    @property
-    def vocab(self) -> int:
-        """Number of tokens."""
-        return self.text.vocab
-
-    @property
-    def size(self) -> int:
-        """Pixels a side of an image in training."""
-        return self.image.size
 
     @classmethod
     def paper(cls) -> "FlorenceConfig":
