@@ -1,0 +1,1 @@
+"""Diagrams, plots and moving figures of the book, a folder a chapter and a file a section."""
