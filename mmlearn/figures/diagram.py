@@ -1,15 +1,17 @@
-"""Diagrams: boxes, arrows with shapes on them, small pictures; vectors that follow the page from light to dark.
+"""Diagrams: boxes, arrows with shapes on them, small pictures; vectors in the page's light, bright or dark.
 
-A text may hold ``_x`` or ``_{xyz}`` (below), ``^x`` (above) and ``*x*`` (italic); ``literal`` takes their meaning away.
-Whole numbers are pixels on a wide page; on a narrow one a diagram shrinks until its smallest letters are 9 px high.
+A text may hold ``_x`` or ``_{xyz}`` (below), ``^x`` (above) and ``*x*`` (italic); ``literal`` keeps them.
+Units are pixels on a wide page; on a narrow one a diagram shrinks until its smallest letters are 9 px high.
 """
 
 import base64
 import html
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from PIL import Image
 
 from mmlearn.plot import picture
 
-Point = tuple[float, float]
+Number = float | int
+Point = tuple[Number, Number]
 
 # What a colour means in every figure: a hue for lines on white, its tint for areas, and both for a dark page.
 ROLES = {
@@ -28,33 +31,26 @@ ROLES = {
     "frozen": ("#6b7686", "#eef1f5", "#9aa5b5", "#262d36"),     # not trained; cut
     "block": ("#2d6cb3", "#e6f0fb", "#77aeea", "#17293d"),      # any other computation
 }
-COLOURS = {role: hues[0] for role, hues in ROLES.items()}       # for equations: \color{…}, readable on both pages
+COLOURS = {role: hues[0] for role, hues in ROLES.items()}       # for \color{…} in equations
 _PAGE = ({"ink": "#1d2733", "soft": "#566375", "line": "#5b6878", "page": "#ffffff", "edge": "#dfe5ee"},
          {"ink": "#e6ebf2", "soft": "#a9b4c3", "line": "#94a1b2", "page": "#161b22", "edge": "#323c49"})
 
 
 def _theme(dark: bool) -> str:
-    hues = {f"{name}{part}": pair[i + 2 * dark] for name, pair in ROLES.items() for i, part in enumerate(("", "-fill"))}
-    return "".join(f"--mm-{name}:{value};" for name, value in {**_PAGE[dark], **hues}.items())
+    hues = {f"{name}{part}": pair[i + 2 * dark] for name, pair in ROLES.items()
+            for i, part in enumerate(("", "-fill"))}
+    return "{" + "".join(f"--mm-{name}:{value};" for name, value in {**_PAGE[dark], **hues}.items()) + "}"
 
 
-STYLE = (
-    f".mm{{{_theme(False)}}}"
-    'html[data-theme="dark"] .mm,html[theme="dark"] .mm,[data-jp-theme-light="false"] .mm,body.vscode-dark .mm'
-    f"{{{_theme(True)}}}@media(prefers-color-scheme:dark){{html:not([data-theme]):not([theme]) "
-    f"body:not([data-jp-theme-light]):not(.vscode-light) .mm{{{_theme(True)}}}}}"
-    ".mm{background:var(--mm-page);color:var(--mm-ink);border:1px solid var(--mm-edge);border-radius:10px;padding:12px;"
-    "margin:8px auto;box-sizing:border-box;overflow-x:auto;font:15px/1.45 system-ui,-apple-system,'Segoe UI',sans-serif}"
-    ".text_html:has(.mm){background:none!important;padding:0!important}"
-    ".mm svg{display:block;margin:auto;height:auto;font-family:inherit}.mm text{fill:var(--mm-ink)}"
-    ".mm .mm-soft{fill:var(--mm-soft)}.mm .mm-halo{paint-order:stroke;stroke:var(--mm-page);stroke-width:5px;"
-    "stroke-linejoin:round}.mm .mm-b{fill:var(--f,var(--mm-page));stroke:var(--c,var(--mm-line));stroke-width:1.6}"
-    ".mm .mm-l{fill:none;stroke:var(--c,var(--mm-line));stroke-width:1.6}.mm .mm-h{fill:var(--c,var(--mm-line))}"
-    ".mm text.mm-c{fill:var(--c)}.mm-wide+.mm-narrow{display:none}"
-    "@media(max-width:600px){.mm{padding:8px 4px}.mm-wide{display:none!important}"
-    ".mm-wide+.mm-narrow{display:block!important}}"
-    + "".join(f".mm .mm-{role}{{--c:var(--mm-{role});--f:var(--mm-{role}-fill)}}" for role in ROLES)
-)
+_DARK = ('html[data-theme="dark"] .mm,html[theme="dark"] .mm,[data-jp-theme-light="false"] .mm,'
+         ".vscode-dark .mm")
+STYLE = "".join([
+    ".mm", _theme(False), _DARK, _theme(True), "@media(prefers-color-scheme:dark){",
+    "html:not([data-theme]):not([theme]) body:not([data-jp-theme-light]):not(.vscode-light) .mm",
+    _theme(True), "}",
+    *(f".mm .mm-{role}{{--c:var(--mm-{role});--f:var(--mm-{role}-fill)}}" for role in ROLES),
+    re.sub(r"\n *", "", Path(__file__).with_name("block.css").read_text(encoding="utf-8")),
+])
 
 
 def literal(text: str) -> str:
@@ -62,7 +58,7 @@ def literal(text: str) -> str:
     return re.sub(r"([\\_^*])", r"\\\1", text)
 
 
-def rich(text: str, size: float) -> str:
+def rich(text: str, size: Number) -> str:
     """SVG of one line of text: sub- and superscripts as shifted small spans, ``*x*`` in italics."""
     out, shift, slanted = [], 0.0, False
     for token in re.findall(r"\\.|[_^]\{[^}]*\}|[_^].|\*|[^\\_^*]+|.", text):
@@ -79,7 +75,7 @@ def rich(text: str, size: float) -> str:
     return "".join(out)
 
 
-def text_width(text: str, size: float) -> float:
+def text_width(text: str, size: Number) -> Number:
     """About how wide a line is, in pixels."""
     letters = re.sub(r"[\\_^*{}]", "", text)
     return size * sum(0.3 if c in "iljtfrI.,:;'|! ()" else 0.84 if c in "mwMW" else 0.56 for c in letters)
@@ -93,16 +89,20 @@ def data_uri(pixels: Any, lossless: bool = True) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def _pair(letter: str, point: np.ndarray) -> str:
+    return f"{letter}{point[0]:.5g} {point[1]:.5g}"
+
+
 @dataclass(frozen=True)
 class Box:
     """Something drawn, by its centre and size; arrows start and end at its sides."""
 
-    x: float
-    y: float
-    w: float
-    h: float
+    x: Number
+    y: Number
+    w: Number
+    h: Number
 
-    def at(self, side: str, share: float = 0.5) -> Point:
+    def at(self, side: str, share: Number = 0.5) -> Point:
         """A point of a side ("l", "r", "t" or "b"), ``share`` of the way along it."""
         if side in "lr":
             return self.x + (self.w if side == "r" else -self.w) / 2, self.y + (share - 0.5) * self.h
@@ -110,38 +110,40 @@ class Box:
 
 
 class Diagram:
-    """A drawing ``width`` by ``height``; what it shows is said in ``alt``. ``narrow`` replaces it on a phone.
+    """A drawing ``width`` by ``height``; ``alt`` says what it shows, ``narrow`` replaces it on a phone.
 
-    Places are centres, y grows downwards, ``role`` is a key of ``ROLES``. Raises ``ValueError`` without ``alt``.
+    Places are centres, y grows downwards, ``role`` is a key of ``ROLES``. ``ValueError`` without ``alt``.
     """
 
-    def __init__(self, width: float, height: float, alt: str, narrow: "Diagram | None" = None) -> None:
+    def __init__(self, width: Number, height: Number, alt: str, narrow: "Diagram | None" = None) -> None:
         if not alt.strip():
             raise ValueError("a diagram needs alt: say what it shows to somebody who cannot see it")
         self.width, self.height, self.alt, self.narrow = width, height, alt, narrow
         self.parts: list[str] = []
-        self.smallest = 13.0                                            # px, the smallest text so far
+        self.smallest: Number = 13                                      # px, the smallest text so far
 
     def add(self, svg: str) -> None:
         """Append SVG as it is."""
         self.parts.append(svg)
 
-    def text(self, x: float, y: float, text: str, size: float = 14, role: str = "", anchor: str = "middle",
+    def text(self, x: Number, y: Number, text: str, size: Number = 14, role: str = "", anchor: str = "middle",
              weight: int = 400, halo: bool = False) -> None:
         """One line of text around (x, y); ``role`` "soft" is a quiet grey."""
         self.smallest = min(self.smallest, size)
         names = " ".join([f"mm-{role}"] * bool(role) + ["mm-c"] * (role in ROLES) + ["mm-halo"] * halo)
         marks = (f' class="{names}"' if names else "") + (f' font-weight="{weight}"' if weight != 400 else "")
         marks += f' text-anchor="{anchor}"' if anchor != "start" else ""
-        self.add(f'<text x="{x:g}" y="{y + 0.35 * size:.4g}" font-size="{size:g}"{marks}>{rich(text, size)}</text>')
+        self.add(f'<text x="{x:.4g}" y="{y + 0.35 * size:.4g}" font-size="{size:g}"{marks}>'
+                 f"{rich(text, size)}</text>")
 
-    def rect(self, x: float, y: float, w: float, h: float, role: str = "", radius: float = 8, marks: str = "") -> Box:
+    def rect(self, x: Number, y: Number, w: Number, h: Number, role: str = "", radius: Number = 8,
+             marks: str = "") -> Box:
         """A rounded rectangle around (x, y)."""
         self.add(f'<rect class="mm-b{" mm-" + role if role else ""}" x="{x - w / 2:.4g}" y="{y - h / 2:.4g}" '
                  f'width="{w:.4g}" height="{max(h, 0):.4g}" rx="{radius:g}"{marks}/>')
         return Box(x, y, w, h)
 
-    def box(self, x: float, y: float, text: str, role: str = "block", w: float = 0, h: float = 0) -> Box:
+    def box(self, x: Number, y: Number, text: str, role: str = "block", w: Number = 0, h: Number = 0) -> Box:
         """A box with a first line in bold and quiet lines below it."""
         first, *rest = text.split("\n")
         w = w or max(text_width(first, 15), *(text_width(line, 13) for line in rest), 20) + 24
@@ -152,13 +154,14 @@ class Diagram:
             self.text(x, top + 17 * i, line, size=13, role="soft")
         return box
 
-    def node(self, x: float, y: float, sign: str, role: str = "", size: float = 24) -> Box:
+    def node(self, x: Number, y: Number, sign: str, role: str = "", size: Number = 24) -> Box:
         """A circle with a sign: +, ×, σ."""
         self.rect(x, y, size, size, role, radius=size / 2)
         self.text(x, y, sign, size=15, weight=600)
         return Box(x, y, size, size)
 
-    def group(self, x: float, y: float, w: float, h: float, label: str = "", role: str = "", dashed: bool = True) -> Box:
+    def group(self, x: Number, y: Number, w: Number, h: Number, label: str = "", role: str = "",
+              dashed: bool = True) -> Box:
         """A frame around parts, with its name in the upper left corner; draw it before them."""
         marks = f' style="fill:none;stroke-width:1.3{";stroke-dasharray:5 4" if dashed else ""}"'
         box = self.rect(x, y, w, h, role, radius=12, marks=marks)
@@ -166,7 +169,7 @@ class Diagram:
             self.text(x - w / 2 + 10, y - h / 2 + 14, label, 13, role or "soft", "start", 600)
         return box
 
-    def image(self, x: float, y: float, pixels: Any, w: float, h: float = 0) -> Box:
+    def image(self, x: Number, y: Number, pixels: Any, w: Number, h: Number = 0) -> Box:
         """A small picture."""
         h = h or w * picture(pixels).shape[0] / picture(pixels).shape[1]
         self.add(f'<image x="{x - w / 2:g}" y="{y - h / 2:g}" width="{w:g}" height="{h:g}" '
@@ -174,11 +177,11 @@ class Diagram:
         return self.rect(x, y, w, h, radius=3, marks=' style="fill:none;stroke-width:1"')
 
     def arrow(self, start: Box | Point, end: Box | Point, label: str = "", role: str = "", sides: str = "",
-              via: Sequence[Point] = (), bend: float = 0.5, side: int = 1, dashed: bool = False,
+              via: Sequence[Point] = (), bend: Number = 0.5, side: int = 1, dashed: bool = False,
               head: bool = True) -> None:
-        """An arrow between sides of boxes, e.g. "rl"; with corners where the two are not level, or through ``via``.
+        """An arrow between ``sides`` of boxes, e.g. "rl", with corners if not level, or through ``via``.
 
-        ``label`` stands beside its longest part: right of it or above, on the other side with ``side=-1``.
+        ``label`` stands right of its longest part or above it, on the other side with ``side=-1``.
         """
         a, b = (p if isinstance(p, Box) else Box(*p, 0, 0) for p in (start, end))
         across = abs(b.x - a.x) - (a.w + b.w) / 2 >= abs(b.y - a.y) - (a.h + b.h) / 2
@@ -195,37 +198,40 @@ class Diagram:
                 points[1:1] = [(p[0], middle := p[1] + bend * (q[1] - p[1])), (q[0], middle)]
         self.line(points, role, dashed, head)
         if label:
-            (x0, y0), (x1, y1) = max(zip(points, points[1:]), key=lambda s: abs(s[0][0] - s[1][0]) + abs(s[0][1] - s[1][1]))
+            (x0, y0), (x1, y1) = max(zip(points, points[1:]), key=lambda ends: math.dist(*ends))
             level = abs(x1 - x0) >= abs(y1 - y0)
-            at = ((x0 + x1) / 2, (y0 + y1) / 2 - 10 * side) if level else ((x0 + x1) / 2 + 7 * side, (y0 + y1) / 2)
-            self.text(*at, label, 13, role or "soft", "middle" if level else "start" if side > 0 else "end", halo=True)
+            x, y = (x0 + x1) / 2 + (0 if level else 7 * side), (y0 + y1) / 2 - (10 * side if level else 0)
+            anchor = "middle" if level else "start" if side > 0 else "end"
+            self.text(x, y, label, 13, role or "soft", anchor, halo=True)
 
     def line(self, points: Sequence[Point], role: str = "", dashed: bool = False, head: bool = False) -> None:
         """A line through points with rounded corners, on request with an arrow's head at its end."""
         name, pts = f" mm-{role}" if role else "", [np.array(p, dtype=float) for p in points]
-        along = (pts[-1] - pts[-2]) / max(np.hypot(*(pts[-1] - pts[-2])), 1e-9)
+        along = (pts[-1] - pts[-2]) / max(math.dist(pts[-1], pts[-2]), 1e-9)
         tip, normal = pts[-1], np.array([-along[1], along[0]])
         if head:
             pts[-1] = tip - 7 * along
-        path = "M{:.5g} {:.5g}".format(*pts[0])
+        path = [_pair("M", pts[0])]
         for before, at, after in zip(pts, pts[1:], pts[2:]):
-            lengths = np.hypot(*(before - at)), np.hypot(*(after - at))
-            r = min(8.0, *(length / 2 for length in lengths))
-            p, q = at + (before - at) * r / max(lengths[0], 1e-9), at + (after - at) * r / max(lengths[1], 1e-9)
-            path += "L{:.5g} {:.5g}Q{:.5g} {:.5g} {:.5g} {:.5g}".format(*p, *at, *q)
-        path += "L{:.5g} {:.5g}".format(*pts[-1])
-        self.add(f'<path class="mm-l{name}" d="{path}"{" stroke-dasharray=" + chr(34) + "4 4" + chr(34) if dashed else ""}/>')
+            far, near = max(math.dist(before, at), 1e-9), max(math.dist(after, at), 1e-9)
+            r = min(8.0, far / 2, near / 2)
+            path += [_pair("L", at + (before - at) * r / far), _pair("Q", at)]
+            path.append(_pair(" ", at + (after - at) * r / near))
+        path.append(_pair("L", pts[-1]))
+        dashes = ' stroke-dasharray="4 4"' if dashed else ""
+        self.add(f'<path class="mm-l{name}" d="{"".join(path)}"{dashes}/>')
         if head:
-            corners = (tip, tip - 9 * along + 4.5 * normal, tip - 9 * along - 4.5 * normal)
-            self.add(f'<path class="mm-h{name}" d="M{"L".join("{:.5g} {:.5g}".format(*c) for c in corners)}Z"/>')
+            left, right = tip - 9 * along + 4.5 * normal, tip - 9 * along - 4.5 * normal
+            corners = _pair("M", tip) + _pair("L", left) + _pair("L", right)
+            self.add(f'<path class="mm-h{name}" d="{corners}Z"/>')
 
     @property
     def svg(self) -> str:
         """The drawing alone, for a frame of a moving figure."""
         least, most = self.width * 9 / self.smallest, self.width * 1.1
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" role="img" '
-                f'aria-label="{html.escape(self.alt)}" style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">'
-                + "".join(self.parts) + "</svg>")
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
+                f'role="img" aria-label="{html.escape(self.alt)}" '
+                f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">{"".join(self.parts)}</svg>')
 
     def _repr_html_(self) -> str:
         wide = f'<div class="mm{" mm-wide" if self.narrow else ""}">{self.svg}</div>'
