@@ -111,10 +111,11 @@ def test_the_rocket_leads_to_colab(open_page):
     assert links.first.get_attribute("href").endswith("/blob/main/book/1-image2text.ipynb")
 
 
-@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "exercises"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "solutions"], ids=lambda p: p.stem)
 def test_a_solution_unfolds_when_it_is_asked_for(open_page, path):
     page, _ = open_page(path.relative_to(ROOT).with_suffix(".html").as_posix())
     solutions = page.locator("div.tag_solution details")
+    assert solutions.count() >= 8
     for number in range(solutions.count()):
         details = solutions.nth(number)
         assert not details.evaluate("d => d.open")
