@@ -1,7 +1,9 @@
 """Claims: a chapter's statements about its own experiments, judged where they are made."""
 
+import math
 import operator
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import SupportsFloat
 
@@ -84,3 +86,54 @@ def claims_table(made: list[Claim] | None = None) -> str:
                                for i, (cell, w) in enumerate(zip(row, widths))) + " |" for row in rows]
     rule = "|" + "|".join("-" * (w + 1) + (":" if i in right else "-") for i, w in enumerate(widths)) + "|"
     return "\n".join([lines[0], rule, *lines[1:], "", scale_note()])
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What the same seeds say about two arms: mean difference (ours less base), its standard error, the verdict."""
+
+    mean: float
+    error: float                # standard error of the mean; nan for a single seed
+    verdict: str                # "better", "worse" or "cannot tell"
+
+    def __str__(self) -> str:
+        return f"{self.verdict} ({self.mean:+.3f} ± {self.error:.3f})"
+
+
+def paired(ours: Sequence[float], base: Sequence[float], *, lower_is_better: bool = False) -> Paired:
+    """The book's one rule of evidence: the same seeds, ``ours[i]`` beside ``base[i]``.
+
+    "better" and "worse" need the same sign with every seed and a mean difference of at least twice its standard error;
+    anything else is "cannot tell". Raises ``ValueError`` for arms of different length or none.
+    """
+    if len(ours) != len(base) or not ours:
+        raise ValueError(f"{len(ours)} values beside {len(base)}; give one of each arm for every seed")
+    differences = [float(a) - float(b) for a, b in zip(ours, base)]
+    seeds, mean = len(differences), sum(differences) / len(differences)
+    if seeds == 1:
+        return Paired(mean, math.nan, "cannot tell")
+    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (seeds - 1) / seeds)
+    same_sign = all(d > 0 for d in differences) or all(d < 0 for d in differences)
+    if not same_sign or abs(mean) < 2 * error:
+        return Paired(mean, error, "cannot tell")
+    return Paired(mean, error, "better" if (mean > 0) != lower_is_better else "worse")
+
+
+def evidence(
+    ours: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]], lower_is_better: Iterable[str] = (),
+) -> dict[str, Paired]:
+    """``paired`` for every metric that both arms recorded, the adverse ones first, then the undecided, then the good."""
+    lower = set(lower_is_better)
+    judged = {name: paired(values, base[name], lower_is_better=name in lower)
+              for name, values in ours.items() if name in base}
+    order = ("worse", "cannot tell", "better")
+    return dict(sorted(judged.items(), key=lambda item: order.index(item[1].verdict)))
+
+
+def evidence_table(arms: Mapping[str, Mapping[str, Paired]]) -> str:
+    """A Markdown table of ``evidence``, one row a metric (in the order of the first arm), one column an arm."""
+    metrics = list(dict.fromkeys(name for arm in arms.values() for name in arm))
+    head = "| metric | " + " | ".join(arms) + " |"
+    rows = [f"| {name} | " + " | ".join(str(arm[name]) if name in arm else "" for arm in arms.values()) + " |"
+            for name in metrics]
+    return "\n".join([head, "|---|" + "---|" * len(arms), *rows])
