@@ -33,9 +33,9 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from mmlearn.checkpoints import portable
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
-from mmlearn.files import write_atomically
+from mmlearn.files import package_data, write_atomically
 
-CHECKPOINT = Path(__file__).parents[2] / "data" / "checkpoints" / "detector.safetensors"
+CHECKPOINT = package_data("checkpoints", "detector.safetensors")
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
 ATTRIBUTES: dict[str, tuple[str, ...]] = {     # what the region heads are asked besides class and box
     "colour": COLOURS, "texture": TEXTURES, "pose": tuple(sorted({p for c in CATEGORIES for p in c.poses})),
@@ -368,11 +368,11 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
     path = Path(path)
     if not path.exists() or not path.with_suffix(".json").exists():
         raise FileNotFoundError(f"no detector at {path} with a .json beside it; "
-                                "train one with `python -m mmlearn.recipes detector`")
+                                "train one with `python -m mmlearn.experiments detector`")
     about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     if about["categories"] != [c.name for c in CATEGORIES]:
         raise ValueError(f"the detector at {path} knows other categories than the scene world has now; "
-                         "train it again with `python -m mmlearn.recipes detector`")
+                         "train it again with `python -m mmlearn.experiments detector`")
     config: dict[str, Any] = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v
               for k, v in about["config"].items()}
     detector = Detector(DetectorConfig(**config))

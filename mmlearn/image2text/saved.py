@@ -17,10 +17,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from mmlearn.checkpoints import portable
+from mmlearn.data.images import Inputs
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.files import write_atomically
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
-from mmlearn.image2text.features import ExtractedInputs, Inputs, calibrate, grid_extractor, region_extractor
+from mmlearn.image2text.features import ExtractedInputs, calibrate, grid_extractor, region_extractor
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.image2text.regions import Detector, load_detector, save_detector
 from mmlearn.nn.vision import TorchvisionTrunk

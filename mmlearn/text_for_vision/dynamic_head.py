@@ -24,10 +24,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork, roi_align
 
+from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
 from mmlearn.image2text.regions import DetectionData, detection_truth
 from mmlearn.nn.swin import Swin, SwinConfig
-from mmlearn.text_for_vision.preprocess import standardise
 
 POINTS = 9                  # K, places of a 3 x 3 kernel
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torchvision.ops import deform_conv2d
 
 from mmlearn.catalog import count_parameters
+from mmlearn.experiments.text_for_vision.dynamic_head import judged, train_detector
 from mmlearn.image2text.regions import DetectionData
 from mmlearn.metrics.detection import average_precision
 from mmlearn.nn.swin import SwinConfig
-from mmlearn.recipes.dynamic_head import judged, train_detector
 from mmlearn.text_for_vision.dynamic_head import (
     DeformableConv,
     DetectorConfig,
@@ -234,7 +234,7 @@ class Colours(torch.nn.Module):
     """An encoder that embeds a picture as its mean colour."""
 
     def encode_image(self, images, normalise=False):
-        from mmlearn.text_for_vision.preprocess import MEAN, STD
+        from mmlearn.data.images import MEAN, STD
         mean, std = (torch.tensor(x)[None] for x in (MEAN, STD))
         return F.normalize(images.mean((2, 3)) * std + mean, dim=1)
 
