@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mmlearn.claims import evidence, evidence_table, paired
+from mmlearn.claims import evidence, evidence_rows, paired
 
 
 def test_the_same_sign_with_every_seed_and_two_standard_errors_make_a_verdict():
@@ -55,8 +55,9 @@ def test_every_metric_of_both_arms_is_reported_and_the_adverse_come_first():
     assert list(found) == ["bad", "errors", "open", "good"]
 
 
-def test_the_table_has_a_row_a_metric_and_a_column_an_arm():
-    judged = evidence({"a": [1.5, 1.5]}, {"a": [1.0, 1.0]})
-    lines = evidence_table({"one": judged, "two": judged}).splitlines()
-    assert lines[0] == "| metric | one | two |" and lines[1] == "|---|---|---|"
-    assert lines[2] == "| a | better (+0.500 ± 0.000) | better (+0.500 ± 0.000) |"
+def test_a_table_has_a_row_a_metric_and_a_column_an_arm():
+    judged = evidence({"a": [1.5, 1.5], "b": [1.0, 1.0]}, {"a": [1.0, 1.0], "b": [2.0, 2.0]})
+    first = evidence({"a": [1.0, 1.0]}, {"a": [1.0, 1.0]})
+    assert evidence_rows({"one": judged, "two": first}) == [
+        ["b", "worse (-1.000 ± 0.000)", ""],
+        ["a", "better (+0.500 ± 0.000)", "cannot tell (+0.000 ± 0.000)"]]
