@@ -123,23 +123,32 @@ class Paired:
         return f"{self.verdict} ({self.mean:+.3f} ± {self.error:.3f})"
 
 
-def paired(ours: Sequence[float], base: Sequence[float], *, lower_is_better: bool = False) -> Paired:
+def paired(
+    ours: Sequence[float],
+    base: Sequence[float],
+    *,
+    lower_is_better: bool = False,
+) -> Paired:
     """The book's one rule of evidence: the same seeds, ``ours[i]`` beside ``base[i]``.
 
     "better" and "worse" need the same sign with every seed and a mean difference of at least twice its standard error;
     anything else is "cannot tell". Raises ``ValueError`` for arms of different length or none.
     """
-    if len(ours) != len(base) or not ours:
-        raise ValueError(f"{len(ours)} values beside {len(base)}; give one of each arm for every seed")
+    n = len(ours)
+    if n == 0 or n != len(base):
+        raise ValueError(f"{n} values beside {len(base)}; "
+                         "give one of each arm for every seed")
     differences = [float(a) - float(b) for a, b in zip(ours, base)]
-    seeds, mean = len(differences), sum(differences) / len(differences)
-    if seeds == 1:
+    mean = sum(differences) / n
+    if n == 1:
         return Paired(mean, math.nan, "cannot tell")
-    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (seeds - 1) / seeds)
-    same_sign = all(d > 0 for d in differences) or all(d < 0 for d in differences)
+    squares = sum((d - mean) ** 2 for d in differences)
+    error = math.sqrt(squares / (n - 1) / n)
+    same_sign = min(differences) > 0 or max(differences) < 0
     if not same_sign or abs(mean) < 2 * error:
         return Paired(mean, error, "cannot tell")
-    return Paired(mean, error, "better" if (mean > 0) != lower_is_better else "worse")
+    good = (mean > 0) != lower_is_better
+    return Paired(mean, error, "better" if good else "worse")
 
 
 def evidence(
