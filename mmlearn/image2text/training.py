@@ -39,6 +39,7 @@ from mmlearn.metrics.bleu import bleu
 from mmlearn.metrics.caption import caption_scores, spice
 from mmlearn.metrics.cider import CiderD
 from mmlearn.metrics.spice import spice_of_captions
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
@@ -188,16 +189,14 @@ def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, s
 def describe(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1, max_len: int = 20,
              batch: int = 100) -> list[str]:
     """One caption an image, by beam search (``beam_size`` 1 is greedy), in evaluation mode."""
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
     said: list[str] = []
-    for start in range(0, len(data), batch):
-        inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
-        context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
-        tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
-                         max_len=max_len)
-        said += [tokeniser.decode(row) for row in tokens[:, 0]]
-    model.train(training)
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
+            context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
+            tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
+                             max_len=max_len)
+            said += [tokeniser.decode(row) for row in tokens[:, 0]]
     return said
 
 
@@ -339,11 +338,8 @@ def self_critical_step(reward: CaptionReward, *, estimator: Estimator = "beam", 
         rewards = reward(tokens, batch.which)
         scalars = {"reward": rewards.mean().item()}
         if estimator == "greedy":
-            training = model.training
-            model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), eval_mode(model):
                 best, _ = greedy(model, encode(model, batch.inputs, batch.mask), max_len=max_len)
-            model.train(training)
             baseline = reward(best[:, None], batch.which)[:, 0]
             scalars["baseline"] = baseline.mean().item()
         log_probs = score(model, context, tokens)

@@ -27,6 +27,7 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
 from mmlearn.image2text.regions import DetectionData, detection_truth, sound_boxes
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.swin import Swin, SwinConfig
 
 POINTS = 9                  # K, places of a 3 x 3 kernel
@@ -325,17 +326,16 @@ def detections(model: DynamicDetector, data: DetectionData, batch: int = 100) ->
 
     The category is 1 for everything that a detector of things finds.
     """
-    model.eval()
-    device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
-    for start in range(0, len(data), batch):
-        images, _ = data.batch(range(start, min(start + batch, len(data))))
-        for i, found in enumerate(model(list(images.to(device)))):
-            corners = found["boxes"].cpu()
-            boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-            for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
-                results.append({"image_id": start + i + 1, "bbox": box, "score": score,
-                                "category_id": 1 if model.config.agnostic else CATEGORIES[label - 1].id})
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            images, _ = data.batch(range(start, min(start + batch, len(data))))
+            for i, found in enumerate(model(list(images.to(device)))):
+                corners = found["boxes"].cpu()
+                boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+                for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
+                    results.append({"image_id": start + i + 1, "bbox": box, "score": score,
+                                    "category_id": 1 if model.config.agnostic else CATEGORIES[label - 1].id})
     return results
 
 
@@ -358,7 +358,6 @@ def name_boxes(
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (0.5 + margin)
     cut = roi_align(image[None], [torch.cat([centre - half, centre + half], dim=1)], size, sampling_ratio=2, aligned=True)
-    training = encoder.training
-    u = encoder.eval().encode_image(standardise(cut), normalise=True)       # type: ignore[operator]
-    encoder.train(training)
+    with eval_mode(encoder):
+        u = encoder.encode_image(standardise(cut), normalise=True)          # type: ignore[operator]
     return u @ weights.mT

@@ -22,6 +22,7 @@ from mmlearn.data.scenes.language import SYNONYMS
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.generate import BeamTree, beam
 from mmlearn.image2text.regions import Regions
+from mmlearn.nn.modes import eval_mode
 
 
 class Look(NamedTuple):
@@ -43,17 +44,15 @@ def look(model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
     """
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} images given; look at one at a time, inputs[i : i + 1]")
-    training = model.training
-    model.eval()
     model_any: Any = model
     record: dict[str, Tensor] = {}
-    context = model_any.encode(inputs, mask, record)
-    tokens, _ = beam(model_any, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
-    said = tokens[0, :1]
-    said = said[:, : int((said != words.pad).sum())]
-    read = torch.cat([torch.full_like(said[:, :1], words.bos), said[:, :-1]], dim=1)
-    model_any.decode(read, context, record=record)
-    model.train(training)
+    with eval_mode(model):
+        context = model_any.encode(inputs, mask, record)
+        tokens, _ = beam(model_any, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
+        said = tokens[0, :1]
+        said = said[:, : int((said != words.pad).sum())]
+        read = torch.cat([torch.full_like(said[:, :1], words.bos), said[:, :-1]], dim=1)
+        model_any.decode(read, context, record=record)
     layers = sum(name.endswith(".cross") for name in record)
     cross = torch.stack([record[f"decoder.{i}.cross"].flatten(1, -3).mean(1)[0] for i in range(layers)]).mean(0)
     real = slice(None) if mask is None else mask[0]
