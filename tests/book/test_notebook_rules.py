@@ -8,8 +8,21 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from notebooks import (CHECKED, COLUMNS, MAX_PNG_BYTES, NEEDS, ROOT, columns, conform, deeper, notebooks, setup_cell,
-                       toc_pages, wide_lines, words)
+from notebooks import (
+    CHECKED,
+    COLUMNS,
+    MAX_PNG_BYTES,
+    NEEDS,
+    ROOT,
+    columns,
+    conform,
+    deeper,
+    notebooks,
+    setup_cell,
+    toc_pages,
+    wide_lines,
+    words,
+)
 from sections import exercises, sections
 from unconverted import WIDE_SOURCE
 
