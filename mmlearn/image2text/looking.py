@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from mmlearn import plot
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.generate import BeamTree, beam
+from mmlearn.image2text.m2 import record_gates
 from mmlearn.image2text.regions import Regions
+from mmlearn.nn.attention import record_attention
 
 
-class Look(NamedTuple):
-    """One caption and what was recorded while it was said; the words are t, the last being the end of the caption."""
+class AttentionMaps(NamedTuple):
+    """One caption and the attention of each of its t words, the last being the end of the caption."""
 
     words: list[str]
     attention: Float[Tensor, "t p"]             # of each word over places, mean over layers, levels and heads
@@ -29,9 +31,11 @@ class Look(NamedTuple):
 
 
 @torch.no_grad()
-def look(model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
-         mask: Bool[Tensor, "b p"] | None = None, k: int = 5, max_len: int = 20) -> Look:
-    """Caption one image by beam search, then read the caption again with everything recorded.
+def attention_maps(
+    model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
+    mask: Bool[Tensor, "b p"] | None = None, k: int = 5, max_len: int = 20,
+) -> AttentionMaps:
+    """Caption one image by beam search, then read the caption again with attention and gates recorded.
 
     ``inputs`` are regions (1, p, f) or a picture (1, 3, s, s); padded regions (``mask`` False) are left out.
     Raises ``ValueError`` for more than one image.
@@ -39,25 +43,24 @@ def look(model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} images given; look at one at a time, inputs[i : i + 1]")
     training = model.training
-    model.eval()
-    model_any: Any = model
-    record: dict[str, Tensor] = {}
-    context = model_any.encode(inputs, mask, record)
-    tokens, _ = beam(model_any, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
-    said = tokens[0, :1]
-    said = said[:, : int((said != words.pad).sum())]
-    read = torch.cat([torch.full_like(said[:, :1], words.bos), said[:, :-1]], dim=1)
-    model_any.decode(read, context, record=record)
+    captioner: Any = model.eval()
+    context = captioner.encode(inputs, mask)
+    tokens, _ = beam(captioner, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
+    caption = tokens[0, :1]
+    caption = caption[:, : int((caption != words.pad).sum())]
+    with record_attention(model) as weights, record_gates(model) as gates:
+        captioner.encode(inputs, mask)
+        captioner.decode(torch.cat([torch.full_like(caption[:, :1], words.bos), caption[:, :-1]], dim=1), context)
     model.train(training)
-    layers = sum(name.endswith(".cross") for name in record)
-    cross = torch.stack([record[f"decoder.{i}.cross"].flatten(1, -3).mean(1)[0] for i in range(layers)]).mean(0)
+    cross = [w for name, w in weights.items() if name.endswith("cross_attention")]
+    attention = torch.stack([w.flatten(0, -3).mean(0) for w in cross]).mean(0)             # (1 1 n h) t p -> t p
+    encoder = torch.stack([w[0] for name, w in weights.items() if name.startswith("encoder.")])
+    slots = encoder[..., attention.shape[-1] :].sum(-1)                                    # layer h p
     real = slice(None) if mask is None else mask[0]
-    gates = [record[f"decoder.{i}.gates"][0].mean(-1) for i in range(layers) if f"decoder.{i}.gates" in record]
-    places = cross.shape[-1]
-    encoder = [record[name][0] for name in record if name.startswith("encoder.")]
-    slots = encoder[0].shape[-1] - places
-    memory = torch.stack([a[..., places:].sum(-1)[..., real] for a in encoder]) if slots else None
-    return Look([words.words[i] for i in said[0].tolist()], cross[:, real], torch.stack(gates) if gates else None, memory)
+    return AttentionMaps(
+        [words.words[i] for i in caption[0].tolist()], attention[:, real],
+        torch.stack([g[0].mean(-1) for g in gates.values()]) if gates else None,
+        slots[..., real] if encoder.shape[-1] > attention.shape[-1] else None)
 
 
 def draw_beam(trace: BeamTree, words: WordTokeniser, image: int = 0) -> Figure:
