@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.nn.transformer import EncoderLayer, Record
+from mmlearn.nn.transformer import EncoderLayer
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class BERT(nn.Module):
     """Token ids (b, t) -> states (b, t, d) of the last layer; all layers see all real tokens.
 
     ``mask`` (b, t) says which tokens are real (default: all but ``config.pad``); padding changes no other state.
-    ``segments`` (b, t) are sentence kinds (default: all 0). ``pooled`` turns states into the pooler's (b, d). A dict
-    given as ``record`` receives the weights of layer i as "text.i.attention" (b, h, t, t). Post-norm layers with GELU.
+    ``segments`` (b, t) are sentence kinds (default: all 0). ``pooled`` turns states into the pooler's (b, d).
+    ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Post-norm layers with GELU.
     Raises ``ValueError`` for texts longer than the context and ids outside the vocabulary.
     """
 
@@ -120,13 +120,12 @@ class BERT(nn.Module):
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         segments: Int[Tensor, "b t"] | None = None,
-        record: Record | None = None,
     ) -> Float[Tensor, "b t d"]:
         self.check(tokens)
         mask = tokens != self.config.pad if mask is None else mask
         x = self.embed(tokens, segments)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, mask, record=record, name=f"text.{i}")
+        for layer in self.layers:
+            x = layer(x, mask)
         return x
 
     def pooled(self, states: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:

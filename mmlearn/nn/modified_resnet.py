@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.nn.attention import MultiHeadAttention
-from mmlearn.nn.transformer import Record
+from mmlearn.nn.attention import CrossAttention
 from mmlearn.nn.vision import grid_to_sequence
 
 EXPANSION = 4                           # a block puts out four times the channels of its inner convolutions
@@ -86,26 +85,22 @@ class AttentionPool(nn.Module):
     """The mean of a grid asks, its cells answer: (b, p, c) -> (b, e) (eq:attention-pool-tokens, eq:attention-pool).
 
     One multi-head attention whose only query is the mean; its output projection goes straight to ``embed`` numbers.
-    A dict given as ``record`` receives the weights "image.pool" (b, h, 1, 1 + p).
+    ``record_attention`` gets its weights as "attention" (b, 1, h, 1, 1 + p).
     """
 
     def __init__(self, channels: int, heads: int, cells: int, embed: int) -> None:
         super().__init__()
         std = channels**-0.5
         self.positions = nn.Parameter(std * torch.randn(cells + 1, channels))
-        self.attention = MultiHeadAttention(channels, heads)
+        self.attention = CrossAttention(channels, heads)
         self.attention.out = nn.Linear(channels, embed)
         nn.init.normal_(self.attention.in_weight, std=std)
         nn.init.uniform_(self.attention.in_bias, -std, std)
         nn.init.normal_(self.attention.out.weight, std=std)
 
-    def forward(self, cells: Float[Tensor, "b p c"], record: Record | None = None) -> Float[Tensor, "b e"]:
+    def forward(self, cells: Float[Tensor, "b p c"]) -> Float[Tensor, "b e"]:
         x = pool_tokens(cells, self.positions)
-        q, (k, v) = self.attention.project_queries(x[:, :1]), self.attention.project_source(x)
-        read, weights = self.attention.attend(q, k, v, weights=record is not None)
-        if record is not None:
-            record["image.pool"] = weights
-        return self.attention.out(read[:, 0])
+        return self.attention(x[:, :1], x)[:, 0]
 
 
 class ModifiedResNet(nn.Module):
@@ -143,5 +138,5 @@ class ModifiedResNet(nn.Module):
             x = stage(x)
         return x
 
-    def forward(self, images: Float[Tensor, "b 3 y x"], record: Record | None = None) -> Float[Tensor, "b e"]:
-        return self.pool(grid_to_sequence(self.grid(images)), record)
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        return self.pool(grid_to_sequence(self.grid(images)))

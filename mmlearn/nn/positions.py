@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.attention import KVCache
+
 KINDS = ("sinusoid", "learned", "random")
 
 
@@ -26,7 +28,7 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
 
 
 def grid_sinusoids(cells: int, width: int) -> Float[Tensor, "cells width"]:
-    """Positions of a square grid of ``cells``, row by row: the first half of the width says the row, the second the column.
+    """Positions of a square grid, row by row: the first half of the width says the row, the second the column.
 
     Raises ``ValueError`` if ``cells`` is no square or the width no multiple of 4.
     """
@@ -73,8 +75,12 @@ class PositionTable(nn.Module):
 class TokenEmbedding(nn.Module):
     r"""eq:word-embedding: $E_{y_t}+\mathrm{PE}(t)$, a vector for each word plus one for its position: (b, t) -> (b, t, d).
 
-    The row of ``pad`` is zero and stays so. Positions count from 1, row 0 of the table being padding.
+    The row of ``pad`` is zero and stays so. Positions count from 1, row 0 of the table being padding; inside a
+    ``KVCache`` they go on where the last call ended.
     """
+
+    cache: KVCache | None = None
+    keeps_past = True
 
     def __init__(self, vocab: int, width: int, max_len: int, pad: int, kind: str = "sinusoid") -> None:
         super().__init__()
@@ -84,5 +90,6 @@ class TokenEmbedding(nn.Module):
             self.words.weight[pad] = 0.0
         self.positions = PositionTable(max_len, width, kind, first=1)
 
-    def forward(self, tokens: Int[Tensor, "b t"], start: int = 0) -> Float[Tensor, "b t d"]:
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        start = 0 if self.cache is None else self.cache.length
         return self.words(tokens) + self.positions(tokens.shape[1], start)

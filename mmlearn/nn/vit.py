@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.nn.attention import MultiHeadAttention
-from mmlearn.nn.transformer import EncoderLayer, LayerNorm32, QuickGELU, Record
+from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU
 from mmlearn.nn.vision import PatchEmbedding
 
 
@@ -71,20 +71,20 @@ def attention_rollout(weights: Sequence[Float[Tensor, "b h t t"]]) -> Float[Tens
     Raises ``ValueError`` without layers.
     """
     if not weights:
-        raise ValueError("there are no attention weights; run the model with a record={} and pass its entries")
-    rollout = torch.eye(weights[0].shape[-1], dtype=weights[0].dtype, device=weights[0].device).expand_as(weights[0][:, 0])
+        raise ValueError("there are no attention weights; run the model inside record_attention and pass its values")
+    rollout = torch.eye(weights[0].shape[-1]).to(weights[0]).expand_as(weights[0][:, 0])
     for A in weights:
         rollout = (rollout + A.mean(dim=1) @ rollout) / 2
     return rollout
 
 
-def image_layer(config: ViTConfig, activation: Callable[[], nn.Module]) -> EncoderLayer:
+def image_layer(config: ViTConfig, activation: Callable[[], nn.Module]) -> PreNormEncoderLayer:
     """A pre-norm layer as ``nn.MultiheadAttention`` and ``nn.Linear`` would initialise it: CLIP leaves it so."""
     attention = MultiHeadAttention(config.width, config.heads)
     nn.init.xavier_uniform_(attention.in_weight)                                # all three projections as one matrix
     nn.init.kaiming_uniform_(attention.out.weight, a=math.sqrt(5))
-    layer = EncoderLayer(config.width, config.heads, 4 * config.width, norm="pre", activation=activation,
-                         attention=attention, layer_norm=partial(LayerNorm32, eps=config.eps))
+    layer = PreNormEncoderLayer(config.width, config.heads, 4 * config.width, activation=activation,
+                                attention=attention, layer_norm=partial(LayerNorm32, eps=config.eps))
     layer.feed_forward.inner.reset_parameters()
     layer.feed_forward.outer.reset_parameters()
     return layer
@@ -95,8 +95,8 @@ class VisionTransformer(nn.Module):
 
     Layer normalisation stands before the first layer (CLIP's addition) and on the class token after the last; a matrix
     without bias projects it to ``embed`` numbers. ``tokens`` gives all states of the last layer (b, 1 + p, d),
-    ``features`` the normalised class token (b, d). A dict given as ``record`` receives the attention weights of layer i
-    as "image.i.attention" (b, h, 1 + p, 1 + p). Raises ``ValueError`` for images of another size.
+    ``features`` the normalised class token (b, d). ``record_attention`` gets the weights of layer i as
+    "layers.i.attention" (b, h, 1 + p, 1 + p). Raises ``ValueError`` for images of another size.
     """
 
     def __init__(self, config: ViTConfig, embed: int, activation: Callable[[], nn.Module] = QuickGELU) -> None:
@@ -119,20 +119,19 @@ class VisionTransformer(nn.Module):
                              "resize them, or the model's positions with resize_positions")
         return self.norm_before(vit_embed(self.patches(images), self.cls, self.positions))
 
-    def tokens(self, images: Float[Tensor, "b 3 y x"], record: Record | None = None) -> Float[Tensor, "b t d"]:
+    def tokens(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b t d"]:
         x = self.embed(images)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, record=record, name=f"image.{i}")
+        for layer in self.layers:
+            x = layer(x)
         return x
 
-    def features(self, images: Float[Tensor, "b 3 y x"], record: Record | None = None) -> Float[Tensor, "b d"]:
-        if record is not None:
-            return self.norm_after(self.tokens(images, record)[:, 0])
+    def features(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
         x = self.embed(images)
         for layer in self.layers[:-1]:
             x = layer(x)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        return self.norm_after(self.layers[-1](x, at=first)[:, 0])              # nothing else of it is read
+        x = self.layers[-1].forward_at(x, first)            # nothing else of the last layer is read
+        return self.norm_after(x[:, 0])
 
-    def forward(self, images: Float[Tensor, "b 3 y x"], record: Record | None = None) -> Float[Tensor, "b e"]:
-        return self.features(images, record) @ self.projection
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        return self.features(images) @ self.projection

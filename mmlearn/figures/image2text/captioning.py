@@ -21,12 +21,14 @@ from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.language import SYNONYMS
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.generate import BeamTree, beam
+from mmlearn.image2text.m2 import record_gates
 from mmlearn.image2text.regions import Regions
+from mmlearn.nn.attention import record_attention
 from mmlearn.nn.modes import eval_mode
 
 
-class Look(NamedTuple):
-    """One caption and what was recorded while it was said; the words are t, the last being the end of the caption."""
+class AttentionMaps(NamedTuple):
+    """One caption and the attention of each of its t words, the last being the end of the caption."""
 
     words: list[str]
     attention: Float[Tensor, "t p"]             # of each word over places, mean over layers, levels and heads
@@ -35,43 +37,46 @@ class Look(NamedTuple):
 
 
 @torch.no_grad()
-def look(model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
-         mask: Bool[Tensor, "b p"] | None = None, k: int = 5, max_len: int = 20) -> Look:
-    """Caption one image by beam search, then read the caption again with everything recorded.
+def attention_maps(
+    model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
+    mask: Bool[Tensor, "b p"] | None = None, k: int = 5, max_len: int = 20,
+) -> AttentionMaps:
+    """Caption one image by beam search, then read the caption again with attention and gates recorded.
 
     ``inputs`` are regions (1, p, f) or a picture (1, 3, s, s); padded regions (``mask`` False) are left out.
     Raises ``ValueError`` for more than one image.
     """
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} images given; look at one at a time, inputs[i : i + 1]")
-    model_any: Any = model
-    record: dict[str, Tensor] = {}
+    captioner: Any = model
     with eval_mode(model):
-        context = model_any.encode(inputs, mask, record)
-        tokens, _ = beam(model_any, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
-        said = tokens[0, :1]
-        said = said[:, : int((said != words.pad).sum())]
-        read = torch.cat([torch.full_like(said[:, :1], words.bos), said[:, :-1]], dim=1)
-        model_any.decode(read, context, record=record)
-    layers = sum(name.endswith(".cross") for name in record)
-    cross = torch.stack([record[f"decoder.{i}.cross"].flatten(1, -3).mean(1)[0] for i in range(layers)]).mean(0)
+        context = captioner.encode(inputs, mask)
+        tokens, _ = beam(captioner, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
+        caption = tokens[0, :1]
+        caption = caption[:, : int((caption != words.pad).sum())]
+        read = torch.cat([torch.full_like(caption[:, :1], words.bos), caption[:, :-1]], dim=1)
+        with record_attention(model) as weights, record_gates(model) as gates:
+            captioner.encode(inputs, mask)
+            captioner.decode(read, context)
+    cross = [w for name, w in weights.items() if name.endswith("cross_attention")]
+    attention = torch.stack([w.flatten(0, -3).mean(0) for w in cross]).mean(0)             # (1 1 n h) t p -> t p
+    encoder = torch.stack([w[0] for name, w in weights.items() if name.startswith("encoder.")])
+    slots = encoder[..., attention.shape[-1] :].sum(-1)                                    # layer h p
     real = slice(None) if mask is None else mask[0]
-    gates = [record[f"decoder.{i}.gates"][0].mean(-1) for i in range(layers) if f"decoder.{i}.gates" in record]
-    places = cross.shape[-1]
-    encoder = [record[name][0] for name in record if name.startswith("encoder.")]
-    slots = encoder[0].shape[-1] - places
-    memory = torch.stack([a[..., places:].sum(-1)[..., real] for a in encoder]) if slots else None
-    return Look([words.words[i] for i in said[0].tolist()], cross[:, real], torch.stack(gates) if gates else None, memory)
+    return AttentionMaps(
+        [words.words[i] for i in caption[0].tolist()], attention[:, real],
+        torch.stack([g[0].mean(-1) for g in gates.values()]) if gates else None,
+        slots[..., real] if encoder.shape[-1] > attention.shape[-1] else None)
 
 
 class OnThings(NamedTuple):
-    """Where the nouns of captions looked: means over ``count`` nouns that name the only thing of their category."""
+    """Where the nouns of captions looked: means over ``nouns`` nouns that name the only thing of their category."""
 
     mass: float         # share of a noun's attention that lies on cells its thing covers
     chance: float       # the same for attention that is spread evenly: the share of such cells
     pointing: float     # how often the most attended cell is one of them
     alike: float        # cosine of the maps of two nouns of one caption, 1 = the same map
-    count: int
+    nouns: int
 
 
 def attention_on_things(model: nn.Module, pictures: Float[Tensor, "n 3 s s"], scenes: Sequence[Scene],
@@ -84,7 +89,7 @@ def attention_on_things(model: nn.Module, pictures: Float[Tensor, "n 3 s s"], sc
     nouns = {name: category for category in CATEGORY for name in (category, *(s for s, _ in SYNONYMS.get(category, ())))}
     mass, chance, pointing, alike = [], [], [], []
     for picture, scene in zip(pictures, scenes):
-        seen = look(model, picture[None], words, k=k)
+        seen = attention_maps(model, picture[None], words, k=k)
         side = math.isqrt(seen.attention.shape[1])
         masks = render(scene, picture.shape[-1]).masks
         step = picture.shape[-1] // side
