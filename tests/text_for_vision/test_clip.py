@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from mmlearn.nn.attention import record_attention
 from mmlearn.catalog import count_parameters
+from mmlearn.nn.attention import record_attention
 from mmlearn.text_for_vision.clip import (
     CLIP,
     PUBLISHED,
