@@ -1,13 +1,14 @@
 """Decoding: from scores of the next word to whole texts.  One set of methods for every autoregressive system.
 
-Paper: M. Cornia et al. (2020), arXiv:1912.08226, sec. 4.2 (beam search; its semantics are those of the released
-code); A. Fan et al. (2018), arXiv:1805.04833 (top-k); A. Holtzman et al. (2020), arXiv:1904.09751, sec. 3.1
-(nucleus).  Survey: 1.2.
-Differs from the paper: a search stops when nothing can change any more, instead of always after ``max_len`` steps.
+Paper: M. Cornia et al. (2020), arXiv:1912.08226, sec. 4.2 (beam search; its semantics are those of the
+released code); A. Fan et al. (2018), arXiv:1805.04833 (top-k); A. Holtzman et al. (2020), arXiv:1904.09751,
+sec. 3.1 (nucleus).  Survey: 1.2.
+Differs from the paper: a search stops when nothing can change any more, instead of always after ``max_len``
+steps.
 
-No method keeps gradients: to differentiate the log-probability of what was found (self-critical training), give the
-tokens to ``score``, which reads all of them in one teacher-forced pass. That costs one pass more than a search with
-gradients, and saves keeping the activations of every step and of every rejected beam.
+No method keeps gradients: to differentiate the log-probability of what was found (self-critical training),
+give the tokens to ``score``, which reads all of them in one teacher-forced pass. That costs one pass more
+than a search with gradients, and saves keeping the activations of every step and of every rejected beam.
 """
 
 import math
@@ -27,8 +28,8 @@ from mmlearn.nn.transformer import Context
 class Decoder(Protocol):
     """What a model must offer: logits (r, t, v) of the token after each of ``tokens`` (r, t).
 
-    Inside a ``KVCache`` ``tokens`` are the new ones only. r is a multiple of the images of ``context``, and the rows
-    of an image stand together.
+    Inside a ``KVCache`` ``tokens`` are the new ones only. r is a multiple of the images of ``context``, and
+    the rows of an image stand together.
     """
 
     def decode(self, tokens: Tensor, context: Context) -> Tensor: ...
@@ -57,7 +58,8 @@ def part_of_caption(tokens: Int[Tensor, "*b t"], eos: int = 3) -> Bool[Tensor, "
 def score(
     model: Decoder, context: Context, tokens: Int[Tensor, "b k t"], *, bos: int = 2, eos: int = 3
 ) -> Float[Tensor, "b k t"]:
-    r"""eq:caption-chain: $\log p_\theta(y_t\mid y_{<t},I)$ of each token of k captions an image, with gradients.
+    r"""eq:caption-chain: $\log p_\theta(y_t\mid y_{<t},I)$ of each token of k captions an image, with
+    gradients.
 
     ``tokens`` have no <bos>; what follows <eos> counts 0. One teacher-forced pass.
     """
@@ -69,7 +71,7 @@ def score(
     return torch.where(part_of_caption(rows, eos), log_probs, 0.0).unflatten(0, (-1, k))
 
 
-# --------------------------------------------------------------------------------------------- one word at a time
+# ----------------------------------------------------------------------------------------- one word at a time
 
 
 @torch.no_grad()
@@ -77,7 +79,8 @@ def write(
     model: Decoder, context: Context, choose: Callable[[Tensor], Tensor],
     *, bos: int, eos: int, pad: int, max_len: int,
 ) -> tuple[Int[Tensor, "r t"], Float[Tensor, "r t"]]:
-    """Word after word, each chosen from its logits (r, v) -> (r,): tokens, and the log-probability of each."""
+    """Word after word, each chosen from its logits (r, v) -> (r,): tokens, and the log-probability of
+    each."""
     rows, device = context.rows, context.device
     token = torch.full((rows, 1), bos, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
@@ -108,7 +111,8 @@ def greedy(
 
 
 def keep_top_k(logits: Float[Tensor, "b v"], k: int) -> Float[Tensor, "b v"]:
-    """Scores of the k likeliest words, -inf for the others (ties with the k-th stay). Raises ``ValueError`` for k < 1."""
+    """Scores of the k likeliest words, -inf for the others (ties with the k-th stay). Raises ``ValueError``
+    for k < 1."""
     if k < 1:
         raise ValueError(f"top_k is {k}; keep at least 1 word")
     least = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
@@ -130,14 +134,16 @@ def keep_nucleus(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]
 
 
 def sample(
-    model: Decoder, context: Context, *, k: int = 1, bos: int = 2, eos: int = 3, pad: int = 1, max_len: int = 20,
+    model: Decoder, context: Context, *, k: int = 1, bos: int = 2, eos: int = 3, pad: int = 1,
+    max_len: int = 20,
     temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "b k t"], Float[Tensor, "b k t"]]:
-    """Draw k texts an image: tokens (b, k, t) without <bos>, and the model's own log-probability of each token.
+    """Draw k texts an image: tokens (b, k, t) without <bos>, and the model's own log-probability of each
+    token.
 
-    Logits are divided by ``temperature``, then cut to the ``top_k`` likeliest words, then to the nucleus of mass
-    ``top_p``; the returned log-probabilities are those before any of it. After <eos>: ``pad`` and 0.
+    Logits are divided by ``temperature``, then cut to the ``top_k`` likeliest words, then to the nucleus of
+    mass ``top_p``; the returned log-probabilities are those before any of it. After <eos>: ``pad`` and 0.
     ``generator`` is on the context's device. Raises ``ValueError`` for a temperature that is not positive.
     """
     if temperature <= 0:
@@ -153,7 +159,7 @@ def sample(
     return tokens.unflatten(0, (-1, k)), log_probs.unflatten(0, (-1, k))
 
 
-# ---------------------------------------------------------------------------------------------------- beam search
+# ------------------------------------------------------------------------------------------------ beam search
 
 
 @dataclass
@@ -161,9 +167,9 @@ class BeamStep:
     """One step of a beam search over ``b`` images.
 
     ``words``, ``totals`` (b, m, c): the c best continuations of each of the m prefixes and the summed
-    log-probabilities they would reach; a finished prefix has one continuation, ``pad``, the others being -inf.
-    ``parent``, ``token``, ``total`` (b, k): what was kept, best first; ``parent`` is a place in the step before.
-    ``tokens``, ``log_probs`` (b, k, t): the whole prefixes that were kept, without <bos>.
+    log-probabilities they would reach; a finished prefix has one continuation, ``pad``, the others being
+    -inf. ``parent``, ``token``, ``total`` (b, k): what was kept, best first; ``parent`` is a place in the
+    step before. ``tokens``, ``log_probs`` (b, k, t): the whole prefixes that were kept, without <bos>.
     """
 
     words: Int[Tensor, "b m c"]
@@ -178,7 +184,8 @@ class BeamStep:
 def best_words(
     logits: Float[Tensor, "r v"], alive: Bool[Tensor, "b m"], k: int, pad: int
 ) -> tuple[Int[Tensor, "b m c"], Float[Tensor, "b m c"]]:
-    """The c <= k likeliest words after each of r = b m prefixes (no other can win), and their log-probabilities.
+    """The c <= k likeliest words after each of r = b m prefixes (no other can win), and their
+    log-probabilities.
 
     A prefix that is not ``alive`` has one continuation, ``pad``, which costs nothing.
     """
@@ -204,10 +211,12 @@ def beam_steps(
     model: Decoder, context: Context, *, k: int = 5,
     bos: int = 2, eos: int = 3, pad: int = 1, max_len: int = 20,
 ) -> Iterator[BeamStep]:
-    r"""eq:beam: keep the k prefixes of the largest $\ell_b+\log p_\theta(w\mid y^b,I)$ over all prefixes b and words w.
+    r"""eq:beam: keep the k prefixes of the largest $\ell_b+\log p_\theta(w\mid y^b,I)$ over all prefixes b
+    and words w.
 
-    A prefix that has emitted <eos> is frozen: it keeps its score and its place in the beam. No length normalisation.
-    The first step expands a single prefix, <bos>; while there are fewer than k prefixes all are kept.
+    A prefix that has emitted <eos> is frozen: it keeps its score and its place in the beam. No length
+    normalisation. The first step expands a single prefix, <bos>; while there are fewer than k prefixes all
+    are kept.
     """
     b, device = context.rows, context.device
     tokens = torch.full((b, 1, 1), bos, device=device)           # b m t
@@ -234,13 +243,15 @@ def beam_steps(
 
 
 def beam(
-    model: Decoder, context: Context, *, k: int = 5, bos: int = 2, eos: int = 3, pad: int = 1, max_len: int = 20
+    model: Decoder, context: Context, *, k: int = 5, bos: int = 2, eos: int = 3, pad: int = 1,
+    max_len: int = 20
 ) -> tuple[Int[Tensor, "b k t"], Float[Tensor, "b k t"]]:
     """What is kept after the last of ``beam_steps``: tokens (b, k, t <= max_len) without <bos>, best first.
 
-    With them the log-probability of each token. After <eos> tokens are ``pad`` and log-probabilities 0. k = 1 is
-    ``greedy``, and k >= V^(max_len - 1) finds the likeliest text of all. A place in the beam for which no text exists
-    (more places than texts) has log-probability -inf. Raises ``ValueError`` for k or ``max_len`` below 1.
+    With them the log-probability of each token. After <eos> tokens are ``pad`` and log-probabilities 0. k = 1
+    is ``greedy``, and k >= V^(max_len - 1) finds the likeliest text of all. A place in the beam for which no
+    text exists (more places than texts) has log-probability -inf. Raises ``ValueError`` for k or ``max_len``
+    below 1.
     """
     if k < 1 or max_len < 1:
         raise ValueError(f"beam of {k} with max_len {max_len}; both must be at least 1")
@@ -258,7 +269,8 @@ class BeamTree:
 
 
 def beam_trace(
-    model: Decoder, context: Context, *, k: int = 5, bos: int = 2, eos: int = 3, pad: int = 1, max_len: int = 20
+    model: Decoder, context: Context, *, k: int = 5, bos: int = 2, eos: int = 3, pad: int = 1,
+    max_len: int = 20
 ) -> BeamTree:
     """A beam search that remembers every step: what each prefix offered, and what was kept."""
     steps = list(beam_steps(model, context, k=k, bos=bos, eos=eos, pad=pad, max_len=max_len))

@@ -1,10 +1,10 @@
 """The generic captioner: a convolutional network sees, a Transformer writes.
 
 Paper: O. Vinyals et al. (2015), *Show and Tell*, arXiv:1411.4555 (the task as translation), with the grid of
-K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1, and the Transformer of A. Vaswani et al.
-(2017), arXiv:1706.03762.  Survey: 1.2.
-Differs from the paper: a Transformer takes the place of the LSTM; the sizes are those of the 3-layer baseline of
-M. Cornia et al. (2020), arXiv:1912.08226.
+K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1, and the Transformer of A. Vaswani
+et al. (2017), arXiv:1706.03762.  Survey: 1.2.
+Differs from the paper: a Transformer takes the place of the LSTM; the sizes are those of the 3-layer baseline
+of M. Cornia et al. (2020), arXiv:1912.08226.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +53,8 @@ class CaptionerConfig:
     @classmethod
     def mini(cls, vocab: int = 200) -> "CaptionerConfig":
         """Four convolution blocks (64 pixels -> 8 x 8 cells of 64 channels), three layers of width 64."""
-        return cls(trunk="conv", vocab=vocab, width=64, heads=4, layers=3, ff=128, max_len=30, grid_positions="sinusoid")
+        return cls(trunk="conv", vocab=vocab, width=64, heads=4, layers=3, ff=128, max_len=30,
+                   grid_positions="sinusoid")
 
     @classmethod
     def residual(cls, vocab: int = 200) -> "CaptionerConfig":
@@ -83,14 +84,14 @@ class CNNTransformer(nn.Module):
     """Images in, scores of the next word out; the survey's four steps are four methods.
 
     1. ``features``: images (b, 3, s, s) in [0, 1] -> grid (b, p, c), p = cells of the last feature map.
-    2. ``encode_grid``: grid -> ``Context``: each cell is projected (eq:grid-projection), then cells read one another.
+    2. ``encode_grid``: grid -> ``Context``: cells are projected (eq:grid-projection), then read one another.
     3. ``states``: tokens (b k, t) and context -> states (b k, t, d): words read the words before them
        (self-attention), and the image (cross-attention).
     4. ``predict``: states -> logits (b k, t, v), whose softmax is the distribution of the next word.
 
-    ``encode`` is steps 1 and 2, ``decode`` 3 and 4, ``forward`` all. Inside a ``KVCache`` ``decode`` takes new tokens
-    only. ``record_attention`` gets "encoder.i.attention" (b, h, p, p), "decoder.i.self_attention" (r, h, t, t) and
-    "decoder.i.cross_attention" (b, g, h, t, p) for r = b g.
+    ``encode`` is steps 1 and 2, ``decode`` 3 and 4, ``forward`` all. Inside a ``KVCache`` ``decode`` takes
+    new tokens only. ``record_attention`` gets "encoder.i.attention" (b, h, p, p), "decoder.i.self_attention"
+    (r, h, t, t) and "decoder.i.cross_attention" (b, g, h, t, p) for r = b g.
     """
 
     def __init__(self, config: CaptionerConfig) -> None:
@@ -161,5 +162,6 @@ class CNNTransformer(nn.Module):
 def next_word_probabilities(
     model: CNNTransformer, tokens: Int[Tensor, "r t"], context: Context
 ) -> Float[Tensor, "r v"]:
-    r"""Step 4 in full: $p_\theta(y_{t+1}\mid y_{\le t},I)=\mathrm{softmax}(z_tW_o)$ after the last of ``tokens``."""
+    r"""Step 4 in full: $p_\theta(y_{t+1}\mid y_{\le t},I)=\mathrm{softmax}(z_tW_o)$ after the last of
+    ``tokens``."""
     return torch.softmax(model.decode(tokens, context)[:, -1], dim=-1)

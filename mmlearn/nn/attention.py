@@ -1,8 +1,8 @@
 """Attention: every query reads a weighted mean of values, the weights being given by how well its key fits.
 
 Paper: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, sec. 3.2.  Survey: 1.2.
-Differs from the paper: a query that may attend to nothing reads zeros (the formula would divide by zero), and there
-is no dropout on the weights.
+Differs from the paper: a query that may attend to nothing reads zeros (the formula would divide by zero), and
+there is no dropout on the weights.
 """
 
 import math
@@ -20,13 +20,14 @@ KeysValues = tuple[Tensor, Tensor]
 Attend = Callable[..., Tensor]              # (Q, K, V, mask or None) -> what the queries read
 
 
-# ---------------------------------------------------------------------------------------------------------- equations
+# -------------------------------------------------------------------------------------------------- equations
 
 
 def attention_weights(
     Q: Float[Tensor, "*#n t e"], K: Float[Tensor, "*#n s e"], mask: Bool[Tensor, "*#m t_or_1 s"] | None = None
 ) -> Float[Tensor, "*n t s"]:
-    r"""The weights of eq:attention: $\mathrm{softmax}(QK^\top/\sqrt{d_k})$; ``mask`` True = may be attended to.
+    r"""The weights of eq:attention: $\mathrm{softmax}(QK^\top/\sqrt{d_k})$; ``mask`` True = may be attended
+    to.
 
     A row of the mask that is all False gives a row of zeros.
     """
@@ -48,13 +49,15 @@ def attention(
     return attention_weights(Q, K, mask) @ V
 
 
-def causal_mask(t: int, s: int | None = None, device: torch.device | str | None = None) -> Bool[Tensor, "t s"]:
+def causal_mask(
+    t: int, s: int | None = None, device: torch.device | str | None = None
+) -> Bool[Tensor, "t s"]:
     """True where query i (the i-th of the last ``t`` of ``s`` positions) may see key j: j at or before i."""
     s = t if s is None else s
     return torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)
 
 
-# ------------------------------------------------------------------------------------------------------ fused twins
+# ------------------------------------------------------------------------------------------------ fused twins
 
 
 def fused_attention(
@@ -75,27 +78,29 @@ def fused_cross_attention(
 ) -> Float[Tensor, "b g *n h t e"]:
     """An optimisation: ``attention`` of g rows to the keys that they share, by PyTorch's fused kernel.
 
-    The queries of the g rows of an image become one long list, so that its keys and values are not copied g times.
+    The queries of the g rows of an image become one long list, so that its keys and values are not copied g
+    times.
     """
     b, g, *_, h, t, e = Q.shape
     n = K.shape[2:-3]
-    Q = Q.reshape(b, g, h, t, e).transpose(1, 2).reshape(b, *[1] * len(n), h, g * t, e).expand(b, *n, h, -1, -1)
+    Q = Q.reshape(b, g, h, t, e).transpose(1, 2).reshape(b, *[1] * len(n), h, g * t, e)
+    Q = Q.expand(b, *n, h, -1, -1)
     if mask is not None:
         mask = mask[:, 0].expand(b, *n, 1, 1, -1).flatten(0, -4)
     read = fused_attention(Q.flatten(0, -4), K.flatten(0, -4), V.flatten(0, -4), mask)
     return read.view(b, *n, h, g, t, e).movedim(-3, 1)
 
 
-# ------------------------------------------------------------------------------------------------------------- layers
+# ----------------------------------------------------------------------------------------------------- layers
 
 
 class MultiHeadAttention(nn.Module):
     """Self-attention in ``heads`` parts of the width, side by side (eq:multi-head): (b, t, d) -> (b, t, d).
 
-    ``mask`` is (b, t), the positions that exist, or (b, t, t); True = may be attended to. With ``causal`` a position
-    sees itself and those before it, and inside a ``KVCache`` only new positions are given. The three input
-    projections are one matrix, so that they are one multiplication; each third is initialised on its own.
-    ``attend`` is the fused twin of ``attention``, or records its weights inside ``record_attention``.
+    ``mask`` is (b, t), the positions that exist, or (b, t, t); True = may be attended to. With ``causal`` a
+    position sees itself and those before it, and inside a ``KVCache`` only new positions are given. The three
+    input projections are one matrix, so that they are one multiplication; each third is initialised on its
+    own. ``attend`` is the fused twin of ``attention``, or records its weights inside ``record_attention``.
     Raises ``ValueError`` if ``heads`` does not divide ``width``.
     """
 
@@ -105,7 +110,8 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"width {width} is not a multiple of heads {heads}; choose heads that divide the width")
+            raise ValueError(
+                f"width {width} is not a multiple of heads {heads}; choose heads that divide the width")
         self.width, self.heads, self.causal = width, heads, causal
         self.keeps_past = causal
         self.in_weight = nn.Parameter(torch.empty(3 * width, width))      # rows: queries, keys, values
@@ -177,7 +183,8 @@ def head_mask(
     mask: Bool[Tensor, "b s"] | Bool[Tensor, "b t s"] | None, t: int, s: int, causal: bool,
     device: torch.device,
 ) -> Bool[Tensor, "b_or_1 1 t_or_1 s"] | None:
-    """A mask of keys (b, s) or of pairs (b, t, s), and the past if ``causal``, shaped to broadcast over heads."""
+    """A mask of keys (b, s) or of pairs (b, t, s), and the past if ``causal``, shaped to broadcast over
+    heads."""
     if mask is not None:
         mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
     if not causal or t == 1:                                # the newest position sees everything before it
@@ -189,10 +196,10 @@ def head_mask(
 class CrossAttention(MultiHeadAttention):
     """Words look at images: (r, t, d) and (b, s, d) -> (r, t, d), for r = b g rows of words, g an image.
 
-    The g rows of an image (its captions, or beams) stand together. ``source`` may also be several things an image,
-    (b, n, s, d) -> (r, n, t, d); ``mask`` (b, s) says which of an image is real. Inside a ``KVCache`` keys and values
-    are projected once. Recorded weights are (b, g, h, t, s) or (b, g, n, h, t, s).
-    Raises ``ValueError`` if the rows are not a multiple of the images.
+    The g rows of an image (its captions, or beams) stand together. ``source`` may also be several things an
+    image, (b, n, s, d) -> (r, n, t, d); ``mask`` (b, s) says which of an image is real. Inside a ``KVCache``
+    keys and values are projected once. Recorded weights are (b, g, h, t, s) or (b, g, n, h, t, s). Raises
+    ``ValueError`` if the rows are not a multiple of the images.
     """
 
     attend: Attend = staticmethod(fused_cross_attention)
@@ -202,11 +209,13 @@ class CrossAttention(MultiHeadAttention):
         self.keeps_past = True
 
     def forward(  # type: ignore[override]
-        self, x: Float[Tensor, "r t d"], source: Float[Tensor, "b *n s d"], mask: Bool[Tensor, "b s"] | None = None
+        self, x: Float[Tensor, "r t d"], source: Float[Tensor, "b *n s d"],
+        mask: Bool[Tensor, "b s"] | None = None
     ) -> Float[Tensor, "r *n t d"]:
         b, *n, s, _ = source.shape
         if len(x) % b:
-            raise ValueError(f"{len(x)} rows of tokens for {b} images; give each image the same number of rows")
+            raise ValueError(
+                f"{len(x)} rows of tokens for {b} images; give each image the same number of rows")
         K, V = self.project_source(source) if self.cache is None else self.cache.source(self, source)
         ones = [1] * len(n)
         Q = self.project_queries(x)
@@ -221,11 +230,13 @@ class CrossAttention(MultiHeadAttention):
 
 
 class KVCache:
-    """Keys and values that a decoder has projected already, so that a step costs one position instead of all of them.
+    """Keys and values that a decoder has projected already, so that a step costs one position instead of all
+    of them.
 
-    ``with KVCache(model) as cache:`` each call of ``decode`` gets the new tokens only; causal self-attention appends
-    their keys and values to those of earlier tokens, cross-attention projects the image once, and the rows (beams,
-    samples) of an image share it. Layers that take part have ``keeps_past``, and find the cache in ``cache``.
+    ``with KVCache(model) as cache:`` each call of ``decode`` gets the new tokens only; causal self-attention
+    appends their keys and values to those of earlier tokens, cross-attention projects the image once, and the
+    rows (beams, samples) of an image share it. Layers that take part have ``keeps_past``, and find the cache
+    in ``cache``.
     """
 
     def __init__(self, model: Any) -> None:
@@ -262,16 +273,20 @@ class KVCache:
         return self.sources[layer]
 
     def select(self, rows: Int[Tensor, " r"]) -> None:
-        """Let row i continue from the past of row ``rows[i]``, which must be a row of the same image (beam search)."""
-        self.past = {layer: (K.index_select(0, rows), V.index_select(0, rows)) for layer, (K, V) in self.past.items()}
+        """Let row i continue from the past of row ``rows[i]``, which must be a row of the same image (beam
+        search)."""
+        for layer, (K, V) in self.past.items():
+            self.past[layer] = K.index_select(0, rows), V.index_select(0, rows)
 
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """``with record_attention(model) as weights:`` keeps the attention weights of the last call of each layer.
+    """``with record_attention(model) as weights:`` keeps the attention weights of the last call of each
+    layer.
 
     A key is the name of a layer in ``model.named_modules()``; self-attention has weights (b, h, t, s), for
-    cross-attention see ``CrossAttention``. Meanwhile ``attention`` runs as the formula stands; outputs are the same.
+    cross-attention see ``CrossAttention``. Meanwhile ``attention`` runs as the formula stands; outputs are
+    the same.
     """
     weights: dict[str, Tensor] = {}
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, MultiHeadAttention)}

@@ -1,8 +1,10 @@
-"""Transformer layers: attention and a feed-forward net, each with a residual connection and layer normalisation.
+"""Transformer layers: attention and a feed-forward net, each with a residual connection and layer
+normalisation.
 
 Paper: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, sec. 3.1.  Survey: 1.2.
-Differs from the paper: dropout follows each sub-layer and the activation, never the attention weights or embeddings.
-Pre-norm layers (R. Xiong et al., 2020, arXiv:2002.04745) normalise before the sub-layer instead of after the sum.
+Differs from the paper: dropout follows each sub-layer and the activation, never the attention weights or
+embeddings. Pre-norm layers (R. Xiong et al., 2020, arXiv:2002.04745) normalise before the sub-layer instead
+of after the sum.
 """
 
 from collections.abc import Callable
@@ -38,7 +40,8 @@ class Context:
         return self.levels.device
 
     def repeat(self, k: int) -> "Context":
-        """The same images with ``k`` rows of tokens for each row there was, standing together; nothing is copied."""
+        """The same images with ``k`` rows of tokens for each row there was, standing together; nothing is
+        copied."""
         return Context(self.levels, self.mask, self.copies * k)
 
     def select(self, index: Int[Tensor, " rows"]) -> "Context":
@@ -66,12 +69,14 @@ def feed_forward(
 def pre_norm(
     x: Float[Tensor, "*b d"], f: Callable[[Tensor], Tensor], norm: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "*b d"]:
-    r"""eq:pre-norm: $x+f(\mathrm{LN}(x))$: the sub-layer $f$ reads a normalised state, the sum stays as it is."""
+    r"""eq:pre-norm: $x+f(\mathrm{LN}(x))$: the sub-layer $f$ reads a normalised state, the sum stays as it
+    is."""
     return x + f(norm(x))
 
 
 def quick_gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    r"""eq:quick-gelu: $z\,\sigma(1.702\,z)$, CLIP's approximation of GELU; as SiLU it keeps one tensor, not two."""
+    r"""eq:quick-gelu: $z\,\sigma(1.702\,z)$, CLIP's approximation of GELU; as SiLU it keeps one tensor, not
+    two."""
     return F.silu(1.702 * z) / 1.702
 
 
@@ -83,7 +88,8 @@ class QuickGELU(nn.Module):
 
 
 class LayerNorm32(nn.LayerNorm):
-    """Layer normalisation computed in float32 at least, whatever the input; the result has the dtype of the input."""
+    """Layer normalisation computed in float32 at least, whatever the input; the result has the dtype of the
+    input."""
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         if x.dtype in (torch.float32, torch.float64):
@@ -117,10 +123,11 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    r"""eq:add-norm: $\mathrm{LN}(x+f(x))$ for f = self-attention, then f = feed-forward: (b, t, d) -> (b, t, d).
+    r"""eq:add-norm: $\mathrm{LN}(x+f(x))$ for f = self-attention, then f = feed-forward: (b, t, d) -> (b, t,
+    d).
 
-    So do Vaswani et al., M2 and BERT (post-norm). ``attention`` replaces the plain multi-head attention (M2 puts its
-    memory there), ``layer_norm`` the normalisation. ``mask`` (b, t) says which positions are real.
+    So do Vaswani et al., M2 and BERT (post-norm). ``attention`` replaces the plain multi-head attention (M2
+    puts its memory there), ``layer_norm`` the normalisation. ``mask`` (b, t) says which positions are real.
     """
 
     def __init__(
@@ -146,7 +153,8 @@ class EncoderLayer(nn.Module):
 
 
 class PreNormEncoderLayer(EncoderLayer):
-    r"""eq:pre-norm: $x+f(\mathrm{LN}(x))$ in both parts, as GPT-2 and CLIP have it: (b, t, d) -> (b, t, d)."""
+    r"""eq:pre-norm: $x+f(\mathrm{LN}(x))$ in both parts, as GPT-2 and CLIP have it: (b, t, d) -> (b, t,
+    d)."""
 
     def forward(
         self,
@@ -159,13 +167,15 @@ class PreNormEncoderLayer(EncoderLayer):
     def forward_at(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " b"]) -> Float[Tensor, "b 1 d"]:
         """An optimisation: row ``at[i]`` of output i alone, for a last layer of which nothing else is read.
 
-        Keys and values are computed for all positions, everything else for one: a sixth of the work. A recorder gets
-        the weights of all positions. Raises ``ValueError`` for another attention than the plain one.
+        Keys and values are computed for all positions, everything else for one: a sixth of the work. A
+        recorder gets the weights of all positions. Raises ``ValueError`` for another attention than the plain
+        one.
         """
         attend, rows = self.attention, torch.arange(len(x), device=x.device)
         if type(attend) is not MultiHeadAttention:
-            raise ValueError(f"single positions need plain attention, this layer has {type(attend).__name__}; "
-                             "compute all positions")
+            raise ValueError(
+                f"single positions need plain attention, this layer has {type(attend).__name__}; "
+                "compute all positions")
         if "attend" in vars(attend):
             return self(x)[rows, at][:, None]
         z = self.attention_norm(x)
@@ -179,8 +189,9 @@ class PreNormEncoderLayer(EncoderLayer):
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention, feed-forward, each as in eq:add-norm: (r, t, d) -> (r, t, d).
 
-    ``source`` (b, p, d) is what cross-attention reads, r = b g rows; ``mask`` (b, p) says which of it is real.
-    Inside a ``KVCache`` only new positions are given, and the image's keys and values are projected once.
+    ``source`` (b, p, d) is what cross-attention reads, r = b g rows; ``mask`` (b, p) says which of it is
+    real. Inside a ``KVCache`` only new positions are given, and the image's keys and values are projected
+    once.
     """
 
     def __init__(
@@ -224,7 +235,8 @@ class PreNormDecoderLayer(DecoderLayer):
 
 
 class InputProjection(nn.Module):
-    r"""eq:grid-projection: $\mathrm{LN}(\mathrm{Drop}(\mathrm{ReLU}(XW_e+b_e)))$, image features (b, p, f) -> (b, p, d)."""
+    r"""eq:grid-projection: $\mathrm{LN}(\mathrm{Drop}(\mathrm{ReLU}(XW_e+b_e)))$, image features (b, p, f) ->
+    (b, p, d)."""
 
     def __init__(self, features: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()

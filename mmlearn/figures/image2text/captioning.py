@@ -1,7 +1,8 @@
-"""What a captioner looked at: attention of words over places, the memory's share, mesh gates, the tree of a beam.
+"""What a captioner looked at: attention of words over places, the memory's share, mesh gates, the tree of a
+beam.
 
-Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, fig. 3 (attention per word); M. Cornia et al.
-(2020), arXiv:1912.08226 (memory and mesh).  Survey: 1.2, 1.2.1.
+Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, fig. 3 (attention per word); M. Cornia
+et al. (2020), arXiv:1912.08226 (memory and mesh).  Survey: 1.2, 1.2.1.
 """
 
 import math
@@ -32,7 +33,7 @@ class AttentionMaps(NamedTuple):
 
     words: list[str]
     attention: Float[Tensor, "t p"]             # of each word over places, mean over layers, levels and heads
-    gates: Float[Tensor, "layer n t"] | None    # mean mesh gate of each word, per decoder layer and encoder layer
+    gates: Float[Tensor, "layer n t"] | None    # mean gate of each word, per decoder and encoder layer
     memory: Float[Tensor, "layer h p"] | None   # share of each region's attention that goes to memory slots
 
 
@@ -54,12 +55,11 @@ def attention_maps(
         tokens, _ = beam(captioner, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
         caption = tokens[0, :1]
         caption = caption[:, : int((caption != words.pad).sum())]
-        read = torch.cat([torch.full_like(caption[:, :1], words.bos), caption[:, :-1]], dim=1)
+        previous = torch.cat([torch.full_like(caption[:, :1], words.bos), caption[:, :-1]], dim=1)
         with record_attention(model) as weights, record_gates(model) as gates:
-            captioner.encode(inputs, mask)
-            captioner.decode(read, context)
+            captioner.decode(previous, captioner.encode(inputs, mask))
     cross = [w for name, w in weights.items() if name.endswith("cross_attention")]
-    attention = torch.stack([w.flatten(0, -3).mean(0) for w in cross]).mean(0)             # (1 1 n h) t p -> t p
+    attention = torch.stack([w.flatten(0, -3).mean(0) for w in cross]).mean(0)          # (1 1 n h) t p -> t p
     encoder = torch.stack([w[0] for name, w in weights.items() if name.startswith("encoder.")])
     slots = encoder[..., attention.shape[-1] :].sum(-1)                                    # layer h p
     real = slice(None) if mask is None else mask[0]
@@ -126,7 +126,8 @@ def draw_beam(trace: BeamTree, words: WordTokeniser, image: int = 0) -> Figure:
             for word, total in zip(step.words[image, prefix].tolist(), step.totals[image, prefix].tolist()):
                 end = word == words.eos
                 place[prefix, word] = len(nodes)
-                nodes.append(plot.Node(node, "end" if end else words.words[word], total, (prefix, word) in kept, end))
+                label = "end" if end else words.words[word]
+                nodes.append(plot.Node(node, label, total, (prefix, word) in kept, end))
         alive = [-1 if int(w) in (words.eos, words.pad) else place[int(p), int(w)]
                  for p, w in zip(step.parent[image], step.token[image])]
     return plot.tree(nodes)
@@ -134,13 +135,15 @@ def draw_beam(trace: BeamTree, words: WordTokeniser, image: int = 0) -> Figure:
 
 def draw_regions(pictures: Float[Tensor, "b 3 s s"] | UInt8[Tensor, "b 3 s s"], regions: Regions,
                  names: Sequence[str]) -> Figure:
-    """Pictures in a row with the detected boxes and their categories; the whole-picture region is left out."""
+    """Pictures in a row with the detected boxes and their categories; the whole-picture region is left
+    out."""
     figure = plot.image_grid(list(pictures), columns=len(pictures))
     for axis, mask, boxes, labels in zip(figure.axes, regions.mask, regions.boxes, regions.labels):
         for number, (box, label) in enumerate(zip(boxes[mask][1:].tolist(), labels[mask][1:].tolist())):
             colour = plot.PALETTE[number % 6]
             x0, y0, x1, y1 = box
-            axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=2))
+            corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+            axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=2))
             axis.text(x0, max(y0, 4), names[label], fontsize=9, color="white", va="center",
                       bbox={"facecolor": colour, "edgecolor": "none", "pad": 1})
     return figure
