@@ -65,9 +65,11 @@ execute: $(VENV)/.installed-book
 	$(BIN)/python tools/notebooks.py execute $(NOTEBOOKS)
 	$(BIN)/python tools/make_appendix.py
 
+# The address reaches the script through the environment, as it was typed: neither make nor the shell reads it.
+repository: export override URL := $(value URL)
 repository:
-	@test -n "$(URL)" || { echo "say which: make repository URL=https://github.com/you/fork" >&2; exit 2; }
-	$(PYTHON) tools/notebooks.py repository "$(URL)"
+	@test -n "$$URL" || { echo "say which: make repository URL=https://github.com/you/fork" >&2; exit 2; }
+	$(PYTHON) tools/notebooks.py repository "$$URL"
 
 clean:
 	rm -rf _build build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

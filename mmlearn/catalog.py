@@ -144,7 +144,7 @@ SYSTEMS: tuple[System, ...] = (
         section="4.2.1",
         paper="Liang et al. (2022), Mind the Gap, arXiv:2203.02053; Wang and Isola (2020), Understanding Contrastive "
               "Representation Learning through Alignment and Uniformity on the Hypersphere, arXiv:2005.10242",
-        module="mmlearn.text_for_vision.embedding_map",
+        module="mmlearn.metrics.embedding_space",
         oracle="the definitions by loops",
         equations=("eq:modality-gap", "eq:alignment", "eq:uniformity"),
     ),
@@ -247,7 +247,7 @@ SYSTEMS: tuple[System, ...] = (
         name="A planted bias",
         section="4.6",
         paper="Radford et al. (2021), arXiv:2103.00020, sec. 7; Zhao et al. (2017), Men Also Like Shopping, arXiv:1707.09457",
-        module="mmlearn.text_for_vision.bias",
+        module="mmlearn.metrics.bias",
         oracle="the formulas by loops",
         equations=("eq:word-association", "eq:answer-share", "eq:share-gap", "eq:label-share"),
     ),

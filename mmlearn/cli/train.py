@@ -10,7 +10,7 @@ from mmlearn.files import write_atomically
 
 if TYPE_CHECKING:
     from mmlearn.image2text.saved import SavedCaptioner, Sight
-    from mmlearn.image2text.task import CaptionData
+    from mmlearn.image2text.training import CaptionData
     from mmlearn.train import History
 
 EXAMPLES = """examples:
@@ -170,7 +170,7 @@ def about(settings: dict[str, Any], step: int) -> dict[str, Any]:
 
 def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | None]":
     """Training and validation images as pictures, with their captions."""
-    from mmlearn.image2text.task import coco_data, scene_data
+    from mmlearn.image2text.training import coco_data, scene_data
 
     if settings["data"] == "scenes":
         from mmlearn.image2text.regions import load_detector
@@ -240,7 +240,7 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
           export: Any) -> "History":
     """One phase with checkpoints in its own folder; a phase that was begun goes on."""
     from mmlearn.image2text.saved import read_weights
-    from mmlearn.image2text.task import evaluate_captioner, train_cross_entropy, train_self_critical
+    from mmlearn.image2text.training import evaluate_captioner, train_cross_entropy, train_self_critical
     from mmlearn.train import linear_warmup, noam
 
     paper, images = settings["size"] == "paper", images_a_step(settings)
