@@ -16,18 +16,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from mmlearn.catalog import kinds
 from mmlearn.checkpoints import portable
 from mmlearn.data.images import Inputs
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.files import write_atomically
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
 from mmlearn.image2text.features import ExtractedInputs, calibrate, grid_extractor, region_extractor
-from mmlearn.image2text.m2 import M2Config, M2Transformer
+from mmlearn.image2text.m2 import M2Transformer
 from mmlearn.image2text.regions import Detector, load_detector, save_detector
 from mmlearn.nn.vision import TorchvisionTrunk
 
 Captioner = M2Transformer | CNNTransformer
-SYSTEMS: dict[str, tuple[type, type]] = {"m2": (M2Config, M2Transformer), "captioner": (CaptionerConfig, CNNTransformer)}
+SYSTEMS = kinds("m2", "captioner")
 
 
 @dataclass

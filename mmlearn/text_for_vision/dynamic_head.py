@@ -27,8 +27,8 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
 from mmlearn.image2text.regions import DetectionData, detection_truth
-from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.swin import Swin, SwinConfig
+from mmlearn.nn.tools import eval_mode
 
 POINTS = 9                  # K, places of a 3 x 3 kernel
 

@@ -131,3 +131,13 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(coco, tmp_path, capsys):
 def test_captioning_needs_a_checkpoint_and_an_image(tmp_path, capsys):
     assert main(["caption", "a.png", "--checkpoint", str(tmp_path)]) == 2
     assert "no config.json" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_table_of_captions_is_trained_on(coco, tmp_path, capsys):
+    pictures = sorted(Path(coco[0]).rglob("*.png"))[:3]
+    lines = "".join(f"{path.name},a picture of number {i}\n" for i, path in enumerate(pictures))
+    table = tmp_path / "captions.csv"
+    table.write_text("file,caption\n" + lines)
+    told = train(capsys, "captioner", "--data", "csv", "--annotations", table, "--images", pictures[0].parent, "--size", "mini",
+                 "--pixels", 32, "--steps", 1, "--batch", 4, "--out", tmp_path / "run")
+    assert told["steps"] == 1 and told["words"] == 4 + 7

@@ -17,7 +17,7 @@ from mmlearn import plot
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.generate import BeamTree, beam
 from mmlearn.image2text.regions import Regions
-from mmlearn.nn.modes import eval_mode
+from mmlearn.nn.tools import eval_mode
 
 
 class Look(NamedTuple):
