@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmlearn import checkpoints
 from mmlearn.data.batches import Batches, epochs, stream
-from mmlearn.nn.tools import eval_mode
+from mmlearn.nn.modes import eval_mode
 from mmlearn.progress import Progress
 
 __all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linear_warmup", "noam", "noam_rate",

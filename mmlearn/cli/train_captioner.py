@@ -191,7 +191,7 @@ def images_a_step(settings: dict[str, Any]) -> int:
 def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "CaptionData", val: "CaptionData | None",
           export: Any) -> "History":
     """One phase with checkpoints in its own folder; a phase that was begun goes on."""
-    from mmlearn.image2text.saved import read_weights
+    from mmlearn.checkpoints import load_weights
     from mmlearn.image2text.training import evaluate_captioner, train_cross_entropy, train_self_critical
     from mmlearn.train import linear_warmup, noam
 
@@ -214,7 +214,7 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
     start = out / "xe.safetensors"              # where the phase began, in case it is killed before its first checkpoint
     if not start.exists():
         write_atomically(start, (out / "model.safetensors").read_bytes())
-    read_weights(start, saved.model)
+    load_weights(saved.model, start)
     return train_self_critical(saved.model, data, saved.tokeniser, lr=settings["lr"], max_len=max_len,
                                documents="caption" if paper else "image", **options)
 

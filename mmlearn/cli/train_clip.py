@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Begin or resume a run; see ``mmlearn train clip --help``."""
-    from mmlearn.nn.tools import seeded
+    from mmlearn.nn.modes import seeded
     from mmlearn.text_for_vision.clip import CLIP
     from mmlearn.text_for_vision.training import retrieval, save_mini, train_clip
 

@@ -33,7 +33,7 @@ from mmlearn.data.scenes import captions as scene_captions
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.language import HYPERNYMS
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
-from mmlearn.nn.tools import remembered
+from mmlearn.nn.modes import remembered
 
 SIZE = 64                                                   # pixels a side of a scene, unless said otherwise
 

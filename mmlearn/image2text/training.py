@@ -7,15 +7,19 @@ Differs from the papers: the log-probabilities of self-critical training come fr
 finished captions (with the same weights), not from the decoding steps themselves, so that dropout is drawn again.
 """
 
+import io
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from mmlearn.data.batches import Batches
 from mmlearn.data.coco import CaptionRecord, CocoCaptions
@@ -25,8 +29,10 @@ from mmlearn.data.ptb import ptb_tokenise
 from mmlearn.data.scenes import parse_caption, render, sample_scene, scene_tuples
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.files import write_atomically
 from mmlearn.generate import beam, greedy, sample, score
 from mmlearn.image2text.captioner import CNNTransformer
+from mmlearn.image2text.cells import OnCells
 from mmlearn.image2text.losses import caption_cross_entropy, self_critical_loss
 from mmlearn.image2text.m2 import M2Transformer
 from mmlearn.image2text.regions import Detector, region_features
@@ -34,11 +40,11 @@ from mmlearn.metrics.bleu import bleu
 from mmlearn.metrics.caption import caption_scores, spice
 from mmlearn.metrics.cider import CiderD
 from mmlearn.metrics.spice import spice_of_captions
-from mmlearn.nn.tools import eval_mode
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
-Captioner = M2Transformer | CNNTransformer      # any model with encode, decode and a config with max_len
+Captioner = M2Transformer | CNNTransformer | OnCells    # any model with encode, decode and a config with max_len
 PAD = 1                 # id of <pad> in every word tokeniser
 BAD_ENDINGS = frozenset({"a", "an", "the", "of", "on", "in", "with", "and", "to"})
 END = "<eos>"           # the word that stands for the end of a caption in the reward
@@ -115,20 +121,53 @@ class CaptionBatches(Batches):
 
 # --------------------------------------------------------------------------------------------------------------- data
 
+def pictures_of(scenes: Sequence[Scene], size: int = 64, keep: Path | None = None) -> UInt8[Tensor, "n 3 s s"]:
+    """Scenes drawn, as bytes; a file ``keep`` (.npy) is read where it is there, else written."""
+    if keep is not None and keep.exists():
+        return torch.from_numpy(np.load(keep))
+    pictures = np.stack([render(scene, size).image.transpose(2, 0, 1) for scene in scenes])
+    if keep is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, pictures)
+        write_atomically(keep, buffer.getvalue())
+    return torch.from_numpy(pictures)
+
+
+def kept_regions(detector: Detector, pictures: Tensor, most: int, keep: Path | None) -> tuple[Tensor, Tensor]:
+    """Region features and mask of pictures; a file ``keep`` is read where it is there, else written."""
+    if keep is not None and keep.exists():
+        kept = load(keep.read_bytes())
+        return kept["features"], kept["mask"]
+    regions = region_features(detector, pictures, max_regions=most)
+    if keep is not None:
+        write_atomically(keep, save({"features": regions.features, "mask": regions.mask}))
+    return regions.features, regions.mask
+
+
+def weights_number(model: nn.Module) -> str:
+    """A short name of a model's weights, so that what one has computed is not taken for another's."""
+    number = 0
+    for value in model.state_dict().values():
+        number = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), number)
+    return f"{number:08x}"
+
+
 def scene_data(count: int, split: str = "train", *, detector: Detector | None = None, size: int = 64, seed: int = 0,
-               max_regions: int = 10, longest: int = 16) -> CaptionData:
+               max_regions: int = 10, longest: int = 16, keep: Path | None = None) -> CaptionData:
     """Scenes ``0 … count-1`` of a split with their captions: as regions where a detector is given, else pictures.
 
+    Drawn pictures and regions are kept in the folder ``keep``.
     Of a scene's five captions those of at most ``longest`` words are kept (five of six): a batch is as long as its
     longest caption, so that the few long ones would double the time of training.
     """
     scenes = [sample_scene(seed, i, split) for i in range(count)]
-    pictures = torch.stack([torch.from_numpy(render(scene, size).image).permute(2, 0, 1) for scene in scenes])
+    pictures = pictures_of(scenes, size, keep and keep / f"{split}-{seed}-{count}-{size}.npy")
     if detector is None:
         inputs = TensorInputs(pictures)
     else:
-        regions = region_features(detector, pictures, max_regions=max_regions)
-        inputs = TensorInputs(regions.features, regions.mask)
+        of = weights_number(detector)
+        inputs = TensorInputs(*kept_regions(detector, pictures, max_regions,
+                                            keep and keep / f"{split}-{seed}-{count}-{size}-{of}.safetensors"))
     return CaptionData(inputs, [short_captions(scene, longest) for scene in scenes], range(count), scenes)
 
 
@@ -192,6 +231,28 @@ def evaluate_captioner(model: Captioner, data: CaptionData, tokeniser: WordToken
                        max_len: int = 20, full: bool = True) -> dict[str, float]:
     """Caption every image of ``data`` and score it; ``beam`` 1 is greedy."""
     return score_captions(describe(model, data, tokeniser, beam_size=beam, max_len=max_len), data, full=full)
+
+
+def score_writers(data: CaptionData) -> dict[str, float]:
+    """How well the captions of ``data`` do themselves: each is said, and scored against the others of its image.
+
+    The mean over the first caption of every image, the second, and so on; what a caption as good as those that the data
+    holds can be expected to score. An image with one caption has no others and is left out.
+    """
+    rows = [i for i, texts in enumerate(data.captions) if len(texts) > 1]
+    most = max((len(data.captions[i]) for i in rows), default=0)
+    if not most:
+        raise ValueError("no image has two captions; one of them is needed to score the other")
+    totals: dict[str, float] = {}
+    for turn in range(most):
+        chosen = [turn % len(data.captions[i]) for i in rows]
+        said = [" ".join(data.words[i][j]) for i, j in zip(rows, chosen)]
+        others = [[t for n, t in enumerate(data.captions[i]) if n != j] for i, j in zip(rows, chosen)]
+        scenes = None if data.scenes is None else [data.scenes[i] for i in rows]
+        against = CaptionData(TensorInputs(torch.zeros(len(rows), 1)), others, rows, scenes)
+        for name, value in score_captions(said, against).items():
+            totals[name] = totals.get(name, 0.0) + value / most
+    return totals
 
 
 # -------------------------------------------------------------------------------------------------------- cross-entropy

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from mmlearn.nn.tools import remembered
+from mmlearn.nn.modes import remembered
 from mmlearn.nn.transformer import FeedForward, LayerNorm32, pre_norm
 
 

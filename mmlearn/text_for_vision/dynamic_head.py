@@ -26,9 +26,9 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
-from mmlearn.image2text.regions import DetectionData, detection_truth
+from mmlearn.image2text.regions import DetectionData, detection_truth, sound_boxes
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.swin import Swin, SwinConfig
-from mmlearn.nn.tools import eval_mode
 
 POINTS = 9                  # K, places of a 3 x 3 kernel
 
@@ -270,6 +270,14 @@ class Pyramid(nn.Module):
         return OrderedDict(zip(levels, self.head(list(levels.values()))))
 
 
+class SquareAnchors(AnchorGenerator):
+    """One square a cell, of exactly the size asked for; torchvision rounds its corners, so that a side of 1 becomes 0."""
+
+    def generate_anchors(self, scales, aspect_ratios, dtype=torch.float32, device=torch.device("cpu")):  # noqa: B008
+        half = torch.as_tensor(scales, dtype=dtype, device=device)[:, None] / 2
+        return torch.cat([-half, -half, half, half], dim=1)
+
+
 class DynamicDetector(FCOS):
     """Finds things in square drawings in [0, 1]: a list of pictures (3, s, s) -> torchvision's list of detections.
 
@@ -285,12 +293,20 @@ class DynamicDetector(FCOS):
         super().__init__(
             Pyramid(config), classes, min_size=config.size, max_size=config.size, _skip_resize=True,
             image_mean=[0.5] * 3, image_std=[0.25] * 3,
-            anchor_generator=AnchorGenerator(tuple((a,) for a in config.anchors), ((1.0,),) * len(config.anchors)),
+            anchor_generator=SquareAnchors(tuple((a,) for a in config.anchors), ((1.0,),) * len(config.anchors)),
             head=FCOSHead(config.head.channels, 1, classes, num_convs=0),   # the Dynamic Head is all there is before it
             center_sampling_radius=6.0,                         # in units of the anchor, a quarter of a cell: 1.5 cells
             score_thresh=0.05, nms_thresh=0.5, detections_per_img=20, topk_candidates=200)
         self.config = config
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)     # at 0 the sides would start behind a ReLU
+
+    def postprocess_detections(self, head_outputs, anchors, image_shapes):
+        """torchvision's detections, without boxes that a ReLU or the picture's edge left without width or height."""
+        found = []
+        for d, size in zip(super().postprocess_detections(head_outputs, anchors, image_shapes), image_shapes):
+            boxes, sound = sound_boxes(d["boxes"], size)
+            found.append({name: values[sound] for name, values in {**d, "boxes": boxes}.items()})
+        return found
 
 
 def detector_loss(

@@ -24,7 +24,7 @@ from mmlearn.data.pairs import ClassPictures, PairBatch, PairBatches, PairData, 
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.files import package_data
 from mmlearn.metrics.retrieval import retrieval as retrieval_metrics
-from mmlearn.nn.tools import eval_mode
+from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.align import ALIGN, Number, align_loss, clamp_temperature_, warmup_linear
 from mmlearn.text_for_vision.clip import CLIP, clamp_logit_scale_
 from mmlearn.text_for_vision.contrastive import clip_loss

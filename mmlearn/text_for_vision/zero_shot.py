@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.tokenisers import Tokeniser
-from mmlearn.nn.tools import eval_mode
+from mmlearn.nn.modes import eval_mode
 
 # "{}" takes the name of a class, "{a}" its name with an article.
 BARE = ("{}",)                                                      # only the label

@@ -31,7 +31,7 @@ from mmlearn.experiments.text_for_vision.objects import (
     train_encoder,
 )
 from mmlearn.metrics.bias import answer_share, association, label_share, share_gap
-from mmlearn.nn.tools import remembered
+from mmlearn.nn.modes import remembered
 from mmlearn.text_for_vision.small_encoder import StudyEncoder
 from mmlearn.text_for_vision.training import embed_images
 from mmlearn.text_for_vision.zero_shot import class_probabilities, zero_shot_weights

@@ -23,7 +23,7 @@ from mmlearn.data.pairs import (
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
-from mmlearn.nn.tools import eval_mode, seeded
+from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.prediction import (
     BagEncoder,

@@ -15,7 +15,7 @@ from torch import nn
 
 from mmlearn.data.pairs import SIZE, class_pictures, scene_pairs, scene_tokeniser
 from mmlearn.data.tokenisers import Tokeniser
-from mmlearn.nn.tools import seeded
+from mmlearn.nn.modes import seeded
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig
 from mmlearn.text_for_vision.training import (

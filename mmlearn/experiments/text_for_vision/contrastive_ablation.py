@@ -20,7 +20,7 @@ from mmlearn.data.pairs import class_pictures, scene_pairs, scene_tokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.experiments.text_for_vision.clip_mini import rounded
-from mmlearn.nn.tools import seeded
+from mmlearn.nn.modes import seeded
 from mmlearn.text_for_vision.align import align_loss
 from mmlearn.text_for_vision.contrastive import clip_loss, decoupled_loss, logits
 from mmlearn.text_for_vision.siglip import START_BIAS, START_SCALE, sigmoid_loss

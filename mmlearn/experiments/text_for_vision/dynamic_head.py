@@ -16,7 +16,7 @@ from mmlearn.experiments.image2text.detector import DetectionBatches, thinned
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.image2text.regions import DetectionData
 from mmlearn.metrics.detection import average_precision
-from mmlearn.nn.tools import seeded
+from mmlearn.nn.modes import seeded
 from mmlearn.text_for_vision.dynamic_head import (
     DetectorConfig,
     DynamicDetector,

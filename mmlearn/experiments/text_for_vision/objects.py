@@ -27,7 +27,7 @@ from mmlearn.data.scenes import CATEGORY, STYLES, portrait
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.sample import Draws
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.nn.tools import eval_mode, remembered, seeded
+from mmlearn.nn.modes import eval_mode, remembered, seeded
 from mmlearn.text_for_vision.small_encoder import LabelClassifier, StudyConfig, StudyEncoder
 from mmlearn.text_for_vision.training import TEMPLATES, adamw_cosine, train_clip
 from mmlearn.train import History, fit

@@ -30,7 +30,7 @@ from mmlearn.experiments.text_for_vision.objects import (
     train_labels,
 )
 from mmlearn.metrics.robustness import effective_robustness, fit_line
-from mmlearn.nn.tools import eval_mode
+from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.linear_probe import linear_probe
 from mmlearn.text_for_vision.small_encoder import ConvTower, StudyConfig, StudyEncoder
 from mmlearn.text_for_vision.training import zero_shot_accuracy

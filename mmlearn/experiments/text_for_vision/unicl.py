@@ -17,7 +17,7 @@ from mmlearn.data.pairs import ClassPictures, PairBatch, PairBatches, PairData
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.text_for_vision.objects import captioned, objects, prompt_tokeniser, train_encoder
-from mmlearn.nn.tools import seeded
+from mmlearn.nn.modes import seeded
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.small_encoder import StudyConfig, StudyEncoder
 from mmlearn.text_for_vision.training import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmlearn.nn.tools import eval_mode, remembered, seeded
+from mmlearn.nn.modes import eval_mode, remembered, seeded
 
 
 def test_every_part_gets_back_the_mode_it_had():
