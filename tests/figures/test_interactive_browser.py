@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mmlearn.figures.diagram import Diagram
 from mmlearn.figures.image2text import architecture, decoding, m2, scores, training
 from mmlearn.figures.image2text.looking import where_words_look
-from mmlearn.figures.diagram import Diagram
 from mmlearn.figures.interactive import hover, player, slider
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
