@@ -143,7 +143,8 @@ class Diagram:
                  f'width="{w:.4g}" height="{max(h, 0):.4g}" rx="{radius:g}"{marks}/>')
         return Box(x, y, w, h)
 
-    def bar(self, left: Number, y: Number, w: Number, h: Number, role: str = "block", marks: str = "") -> None:
+    def bar(self, left: Number, y: Number, w: Number, h: Number, role: str = "block",
+            marks: str = "") -> None:
         """A full bar to the right of ``left``, around the height y."""
         self.add(f'<rect class="mm-h mm-{role}" x="{left:.4g}" y="{y - h / 2:.4g}" width="{max(w, 0.5):.4g}" '
                  f'height="{h:.4g}" rx="2"{marks}/>')
@@ -174,13 +175,14 @@ class Diagram:
             self.text(x - w / 2 + 10, y + h / 2 - 14, label, 13, role or "soft", "start", 600)
         return box
 
-    def matrix(self, x: Number, y: Number, rows: Sequence[str], columns: int | Sequence[str], cell: Number = 13,
-               label: str = "") -> Box:
-        """A grid of cells, coloured by the role of each row, or of each column where ``columns`` names roles."""
+    def matrix(self, x: Number, y: Number, rows: Sequence[str], columns: int | Sequence[str],
+               cell: Number = 13, label: str = "") -> Box:
+        """A grid of cells, coloured by the role of each row, or of each column if ``columns`` names roles."""
         roles = [[row] * columns if isinstance(columns, int) else list(columns) for row in rows]
         w, h = cell * len(roles[0]), cell * len(rows)
         for (i, j), role in np.ndenumerate(roles):
-            self.rect(x - w / 2 + (j + 0.5) * cell, y - h / 2 + (i + 0.5) * cell, cell, cell, str(role), radius=2)
+            place = x - w / 2 + (j + 0.5) * cell, y - h / 2 + (i + 0.5) * cell
+            self.rect(*place, cell, cell, str(role), radius=2)
         if label:
             self.text(x, y - h / 2 - 12, label, 13, weight=600, halo=True)
         return Box(x, y, w, h)
@@ -247,7 +249,8 @@ class Diagram:
         least, most = self.width * 9 / self.smallest, self.width * 1.1
         return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
                 f'role="img" aria-label="{html.escape(self.alt)}" '
-                f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">{"".join(self.parts)}</svg>')
+                f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">'
+                + "".join(self.parts) + "</svg>")
 
     def _repr_html_(self) -> str:
         wide = f'<div class="mm{" mm-wide" if self.narrow else ""}">{self.svg}</div>'

@@ -48,9 +48,9 @@ def player(frames: Sequence[Any], labels: Sequence[str], alt: str, *, under: Dia
            start: int = 0, seconds: Number = 0.9, width: int = 640) -> Block:
     """Frames over steps: play, step back and forth, slide; ``labels`` (one a frame) stand below each.
 
-    A frame is a ``Diagram``, a matplotlib figure (closed here), a picture (array, tensor) or SVG text. A picture
-    is ``width`` pixels wide. ``under`` is drawn once, below all frames of its size; ``start`` is the frame seen
-    first (-1: the last), ``seconds`` a step's time.
+    A frame is a ``Diagram``, a matplotlib figure (closed here), a picture (array, tensor) or SVG text. The
+    width of pictures is ``width`` pixels. ``under`` is drawn once, below all frames of its size; ``start`` is
+    the frame seen first (-1: the last), ``seconds`` a step's time.
     Raises ``ValueError`` without ``alt``, for another number of labels, and above 400 kB.
     """
     buttons = "".join(f'<button type="button" data-do="{name}" aria-label="{label}">{_ICONS[name]}</button>'

@@ -28,7 +28,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 
 from mmlearn.checkpoints import portable
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
@@ -37,6 +37,7 @@ from mmlearn.files import package_data, write_atomically
 
 CHECKPOINT = package_data("checkpoints", "detector.safetensors")
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
+LEAST_SIDE = 1.0        # pixels; a box that is narrower or lower, inside the picture, is no box
 ATTRIBUTES: dict[str, tuple[str, ...]] = {     # what the region heads are asked besides class and box
     "colour": COLOURS, "texture": TEXTURES, "pose": tuple(sorted({p for c in CATEGORIES for p in c.poses})),
     "facing": ("left", "right"),
@@ -91,6 +92,7 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(blocks)
         self.pyramid = FeaturePyramidNetwork(stages, config.pyramid)
         self.out_channels = config.pyramid      # torchvision reads it
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> OrderedDict[str, Tensor]:
         x = self.stem(images)
@@ -125,6 +127,18 @@ class BoxPredictor(nn.Module):
         return self.cls_score(x), self.bbox_pred(x)
 
 
+def sound_boxes(
+    boxes: Float[Tensor, "n 4"], size: tuple[int, int], least: float = LEAST_SIDE
+) -> tuple[Float[Tensor, "n 4"], Bool[Tensor, " n"]]:
+    """Boxes cut to a picture of ``size`` (height, width) pixels, and which of them are boxes after that.
+
+    A box with a side below ``least`` is none: nothing can be seen in it, and its IoU with anything is 0 / 0. Nor is one
+    with a corner that is no number.
+    """
+    clipped = clip_boxes_to_image(boxes, size)
+    return clipped, (clipped[:, 2:] - clipped[:, :2] >= least).all(dim=1)       # False for NaN, too
+
+
 class AttributeRoIHeads(RoIHeads):
     """torchvision's region heads, with the matched object's attributes and the picture's setting as further targets.
 
@@ -138,6 +152,16 @@ class AttributeRoIHeads(RoIHeads):
             bbox_reg_weights=None, score_thresh=0.05, nms_thresh=0.4, detections_per_img=20)
         self.attributes = nn.ModuleDict({k: nn.Linear(config.features, len(v)) for k, v in ATTRIBUTES.items()})
         self.setting = nn.Linear(config.features, len(SETTINGS))
+
+    def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):
+        """torchvision's detections, without those that are no boxes (``sound_boxes``)."""
+        columns: tuple[list[Tensor], ...] = ([], [], [])
+        found = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        for boxes, scores, labels, size in zip(*found, image_shapes):
+            boxes, sound = sound_boxes(boxes, size)
+            for column, values in zip(columns, (boxes, scores, labels)):
+                column.append(values[sound])
+        return columns
 
     def forward(self, features, proposals, image_shapes, targets=None):
         if not self.training:
@@ -182,6 +206,7 @@ class Detector(FasterRCNN):
             rpn_pre_nms_top_n_train=200, rpn_post_nms_top_n_train=100, rpn_pre_nms_top_n_test=100,
             rpn_post_nms_top_n_test=32, rpn_batch_size_per_image=64, rpn_fg_iou_thresh=0.6)
         self.roi_heads = AttributeRoIHeads(config, levels, classes)     # instead of torchvision's
+        self.rpn.min_size = LEAST_SIDE                                  # of a proposal
         self.config = config
 
     def maps(self, images: Float[Tensor, "b 3 s s"]) -> tuple[OrderedDict[str, Tensor], list[tuple[int, int]]]:

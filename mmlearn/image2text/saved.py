@@ -23,9 +23,10 @@ from mmlearn.files import write_atomically
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
 from mmlearn.image2text.features import ExtractedInputs, calibrate, grid_extractor, region_extractor
 from mmlearn.image2text.m2 import M2Config, M2Transformer
-from mmlearn.image2text.regions import Detector, load_detector, save_detector
+from mmlearn.image2text.regions import CHECKPOINT, Detector, load_detector, save_detector
 from mmlearn.nn.vision import TorchvisionTrunk
 
+CHECKPOINTS = CHECKPOINT.parent
 Captioner = M2Transformer | CNNTransformer
 SYSTEMS: dict[str, tuple[type, type]] = {"m2": (M2Config, M2Transformer), "captioner": (CaptionerConfig, CNNTransformer)}
 
@@ -126,11 +127,50 @@ def save_captioner(folder: Path | str, model: Captioner, tokeniser: WordTokenise
     write_atomically(folder / "config.json", json.dumps(content, indent=1) + "\n")
 
 
-def load_captioner(folder: Path | str) -> SavedCaptioner:
-    """Read what ``save_captioner`` wrote; the model is in evaluation mode.
+def save_miniature(path: Path, saved: SavedCaptioner, detector: str = "detector") -> None:
+    """Write a captioner that comes with the book: weights in half precision, all the rest in the .json beside them.
 
+    A detector is not written again: ``detector`` names the one in the same folder.
+    """
+    seeing = {f.name: getattr(saved.sight, f.name) for f in fields(saved.sight) if f.name != "module"}
+    content = {**saved.about, "system": saved.system, "config": asdict(saved.model.config), "sight": seeing,
+               "detector": detector if saved.sight.kind == "regions" else None,
+               "splitter": saved.tokeniser.splitter, "words": saved.tokeniser.words}
+    write_weights(path, saved.model, half=True)
+    write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
+
+
+def load_miniature(path: Path, detector: Detector | None = None) -> SavedCaptioner:
+    """Read what ``save_miniature`` wrote; the model is in evaluation mode, ``about`` is its recipe and metrics.
+
+    It looks through ``detector``, or through the one in the same folder.
+    """
+    about = path.with_suffix(".json")
+    if not path.exists() or not about.exists():
+        there = sorted(p.stem for p in path.parent.glob("*.json") if "words" in json.loads(p.read_text(encoding="utf-8")))
+        raise FileNotFoundError(f"no captioner at {path} with a .json beside it; there are {', '.join(there) or 'none'}")
+    try:
+        content = json.loads(about.read_text(encoding="utf-8"))
+        config_kind, kind = SYSTEMS[content["system"]]
+        model = kind(config_kind(**content["config"]))
+        sight = Sight(**content["sight"])
+        tokeniser = WordTokeniser(content["words"], content["splitter"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{about} does not describe a captioner ({error})") from error
+    read_weights(path, model)
+    if content["detector"]:
+        sight.module = detector or load_detector(path.with_name(f"{content['detector']}.safetensors"))
+    return SavedCaptioner(content["system"], model.eval(), tokeniser, sight, content)
+
+
+def load_captioner(folder: Path | str) -> SavedCaptioner:
+    """Read what ``save_captioner`` wrote, or by name a captioner that comes with the book; in evaluation mode.
+
+    Those of the book are "captioner-grid" (reads pictures) and "m2-regions" (reads what the detector finds).
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or does not fit.
     """
+    if isinstance(folder, str) and (CHECKPOINTS / f"{folder}.safetensors").exists():
+        return load_miniature(CHECKPOINTS / f"{folder}.safetensors")
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no captioner (no config.json); give the --out folder of `mmlearn train`")

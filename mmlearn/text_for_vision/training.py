@@ -25,6 +25,7 @@ from mmlearn.data.pairs import ClassPictures, PairBatch, PairBatches, PairData, 
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.files import package_data, write_atomically
 from mmlearn.metrics.retrieval import retrieval as retrieval_metrics
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.text_for_vision.align import ALIGN, Number, align_loss, clamp_temperature_, warmup_linear
@@ -96,21 +97,6 @@ def context_of(model: nn.Module) -> int | None:
 
 # --------------------------------------------------------------------------------------------------------- evaluation
 
-class _evaluation:
-    """A model in evaluation mode for a while."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> torch.device:
-        self.training = self.model.training
-        self.model.eval()
-        return next(self.model.parameters()).device
-
-    def __exit__(self, *error: Any) -> None:
-        self.model.train(self.training)
-
-
 def _parts(total: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, total, size))
 
@@ -118,7 +104,7 @@ def _parts(total: int, size: int) -> Iterator[slice]:
 @torch.no_grad()
 def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"], batch: int = 250) -> Float[Tensor, "n e"]:
     """Unit embeddings of pictures, in evaluation mode, on the CPU."""
-    with _evaluation(model) as device:
+    with eval_mode(model) as device:
         return torch.cat([model.encode_image(                              # type: ignore[operator]
             pixels(images[part].to(device)), normalise=True).float().cpu()
                           for part in _parts(len(images), batch)])
@@ -127,7 +113,7 @@ def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"], batch: int 
 @torch.no_grad()
 def embed_texts(model: nn.Module, tokeniser: Tokeniser, texts: Sequence[str], batch: int = 500) -> Float[Tensor, "n e"]:
     """Unit embeddings of texts, in evaluation mode, on the CPU."""
-    with _evaluation(model) as device:
+    with eval_mode(model) as device:
         tokens = tokeniser.batch(texts, context_of(model))
         return torch.cat([model.encode_text(                               # type: ignore[operator]
             tokens[part].to(device), normalise=True).float().cpu()

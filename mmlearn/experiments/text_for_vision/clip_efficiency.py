@@ -23,6 +23,7 @@ from mmlearn.data.pairs import (
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
+from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.prediction import (
     BagEncoder,
@@ -86,15 +87,14 @@ def arm_accuracy(model: nn.Module, tokeniser: Tokeniser, pictures: ClassPictures
     """
     if isinstance(model, StudyEncoder):
         return zero_shot_accuracy(model, tokeniser, pictures, templates)
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    if isinstance(model, CaptionPredictor):
-        sentences = tokeniser.batch([prompts(name, templates)[0] for name in pictures.classes], model.config.context)
-        scores = [lm_score(model, pixels(part.to(device)), sentences.to(device)) for part in pictures.images.split(batch)]
-    else:
-        words = (bag_of_words(tokeniser.batch(pictures.classes), len(tokeniser)) > 0).float().to(device)
-        scores = [bow_score(model(pixels(part.to(device))), words) for part in pictures.images.split(batch)]
-    model.train(training)
+    with eval_mode(model) as device:
+        if isinstance(model, CaptionPredictor):
+            sentences = tokeniser.batch([prompts(name, templates)[0] for name in pictures.classes], model.config.context)
+            scores = [lm_score(model, pixels(part.to(device)), sentences.to(device))
+                      for part in pictures.images.split(batch)]
+        else:
+            words = (bag_of_words(tokeniser.batch(pictures.classes), len(tokeniser)) > 0).float().to(device)
+            scores = [bow_score(model(pixels(part.to(device))), words) for part in pictures.images.split(batch)]
     return top_k_accuracy(torch.cat(scores).cpu(), pictures.labels)
 
 

@@ -83,7 +83,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model, data, tokeniser, steps=args.steps, batch=args.batch, lr=args.lr, folder=args.folder,
         evaluate=lambda judged: {"zero-shot": zero_shot_accuracy(judged, tokeniser, watched)}, evaluate_every=every,
         on_step=lambda step, _: print(f"step {step} of {args.steps}", flush=True) if step % every == 0 else None)
-    model.eval()
     scores = rounded(judge(model, tokeniser, args.pictures, args.scenes))
     print(scores, flush=True)
     parameters = sum(p.numel() for p in model.parameters())

@@ -28,6 +28,7 @@ from mmlearn.data.scenes import CATEGORY, STYLES, portrait
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.sample import Draws
 from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.small_encoder import LabelClassifier, StudyConfig, StudyEncoder
 from mmlearn.text_for_vision.training import TEMPLATES, parameter_groups, train_clip
 from mmlearn.train import History, fit, warmup_cosine
@@ -137,8 +138,8 @@ def in_parts(function: Callable[[Tensor], Tensor], pictures: ClassPictures, batc
 
 def label_accuracy(model: LabelClassifier, pictures: ClassPictures) -> float:
     """Fraction of pictures whose label gets the largest logit, in evaluation mode."""
-    model.eval()
-    return float((in_parts(model, pictures).argmax(dim=1) == pictures.labels).float().mean())
+    with eval_mode(model):
+        return float((in_parts(model, pictures).argmax(dim=1) == pictures.labels).float().mean())
 
 
 def prompt_tokeniser(*data: PairData, templates: Sequence[str] = TEMPLATES) -> WordTokeniser:

@@ -1,7 +1,7 @@
 """Diagrams of sections 1.1 and 1.2: how COCO was annotated, and the captioner of a CNN and a Transformer.
 
-Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312, sec. 4; K. Xu et al. (2015), *Show, Attend and
-Tell*, arXiv:1502.03044; A. Vaswani et al. (2017), arXiv:1706.03762.  Survey: 1.1, 1.2.
+Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312, sec. 4; K. Xu et al. (2015), *Show, Attend
+and Tell*, arXiv:1502.03044; A. Vaswani et al. (2017), arXiv:1706.03762.  Survey: 1.1, 1.2.
 """
 
 import numpy as np
@@ -15,29 +15,31 @@ _TINTS = [np.array([int(ROLES[role][0][i : i + 2], 16) for i in (1, 3, 5)], dtyp
 _STAGES = (
     ("a  Which categories?", "8 workers an image;", "one who sees it is enough", "about 20,000 hours"),
     ("b  Where is each one?", "8 workers an image;", "all their crosses count", "about 10,000 hours"),
-    ("c  What is its outline?", "1 worker an instance,", "checked by 3 to 5 judges", "22 hours for 1,000 outlines"),
+    ("c  What is its outline?", "1 worker an instance,", "checked by 3 to 5 judges",
+     "22 hours for 1,000 outlines"),
 )
 
 
 def coco_pipeline(scene: Scene | None = None) -> Diagram:
     """The three stages of COCO's annotation on one picture: icons, crosses, outlines."""
     scene = scene or sample_scene(0, 50)
-    alt = ("The annotation of COCO in three stages on one picture. a: icons of the categories that are present, by 8 "
-           "workers an image, about 20,000 hours. b: a cross on every instance, 8 workers, about 10,000 hours. "
-           "c: the outline of every instance by one worker, checked by judges, 22 hours for 1,000 outlines.")
+    alt = ("The annotation of COCO in three stages on one picture. a: icons of the categories that are "
+           "present, by 8 workers an image, about 20,000 hours. b: a cross on every instance, 8 workers, "
+           "about 10,000 hours. c: the outline of every instance by one worker, checked by judges, 22 hours "
+           "for 1,000 outlines.")
     drawings = []
     for across in (True, False):
         drawn = Diagram(690 if across else 370, 296 if across else 460, alt)
         cards = []
         for i, (name, *lines) in enumerate(_STAGES):
             x, y = (115 + 230 * i, 148) if across else (185, 77 + 153 * i)
-            card = drawn.rect(x, y, 196 if across else 350, 276 if across else 130, "image" if i < 2 else "new", 12)
-            cards.append(card)
+            cards.append(drawn.rect(x, y, *((196, 276) if across else (350, 130)), "image", 12))
             _stage(drawn, scene, i, *((x, 100, 152) if across else (x - 112, y, 110)))
             at = (x, 196) if across else (x - 44, y - 36)
-            for k, line in enumerate((name, *lines)):
-                drawn.text(at[0], at[1] + 22 * k + 6 * (k > 0), line, 15 if k == 0 else 13.5,
-                           "" if k == 0 or k == 3 else "soft", "middle" if across else "start", 600 if k == 0 else 400)
+            anchor = "middle" if across else "start"
+            drawn.text(*at, name, 15, anchor=anchor, weight=600)
+            for k, line in enumerate(lines, start=1):
+                drawn.text(at[0], at[1] + 22 * k + 6, line, 13.5, "soft" if k < 3 else "", anchor)
         drawn.arrow(cards[0], cards[1])
         drawn.arrow(cards[1], cards[2])
         drawings.append(drawn)
@@ -72,11 +74,11 @@ def _stage(drawn: Diagram, scene: Scene, stage: int, x: float, y: float, size: f
 def captioner(scene: Scene | None = None) -> Diagram:
     """The captioner: a CNN makes a grid of features, an encoder relates its cells, a decoder writes."""
     drawn = Diagram(470, 540, (
-        "Captioner of a CNN and a Transformer in four steps. 1: a CNN turns the picture, 3 by s by s, into p cells of "
-        "c numbers. 2: a projection to width d and N encoder layers of self-attention and feed-forward relate the "
-        "cells, p by d. 3: words and positions, t by d, pass N decoder layers of masked self-attention, "
-        "cross-attention to the encoder's output and feed-forward. 4: a linear layer and a softmax give the "
-        "probabilities of the next word, t by V."))
+        "Captioner of a CNN and a Transformer in four steps. 1: a CNN turns the picture, 3 by s by s, into p "
+        "cells of c numbers. 2: a projection to width d and N encoder layers of self-attention and "
+        "feed-forward relate the cells, p by d. 3: words and positions, t by d, pass N decoder layers of "
+        "masked self-attention, cross-attention to the encoder's output and feed-forward. 4: a linear layer "
+        "and a softmax give the probabilities of the next word, t by V."))
     left, right = 116, 350
     drawn.group(left, 425, 200, 182, "encoder, N ×", "image")
     drawn.group(right, 251, 216, 244, "decoder, N ×", "text")

@@ -4,7 +4,9 @@ Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, fig. 3 (a
 (2020), arXiv:1912.08226 (memory and mesh).  Survey: 1.2, 1.2.1.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +16,13 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from mmlearn import plot
+from mmlearn.data.scenes import CATEGORY, render
+from mmlearn.data.scenes.graph import Scene
+from mmlearn.data.scenes.language import SYNONYMS
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.generate import BeamTree, beam
 from mmlearn.image2text.regions import Regions
+from mmlearn.nn.modes import eval_mode
 
 
 class Look(NamedTuple):
@@ -38,17 +44,15 @@ def look(model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
     """
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} images given; look at one at a time, inputs[i : i + 1]")
-    training = model.training
-    model.eval()
     model_any: Any = model
     record: dict[str, Tensor] = {}
-    context = model_any.encode(inputs, mask, record)
-    tokens, _ = beam(model_any, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
-    said = tokens[0, :1]
-    said = said[:, : int((said != words.pad).sum())]
-    read = torch.cat([torch.full_like(said[:, :1], words.bos), said[:, :-1]], dim=1)
-    model_any.decode(read, context, record=record)
-    model.train(training)
+    with eval_mode(model):
+        context = model_any.encode(inputs, mask, record)
+        tokens, _ = beam(model_any, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
+        said = tokens[0, :1]
+        said = said[:, : int((said != words.pad).sum())]
+        read = torch.cat([torch.full_like(said[:, :1], words.bos), said[:, :-1]], dim=1)
+        model_any.decode(read, context, record=record)
     layers = sum(name.endswith(".cross") for name in record)
     cross = torch.stack([record[f"decoder.{i}.cross"].flatten(1, -3).mean(1)[0] for i in range(layers)]).mean(0)
     real = slice(None) if mask is None else mask[0]
@@ -58,6 +62,50 @@ def look(model: nn.Module, inputs: Float[Tensor, "b ..."], words: WordTokeniser,
     slots = encoder[0].shape[-1] - places
     memory = torch.stack([a[..., places:].sum(-1)[..., real] for a in encoder]) if slots else None
     return Look([words.words[i] for i in said[0].tolist()], cross[:, real], torch.stack(gates) if gates else None, memory)
+
+
+class OnThings(NamedTuple):
+    """Where the nouns of captions looked: means over ``count`` nouns that name the only thing of their category."""
+
+    mass: float         # share of a noun's attention that lies on cells its thing covers
+    chance: float       # the same for attention that is spread evenly: the share of such cells
+    pointing: float     # how often the most attended cell is one of them
+    alike: float        # cosine of the maps of two nouns of one caption, 1 = the same map
+    count: int
+
+
+def attention_on_things(model: nn.Module, pictures: Float[Tensor, "n 3 s s"], scenes: Sequence[Scene],
+                        words: WordTokeniser, k: int = 5, least: int = 4) -> OnThings:
+    """Does a word look at what it names? For each noun of each caption, its attention against the thing's mask.
+
+    A cell belongs to a thing that covers ``least`` of its pixels. Raises ``ValueError`` if no caption names a thing that
+    is there once.
+    """
+    nouns = {name: category for category in CATEGORY for name in (category, *(s for s, _ in SYNONYMS.get(category, ())))}
+    mass, chance, pointing, alike = [], [], [], []
+    for picture, scene in zip(pictures, scenes):
+        seen = look(model, picture[None], words, k=k)
+        side = math.isqrt(seen.attention.shape[1])
+        masks = render(scene, picture.shape[-1]).masks
+        step = picture.shape[-1] // side
+        covered = masks.reshape(len(masks), side, step, side, step).sum((2, 4)).reshape(len(masks), -1) >= least
+        maps = []
+        for word, attention in zip(seen.words, seen.attention):
+            here = [i for i, thing in enumerate(scene.objects) if thing.category == nouns.get(word)]
+            if len(here) != 1 or not covered[here[0]].any():
+                continue
+            cells = torch.from_numpy(covered[here[0]])
+            mass.append(float(attention[cells].sum() / attention.sum()))
+            chance.append(float(cells.float().mean()))
+            pointing.append(float(cells[attention.argmax()]))
+            maps.append((word, attention))
+        alike += [float(torch.cosine_similarity(a, b, dim=0)) for (v, a), (w, b) in combinations(maps, 2) if v != w]
+    if not mass:
+        raise ValueError("no caption names a thing that is in its picture once; give more pictures, or train the model")
+    def mean(values: list[float]) -> float:
+        return sum(values) / max(1, len(values))
+
+    return OnThings(mean(mass), mean(chance), mean(pointing), mean(alike), len(mass))
 
 
 def draw_beam(trace: BeamTree, words: WordTokeniser, image: int = 0) -> Figure:

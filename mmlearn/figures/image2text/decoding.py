@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.diagram import Diagram, Number, literal, text_width
+from mmlearn.figures.diagram import Diagram, Point, literal, text_width
 from mmlearn.figures.interactive import Block, player
 from mmlearn.generate import BeamTree
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A prefix of a beam search: its last ``word``, its log-probability so far, where it came from (place in the
-    step before), whether it has ended, and whether the beam kept it."""
+    """A prefix of a beam search: its last ``word``, its log-probability so far (``score``), the place in the
+    step before that it grew from, whether it has ended, and whether the beam kept it."""
 
     word: str
     score: float
@@ -24,7 +24,7 @@ class Hypothesis:
     kept: bool = True
 
 
-Steps = Sequence[Sequence[Hypothesis]]                          # kept ones first, best first, then those that were cut
+Steps = Sequence[Sequence[Hypothesis]]      # of each step: what was kept, best first, then what was cut
 
 EXAMPLE: Steps = (
     (Hypothesis("a", -0.36), Hypothesis("the", -1.31), Hypothesis("two", -3.22, kept=False)),
@@ -33,13 +33,13 @@ EXAMPLE: Steps = (
     (Hypothesis("behind", -2.02, 1), Hypothesis("right", -2.35, 0), Hypothesis("in", -2.60, 0, kept=False)),
     (Hypothesis("a", -2.16, 0), Hypothesis("of", -2.38, 1), Hypothesis("the", -3.40, 0, kept=False)),
     (Hypothesis("a", -2.52, 1), Hypothesis("dog", -2.61, 0), Hypothesis("flower", -3.37, 0, kept=False)),
-    (Hypothesis("tree", -2.70, 0), Hypothesis("end", -2.73, 1, ended=True), Hypothesis("red", -3.30, 0, kept=False)),
-    (Hypothesis("end", -2.73, 1, ended=True), Hypothesis("end", -2.79, 0, ended=True)),
+    (Hypothesis("tree", -2.70), Hypothesis("end", -2.73, 1, True), Hypothesis("red", -3.30, kept=False)),
+    (Hypothesis("end", -2.73, 1, True), Hypothesis("end", -2.79, 0, True)),
 )
 
 
 def beam_steps(trace: BeamTree, words: WordTokeniser, image: int = 0, cut: int = 1) -> list[list[Hypothesis]]:
-    """What a beam search did for one image: at each step the kept hypotheses, and the ``cut`` best of the others."""
+    """What a beam search did for one image: at each step what it kept, and the ``cut`` best of the rest."""
     steps: list[list[Hypothesis]] = []
     for step in trace.steps:
         def hypothesis(parent: int, word: int, total: float, kept: bool = True) -> Hypothesis:
@@ -60,8 +60,8 @@ def beam_steps(trace: BeamTree, words: WordTokeniser, image: int = 0, cut: int =
 def beam_search(steps: Steps = EXAMPLE, upto: int | None = None) -> Diagram:
     """A beam search from top to bottom, a row a step: kept hypotheses in columns, cut ones grey at the right.
 
-    The best caption so far is violet, finished ones are teal, what leads nowhere is grey. ``upto`` draws the first
-    steps only.
+    The best caption so far is violet, finished ones are teal, what leads nowhere is grey. ``upto`` draws the
+    first steps only.
     """
     shown = steps if upto is None else steps[:upto]
     wide, down = max(len(step) for step in steps), 52
@@ -71,9 +71,10 @@ def beam_search(steps: Steps = EXAMPLE, upto: int | None = None) -> Diagram:
     alive = _ancestors(shown, [j for j, h in enumerate(shown[-1]) if h.kept])
     caption = " ".join(shown[i][j].word for i, j in sorted(path) if shown[i][j].word != "end")
     drawn = Diagram(across * wide + 24, down * (len(steps) + 1) - 12, (
-        f"Beam search after {len(shown)} step{'s' * (len(shown) > 1)}. Best caption: {caption}, log-probability "
-        f"{shown[-1][best].score:.2f}."))
-    at = [[(24 + across * (j + 0.5), 18 + down * (i + 1)) for j in range(len(step))] for i, step in enumerate(steps)]
+        f"Beam search after {len(shown)} step{'s' * (len(shown) > 1)}. Best caption: {caption}, "
+        f"log-probability {shown[-1][best].score:.2f}."))
+    at = [[(24 + across * (j + 0.5), 18 + down * (i + 1)) for j in range(len(step))]
+          for i, step in enumerate(steps)]
     drawn.box(at[0][0][0], 18, "start", "frozen", 78, 26)
     for final in (False, True):                                 # the best path lies above the others
         for i, step in enumerate(shown):
@@ -86,7 +87,8 @@ def beam_search(steps: Steps = EXAMPLE, upto: int | None = None) -> Diagram:
         for j, h in enumerate(step):
             (x, y), live = at[i][j], (i, j) in alive
             role = "new" if (i, j) in path else "frozen" if not live else "image" if h.ended else "block"
-            drawn.rect(x, y, across - 10, 30, role, 7, "" if h.kept else ' stroke-dasharray="4 3" fill-opacity="0.3"')
+            pale = "" if h.kept else ' stroke-dasharray="4 3" fill-opacity="0.3"'
+            drawn.rect(x, y, across - 10, 30, role, 7, pale)
             size = min(14.0, 14 * 0.6 * across / max(text_width(h.word, 14), 1))
             tone, weight = ("", 600) if live else ("soft", 400)
             drawn.text(x - across / 2 + 11, y, literal(h.word), size, tone, "start", weight)
@@ -104,10 +106,9 @@ def _ancestors(steps: Steps, places: Sequence[int]) -> set[tuple[int, int]]:
     return found
 
 
-def _curve(drawn: Diagram, start: tuple[Number, Number], end: tuple[Number, Number], role: str, cut: bool) -> None:
+def _curve(drawn: Diagram, start: Point, end: Point, role: str, cut: bool) -> None:
     """A line from below one cell to above another."""
-    (a, b), (x, y) = start, end
-    b, y = b + 15, y - 15
+    a, b, x, y = start[0], start[1] + 15, end[0], end[1] - 15
     middle = (b + y) / 2
     dashes = ' stroke-dasharray="3 3"' if cut else ""
     drawn.add(f'<path class="mm-l mm-{role}" d="M{a:.4g} {b:.4g}C{a:.4g} {middle:.4g} {x:.4g} {middle:.4g} '
@@ -118,9 +119,9 @@ def beam_player(steps: Steps = EXAMPLE) -> Block:
     """Beam search step by step: what each step keeps and cuts, and the best caption so far."""
     labels = []
     for i, step in enumerate(steps, start=1):
-        cut = [h.word for h in step if not h.kept]
+        kept, cut = [h.word for h in step if h.kept and not h.ended], [h.word for h in step if not h.kept]
         ended = sum(h.ended for h in step if h.kept)
-        labels.append(f"step {i}: keeps {', '.join(h.word for h in step if h.kept and not h.ended) or 'no open one'}"
-                      + (f"; {ended} finished" if ended else "") + (f"; cuts {', '.join(cut)}, …" if cut else ""))
+        parts = [f"keeps {', '.join(kept)}"] * bool(kept) + [f"{ended} finished"] * bool(ended)
+        labels.append(f"step {i}: " + "; ".join([*parts, *[f"cuts {', '.join(cut)}, …"] * bool(cut)]))
     frames = [beam_search(steps, i) for i in range(1, len(steps) + 1)]
     return player(frames, labels, "Beam search step by step", seconds=1.4)

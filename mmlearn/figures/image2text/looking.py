@@ -18,9 +18,9 @@ def where_words_look(image: Any, words: Sequence[str], weights: Any, boxes: Any 
                      names: Sequence[str] | None = None, size: int = 320) -> Block:
     """Hover figure: the picture of each word, bright where its attention is large.
 
-    ``weights`` are (t, rows, columns) over a grid, or (t, p) over a square grid row by row, or (t, p) over the p
-    ``boxes`` (p, 4) = (x, y, width, height) in pixels of the image, which may have ``names``. Each word has its own
-    scale: its largest weight is full brightness. Raises ``ValueError`` if numbers do not fit.
+    ``weights`` are (t, rows, columns) over a grid, or (t, p) over a square grid row by row, or (t, p) over
+    the p ``boxes`` (p, 4) = (x, y, width, height) in pixels of the image, which may have ``names``. Each word
+    has its own scale: its largest weight is full brightness. Raises ``ValueError`` if numbers do not fit.
     """
     pixels = picture(image)
     table = np.asarray(weights.detach().float().cpu() if hasattr(weights, "detach") else weights, dtype=float)
@@ -29,7 +29,7 @@ def where_words_look(image: Any, words: Sequence[str], weights: Any, boxes: Any 
     if boxes is None and table.ndim == 2:
         side = round(table.shape[1] ** 0.5)
         if side * side != table.shape[1]:
-            raise ValueError(f"{table.shape[1]} weights make no square grid; pass (t, rows, columns), or boxes")
+            raise ValueError(f"{table.shape[1]} weights make no square; give (t, rows, columns) or boxes")
         table = table.reshape(-1, side, side)
     scale = size / max(pixels.shape[:2])
     high, wide = (round(scale * side) for side in pixels.shape[:2])

@@ -6,7 +6,7 @@ Papers: see ``mmlearn.metrics``.  Survey: 1.2 and its metrics.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmlearn.figures.diagram import Diagram, Number
+from mmlearn.figures.diagram import Diagram, Number, literal
 from mmlearn.figures.interactive import Block, hover
 
 TOPS = {"CIDEr-D": 10.0}                             # full marks; 1 for every other metric
@@ -14,26 +14,28 @@ TOPS = {"CIDEr-D": 10.0}                             # full marks; 1 for every o
 
 def score_variants(variants: Mapping[str, Mapping[str, Number]], references: Sequence[str] = (),
                    image: Any = None) -> Block:
-    """Scores of one picture's caption in several variants: tap one, and its bars stand beside those of the first.
+    """Scores of one picture's caption in several variants: tap one, and compare its bars with the first's.
 
-    ``variants`` are {caption: {metric: value}}, the first being the one that the others change. Bars are parts of the
-    full marks of each metric (``TOPS``). ``references`` and the ``image`` are shown above, if given.
-    Raises ``ValueError`` if the variants have different metrics.
+    ``variants`` are {caption: {metric: value}}, the first being the one that the others change. Bars are
+    parts of the full marks of each metric (``TOPS``). ``references`` and the ``image`` are shown above, if
+    given. Raises ``ValueError`` if the variants have different metrics.
     """
     captions, scores = list(variants), list(variants.values())
     if not scores or any(list(score) != list(scores[0]) for score in scores):
         raise ValueError("give at least one variant, and the same metrics for all: "
                          f"{[list(score) for score in scores]}")
     shift = 150 if image is not None else 0
-    head = max(20 * len(references), 130 if image is not None else 0) + 12 if references or image is not None else 0
+    head = max(20 * len(references), 0 if image is None else 130)
+    head += 12 if head else 0
     under = Diagram(460, head + 30 * len(scores[0]) + 8, "picture and human captions")
     if image is not None:
         under.image(66, 64, image, 120)
     for k, text in enumerate(references):
-        under.text(shift, 12 + 20 * k, text.replace("_", " "), 13, "soft", "start")
+        under.text(shift, 12 + 20 * k, literal(text), 13, "soft", "start")
     panels = []
     for caption, score in variants.items():
-        drawn = Diagram(460, under.height, f"{caption}: " + ", ".join(f"{n} {v:.2f}" for n, v in score.items()))
+        told = ", ".join(f"{name} {value:.2f}" for name, value in score.items())
+        drawn = Diagram(460, under.height, f"{caption}: {told}")
         for k, (name, value) in enumerate(score.items()):
             y, top, before = head + 16 + 30 * k, TOPS.get(name, 1.0), scores[0][name]
             drawn.text(112, y, name, 14, anchor="end", weight=600)
