@@ -54,8 +54,8 @@ STYLE = "".join([
 ])
 _ALONE = (f"<style>svg{_theme(False)}svg{{font-family:system-ui,sans-serif}}"
           + (_ROLES + _CSS.split("/**/")[0]).replace(".mm ", "") + "</style>")
-# Where neither scripts nor SVG are let through (GitHub, a notebook that is not trusted) a diagram is a picture;
-# where scripts run, it becomes part of the page, and so of its light.
+# A diagram is a picture where neither scripts nor SVG are let through (GitHub, an untrusted notebook); where
+# scripts run, it becomes part of the page, and so of its light.
 _INLINE = """<script>for (const i of document.querySelectorAll('img.mm-svg')) {
 const t = new TextDecoder().decode(Uint8Array.from(atob(i.src.split(',')[1]), c => c.charCodeAt(0)));
 i.outerHTML = t.replace(/<style>.*?<\\/style>/, '');}</script>"""
