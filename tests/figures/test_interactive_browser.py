@@ -148,13 +148,14 @@ def test_a_wide_diagram_scrolls_in_itself_on_a_phone_and_stays_readable(open_blo
 def test_the_figures_of_chapter_1_open_and_fit_a_phone_whole(open_blocks):
     picture = np.full((16, 16, 3), 0.5)
     table = {"a red dog": {"BLEU-4": 1.0, "CIDEr-D": 5.0}, "a dog": {"BLEU-4": 0.5, "CIDEr-D": 1.0}}
-    page, wrong = open_blocks(
-        architecture.coco_pipeline(), architecture.captioner(), m2.memory_attention(),
-        m2.m2_beside_transformer(), m2.meshed_decoder_layer(), decoding.beam_search(), training.self_critical(), decoding.beam_player(),
-        m2.memory_as_gate(degrees=90), m2.mesh_gates(["a", "dog"], np.full((3, 2, 3), 0.5)),
-        where_words_look(picture, ["a", "dog"], np.ones((2, 4))),
-        scores.score_variants(table, ["one", "two"], picture),
-        training.training_player(picture, [1, 2], ["a", "a dog"], [3.0, 2.0]), width=390)
+    shown = [draw() for draw in (
+        architecture.coco_pipeline, architecture.captioner, m2.memory_attention, m2.m2_beside_transformer,
+        m2.meshed_decoder_layer, decoding.beam_search, training.self_critical, decoding.beam_player)]
+    shown += [m2.memory_as_gate(degrees=90), m2.mesh_gates(["a", "dog"], np.full((3, 2, 3), 0.5)),
+              where_words_look(picture, ["a", "dog"], np.ones((2, 4))),
+              scores.score_variants(table, ["one", "two"], picture),
+              training.training_player(picture, [1, 2], ["a", "a dog"], [3.0, 2.0])]
+    page, wrong = open_blocks(*shown, width=390)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     cut = page.evaluate("""[...document.querySelectorAll('.mm, .mm-stage')].filter(
         e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 40))""")
