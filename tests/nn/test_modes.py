@@ -1,10 +1,12 @@
 """Evaluation mode for a while, and seeds that nobody else notices."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from mmlearn.nn.modes import eval_mode, seeded
+from mmlearn.nn.modes import eval_mode, remembered, seeded
 
 
 def test_every_part_gets_back_the_mode_it_had():
@@ -36,3 +38,33 @@ def test_a_seed_decides_what_is_drawn_and_leaves_the_global_state_alone():
     assert torch.equal(torch.rand(3), want)
     with seeded(7):
         assert torch.equal(torch.rand(2), first)
+
+
+@dataclass(frozen=True)
+class Part:
+    numbers: torch.Tensor
+    name: str = "part"
+
+
+@dataclass(frozen=True)
+class Whole:
+    part: Part
+    numbers: torch.Tensor
+
+
+def test_a_result_is_computed_once_and_nobody_changes_that_of_another():
+    calls = []
+
+    @remembered
+    def make(count, start=0):
+        """How it is made."""
+        calls.append(count)
+        numbers = torch.arange(start, start + count)
+        return Whole(Part(numbers), numbers.clone())
+
+    first = make(3)
+    first.numbers += 5
+    first.part.numbers.zero_()
+    again = make(3)
+    assert again.numbers.tolist() == again.part.numbers.tolist() == [0, 1, 2] and again.part.name == "part"
+    assert make(3, start=1).numbers.tolist() == [1, 2, 3] and calls == [3, 3] and make.__doc__ == "How it is made."
