@@ -8,7 +8,7 @@ import random
 import re
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ import numpy as np
 import torch
 
 import mmlearn
-from mmlearn.claims import claims, claims_table, scale
+from mmlearn.claims import claims, claims_table, markdown_table, scale
 from mmlearn.plot import use_style
 from mmlearn.progress import in_notebook
+
+COLUMNS = 79                        # of code, text and listings: what the site's column holds
+OPEN_LINES = 30                     # a longer listing is folded
 
 # Seconds a chapter may take at each scale; a chapter's own figures stand under its name.
 SECONDS: dict[str, dict[str, int]] = {"": {"smoke": 120, "cpu": 600, "gpu": 600}}
@@ -58,7 +61,7 @@ def device_name() -> str:
 
 
 def setup(chapter: str, seed: int = 0) -> None:
-    """Make a notebook reproducible and print what it runs on: versions, device, scale, seconds expected.
+    """Make a notebook reproducible and print what it runs on: a line of versions, one of device, scale and seconds.
 
     Sets the seeds and the style of figures, and forgets earlier claims.
     Raises ``RuntimeError`` if torch and torchvision do not fit, ``ValueError`` for an unknown scale.
@@ -73,13 +76,13 @@ def setup(chapter: str, seed: int = 0) -> None:
     use_style()
     claims.clear()
     print(f"mmlearn {mmlearn.__version__} · Python {platform.python_version()} · torch {torch.__version__} · "
-          f"torchvision {vision} · {device_name()} · scale {scale()} · about {expected} s at most")
+          f"torchvision {vision}\n{device_name()} · scale {scale()} · about {expected} s at most")
 
 
-def source_of(thing: Callable[..., Any] | type, drop_docstring: bool = False) -> str:
-    """Source of a function or class, without common indentation; on request without docstrings."""
+def source_of(thing: Callable[..., Any] | type, docstrings: bool = False) -> str:
+    """Source of a function or class, without common indentation and, unless asked for, without docstrings."""
     source = textwrap.dedent(inspect.getsource(inspect.unwrap(thing)))
-    if not drop_docstring:
+    if docstrings:
         return source.rstrip()
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
@@ -93,14 +96,46 @@ def source_of(thing: Callable[..., Any] | type, drop_docstring: bool = False) ->
     return "\n".join(line for line in lines if line != "\0").rstrip()
 
 
-def show_source(*things: Callable[..., Any] | type, drop_docstring: bool = False) -> None:
-    """Show the source of functions or classes, headed by their files, highlighted where the place can do it."""
+def listing(thing: Callable[..., Any] | type, docstrings: bool = False) -> str:
+    """Source as a page shows it: headed by its file and the labels of its equations, which docstrings name.
+
+    With ``MMLEARN_STRICT_LISTINGS=1``, as in the tests, a line that the page's column cannot hold raises ``ValueError``.
+    """
+    path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
+    root = Path(mmlearn.__file__).parent.parent
+    where = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    labels = ", ".join(dict.fromkeys(re.findall(r"eq:[A-Za-z0-9][\w-]*", inspect.getdoc(thing) or "")))
+    head = textwrap.wrap(f"{where} · {labels}" if labels else where, COLUMNS - 2, break_on_hyphens=False)
+    source = "\n".join([*(f"# {line}" for line in head), source_of(thing, docstrings)])
+    wide = [line for line in source.splitlines() if len(line) > COLUMNS]
+    if wide and os.environ.get("MMLEARN_STRICT_LISTINGS") == "1":
+        raise ValueError(f"{where} is shown in the book and has a line of {len(wide[0])} columns, "
+                         f"{COLUMNS} fit a page: {wide[0].strip()}")
+    return source
+
+
+def show_source(*things: Callable[..., Any] | type, docstrings: bool = False, folded: bool | None = None) -> None:
+    """Show the source of functions or classes, headed by file and equation, highlighted where the place can do it.
+
+    A listing of more than ``OPEN_LINES`` lines is folded, unless ``folded`` says otherwise.
+    """
     for thing in things:
-        path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
-        root = Path(mmlearn.__file__).parent.parent
-        where = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        source = f"# {where}\n{source_of(thing, drop_docstring)}"
-        show_markdown(f"```python\n{source}\n```", source)
+        source = listing(thing, docstrings)
+        lines = source.count("\n") + 1
+        code = f"```python\n{source}\n```"
+        if lines > OPEN_LINES if folded is None else folded:
+            code = (f"<details>\n<summary>Listing of <code>{thing.__name__}</code>, {lines} lines</summary>\n\n"
+                    f"{code}\n\n</details>")
+        show_markdown(code, source)
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits: int = 3) -> None:
+    """Show results as a table: floats with ``digits`` digits, numbers flush right; a cell may hold Markdown.
+
+    Raises ``ValueError`` if a row has not as many cells as the header.
+    """
+    text = markdown_table(header, rows, digits)
+    show_markdown(text, text)
 
 
 def chapter_claims() -> None:

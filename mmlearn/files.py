@@ -1,8 +1,19 @@
-"""Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed."""
+"""Where the package's data are, and files that are whole or absent: written under another name, flushed, then renamed."""
 
 import os
 import tempfile
 from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def package_data(*parts: str) -> Path:
+    """A file or folder of what comes with the package: ``results``, ``checkpoints``, ``scenes-sample``.
+
+    In an installed package it lies beside the modules, in a clone in the folder ``data`` of the repository.
+    """
+    installed = PACKAGE / "_data"
+    return (installed if installed.is_dir() else PACKAGE.parent / "data").joinpath(*parts)
 
 
 def flush(path: Path) -> None:

@@ -2,7 +2,7 @@
 
     python tools/nbval_run.py [--seconds 120] NOTEBOOK ...
 
-Cells marked ``# NBVAL_CHECK_OUTPUT`` must print what is stored; all others must only run. A cell that may take longer
+Cells tagged ``nbval-check-output`` must print what is stored; all others must only run. A cell that may take longer
 than ``--seconds`` says so in its metadata: ``{"mmlearn": {"seconds": 300}}``. Stops at the first cell that fails.
 """
 

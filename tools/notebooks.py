@@ -1,10 +1,14 @@
 """Work on the book's notebooks: the setup cell, the public address, running them in place.
 
     python tools/notebooks.py setup-cell 1-image2text     print the setup cell of a notebook
+    python tools/notebooks.py conform [NOTEBOOK ...]      put the current setup cell, folded, into notebooks
+    python tools/notebooks.py check [NOTEBOOK ...]        words, and lines of code and output that are too wide
     python tools/notebooks.py execute [NOTEBOOK ...]      run top to bottom, in place (needs the book's packages)
     python tools/notebooks.py repository URL              change the public address everywhere
 
-Only the standard library is imported at the top, so that the last command works before anything is installed.
+A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic), an
+exercise notebook or a page of the appendix. Only the standard library is imported at the top, so that all commands
+but ``execute`` work before anything is installed.
 """
 
 import argparse
@@ -15,24 +19,32 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 import time
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "_config.yml"
 MAX_PNG_BYTES = 100_000
+COLUMNS = 79                            # of code, text outputs and listings: what the site's column holds at 1300 px
+CHECKED = "nbval-check-output"          # the cell tag, nbval's own, of cells whose output is the same everywhere
 ADDRESS = re.compile(r"https://(?P<host>[\w.-]+)/(?P<owner>[\w.-]+)/(?P<name>[\w-]+(?:\.[\w-]+)*)")
 
 SETUP_CELL = '''\
-# Setup: in Colab, fetches the book beside the torch, torchvision and numpy that are there, and replaces nothing.
+# Setup. In Colab: fetches the book and what Colab lacks, and replaces nothing.
 import subprocess
 import sys
 from pathlib import Path
 
 if "google.colab" in sys.modules:
     if not Path("/content/mmlearn").exists():
-        subprocess.run("git clone -q --depth 1 {url} /content/mmlearn".split(), check=True)
-        subprocess.run("pip install -q {needs}".split(), check=True)
+        book = "{url}"
+        needs = ({needs})
+        clone = "git clone -q --depth 1".split()
+        subprocess.run([*clone, book, "/content/mmlearn"], check=True)
+        subprocess.run(["pip", "install", "-q", *needs.split()], check=True)
     sys.path.insert(0, "/content/mmlearn")
 
 import matplotlib.pyplot as plt
@@ -55,6 +67,12 @@ def notebooks() -> list[Path]:
     return sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
+def toc_pages() -> list[str]:
+    """The pages of the site, without their endings, in the order of ``_toc.yml``."""
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"(?m)^\s*(?:root|-\s*file):\s*(\S+)\s*$", toc)
+
+
 def repository() -> str:
     """The public address, from ``_config.yml``."""
     found = re.search(r"(?m)^repository:\n\s+url:\s*(\S+)\s*$", CONFIG.read_text(encoding="utf-8"))
@@ -65,8 +83,79 @@ def repository() -> str:
 
 def setup_cell(name: str, url: str | None = None) -> str:
     """The first code cell of the notebook ``name`` (a file name without its ending)."""
-    needs = " ".join(NEEDS)
+    lines = textwrap.wrap(" ".join(NEEDS), 58)
+    needs = ("\n" + " " * 17).join([f'"{line} "' for line in lines[:-1]] + [f'"{lines[-1]}"'])
     return SETUP_CELL.format(needs=needs, url=url or repository(), name=name)
+
+
+def deeper() -> list[Path]:
+    """The side pages of the chapters, ``book/deeper/<number of the chapter>-<topic>.ipynb``."""
+    return [p for p in notebooks() if p.parent == ROOT / "book" / "deeper"]
+
+
+def lines_of(cell: dict) -> list[str]:
+    """The source of a cell of a notebook's JSON."""
+    return "".join(cell["source"]).split("\n")
+
+
+def columns(line: str) -> int:
+    """How many columns of a fixed-width font a line takes; Chinese and Japanese signs take two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in line)
+
+
+def fenced(markdown: str) -> list[str]:
+    """The lines inside the code fences of Markdown."""
+    return "\n".join(m[2] for m in re.finditer(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1", markdown, re.M | re.S)).split("\n")
+
+
+def shown_lines(cell: dict) -> Iterator[tuple[str, int, str]]:
+    """(what, number, line) of every line of code or fixed-width output that a cell shows."""
+    if cell["cell_type"] == "markdown":
+        yield from (("fence", n, line) for n, line in enumerate(fenced("".join(cell["source"])), 1))
+        return
+    yield from (("code", n, line) for n, line in enumerate(lines_of(cell), 1))
+    for output in cell.get("outputs", ()):
+        data = output.get("data", {})
+        if "text/markdown" in data:
+            yield from (("listing", n, line) for n, line in enumerate(fenced("".join(data["text/markdown"])), 1))
+        elif not any(kind == "text/html" or kind.startswith("image/") for kind in data):
+            text = "".join(output.get("text", data.get("text/plain", "")))
+            yield from (("output", n, line) for n, line in enumerate(text.split("\n"), 1))
+
+
+def wide_lines(path: Path) -> list[str]:
+    """What a notebook shows in a fixed-width font beyond ``COLUMNS``, one sentence a line."""
+    out = []
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], 1):
+        for what, n, line in shown_lines(cell):
+            if (width := columns(line.rstrip())) > COLUMNS:
+                out.append(f"cell {number}, {what} line {n}, {width} columns: {line.strip()[:60]}")
+    return out
+
+
+def words(path: Path) -> int:
+    """How many words of prose a page has: code, formulas, tags and the targets of links do not count."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+    text = re.sub(r"^(`{3,}|~{3,}).*?^\1", " ", text, flags=re.M | re.S)
+    text = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`|<[^>]+>|\]\([^)]*\)", " ", text, flags=re.S)
+    return len(re.findall(r"[A-Za-z\u00c0-\u024f][\w'’-]*", text))
+
+
+def conform(path: Path) -> bool:
+    """Put the current setup cell, tagged to be folded on the site, into a notebook; says whether that changed it."""
+    before = path.read_text(encoding="utf-8")
+    notebook = json.loads(before)
+    first = next(c for c in notebook["cells"] if c["cell_type"] == "code")
+    first["source"] = setup_cell(path.stem).splitlines(keepends=True)
+    tags = first["metadata"].setdefault("tags", [])
+    if "hide-input" not in tags:
+        tags.append("hide-input")
+    after = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    if after != before:
+        write(path, after)
+    return after != before
 
 
 def write(path: Path, text: str) -> None:
@@ -174,7 +263,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("setup-cell").add_argument("name")
-    commands.add_parser("execute").add_argument("notebooks", nargs="*", type=Path)
+    for name in ("conform", "check", "execute"):
+        commands.add_parser(name).add_argument("notebooks", nargs="*", type=Path)
     commands.add_parser("repository").add_argument("url")
     args = parser.parse_args()
     try:
@@ -185,7 +275,13 @@ def main() -> int:
             print("\n".join(str(path.relative_to(ROOT)) for path in changed) or "nothing to change")
         else:
             for path in args.notebooks or notebooks():
-                print(f"{path}: {execute(path.resolve()):.0f} s", flush=True)
+                if args.command == "conform":
+                    print(f"{path}: {'written' if conform(path) else 'as it should be'}")
+                elif args.command == "check":
+                    found = wide_lines(path)
+                    print(f"{path}: {words(path):,} words, {len(found)} lines over {COLUMNS} columns", *found, sep="\n  ")
+                else:
+                    print(f"{path}: {execute(path.resolve()):.0f} s", flush=True)
     except (ValueError, OSError, json.JSONDecodeError) as error:
         print(f"notebooks: {error}", file=sys.stderr)
         return 2

@@ -25,10 +25,10 @@ def run(args: argparse.Namespace) -> None:
     """Caption images; see ``mmlearn caption --help``."""
     import torch
 
+    from mmlearn.data.images import PictureFiles
     from mmlearn.generate import beam
-    from mmlearn.image2text.features import PictureFiles
     from mmlearn.image2text.saved import load_captioner, look_at
-    from mmlearn.image2text.task import encode
+    from mmlearn.image2text.training import encode
 
     if args.beam < 1 or args.max_len < 1:
         raise ValueError(f"--beam is {args.beam} and --max-len {args.max_len}; take 1 or more")

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
     """Classify images; see ``mmlearn classify --help``."""
     import torch
 
-    from mmlearn.text_for_vision.preprocess import open_model, preprocess, read_image
+    from mmlearn.data.images import preprocess, read_image
+    from mmlearn.pretrained.dual_encoders import open_model
     from mmlearn.text_for_vision.zero_shot import classify, prompts, zero_shot_weights
 
     if args.top < 1:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     """Find images or lines; see ``mmlearn retrieve --help``."""
     import torch
 
-    from mmlearn.text_for_vision.preprocess import open_model
+    from mmlearn.pretrained.dual_encoders import open_model
 
     _check(args)
     answers: list[Any] = read_lines(args.captions) if args.image else images_in(args.folder)
@@ -90,8 +90,8 @@ def _look(ready: Any, paths: list[Path]) -> tuple[Any, list[Path]]:
     """Unit embeddings of images, and the files that could be read; of several, broken ones are named and left out."""
     import torch
 
+    from mmlearn.data.images import preprocess, read_image
     from mmlearn.progress import Progress
-    from mmlearn.text_for_vision.preprocess import preprocess, read_image
 
     device = next(ready.model.parameters()).device
     readable, rows = [], []

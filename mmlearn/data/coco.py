@@ -23,6 +23,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from mmlearn.data.images import read_image
+
 Transform = Callable[..., Any]
 KARPATHY_SPLITS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -154,7 +156,7 @@ class CocoCaptions(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.records[index]
-        return {"image": self.transform(_open(record.path)), "captions": record.captions,
+        return {"image": self.transform(read_image(record.path)), "captions": record.captions,
                 "image_id": record.image_id, "index": index % len(self.records)}
 
 
@@ -236,7 +238,7 @@ class CocoFolder(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image_id = self.images[index]
-        image = tv_tensors.Image(to_pixels(_open(self.paths[image_id])))
+        image = tv_tensors.Image(to_pixels(read_image(self.paths[image_id])))
         height, width = image.shape[-2:]
         own = self.annotations[image_id]
         boxes = torch.tensor([a["bbox"] for a in own], dtype=torch.float32).reshape(-1, 4)
@@ -253,11 +255,3 @@ class CocoFolder(Dataset):
             "area": torch.tensor([float(a.get("area", a["bbox"][2] * a["bbox"][3])) for a in own]),
         }
         return self.transform(item) if self.transform else item
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); download or export it again") from None

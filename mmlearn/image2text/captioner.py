@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from mmlearn.nn.positions import TokenEmbedding, grid_sinusoids
 from mmlearn.nn.transformer import Context, DecoderLayer, EncoderLayer, InputProjection
-from mmlearn.nn.vision import ConvTrunk, Frozen, TorchvisionTrunk
+from mmlearn.nn.vision import ConvTrunk, Frozen, ResidualTrunk, TorchvisionTrunk
 
 PAD = 1
 
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    trunk: str = "resnet101"        # a ResNet of torchvision, or "conv" for four small blocks
+    trunk: str = "resnet101"        # a ResNet of torchvision, "conv" for four small blocks, "residual" for a small ResNet
     weights: str | None = None      # torchvision weights of the trunk, e.g. "IMAGENET1K_V2"; None: random
     frozen: bool = False            # the trunk is not trained (its batch statistics stay too)
     vocab: int = 10_201             # V, words with the four special tokens
@@ -56,14 +56,27 @@ class CaptionerConfig:
         return cls(trunk="conv", vocab=vocab, width=64, heads=4, layers=3, ff=128, max_len=30,
                    grid_positions="sinusoid")
 
+    @classmethod
+    def residual(cls, vocab: int = 200) -> "CaptionerConfig":
+        """A small ResNet (64 pixels -> 8 x 8 cells of 128 channels), kept as it is; three layers of width 96."""
+        return cls(trunk="residual", frozen=True, vocab=vocab, width=96, heads=4, layers=3, ff=192, max_len=30,
+                   grid_positions="sinusoid")
+
     def freeze(self) -> "CaptionerConfig":
         """The same with a trunk that is not trained."""
         return replace(self, frozen=True)
 
 
-def make_trunk(config: CaptionerConfig) -> ConvTrunk | TorchvisionTrunk | Frozen:
+def build_trunk(name: str, weights: str | None = None) -> ConvTrunk | ResidualTrunk | TorchvisionTrunk:
+    """The convolutional network of a configuration, by name."""
+    if name == "conv":
+        return ConvTrunk()
+    return ResidualTrunk() if name == "residual" else TorchvisionTrunk(name, weights)
+
+
+def make_trunk(config: CaptionerConfig) -> ConvTrunk | ResidualTrunk | TorchvisionTrunk | Frozen:
     """The convolutional network that turns a picture into a grid, frozen if the configuration says so."""
-    trunk = ConvTrunk() if config.trunk == "conv" else TorchvisionTrunk(config.trunk, config.weights)
+    trunk = build_trunk(config.trunk, config.weights)
     return Frozen(trunk, trunk.out_channels) if config.frozen else trunk
 
 

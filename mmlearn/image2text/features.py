@@ -10,79 +10,15 @@ images, and ``source.rows(indices)`` -> (values, mask), the mask True where a re
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmlearn.data.images import CACHE, Inputs
 from mmlearn.image2text.regions import Detector, region_features
-
-CACHE = 2 * 2**30       # bytes of memory that a source may keep
-
-
-@runtime_checkable
-class Inputs(Protocol):
-    """A source of what a captioner reads, one item an image."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
-
-
-class TensorInputs:
-    """Features (n, p, f) or pictures (n, 3, s, s) that are in memory already; bytes are given out in [0, 1]."""
-
-    def __init__(self, values: Tensor, mask: Bool[Tensor, "n p"] | None = None):
-        self.values, self.mask = values, mask
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        index = torch.as_tensor(indices)
-        values = self.values[index]
-        values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
-        return values, None if self.mask is None else self.mask[index]
-
-
-def load_picture(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
-    """An image file as RGB in [0, 1], squeezed to ``size`` x ``size`` pixels."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image {path}; check the folder given with --images") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); give a JPEG or PNG file") from error
-    return torch.from_numpy(np.asarray(image, dtype=np.uint8).copy()).permute(2, 0, 1).float() / 255
-
-
-class PictureFiles:
-    """Pictures (b, 3, size, size) in [0, 1], read from files when asked for and kept as bytes while memory allows."""
-
-    def __init__(self, paths: Sequence[Path], size: int):
-        self.paths, self.size = tuple(paths), size
-        self._kept: dict[int, Tensor] = {}
-        self._room = CACHE // (3 * size * size)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def _picture(self, i: int) -> Tensor:
-        if i not in self._kept:
-            bytes_ = (load_picture(self.paths[i], self.size) * 255).round().to(torch.uint8)
-            if len(self._kept) >= self._room:
-                return bytes_
-            self._kept[i] = bytes_
-        return self._kept[i]
-
-    def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        return torch.stack([self._picture(int(i)) for i in indices]).float() / 255, None
-
 
 Extractor = Callable[[Tensor], tuple[Tensor, Tensor | None]]       # pictures (b, 3, s, s) -> features and mask
 

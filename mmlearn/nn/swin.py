@@ -12,7 +12,6 @@ Maps are (b, y, x, c) inside, channels last; a window has $M\\times M$ cells.
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from mmlearn.nn.modes import remembered
 from mmlearn.nn.transformer import FeedForward, LayerNorm32, pre_norm
 
 
@@ -92,7 +92,7 @@ def from_windows(w: Float[Tensor, "b n p c"], y: int, x: int) -> Float[Tensor, "
     return w.view(b, y // m, x // m, m, m, c).transpose(2, 3).reshape(b, y, x, c)
 
 
-@cache
+@remembered
 @torch.inference_mode(False)
 def relative_index(m: int, M: int, device: torch.device | None = None) -> Int[Tensor, "p p"]:
     r"""eq:relative-index: $r(i,j)=(2m-1)(y_i-y_j+m-1)+(x_i-x_j+m-1)$ for the cells i, j of an m x m window:
@@ -109,7 +109,7 @@ def relative_bias(table: Float[Tensor, "r h"], m: int) -> Float[Tensor, "h p p"]
     return table[relative_index(m, M, table.device).flatten()].T.unflatten(1, (m * m, m * m))
 
 
-@cache
+@remembered
 @torch.inference_mode(False)
 def shift_mask(
     y: int, x: int, m: int, shift: int, device: torch.device | None = None

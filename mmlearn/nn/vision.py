@@ -13,6 +13,7 @@ import torch
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)       # of red, green, blue in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -70,6 +71,34 @@ class ConvTrunk(nn.Module):
             raise ValueError(
                 f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
                 f"{self.stride}; give larger ones")
+        images = (2 * images - 1).contiguous(memory_format=torch.channels_last)
+        return grid_to_sequence(self.blocks(images))
+
+
+class ResidualTrunk(nn.Module):
+    """A small ResNet: images (b, 3, s, s) -> grid (b, p, c); 64 x 64 pixels give 8 x 8 cells.
+
+    One residual block a stage; the stem and the next two stages halve the sides, further stages keep them. Pixels in
+    [0, 1]; ``out_channels`` is c. Raises ``ValueError`` for images smaller than one cell.
+    """
+
+    def __init__(self, channels: Sequence[int] = (32, 64, 128, 128)) -> None:
+        super().__init__()
+        stem, *stages = channels
+        self.out_channels, self.stride = channels[-1], 8
+        blocks: list[nn.Module] = [nn.Conv2d(3, stem, 3, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(),
+                                   BasicBlock(stem, stem)]
+        for i, (before, after) in enumerate(zip(channels, stages)):
+            stride = 2 if i < 2 else 1
+            shorter = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            blocks.append(BasicBlock(before, after, stride, shorter))
+        self.blocks = nn.Sequential(*blocks)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p c"]:
+        if min(images.shape[-2:]) < self.stride:
+            raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
+                             f"{self.stride}; give larger ones")
         images = (2 * images - 1).contiguous(memory_format=torch.channels_last)
         return grid_to_sequence(self.blocks(images))
 

@@ -10,7 +10,6 @@ could cross zero.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.efficientnet import EfficientNet, EfficientNetConfig
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs
 from mmlearn.text_for_vision.clip import DualEncoderConfig
 from mmlearn.text_for_vision.contrastive import logits
-from mmlearn.text_for_vision.task import PairBatches, PairData, contrastive_objective
-from mmlearn.train import History, Schedule, fit
+from mmlearn.train import Schedule
 
 Number = float | int
 
@@ -229,20 +226,3 @@ def warmup_linear(lr: Number, warmup: int, steps: int) -> Schedule:
     def rate(step: int) -> float:
         return lr * min(step / max(1, warmup), max(0.0, (steps - step) / max(1, steps - warmup)))
     return Schedule(f"warmup_linear({lr}, warmup={warmup}, steps={steps})", rate)
-
-
-def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 64, lr: Number = 2e-3,
-                warmup: int = 20, weight_decay: Number = 1e-5, smoothing: Number = 0.1,
-                optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW, seed: int = 0, **options: Any) -> History:
-    """Train with smoothed labels, linear warm-up and linear decay; the scalars hold the "scale" of each step.
-
-    The paper's optimiser is ``LAMB``, for batches of thousands; with the small batches of a miniature AdamW (the
-    default) learns faster. Gains, biases and sigma do not decay. Further ``options`` go to ``fit``.
-    """
-    weights = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
-              {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0, "adapt": False}]
-    options.setdefault("schedule", warmup_linear(lr, min(warmup, steps // 4), steps))
-    return fit(model, contrastive_objective(partial(align_loss, smoothing=smoothing)),
-               PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context), steps=steps,
-               optimizer=optimizer(groups, lr=lr), seed=seed, on_step=lambda step, trained: clamp_temperature_(trained), **options)

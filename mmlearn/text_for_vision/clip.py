@@ -79,47 +79,47 @@ class CLIPConfig(DualEncoderConfig):
 
     @classmethod
     def rn50(cls) -> "CLIPConfig":
-        """102,007,137 parameters."""
+        """RN50: the modified ResNet-50."""
         return cls(1024, ResNetConfig())
 
     @classmethod
     def rn101(cls) -> "CLIPConfig":
-        """119,688,033 parameters."""
+        """RN101: the modified ResNet-101."""
         return cls(512, ResNetConfig(blocks=(3, 4, 23, 3)))
 
     @classmethod
     def rn50x4(cls) -> "CLIPConfig":
-        """178,300,601 parameters; the compute of about four ResNet-50."""
+        """RN50x4: the compute of about four ResNet-50."""
         return cls(640, ResNetConfig(288, (4, 6, 10, 6), 80, 40), TextConfig(width=640, heads=10))
 
     @classmethod
     def rn50x16(cls) -> "CLIPConfig":
-        """290,979,217 parameters; the compute of about sixteen ResNet-50."""
+        """RN50x16: the compute of about sixteen ResNet-50."""
         return cls(768, ResNetConfig(384, (6, 8, 18, 8), 96, 48), TextConfig(width=768, heads=12))
 
     @classmethod
     def rn50x64(cls) -> "CLIPConfig":
-        """623,258,305 parameters; the compute of about sixty-four ResNet-50."""
+        """RN50x64: the compute of about sixty-four ResNet-50."""
         return cls(1024, ResNetConfig(448, (3, 15, 36, 10), 128, 64), TextConfig(width=1024, heads=16))
 
     @classmethod
     def vit_b32(cls) -> "CLIPConfig":
-        """151,277,313 parameters."""
+        """ViT-B/32: patches of 32 pixels."""
         return cls()
 
     @classmethod
     def vit_b16(cls) -> "CLIPConfig":
-        """149,620,737 parameters."""
+        """ViT-B/16: patches of 16 pixels."""
         return cls(512, ViTConfig(patch=16))
 
     @classmethod
     def vit_l14(cls) -> "CLIPConfig":
-        """427,616,513 parameters."""
+        """ViT-L/14: the large Vision Transformer, patches of 14 pixels."""
         return cls(768, ViTConfig(224, 14, 1024, 24, 16), TextConfig(width=768, heads=12))
 
     @classmethod
     def vit_l14_336(cls) -> "CLIPConfig":
-        """427,944,193 parameters: ``vit_l14`` trained for one more epoch at 336 pixels."""
+        """ViT-L/14@336: ``vit_l14`` trained for one more epoch at 336 pixels."""
         return replace(cls.vit_l14(), image=ViTConfig(336, 14, 1024, 24, 16))
 
     @classmethod
@@ -277,25 +277,24 @@ def at_size(model: CLIP, size: int) -> CLIP:
 
 @dataclass(frozen=True)
 class Published:
-    """What is published about one of the nine models."""
+    """What is published about one of the nine models; parameter counts stand in the catalogue."""
 
     build: Callable[[], CLIPConfig]
-    parameters: int             # counted in openai/CLIP
     gflops: float               # of one image and one caption, a multiply-add being 2; OpenCLIP's model_profile.csv
     lr: float                   # peak learning rate, tables 19 and 20 of the paper
     imagenet: float             # zero-shot top-1 in %, released weights as measured by OpenCLIP
 
 
 PUBLISHED = {
-    "RN50": Published(CLIPConfig.rn50, 102_007_137, 18.2, 5e-4, 59.82),
-    "RN101": Published(CLIPConfig.rn101, 119_688_033, 25.5, 5e-4, 62.28),
-    "RN50x4": Published(CLIPConfig.rn50x4, 178_300_601, 51.8, 5e-4, 66.27),
-    "RN50x16": Published(CLIPConfig.rn50x16, 290_979_217, 162.7, 4e-4, 70.72),
-    "RN50x64": Published(CLIPConfig.rn50x64, 623_258_305, 552.7, 3.6e-4, 73.91),
-    "ViT-B/32": Published(CLIPConfig.vit_b32, 151_277_313, 14.8, 5e-4, 63.32),
-    "ViT-B/16": Published(CLIPConfig.vit_b16, 149_620_737, 41.1, 5e-4, 68.34),
-    "ViT-L/14": Published(CLIPConfig.vit_l14, 427_616_513, 175.3, 4e-4, 75.54),
-    "ViT-L/14@336": Published(CLIPConfig.vit_l14_336, 427_944_193, 395.2, 2e-5, 76.56),
+    "RN50": Published(CLIPConfig.rn50, 18.2, 5e-4, 59.82),
+    "RN101": Published(CLIPConfig.rn101, 25.5, 5e-4, 62.28),
+    "RN50x4": Published(CLIPConfig.rn50x4, 51.8, 5e-4, 66.27),
+    "RN50x16": Published(CLIPConfig.rn50x16, 162.7, 4e-4, 70.72),
+    "RN50x64": Published(CLIPConfig.rn50x64, 552.7, 3.6e-4, 73.91),
+    "ViT-B/32": Published(CLIPConfig.vit_b32, 14.8, 5e-4, 63.32),
+    "ViT-B/16": Published(CLIPConfig.vit_b16, 41.1, 5e-4, 68.34),
+    "ViT-L/14": Published(CLIPConfig.vit_l14, 175.3, 4e-4, 75.54),
+    "ViT-L/14@336": Published(CLIPConfig.vit_l14_336, 395.2, 2e-5, 76.56),
 }
 
 

@@ -24,10 +24,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork, roi_align
 
+from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
-from mmlearn.image2text.regions import DetectionData, detection_truth
+from mmlearn.image2text.regions import DetectionData, detection_truth, sound_boxes
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.swin import Swin, SwinConfig
-from mmlearn.text_for_vision.preprocess import standardise
 
 POINTS = 9                  # K, places of a 3 x 3 kernel
 
@@ -281,6 +282,14 @@ class Pyramid(nn.Module):
         return OrderedDict(zip(levels, self.head(list(levels.values()))))
 
 
+class SquareAnchors(AnchorGenerator):
+    """One square a cell, of exactly the size asked for; torchvision rounds its corners, so that a side of 1 becomes 0."""
+
+    def generate_anchors(self, scales, aspect_ratios, dtype=torch.float32, device=torch.device("cpu")):  # noqa: B008
+        half = torch.as_tensor(scales, dtype=dtype, device=device)[:, None] / 2
+        return torch.cat([-half, -half, half, half], dim=1)
+
+
 class DynamicDetector(FCOS):
     """Finds things in square drawings in [0, 1]: a list of pictures (3, s, s) -> torchvision's list of detections.
 
@@ -296,12 +305,20 @@ class DynamicDetector(FCOS):
         super().__init__(
             Pyramid(config), classes, min_size=config.size, max_size=config.size, _skip_resize=True,
             image_mean=[0.5] * 3, image_std=[0.25] * 3,
-            anchor_generator=AnchorGenerator(tuple((a,) for a in config.anchors), ((1.0,),) * len(config.anchors)),
+            anchor_generator=SquareAnchors(tuple((a,) for a in config.anchors), ((1.0,),) * len(config.anchors)),
             head=FCOSHead(config.head.channels, 1, classes, num_convs=0),   # the Dynamic Head is all there is before it
             center_sampling_radius=6.0,                         # in units of the anchor, a quarter of a cell: 1.5 cells
             score_thresh=0.05, nms_thresh=0.5, detections_per_img=20, topk_candidates=200)
         self.config = config
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, 4.0)     # at 0 the sides would start behind a ReLU
+
+    def postprocess_detections(self, head_outputs, anchors, image_shapes):
+        """torchvision's detections, without boxes that a ReLU or the picture's edge left without width or height."""
+        found = []
+        for d, size in zip(super().postprocess_detections(head_outputs, anchors, image_shapes), image_shapes):
+            boxes, sound = sound_boxes(d["boxes"], size)
+            found.append({name: values[sound] for name, values in {**d, "boxes": boxes}.items()})
+        return found
 
 
 def detector_loss(
@@ -321,17 +338,16 @@ def detections(model: DynamicDetector, data: DetectionData, batch: int = 100) ->
 
     The category is 1 for everything that a detector of things finds.
     """
-    model.eval()
-    device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
-    for start in range(0, len(data), batch):
-        images, _ = data.batch(range(start, min(start + batch, len(data))))
-        for i, found in enumerate(model(list(images.to(device)))):
-            corners = found["boxes"].cpu()
-            boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-            for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
-                results.append({"image_id": start + i + 1, "bbox": box, "score": score,
-                                "category_id": 1 if model.config.agnostic else CATEGORIES[label - 1].id})
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            images, _ = data.batch(range(start, min(start + batch, len(data))))
+            for i, found in enumerate(model(list(images.to(device)))):
+                corners = found["boxes"].cpu()
+                boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+                for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
+                    results.append({"image_id": start + i + 1, "bbox": box, "score": score,
+                                    "category_id": 1 if model.config.agnostic else CATEGORIES[label - 1].id})
     return results
 
 
@@ -354,7 +370,6 @@ def name_boxes(
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (0.5 + margin)
     cut = roi_align(image[None], [torch.cat([centre - half, centre + half], dim=1)], size, sampling_ratio=2, aligned=True)
-    training = encoder.training
-    u = encoder.eval().encode_image(standardise(cut), normalise=True)       # type: ignore[operator]
-    encoder.train(training)
+    with eval_mode(encoder):
+        u = encoder.encode_image(standardise(cut), normalise=True)          # type: ignore[operator]
     return u @ weights.mT

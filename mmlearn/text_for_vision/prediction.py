@@ -8,32 +8,16 @@ Differs from the papers: the captioner writes from left to right only, as in CLI
 words, all counted once.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.data.pairs import PairBatch
 from mmlearn.generate import score
 from mmlearn.image2text.losses import caption_cross_entropy
 from mmlearn.nn.positions import TokenEmbedding
 from mmlearn.nn.transformer import Context, InputProjection, PreNormDecoderLayer, QuickGELU
-from mmlearn.text_for_vision.contrastive import clip_loss
-from mmlearn.text_for_vision.studies import ConvTower, StudyConfig, StudyEncoder
-from mmlearn.text_for_vision.task import (
-    ClassPictures,
-    PairBatch,
-    PairBatches,
-    PairData,
-    contrastive_objective,
-    parameter_groups,
-    pixels,
-    zero_shot_accuracy,
-)
-from mmlearn.text_for_vision.zero_shot import prompts, top_k_accuracy
-from mmlearn.train import History, fit, warmup_cosine
+from mmlearn.text_for_vision.small_encoder import ConvTower, StudyConfig, StudyEncoder
 
 SPECIALS = 4                    # ids 0-3 are <unk> <pad> <bos> <eos>: no words
 PAD = 1
@@ -144,27 +128,6 @@ class BagEncoder(StudyEncoder):
         self.text = BagText(config.vocab, config.embed)         # type: ignore[assignment]
 
 
-# ---------------------------------------------------------------------------------------------------------------- arms
-
-ARMS: dict[str, type[nn.Module]] = {
-    "captioner": CaptionPredictor, "words predicted": WordPredictor, "words contrasted": BagEncoder,
-    "Transformer contrasted": StudyEncoder}
-RATES = {"Transformer contrasted": 2e-3}        # learning rates: the best of 1, 2 and 4 thousandths for each arm;
-RATE = 4e-3                                     # the three arms of CLIP's figure agree on one
-
-
-def build_arm(name: str, config: StudyConfig, seed: int = 0) -> nn.Module:
-    """A model of one arm; the convolutions of all arms start from the same weights, a function of ``seed``."""
-    if name not in ARMS:
-        raise ValueError(f"arm {name!r} is unknown; use one of {', '.join(ARMS)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = ARMS[name](config)
-        torch.manual_seed(seed)
-        model.image.trunk.load_state_dict(ConvTower(config).trunk.state_dict())             # type: ignore[union-attr, operator, arg-type]
-    return model
-
-
 def predict_words(model: nn.Module, batch: PairBatch) -> Tensor:
     """eq:bow-loss of a batch, for ``fit``."""
     logits = model(batch.images)
@@ -174,41 +137,3 @@ def predict_words(model: nn.Module, batch: PairBatch) -> Tensor:
 def predict_caption(model: nn.Module, batch: PairBatch) -> Tensor:
     """eq:caption-xe of a batch, nats per token, for ``fit``."""
     return caption_cross_entropy(model(batch.images, batch.tokens[:, :-1]), batch.tokens[:, 1:], PAD)
-
-
-OBJECTIVES: dict[str, Callable[..., Any]] = {"captioner": predict_caption, "words predicted": predict_words}
-
-
-def train_arm(name: str, model: nn.Module, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 128,
-              lr: float | int | None = None, warmup: int = 30, weight_decay: float | int = 0.2, seed: int = 0,
-              **options: Any) -> History:
-    """Train one arm: the same images in the same order, the same captions, optimiser and schedule for all of them.
-
-    The learning rate is by default the arm's own, of ``RATES`` (else ``RATE``).
-    """
-    lr = RATES.get(name, RATE) if lr is None else lr
-    batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context)  # type: ignore[union-attr, arg-type]
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    return fit(model, OBJECTIVES.get(name, contrastive_objective(clip_loss)), batches, steps=steps, optimizer=optimizer,
-               schedule=warmup_cosine(lr, min(warmup, steps // 4), steps), seed=seed, **options)
-
-
-@torch.no_grad()
-def arm_accuracy(model: nn.Module, tokeniser: Tokeniser, pictures: ClassPictures,
-                 templates: tuple[str, ...] = ("A picture of {a}.",), batch: int = 100) -> float:
-    """Zero-shot top-1 accuracy of any arm: by eq:lm-score, eq:bow-score, or the closest class sentence.
-
-    The captioner scores the first of ``templates``, the word predictor the bare names, the others the mean of all.
-    """
-    if isinstance(model, StudyEncoder):
-        return zero_shot_accuracy(model, tokeniser, pictures, templates)
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    if isinstance(model, CaptionPredictor):
-        sentences = tokeniser.batch([prompts(name, templates)[0] for name in pictures.classes], model.config.context)
-        scores = [lm_score(model, pixels(part.to(device)), sentences.to(device)) for part in pictures.images.split(batch)]
-    else:
-        words = (bag_of_words(tokeniser.batch(pictures.classes), len(tokeniser)) > 0).float().to(device)
-        scores = [bow_score(model(pixels(part.to(device))), words) for part in pictures.images.split(batch)]
-    model.train(training)
-    return top_k_accuracy(torch.cat(scores).cpu(), pictures.labels)

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmlearn.data.pairs import PairBatch, PairBatches, PairData
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs
 from mmlearn.text_for_vision.contrastive import logits
-from mmlearn.text_for_vision.task import PairBatch, PairBatches, PairData
 from mmlearn.text_for_vision.zero_shot import prompts
 
 PROMPTS = ("A photo of the {}.", "A cropped photo of {}.")       # the two that Florence's paper quotes

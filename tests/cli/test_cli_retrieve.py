@@ -15,7 +15,8 @@ def told(capsys, *arguments) -> list:
 
 
 def test_images_are_ordered_by_their_cosine_with_the_text(clip_folder, pictures, capsys):
-    from mmlearn.text_for_vision.preprocess import open_model, preprocess
+    from mmlearn.data.images import preprocess
+    from mmlearn.pretrained.dual_encoders import open_model
 
     found = told(capsys, pictures, "a dog", "a house by the sea", "--weights", clip_folder)
     ready = open_model(clip_folder)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.catalog import count_parameters
+from mmlearn.data.pairs import ClassPictures, scene_pairs, scene_tokeniser
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.nn.bert import BERTConfig
 from mmlearn.nn.efficientnet import EfficientNetConfig
@@ -24,11 +25,10 @@ from mmlearn.text_for_vision.align import (
     smoothed_gradient,
     smoothed_margin,
     smoothed_targets,
-    train_align,
     warmup_linear,
 )
 from mmlearn.text_for_vision.contrastive import clip_loss
-from mmlearn.text_for_vision.task import ClassPictures, scene_pairs, scene_tokeniser, zero_shot_accuracy
+from mmlearn.text_for_vision.training import train_align, zero_shot_accuracy
 from mmlearn.text_for_vision.zero_shot import zero_shot_weights
 
 

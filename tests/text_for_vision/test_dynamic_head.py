@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torchvision.ops import deform_conv2d
 
 from mmlearn.catalog import count_parameters
-from mmlearn.image2text.regions import DetectionData
+from mmlearn.experiments.text_for_vision.dynamic_head import judged, train_detector
+from mmlearn.image2text.regions import LEAST_SIDE, DetectionData
 from mmlearn.metrics.detection import average_precision
 from mmlearn.nn.swin import SwinConfig
-from mmlearn.recipes.dynamic_head import judged, train_detector
 from mmlearn.text_for_vision.dynamic_head import (
     DeformableConv,
     DetectorConfig,
@@ -219,6 +219,28 @@ def test_losses_are_summed_and_recorded(data):
     torch.testing.assert_close(loss.detach(), torch.stack(list(parts.values())).sum())
 
 
+def test_every_level_of_the_pyramid_can_say_how_large_a_thing_is(data):
+    """Distances are told in units of an anchor: one without width would leave a level nothing to say."""
+    model = DynamicDetector(TINY)
+    for side, anchors in zip(TINY.anchors, model.anchor_generator.cell_anchors):
+        assert anchors.tolist() == [[-side / 2, -side / 2, side / 2, side / 2]]
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(0.0, 4.0), (0.0, -4.0), (1.0, 0.0), (30.0, 0.0), (1e4, 0.0), (1e30, 0.0)])
+def test_no_weights_make_a_box_without_width_or_outside_the_picture(data, scale, bias):
+    """The distances to the four sides come from a ReLU: with a bias of -4 all of them are 0."""
+    torch.manual_seed(0)
+    model = DynamicDetector(TINY).eval()
+    regression = model.head.regression_head.bbox_reg
+    regression.weight.detach().normal_(std=scale)
+    regression.bias.detach().fill_(bias)
+    model.score_thresh = 0.0
+    boxes = torch.cat([d["boxes"] for d in model(list(data.images.float() / 255))])
+    assert len(boxes) > 0 or bias < 0 or scale > 1
+    assert bool((boxes >= 0).all()) and bool((boxes <= 64).all())
+    assert bool((boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all())
+
+
 @pytest.mark.slow
 def test_a_handful_of_scenes_is_found_again(data):
     model, history = train_detector(data, steps=120, batch=4, lr=4e-3, config=TINY, progress=False)
@@ -234,7 +256,7 @@ class Colours(torch.nn.Module):
     """An encoder that embeds a picture as its mean colour."""
 
     def encode_image(self, images, normalise=False):
-        from mmlearn.text_for_vision.preprocess import MEAN, STD
+        from mmlearn.data.images import MEAN, STD
         mean, std = (torch.tensor(x)[None] for x in (MEAN, STD))
         return F.normalize(images.mean((2, 3)) * std + mean, dim=1)
 

@@ -6,24 +6,21 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mmlearn.data.pairs import PairBatches, class_pictures, pixels, scene_pairs, scene_tokeniser
+from mmlearn.experiments.text_for_vision.clip_efficiency import ARMS, arm_accuracy, build_arm, train_arm
 from mmlearn.text_for_vision.prediction import (
-    ARMS,
     BagEncoder,
     CaptionPredictor,
     WordPredictor,
-    arm_accuracy,
     bag_of_words,
     bow_embed,
     bow_loss,
     bow_score,
-    build_arm,
     lm_score,
     predict_caption,
     predict_words,
-    train_arm,
 )
-from mmlearn.text_for_vision.studies import StudyConfig
-from mmlearn.text_for_vision.task import PairBatches, class_pictures, pixels, scene_pairs, scene_tokeniser
+from mmlearn.text_for_vision.small_encoder import StudyConfig
 
 CONFIG = StudyConfig(vocab=40, channels=(4, 8, 8, 8), embed=8, width=16, layers=1)
 TEXTS = torch.tensor([[2, 7, 9, 7, 3, 1], [2, 5, 3, 1, 1, 1], [2, 0, 6, 11, 12, 3]])

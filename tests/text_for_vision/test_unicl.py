@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmlearn.data.pairs import scene_pairs
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.text_for_vision.contrastive import clip_loss, logits
-from mmlearn.text_for_vision.task import scene_pairs
 from mmlearn.text_for_vision.unicl import (
     PROMPTS,
     TwoStage,

@@ -1,0 +1,99 @@
+"""Studies that take longer than a page, with their results under ``data/``.  ``python -m mmlearn.experiments NAME``.
+
+A study is one module, ``<chapter>/<study>.py``, with ``add(parser)`` and ``run(args)``, which returns what was measured;
+it is written to ``data/results/NAME.json`` together with the settings, versions, device and date. Run one at a time on
+an idle machine if its seconds are to mean something.
+"""
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+import mmlearn
+from mmlearn.files import package_data, write_atomically
+
+RESULTS = package_data("results")
+
+EXPERIMENTS = {                         # the chapter's folder / name of the study: what it does
+    "image2text/detector": "train the Faster R-CNN whose regions M2 reads, and measure its AP",
+    "image2text/m2-ablation": "plain Transformer, memory, mesh, both, one-to-one, softmax gates: learning curves with seeds",
+    "image2text/scst": "self-critical training after cross-entropy, with and without <eos> in the reward",
+    "image2text/m2-photographs": "M2 at the paper's size on a COCO folder, killed half-way and resumed",
+    "image2text/captioner-grid": "the CNN + Transformer from pixels, trained until it captions, and two ways of not looking",
+    "image2text/m2-regions": "M2 on the regions of the detector, trained until it captions",
+    "text_for_vision/clip-mini": "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
+    "text_for_vision/clip-efficiency": "write the caption, predict its words, or recognise it: zero-shot accuracy against images seen",
+    "text_for_vision/contrastive-ablation": "fewer negatives, fixed temperatures, smoothed targets and other losses at equal steps",
+    "text_for_vision/robustness": "labels against captions, narrow against broad pictures: accuracy beyond the line under shift",
+    "text_for_vision/noise-scale": "many noisy captions against few clean ones, and label smoothing",
+    "text_for_vision/text-filters": "training on junk texts, on what ALIGN's rules leave of them, and on captions alone",
+    "text_for_vision/dynamic-head": "find things in drawn scenes with CoSwin and a Dynamic Head, and the same without the head",
+    "text_for_vision/unicl": "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
+    "text_for_vision/caption-bias": "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
+}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device, threads and date of this run, to stand beside its results."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
+    return {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "torchvision": torchvision.__version__, "numpy": np.__version__, "mmlearn": mmlearn.__version__},
+        "device": device, "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def results(name: str) -> dict[str, Any]:
+    """The committed results of a study. Raises ``FileNotFoundError`` if there are none."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"there are no results {path}; run `python -m mmlearn.experiments {name}`")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_results(path: Path, content: Mapping[str, Any]) -> None:
+    """Write results as JSON in one step."""
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def seeds(count: int) -> list[int]:
+    """The seeds of a study: 0, 1, … count-1. Raises ``ValueError`` for less than one."""
+    if count < 1:
+        raise ValueError(f"--seeds is {count}; a study needs at least 1")
+    return list(range(count))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one study and write its results; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m mmlearn.experiments", description="Longer studies, recorded.")
+    commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
+    modules = {}
+    for place, about in EXPERIMENTS.items():
+        name = place.split("/")[1]
+        modules[name] = importlib.import_module(f"mmlearn.experiments.{place.replace('/', '.').replace('-', '_')}")
+        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        sub.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="where results are written")
+        modules[name].add(sub)
+    args = parser.parse_args(argv)
+    start = time.time()
+    try:
+        measured = modules[args.name].run(args)
+        write_results(args.out, {"recipe": args.name, **measured, **environment(),
+                                 "seconds": round(time.time() - start, 1)})
+    except (ValueError, OSError) as error:
+        print(f"mmlearn.experiments {args.name}: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {args.out}")
+    return 0

@@ -1,0 +1,7 @@
+"""``python -m mmlearn.experiments NAME``."""
+
+import sys
+
+from mmlearn.experiments import main
+
+sys.exit(main())

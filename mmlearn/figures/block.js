@@ -1,0 +1,44 @@
+(() => {const D = __DATA__;
+for (const R of document.querySelectorAll('[data-mm="__ID__"]:not([data-on])')) {
+  R.dataset.on = 1;
+  const all = s => [...R.querySelectorAll(s)], S = all('.mm-stage')[0], still = S.lastElementChild;
+  const sliders = all('input'), words = all('.mm-words button');
+  const [back, play, next] = all('.mm-bar button');
+  const frames = D.frames.map((text, i) => {
+    if (i == D.start) return still;
+    const d = document.createElement('div');
+    d.className = 'mm-frame mm-off'; d.innerHTML = text; S.append(d);
+    return d;});
+  let at = D.start, timer = 0, x0 = null;
+  const show = i => {
+    let rest = at = Math.max(0, Math.min(frames.length - 1, i));
+    frames.forEach((f, j) => {f.classList.toggle('mm-off', j != at); f.setAttribute('aria-hidden', j != at);});
+    words.forEach((w, j) => w.setAttribute('aria-pressed', j == at));
+    [...sliders].reverse().forEach((x, k) => {
+      const values = D.axes[sliders.length - 1 - k], v = rest % values.length;
+      rest = (rest - v) / values.length;
+      x.value = v; x.setAttribute('aria-valuetext', values[v]); x.nextElementSibling.value = values[v];});};
+  const run = on => {clearInterval(timer);
+    timer = on ? setInterval(() => {show(at + 1); if (at == frames.length - 1) run(false);}, D.wait) : 0;
+    if (play) {play.innerHTML = on ? D.pause : D.play; play.setAttribute('aria-label', on ? 'pause' : 'play');}};
+  const go = i => {run(false); show(i);};
+  if (play) {
+    back.onclick = () => go(at - 1); next.onclick = () => go(at + 1);
+    play.onclick = () => {if (!timer && at == frames.length - 1) show(0); run(!timer);};}
+  for (const x of sliders) x.oninput = () => go(sliders.reduce((i, y, k) => i * D.axes[k].length + +y.value, 0));
+  words.forEach((w, i) => {
+    w.onclick = w.onfocus = () => go(i);
+    w.onpointerenter = e => {if (e.pointerType == 'mouse') go(i);};});
+  R.onkeydown = e => {
+    const to = {ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: frames.length - 1}[e.key];
+    if (to === undefined || e.target.type == 'range') return;
+    e.preventDefault(); e.stopPropagation(); go(to);
+    if (words.length) words[at].focus();};
+  S.onpointerdown = e => {x0 = e.clientX;};
+  S.onpointerup = e => {
+    const d = e.clientX - x0;
+    if (x0 !== null && Math.abs(d) > 40 && sliders.length < 2) go(at + (d < 0 ? 1 : -1));
+    x0 = null;};
+  all('.mm-bar').forEach(b => {b.hidden = false;});
+  show(at);
+}})();

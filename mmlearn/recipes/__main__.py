@@ -1,7 +1,0 @@
-"""``python -m mmlearn.recipes NAME``."""
-
-import sys
-
-from mmlearn.recipes import main
-
-sys.exit(main())
