@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlearn.nn.attention import MultiHeadAttention
+from mmlearn.nn.attention import MultiHeadAttention, record_attention
 from mmlearn.nn.modified_resnet import ModifiedResNet, ResNetConfig
-from mmlearn.nn.transformer import EncoderLayer, LayerNorm32, QuickGELU, Record
+from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU
 from mmlearn.nn.vit import VisionTransformer, ViTConfig, resize_positions
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -145,14 +145,14 @@ def read_at_eot(
     return states[torch.arange(len(tokens), device=tokens.device), eot_position(tokens, eot)]
 
 
-def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> EncoderLayer:
+def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> PreNormEncoderLayer:
     """A pre-norm layer with the released code's initialisation: normal, narrower where it adds to the residual."""
     d, into, onto = config.width, config.width**-0.5, (2 * config.layers * config.width) ** -0.5
-    attention = MultiHeadAttention(d, config.heads)
+    attention = MultiHeadAttention(d, config.heads, causal=True)
     nn.init.normal_(attention.in_weight, std=into)
     nn.init.normal_(attention.out.weight, std=onto)
-    layer = EncoderLayer(d, config.heads, 4 * d, norm="pre", activation=activation, attention=attention,
-                         layer_norm=partial(LayerNorm32, eps=config.eps))
+    layer = PreNormEncoderLayer(d, config.heads, 4 * d, activation=activation, attention=attention,
+                                layer_norm=partial(LayerNorm32, eps=config.eps))
     for linear, std in ((layer.feed_forward.inner, into / math.sqrt(2)), (layer.feed_forward.outer, onto)):
         linear.reset_parameters()                                               # the biases as PyTorch starts them
         nn.init.normal_(linear.weight, std=std)
@@ -164,8 +164,8 @@ class TextTransformer(nn.Module):
 
     Token and learned position embeddings, causal pre-norm layers, a last normalisation, the state at the first
     end-of-text token, a matrix without bias. Because attention is causal, what follows that token changes nothing, and
-    captions may be cut behind their last one. ``tokens`` gives all normalised states (b, t, d). A dict given as
-    ``record`` receives the weights of layer i as "text.i.attention" (b, h, t, t). Raises ``ValueError`` for captions
+    captions may be cut behind their last one. ``tokens`` gives all normalised states (b, t, d).
+    ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Raises ``ValueError`` for captions
     longer than the context, ids outside the vocabulary, and captions without end-of-text token.
     """
 
@@ -203,20 +203,19 @@ class TextTransformer(nn.Module):
         self.check(tokens)
         return self.words(tokens) + self.positions[: tokens.shape[1]]
 
-    def tokens(self, tokens: Int[Tensor, "b t"], record: Record | None = None) -> Float[Tensor, "b t d"]:
+    def tokens(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         x = self.embed(tokens)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, causal=True, record=record, name=f"text.{i}")
+        for layer in self.layers:
+            x = layer(x)
         return self.norm_after(x)
 
-    def forward(self, tokens: Int[Tensor, "b t"], record: Record | None = None) -> Float[Tensor, "b e"]:
-        if record is not None:
-            return read_at_eot(self.tokens(tokens, record), tokens, self.config.eot) @ self.projection
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
         x = self.embed(tokens)
         for layer in self.layers[:-1]:
-            x = layer(x, causal=True)
-        x = self.layers[-1](x, causal=True, at=eot_position(tokens, self.config.eot))[:, 0]     # nothing else is read
-        return self.norm_after(x) @ self.projection
+            x = layer(x)
+        end = eot_position(tokens, self.config.eot)
+        x = self.layers[-1].forward_at(x, end)              # nothing else of the last layer is read
+        return self.norm_after(x[:, 0]) @ self.projection
 
 
 class CLIP(nn.Module):
@@ -224,8 +223,7 @@ class CLIP(nn.Module):
 
     ``encode_image``: standardised pixels (b, 3, s, s) -> (b, e). ``encode_text``: token ids (b, t) -> (b, e).
     ``forward``: (u, v, scale), both sides of length 1 and scale $e^t$, t being the parameter ``logit_scale``;
-    the logits are ``scale * u @ v.T``. ``logit_bias`` is a parameter or None. A dict given as ``record`` receives
-    attention weights (see the towers). Raises ``ValueError`` for images and captions that do not fit ``config``.
+    the logits are ``scale * u @ v.T``. ``logit_bias`` is a parameter or None. Raises ``ValueError`` for images and captions that do not fit ``config``.
     """
 
     def __init__(self, config: CLIPConfig) -> None:
@@ -241,16 +239,12 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))
         self.logit_bias = None if config.logit_bias is None else nn.Parameter(torch.tensor(float(config.logit_bias)))
 
-    def encode_image(
-        self, images: Float[Tensor, "b 3 y x"], normalise: bool = False, record: Record | None = None
-    ) -> Float[Tensor, "b e"]:
-        u = self.image(images, record)
+    def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
+        u = self.image(images)
         return F.normalize(u, dim=-1) if normalise else u
 
-    def encode_text(
-        self, tokens: Int[Tensor, "b t"], normalise: bool = False, record: Record | None = None
-    ) -> Float[Tensor, "b e"]:
-        v = self.text(tokens, record)
+    def encode_text(self, tokens: Int[Tensor, "b t"], normalise: bool = False) -> Float[Tensor, "b e"]:
+        v = self.text(tokens)
         return F.normalize(v, dim=-1) if normalise else v
 
     def forward(
@@ -307,14 +301,14 @@ PUBLISHED = {
 def count_gflops(config: CLIPConfig) -> tuple[float, float]:
     """GFLOPs of one image and of one caption that fills the context, a multiply-add being 2; nothing is computed.
 
-    All positions of all layers are counted, as is usual, although the last layer needs only one (``EncoderLayer``).
+    All positions of all layers are counted, as is usual, although the last layer needs only one (``forward_at``).
     """
     counts = []
     with torch.device("meta"):
         model = CLIP(config).eval()
         images, tokens = torch.empty(1, 3, config.size, config.size), torch.empty(1, config.context, dtype=torch.long)
-        for encode in (lambda: model.encode_image(images, record={}), lambda: model.encode_text(tokens, record={})):
-            with FlopCounterMode(display=False) as counter:
+        for encode in (lambda: model.encode_image(images), lambda: model.encode_text(tokens)):
+            with FlopCounterMode(display=False) as counter, record_attention(model):
                 encode()
             counts.append(counter.get_total_flops() / 1e9)
     return counts[0], counts[1]

@@ -127,12 +127,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "most frequent caption": four_digits(score_captions(most_frequent(data, test), test)),
         "captions of the data": four_digits(score_writers(test)),
     }
-    return finish(saved, test, measured, args.checkpoint)
+    return finish(args.name, saved, test, measured, args.checkpoint)
 
 
-def finish(saved: SavedCaptioner, test: CaptionData, measured: dict[str, Any], path: Path) -> dict[str, Any]:
+def finish(recipe: str, saved: SavedCaptioner, test: CaptionData, measured: dict[str, Any], path: Path) -> dict[str, Any]:
     """Write the weights, read them again and measure what the rounding to half precision has left."""
-    saved.about = {**measured, **environment()}
+    saved.about = {"recipe": recipe, **measured, **environment()}
     write_miniature(path, saved)
     again = load_captioner(path, saved.sight.module if isinstance(saved.sight.module, Detector) else None)
     few = CaptionData(TensorInputs(*test.inputs.rows(range(min(100, len(test))))), test.captions[:100], test.ids[:100],
@@ -143,7 +143,7 @@ def finish(saved: SavedCaptioner, test: CaptionData, measured: dict[str, Any], p
     measured["captions"] = describe(again.model, few, saved.tokeniser, beam_size=5)[:SHOWN]
     if saved.sight.kind == "pictures" and test.scenes is not None:
         measured["attention"] = where_nouns_look(again, few)
-    again.about = {**measured, **environment()}
+    again.about = {"recipe": recipe, **measured, **environment()}
     write_miniature(path, again)
     return measured
 

@@ -79,4 +79,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     measured |= {"scores": four_digits(evaluate_captioner(model, test, tokeniser)),
                  "beam 5": four_digits(evaluate_captioner(model, test, tokeniser, beam=5))}
     sight = Sight.regions(detector)
-    return finish(SavedCaptioner("m2", model.eval(), tokeniser, sight, {}), test, measured, args.checkpoint)
+    return finish(args.name, SavedCaptioner("m2", model.eval(), tokeniser, sight, {}), test, measured, args.checkpoint)

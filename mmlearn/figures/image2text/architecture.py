@@ -8,7 +8,7 @@ import numpy as np
 
 from mmlearn.data.scenes import portrait, render, sample_scene
 from mmlearn.data.scenes.graph import Scene
-from mmlearn.figures.diagram import ROLES, Diagram
+from mmlearn.figures.diagram import ROLES, Diagram, Number
 
 _TINTS = [np.array([int(ROLES[role][0][i : i + 2], 16) for i in (1, 3, 5)], dtype=float)
           for role in ("new", "text", "image", "loss", "block")]
@@ -47,7 +47,7 @@ def coco_pipeline(scene: Scene | None = None) -> Diagram:
     return drawings[0]
 
 
-def _stage(drawn: Diagram, scene: Scene, stage: int, x: float, y: float, size: float) -> None:
+def _stage(drawn: Diagram, scene: Scene, stage: int, x: Number, y: Number, size: Number) -> None:
     """The picture of a stage: icons, crosses or coloured masks over the scene."""
     picture = render(scene, size=192)
     pixels = 0.5 * picture.image + 127.5 if stage < 2 else picture.image.astype(float)
@@ -80,37 +80,37 @@ def captioner(scene: Scene | None = None) -> Diagram:
         "masked self-attention, cross-attention to the encoder's output and feed-forward. 4: a linear layer "
         "and a softmax give the probabilities of the next word, t by V."))
     left, right = 116, 350
-    drawn.group(left, 425, 200, 182, "encoder, N ×", "image")
-    drawn.group(right, 251, 216, 244, "decoder, N ×", "text")
+    drawn.group(left, 436, 200, 166, "encoder, N ×", "image")
+    drawn.group(right, 250, 216, 230, "decoder, N ×", "text")
     seen = drawn.image(left, 52, render(scene or sample_scene(0, 6), size=96).image, 84)
     cnn = drawn.box(left, 150, "CNN\nconvolutions, pooling", "image", 176)
     cells = drawn.matrix(left, 240, ["image"] * 4, 4, 14)
     projection = drawn.box(left, 302, "*W_e*, ReLU, norm", "image", 160, 32)
-    look = drawn.box(left, 382, "self-attention", "image", 164, 40)
-    feed = drawn.box(left, 454, "feed-forward", "image", 164, 40)
+    look = drawn.box(left, 390, "self-attention", "image", 164, 40)
+    feed = drawn.box(left, 460, "feed-forward", "image", 164, 40)
     drawn.arrow(seen, cnn, "3 × *s* × *s*")
     drawn.arrow(cnn, cells, "*p* × *c*")
     drawn.arrow(cells, projection)
     drawn.arrow(projection, look, "*p* × *d*")
     drawn.arrow(look, feed)
     words = drawn.box(right, 32, "⟨bos⟩ a dog in", "text", 150, 34)
-    embed = drawn.box(right, 86, "word + position", "text", 150, 34)
-    masked = drawn.box(right, 166, "self-attention\nonly earlier words", "text", 180, 46)
-    cross = drawn.box(right, 242, "cross-attention\nqueries: words; keys: cells", "text", 192, 46)
+    embed = drawn.box(right, 84, "word + position", "text", 150, 34)
+    masked = drawn.box(right, 172, "self-attention\nonly earlier words", "text", 180, 46)
+    cross = drawn.box(right, 246, "cross-attention\nqueries: words; keys: cells", "text", 192, 46)
     inner = drawn.box(right, 318, "feed-forward", "text", 180, 40)
-    out = drawn.box(right, 418, "*W_o*, softmax", "text", 150, 34)
+    out = drawn.box(right, 424, "*W_o*, softmax", "text", 150, 34)
     drawn.arrow(words, embed)
     drawn.arrow(embed, masked, "*t* × *d*")
     drawn.arrow(masked, cross)
     drawn.arrow(cross, inner)
     drawn.arrow(inner, out, "*t* × *d*")
     drawn.arrow(feed, cross, role="image", sides="rl", bend=0.6)
-    drawn.text(228, 474, "*p* × *d*", 13, "image", "start")
+    drawn.text(228, 480, "*p* × *d*", 13, "image", "start")
     for i, (word, share) in enumerate((("a", 0.62), ("the", 0.27), ("front", 0.06))):
-        drawn.text(right - 46, 482 + 22 * i, word, 14, anchor="end")
-        drawn.bar(right - 36, 482 + 22 * i, 120 * share, 12, "text")
-        drawn.text(right - 28 + 120 * share, 482 + 22 * i, f"{share:.2f}", 13, "soft", "start")
-    drawn.arrow(out, (right, 472), "*t* × *V*")
-    for number, (x, y) in enumerate(((14, 150), (14, 302), (right + 108, 86), (right + 108, 418)), start=1):
+        drawn.text(right - 46, 488 + 22 * i, word, 14, anchor="end")
+        drawn.bar(right - 36, 488 + 22 * i, 120 * share, 12, "text")
+        drawn.text(right - 28 + 120 * share, 488 + 22 * i, f"{share:.2f}", 13, "soft", "start")
+    drawn.arrow(out, (right, 478), "*t* × *V*")
+    for number, (x, y) in enumerate(((14, 150), (14, 302), (right + 108, 84), (right + 108, 424)), start=1):
         drawn.node(x, y, str(number), "block", 22)
     return drawn

@@ -6,19 +6,44 @@ Papers: see ``mmlearn.metrics``.  Survey: 1.2 and its metrics.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmlearn.data.ptb import ptb_tokenise
+from mmlearn.data.scenes.language import parse_caption
 from mmlearn.figures.diagram import Diagram, Number, literal
 from mmlearn.figures.interactive import Block, hover
+from mmlearn.metrics.caption import CiderD, caption_scores, meteor
+from mmlearn.metrics.spice import spice_of_captions
 
 TOPS = {"CIDEr-D": 10.0}                             # full marks; 1 for every other metric
+
+
+def variant_scores(captions: Sequence[str], references: Sequence[str],
+                   corpus: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
+    """The five scores of captions of one scene: {caption: {metric: value}}.
+
+    ``corpus`` are the references of other scenes; CIDEr-D counts in all how rare words are.
+    """
+    said = [ptb_tokenise(text) for text in captions]
+    own = [ptb_tokenise(text) for text in references]
+    everything = [own, *([ptb_tokenise(text) for text in texts] for texts in corpus)]
+    words = caption_scores(said, [own] * len(said), ["Bleu_4", "ROUGE_L"]).per_image
+    columns = {
+        "BLEU-4": words["Bleu_4"],
+        "METEOR": meteor(said, [own] * len(said), stages=("exact", "stem")).per_image,
+        "ROUGE-L": words["ROUGE_L"],
+        "CIDEr-D": CiderD(everything)(said, [0] * len(said)),
+        "SPICE-world": spice_of_captions(captions, [references] * len(captions), parse_caption).per_image,
+    }
+    return {caption: {name: float(values[i]) for name, values in columns.items()}
+            for i, caption in enumerate(captions)}
 
 
 def score_variants(variants: Mapping[str, Mapping[str, Number]], references: Sequence[str] = (),
                    image: Any = None) -> Block:
     """Scores of one picture's caption in several variants: tap one, and compare its bars with the first's.
 
-    ``variants`` are {caption: {metric: value}}, the first being the one that the others change. Bars are
-    parts of the full marks of each metric (``TOPS``). ``references`` and the ``image`` are shown above, if
-    given. Raises ``ValueError`` if the variants have different metrics.
+    ``variants`` are {caption: {metric: value}}, as ``variant_scores`` gives, the first being the one that the
+    others change. Bars are parts of the full marks of each metric (``TOPS``). ``references`` and ``image``
+    are shown above, if given. Raises ``ValueError`` if the variants have different metrics.
     """
     captions, scores = list(variants), list(variants.values())
     if not scores or any(list(score) != list(scores[0]) for score in scores):
