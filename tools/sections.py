@@ -12,6 +12,7 @@ import nbformat
 from notebooks import ROOT
 
 SECTION = re.compile(r"^#{2,3}\s+\d+\.\d+(\.\d+)*\.?\s+\S")          # ## 1.2 Title, ### 1.2.1 Title
+SIDE_SECTION = re.compile(r"^##\s+\S")                               # on a side page, book/deeper/…
 EXERCISE = re.compile(r"^##\s+Exercise\s+\d+\s+\((check|build|open)\)\s*[:·.]")
 HEADING = re.compile(r"^(#{1,6})\s+(.*\S)", re.M)
 
@@ -59,8 +60,8 @@ def split(path: Path, opens: re.Pattern) -> tuple[str, list[Part]]:
 
 
 def sections(path: Path) -> tuple[str, list[Part]]:
-    """The setup cell's source and the numbered sections that have code."""
-    setup, parts = split(path, SECTION)
+    """The setup cell's source and the sections that have code: numbered ones, on a side page all of level 2."""
+    setup, parts = split(path, SIDE_SECTION if path.parent.name == "deeper" else SECTION)
     return setup, [part for part in parts if part.cells]
 
 

@@ -9,18 +9,15 @@ fractions) is appended to its vector, because the captions of the scene world sp
 picture is always one of the regions, because no object says whether it stands on a beach.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
@@ -28,15 +25,16 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 
-from mmlearn.checkpoints import portable
+from mmlearn.checkpoints import load_model, save_model
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
-from mmlearn.files import package_data, write_atomically
+from mmlearn.files import package_data
 
 CHECKPOINT = package_data("checkpoints", "detector.safetensors")
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
+LEAST_SIDE = 1.0        # pixels; a box that is narrower or lower, inside the picture, is no box
 ATTRIBUTES: dict[str, tuple[str, ...]] = {     # what the region heads are asked besides class and box
     "colour": COLOURS, "texture": TEXTURES, "pose": tuple(sorted({p for c in CATEGORIES for p in c.poses})),
     "facing": ("left", "right"),
@@ -91,6 +89,7 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(blocks)
         self.pyramid = FeaturePyramidNetwork(stages, config.pyramid)
         self.out_channels = config.pyramid      # torchvision reads it
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> OrderedDict[str, Tensor]:
         x = self.stem(images)
@@ -125,6 +124,18 @@ class BoxPredictor(nn.Module):
         return self.cls_score(x), self.bbox_pred(x)
 
 
+def sound_boxes(
+    boxes: Float[Tensor, "n 4"], size: tuple[int, int], least: float = LEAST_SIDE
+) -> tuple[Float[Tensor, "n 4"], Bool[Tensor, " n"]]:
+    """Boxes cut to a picture of ``size`` (height, width) pixels, and which of them are boxes after that.
+
+    A box with a side below ``least`` is none: nothing can be seen in it, and its IoU with anything is 0 / 0. Nor is one
+    with a corner that is no number.
+    """
+    clipped = clip_boxes_to_image(boxes, size)
+    return clipped, (clipped[:, 2:] - clipped[:, :2] >= least).all(dim=1)       # False for NaN, too
+
+
 class AttributeRoIHeads(RoIHeads):
     """torchvision's region heads, with the matched object's attributes and the picture's setting as further targets.
 
@@ -138,6 +149,16 @@ class AttributeRoIHeads(RoIHeads):
             bbox_reg_weights=None, score_thresh=0.05, nms_thresh=0.4, detections_per_img=20)
         self.attributes = nn.ModuleDict({k: nn.Linear(config.features, len(v)) for k, v in ATTRIBUTES.items()})
         self.setting = nn.Linear(config.features, len(SETTINGS))
+
+    def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):
+        """torchvision's detections, without those that are no boxes (``sound_boxes``)."""
+        columns: tuple[list[Tensor], ...] = ([], [], [])
+        found = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
+        for boxes, scores, labels, size in zip(*found, image_shapes):
+            boxes, sound = sound_boxes(boxes, size)
+            for column, values in zip(columns, (boxes, scores, labels)):
+                column.append(values[sound])
+        return columns
 
     def forward(self, features, proposals, image_shapes, targets=None):
         if not self.training:
@@ -182,6 +203,7 @@ class Detector(FasterRCNN):
             rpn_pre_nms_top_n_train=200, rpn_post_nms_top_n_train=100, rpn_pre_nms_top_n_test=100,
             rpn_post_nms_top_n_test=32, rpn_batch_size_per_image=64, rpn_fg_iou_thresh=0.6)
         self.roi_heads = AttributeRoIHeads(config, levels, classes)     # instead of torchvision's
+        self.rpn.min_size = LEAST_SIDE                                  # of a proposal
         self.config = config
 
     def maps(self, images: Float[Tensor, "b 3 s s"]) -> tuple[OrderedDict[str, Tensor], list[tuple[int, int]]]:
@@ -353,11 +375,9 @@ def detection_truth(data: DetectionData) -> dict:
 # -------------------------------------------------------------------------------------------------------- checkpoints
 
 def save_detector(detector: Detector, path: Path, about: Mapping[str, object]) -> None:
-    """Write the weights in half precision, and ``about`` (recipe, metrics, versions) with the config beside them."""
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in detector.state_dict().items()}
-    content = {**about, "config": asdict(detector.config), "categories": [c.name for c in CATEGORIES]}
-    write_atomically(path, save(portable(weights)))
-    write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
+    """Write the weights in half precision, and ``about`` (settings, metrics, versions) with the config beside them."""
+    known = {"categories": [c.name for c in CATEGORIES]}
+    save_model(path, detector, "detector", {**about, **known}, half=True)
 
 
 def load_detector(path: Path | str = CHECKPOINT) -> Detector:
@@ -365,20 +385,8 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
 
     Raises ``FileNotFoundError`` if the file is not there, ``ValueError`` if it was trained on other categories.
     """
-    path = Path(path)
-    if not path.exists() or not path.with_suffix(".json").exists():
-        raise FileNotFoundError(f"no detector at {path} with a .json beside it; "
-                                "train one with `python -m mmlearn.experiments detector`")
-    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    if about["categories"] != [c.name for c in CATEGORIES]:
-        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; "
-                         "train it again with `python -m mmlearn.experiments detector`")
-    config: dict[str, Any] = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v
-              for k, v in about["config"].items()}
-    detector = Detector(DetectorConfig(**config))
-    try:
-        weights = load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); train the detector again") from error
-    detector.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    return detector.eval()
+    remedy = "train one with `python -m mmlearn.experiments detector`"
+    detector, about = load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)
+    if about.get("categories") != [c.name for c in CATEGORIES]:
+        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; {remedy}")
+    return cast(Detector, detector)

@@ -7,25 +7,32 @@ Differs from the papers: the log-probabilities of self-critical training come fr
 finished captions (with the same weights), not from the decoding steps themselves, so that dropout is drawn again.
 """
 
+import io
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
-from mmlearn.data.coco import CocoCaptions
+from mmlearn.data.batches import Batches
+from mmlearn.data.coco import CaptionRecord, CocoCaptions
 from mmlearn.data.images import Inputs, PictureFiles, TensorInputs
 from mmlearn.data.pairs import short_captions
 from mmlearn.data.ptb import ptb_tokenise
 from mmlearn.data.scenes import parse_caption, render, sample_scene, scene_tuples
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.files import write_atomically
 from mmlearn.generate import beam, greedy, sample, score
 from mmlearn.image2text.captioner import CNNTransformer
+from mmlearn.image2text.cells import OnCells
 from mmlearn.image2text.losses import caption_cross_entropy, self_critical_loss
 from mmlearn.image2text.m2 import M2Transformer
 from mmlearn.image2text.regions import Detector, region_features
@@ -33,10 +40,11 @@ from mmlearn.metrics.bleu import bleu
 from mmlearn.metrics.caption import caption_scores, spice
 from mmlearn.metrics.cider import CiderD
 from mmlearn.metrics.spice import spice_of_captions
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
-Captioner = M2Transformer | CNNTransformer      # any model with encode, decode and a config with max_len
+Captioner = M2Transformer | CNNTransformer | OnCells    # any model with encode, decode and a config with max_len
 PAD = 1                 # id of <pad> in every word tokeniser
 BAD_ENDINGS = frozenset({"a", "an", "the", "of", "on", "in", "with", "and", "to"})
 END = "<eos>"           # the word that stands for the end of a caption in the reward
@@ -83,10 +91,9 @@ class CaptionData:
         return WordTokeniser.train((text for texts in self.captions for text in texts), min_count)
 
 
-class CaptionBatches:
-    """Endless shuffled batches of ``images`` images with ``captions`` of their captions each, a function of the step.
+class CaptionBatches(Batches):
+    """Endless shuffled batches of ``images`` images with ``captions`` of their captions each, a function of their number.
 
-    Batch i is the same in every run with the same ``seed``, so that a resumed training sees what it would have seen.
     Captions longer than ``max_len`` tokens are cut.
     """
 
@@ -94,51 +101,83 @@ class CaptionBatches:
                  seed: int = 0, max_len: int | None = None):
         if not len(data):
             raise ValueError("the data set has no image; give at least one with a caption")
-        self.data, self.captions, self.seed = data, captions, seed
-        self.images = min(images, len(data))
-        self.per_epoch = len(data) // self.images
-        texts = [text for group in data.captions for text in group]
-        self.tokens = tokeniser.batch(texts, max_len)
-        counts = torch.tensor([len(group) for group in data.captions])
-        self.first, self.counts = counts.cumsum(0) - counts, counts
-        self.pad = tokeniser.pad
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        super().__init__(data, min(images, len(data)), seed=seed)
+        self.captions, self.pad = captions, tokeniser.pad
+        self.tokens = tokeniser.batch([text for group in data.captions for text in group], max_len)
+        self.counts = torch.tensor([len(group) for group in data.captions])
+        self.first = self.counts.cumsum(0) - self.counts
 
-    def __call__(self, step: int) -> CaptionBatch:
-        epoch, place = divmod(step, self.per_epoch)
-        if self._order[0] != epoch:
-            shuffled = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.seed + 7919 * epoch))
-            self._order = (epoch, shuffled)
-        index = self._order[1][place * self.images:(place + 1) * self.images]
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        rank = torch.rand(self.images, int(self.counts.max()), generator=draw)
-        rank[torch.arange(rank.shape[1])[None] >= self.counts[index][:, None]] = 2.0      # no such caption
-        chosen = rank.argsort(1)[:, :self.captions] % self.counts[index][:, None]
-        tokens = self.tokens[(self.first[index][:, None] + chosen).flatten()]
+    def make(self, indices: list[int], number: int) -> CaptionBatch:
+        which = torch.tensor(indices)
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        rank = torch.rand(len(which), int(self.counts.max()), generator=draw)
+        rank[torch.arange(rank.shape[1])[None] >= self.counts[which][:, None]] = 2.0      # no such caption
+        chosen = rank.argsort(1)[:, :self.captions] % self.counts[which][:, None]
+        tokens = self.tokens[(self.first[which][:, None] + chosen).flatten()]
         tokens = tokens[:, : int((tokens != self.pad).sum(1).max())]
-        return CaptionBatch(*self.data.inputs.rows(index.tolist()), tokens, index)
+        values, mask = self.data.inputs.rows(indices)
+        return CaptionBatch(values, mask, tokens, which)
+
+
+# --------------------------------------------------------------------------------------------------------------- data
+
+def pictures_of(scenes: Sequence[Scene], size: int = 64, keep: Path | None = None) -> UInt8[Tensor, "n 3 s s"]:
+    """Scenes drawn, as bytes; a file ``keep`` (.npy) is read where it is there, else written."""
+    if keep is not None and keep.exists():
+        return torch.from_numpy(np.load(keep))
+    pictures = np.stack([render(scene, size).image.transpose(2, 0, 1) for scene in scenes])
+    if keep is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, pictures)
+        write_atomically(keep, buffer.getvalue())
+    return torch.from_numpy(pictures)
+
+
+def kept_regions(detector: Detector, pictures: Tensor, most: int, keep: Path | None) -> tuple[Tensor, Tensor]:
+    """Region features and mask of pictures; a file ``keep`` is read where it is there, else written."""
+    if keep is not None and keep.exists():
+        kept = load(keep.read_bytes())
+        return kept["features"], kept["mask"]
+    regions = region_features(detector, pictures, max_regions=most)
+    if keep is not None:
+        write_atomically(keep, save({"features": regions.features, "mask": regions.mask}))
+    return regions.features, regions.mask
+
+
+def weights_number(model: nn.Module) -> str:
+    """A short name of a model's weights, so that what one has computed is not taken for another's."""
+    number = 0
+    for value in model.state_dict().values():
+        number = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), number)
+    return f"{number:08x}"
 
 
 def scene_data(count: int, split: str = "train", *, detector: Detector | None = None, size: int = 64, seed: int = 0,
-               max_regions: int = 10, longest: int = 16) -> CaptionData:
+               max_regions: int = 10, longest: int = 16, keep: Path | None = None) -> CaptionData:
     """Scenes ``0 … count-1`` of a split with their captions: as regions where a detector is given, else pictures.
 
+    Drawn pictures and regions are kept in the folder ``keep``.
     Of a scene's five captions those of at most ``longest`` words are kept (five of six): a batch is as long as its
     longest caption, so that the few long ones would double the time of training.
     """
     scenes = [sample_scene(seed, i, split) for i in range(count)]
-    pictures = torch.stack([torch.from_numpy(render(scene, size).image).permute(2, 0, 1) for scene in scenes])
+    pictures = pictures_of(scenes, size, keep and keep / f"{split}-{seed}-{count}-{size}.npy")
     if detector is None:
         inputs = TensorInputs(pictures)
     else:
-        regions = region_features(detector, pictures, max_regions=max_regions)
-        inputs = TensorInputs(regions.features, regions.mask)
+        of = weights_number(detector)
+        inputs = TensorInputs(*kept_regions(detector, pictures, max_regions,
+                                            keep and keep / f"{split}-{seed}-{count}-{size}-{of}.safetensors"))
     return CaptionData(inputs, [short_captions(scene, longest) for scene in scenes], range(count), scenes)
 
 
 def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, skip_incomplete: bool = False) -> CaptionData:
     """The images of a COCO folder as pictures squeezed to ``size`` pixels, with their captions."""
-    records = CocoCaptions(images, annotations, skip_incomplete=skip_incomplete).records
+    return file_data(CocoCaptions(images, annotations, skip_incomplete=skip_incomplete).records, size)
+
+
+def file_data(records: Sequence[CaptionRecord], size: int = 224) -> CaptionData:
+    """Pictures in files with their captions, squeezed to ``size`` pixels."""
     return CaptionData(PictureFiles([r.path for r in records], size), [r.captions for r in records],
                        [r.image_id for r in records])
 
@@ -149,16 +188,14 @@ def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, s
 def describe(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1, max_len: int = 20,
              batch: int = 100) -> list[str]:
     """One caption an image, by beam search (``beam_size`` 1 is greedy), in evaluation mode."""
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
     said: list[str] = []
-    for start in range(0, len(data), batch):
-        inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
-        context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
-        tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
-                         max_len=max_len)
-        said += [tokeniser.decode(row) for row in tokens[:, 0]]
-    model.train(training)
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
+            context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
+            tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
+                             max_len=max_len)
+            said += [tokeniser.decode(row) for row in tokens[:, 0]]
     return said
 
 
@@ -194,6 +231,28 @@ def evaluate_captioner(model: Captioner, data: CaptionData, tokeniser: WordToken
                        max_len: int = 20, full: bool = True) -> dict[str, float]:
     """Caption every image of ``data`` and score it; ``beam`` 1 is greedy."""
     return score_captions(describe(model, data, tokeniser, beam_size=beam, max_len=max_len), data, full=full)
+
+
+def score_writers(data: CaptionData) -> dict[str, float]:
+    """How well the captions of ``data`` do themselves: each is said, and scored against the others of its image.
+
+    The mean over the first caption of every image, the second, and so on; what a caption as good as those that the data
+    holds can be expected to score. An image with one caption has no others and is left out.
+    """
+    rows = [i for i, texts in enumerate(data.captions) if len(texts) > 1]
+    most = max((len(data.captions[i]) for i in rows), default=0)
+    if not most:
+        raise ValueError("no image has two captions; one of them is needed to score the other")
+    totals: dict[str, float] = {}
+    for turn in range(most):
+        chosen = [turn % len(data.captions[i]) for i in rows]
+        said = [" ".join(data.words[i][j]) for i, j in zip(rows, chosen)]
+        others = [[t for n, t in enumerate(data.captions[i]) if n != j] for i, j in zip(rows, chosen)]
+        scenes = None if data.scenes is None else [data.scenes[i] for i in rows]
+        against = CaptionData(TensorInputs(torch.zeros(len(rows), 1)), others, rows, scenes)
+        for name, value in score_captions(said, against).items():
+            totals[name] = totals.get(name, 0.0) + value / most
+    return totals
 
 
 # -------------------------------------------------------------------------------------------------------- cross-entropy
@@ -278,11 +337,8 @@ def self_critical_step(reward: CaptionReward, *, estimator: Estimator = "beam", 
         rewards = reward(tokens, batch.which)
         scalars = {"reward": rewards.mean().item()}
         if estimator == "greedy":
-            training = model.training
-            model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), eval_mode(model):
                 best, _ = greedy(model, encode(model, batch.inputs, batch.mask), max_len=max_len)
-            model.train(training)
             baseline = reward(best[:, None], batch.which)[:, 0]
             scalars["baseline"] = baseline.mean().item()
         log_probs = score(model, context, tokens)

@@ -1,8 +1,8 @@
 """The website in a real browser, without a network: formulas, search, phone width, nothing on the console."""
 
 import pytest
-from notebooks import ROOT, notebooks
-from test_site import toc_pages
+from cut_off import settled
+from notebooks import ROOT, notebooks, toc_pages
 
 pytestmark = [pytest.mark.browser, pytest.mark.site, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 OUTSIDE_ALLOWED = ("https://colab.research.google.com/assets/",)      # the badge
@@ -47,9 +47,7 @@ def open_page(contexts, address):
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
         page.goto(f"{address}/{page_name}")
-        page.wait_for_load_state("networkidle")
-        page.wait_for_function("window.MathJax === undefined || window.MathJax.startup === undefined"
-                               " || window.MathJax.startup.promise.then(() => true)")
+        settled(page)
         return page, wrong
 
     yield opener

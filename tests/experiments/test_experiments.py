@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmlearn.experiments import EXPERIMENTS, RESULTS, main, results
+from mmlearn.image2text.saved import load_captioner
 
 COMMITTED = sorted(RESULTS.glob("*.json"))
 
@@ -19,8 +20,8 @@ def test_the_detector_study_writes_weights_and_what_they_are_worth(tmp_path, cap
 
 @pytest.mark.slow
 def test_the_ablation_compares_models_of_equal_size(tmp_path):
-    assert main(["m2-ablation", "--seeds", "1", "--steps", "2", "--every", "1", "--train", "20", "--test", "4",
-                 "--processes", "1", "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["m2-ablation", "--seeds", "1", "--steps", "2", "--every", "1", "--train", "20", "--val", "4",
+                 "--test", "4", "--processes", "1", "--keep", str(tmp_path / "kept"), "--out", str(tmp_path / "r.json")]) == 0
     models = json.loads((tmp_path / "r.json").read_text())["models"]
     sizes = [model["parameters"] for model in models.values()]
     assert len(sizes) == 6 and max(sizes) - min(sizes) < 0.01 * max(sizes)
@@ -29,22 +30,40 @@ def test_the_ablation_compares_models_of_equal_size(tmp_path):
 
 @pytest.mark.slow
 def test_the_scst_study_measures_before_and_after(tmp_path):
-    assert main(["scst", "--seeds", "1", "--before", "2", "--steps", "1", "--train", "20", "--test", "4", "--images", "4",
-                 "--processes", "1", "--out",
-                 str(tmp_path / "r.json")]) == 0
+    assert main(["scst", "--seeds", "1", "--before", "2", "--steps", "1", "--train", "20", "--val", "4",
+                 "--test", "4", "--images", "4", "--processes", "1", "--out", str(tmp_path / "r.json")]) == 0
     runs = json.loads((tmp_path / "r.json").read_text())["runs"]
     assert len(runs) == 5 and all("CIDEr-D" in run[0]["scores"] for run in runs.values())
 
 
-def test_the_grid_study_knows_what_not_looking_gives(tmp_path):
-    assert main(["captioner-grid", "--seeds", "1", "--steps", "2", "--every", "2", "--train", "20", "--test", "4", "--out",
-                 str(tmp_path / "r.json")]) == 0
+SMALL = ["--steps", "2", "--images", "4", "--train", "24", "--val", "4", "--test", "6", "--polish", "1"]
+
+
+def test_the_grid_study_writes_a_captioner_and_knows_what_not_looking_gives(tmp_path):
+    path = tmp_path / "grid.safetensors"
+    command = ["captioner-grid", "--labels", "2", *SMALL, "--checkpoint", str(path), "--out", str(tmp_path / "r.json"),
+               "--folder", str(tmp_path / "kept")]
+    assert main(command) == 0
     told = json.loads((tmp_path / "r.json").read_text())
-    assert set(told["runs"][0]) >= {"scores", "blank picture"} and "CIDEr-D" in told["most frequent caption"]
+    assert {"scores", "blank picture", "most frequent caption", "captions of the data", "cells"} <= set(told)
+    saved = load_captioner(path)
+    assert saved.system == "captioner" and saved.about["half precision"] == told["half precision"]
+    assert main(command) == 0                           # gone on with: nothing is left to do, the same comes out
+    assert json.loads((tmp_path / "r.json").read_text())["beam 5"] == told["beam 5"]
+
+
+def test_the_study_of_m2_writes_a_captioner_without_its_detector(tmp_path):
+    path = tmp_path / "m2.safetensors"
+    assert main(["m2-regions", *SMALL, "--width", "16", "--checkpoint", str(path), "--out", str(tmp_path / "r.json")]) == 0
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert {"scores", "beam 5", "cross-entropy", "captions of the data", "half precision"} <= set(told)
+    assert len(told["reward"]) == 1
+    with pytest.raises(FileNotFoundError, match=r"detector\.json is missing"):
+        load_captioner(path)
 
 
 def test_a_study_without_seeds_is_refused(capsys):
-    assert main(["captioner-grid", "--seeds", "0", "--train", "2", "--test", "2"]) == 2
+    assert main(["m2-ablation", "--seeds", "0", "--train", "2", "--val", "2", "--test", "2"]) == 2
     assert "--seeds is 0" in capsys.readouterr().err
 
 
@@ -58,4 +77,5 @@ def test_committed_results_say_what_was_run_where_and_when(path):
 def test_results_that_are_not_there_name_the_command():
     with pytest.raises(FileNotFoundError, match="python -m mmlearn.experiments none"):
         results("none")
-    assert {"detector", "m2-ablation", "scst", "captioner-grid"} <= {name.split("/")[1] for name in EXPERIMENTS}
+    chapter_1 = {"detector", "m2-ablation", "scst", "captioner-grid", "m2-regions"}
+    assert chapter_1 <= {name.split("/")[1] for name in EXPERIMENTS}

@@ -11,6 +11,7 @@ from mmlearn.data.scenes.graph import COLOURS, SETTINGS
 from mmlearn.image2text import regions
 from mmlearn.image2text.regions import (
     ATTRIBUTES,
+    LEAST_SIDE,
     UNKNOWN,
     DetectionData,
     Detector,
@@ -24,6 +25,7 @@ from mmlearn.image2text.regions import (
     place,
     region_features,
     save_detector,
+    sound_boxes,
 )
 
 TINY = DetectorConfig(widths=(8, 16, 16, 16), pyramid=16, features=24)
@@ -97,6 +99,34 @@ def test_a_detector_learns_a_handful_of_pictures(data):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_boxes_end_at_the_picture_and_slivers_are_none():
+    inf, nan = float("inf"), float("nan")
+    boxes = torch.tensor([[-3.0, 5, 10, 20], [30, 30, 30, 40], [63.5, 0, 80, 9], [70, 70, 90, 90], [8, 8, 4, 4],
+                          [0, 0, nan, 9], [-inf, -inf, inf, inf], [2, 2, 3, 3]])
+    clipped, sound = sound_boxes(boxes, (48, 64))
+    assert sound.tolist() == [True, False, False, False, False, False, True, True]
+    assert clipped[sound].tolist() == [[0, 5, 10, 20], [0, 0, 64, 48], [2, 2, 3, 3]]
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4, 1e30])
+def test_no_weights_make_a_box_without_width_or_outside_the_picture(data, scale):
+    """Whatever a network computes, even numbers too large for it, a detection is a rectangle of the picture."""
+    torch.manual_seed(0)
+    model = Detector(TINY)
+    for name, weight in model.named_parameters():
+        if "bbox_pred" in name or "cls_" in name:
+            weight.detach().normal_(std=scale)
+    model.eval()
+    model.roi_heads.score_thresh = 0.0
+    boxes = torch.cat([d["boxes"] for d in model(list(data.images.float() / 255))])
+    assert len(boxes) > 0 or scale > 1
+    assert bool((boxes >= 0).all()) and bool((boxes <= 64).all())
+    assert bool((boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all())
+    found = region_features(model, data.images, threshold=0.0)
+    sides = (found.boxes[..., 2:] - found.boxes[..., :2])[found.mask]
+    assert bool((sides >= LEAST_SIDE).all()) and bool((found.boxes <= 64).all())
+
+
 def test_the_first_region_is_the_whole_picture_and_padding_is_zero(detector, data):
     images, targets = data.batch(range(4))
     found = oracle_regions(detector, images, targets, max_regions=4)
@@ -151,7 +181,7 @@ def test_a_saved_detector_comes_back_in_half_precision(detector, data, tmp_path)
 
 def test_a_missing_or_broken_or_foreign_detector_is_told_in_one_sentence(detector, tmp_path, monkeypatch):
     path = tmp_path / "d.safetensors"
-    with pytest.raises(FileNotFoundError, match="recipes detector"):
+    with pytest.raises(FileNotFoundError, match="experiments detector"):
         load_detector(path)
     save_detector(detector, path, {})
     whole = path.read_bytes()

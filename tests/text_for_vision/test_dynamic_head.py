@@ -7,7 +7,7 @@ from torchvision.ops import deform_conv2d
 
 from mmlearn.catalog import count_parameters
 from mmlearn.experiments.text_for_vision.dynamic_head import judged, train_detector
-from mmlearn.image2text.regions import DetectionData
+from mmlearn.image2text.regions import LEAST_SIDE, DetectionData
 from mmlearn.metrics.detection import average_precision
 from mmlearn.nn.swin import SwinConfig
 from mmlearn.text_for_vision.dynamic_head import (
@@ -54,7 +54,7 @@ def test_scale_attention_multiplies_each_level_by_one_factor():
         for l in range(3):
             z = sum(float(W[l, k]) * means[k] for k in range(3)) + float(bias[l])
             want[b, l] = max(0.0, min(1.0, (z + 1) / 2)) * x[b, l]
-    torch.testing.assert_close(scale_attention(x, W, bias), want)
+    torch.testing.assert_close(scale_attention(x, lambda means: means.mean(-1) @ W.mT + bias), want)
 
 
 def interpolated(grid, down, right):
@@ -97,7 +97,7 @@ def test_spatial_attention_averages_moved_places_of_all_levels():
                         down = i + k // 3 - 1 + float(offsets[0, 2 * k, i, j])
                         right = j + k % 3 - 1 + float(offsets[0, 2 * k + 1, i, j])
                         want[0, c, i, j] += float(w[l, k]) * interpolated(x[0, l, c], down, right) * float(modulation[0, k, i, j]) / 2
-    torch.testing.assert_close(spatial_attention(x, w, offsets, modulation), want)
+    torch.testing.assert_close(spatial_attention(x, w[..., None, None] * torch.eye(3), offsets, modulation), want)
 
 
 @pytest.mark.equation("eq:channel-attention")
@@ -217,6 +217,28 @@ def test_losses_are_summed_and_recorded(data):
     loss, parts = detector_loss(DynamicDetector(TINY).train(), data.batch([0, 1]))
     assert set(parts) == {"classification", "regression", "ctrness"}
     torch.testing.assert_close(loss.detach(), torch.stack(list(parts.values())).sum())
+
+
+def test_every_level_of_the_pyramid_can_say_how_large_a_thing_is(data):
+    """Distances are told in units of an anchor: one without width would leave a level nothing to say."""
+    model = DynamicDetector(TINY)
+    for side, anchors in zip(TINY.anchors, model.anchor_generator.cell_anchors):
+        assert anchors.tolist() == [[-side / 2, -side / 2, side / 2, side / 2]]
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(0.0, 4.0), (0.0, -4.0), (1.0, 0.0), (30.0, 0.0), (1e4, 0.0), (1e30, 0.0)])
+def test_no_weights_make_a_box_without_width_or_outside_the_picture(data, scale, bias):
+    """The distances to the four sides come from a ReLU: with a bias of -4 all of them are 0."""
+    torch.manual_seed(0)
+    model = DynamicDetector(TINY).eval()
+    regression = model.head.regression_head.bbox_reg
+    regression.weight.detach().normal_(std=scale)
+    regression.bias.detach().fill_(bias)
+    model.score_thresh = 0.0
+    boxes = torch.cat([d["boxes"] for d in model(list(data.images.float() / 255))])
+    assert len(boxes) > 0 or bias < 0 or scale > 1
+    assert bool((boxes >= 0).all()) and bool((boxes <= 64).all())
+    assert bool((boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all())
 
 
 @pytest.mark.slow

@@ -6,21 +6,20 @@ feed-forward width, eq:m2-equal-params), so that what is measured is the wiring 
 """
 
 import argparse
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import seeds
+from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.image2text.m2 import M2Config, M2Transformer, equalise
-from mmlearn.image2text.regions import load_detector
+from mmlearn.image2text.regions import CHECKPOINT, load_detector
 from mmlearn.image2text.training import CaptionData, evaluate_captioner, scene_data, train_cross_entropy
-
-TRAIN, TEST = 2000, 200             # scenes; the chapter's live run uses the same
+from mmlearn.train import warmup_cosine
 
 
 def variants(vocab: int, features: int) -> dict[str, M2Config]:
@@ -36,21 +35,14 @@ def variants(vocab: int, features: int) -> dict[str, M2Config]:
     }
 
 
-def region_data(train: int = TRAIN, test: int = TEST) -> tuple[CaptionData, CaptionData, WordTokeniser]:
-    """Regions and captions of training and test scenes, seen by the committed detector, and the vocabulary."""
-    detector = load_detector()
-    data = scene_data(train, "train", detector=detector)
-    return data, scene_data(test, "test", detector=detector), data.vocabulary()
-
-
 def features_of(data: CaptionData) -> int:
     """f, the size of what the data offers of a region."""
     return int(data.inputs.rows([0])[0].shape[-1])
 
 
-def one_run(config: M2Config, data: CaptionData, test: CaptionData, tokeniser: WordTokeniser, *, seed: int, steps: int,
-            every: int, **options: Any) -> tuple[M2Transformer, dict[str, Any]]:
-    """Train one model; its learning curve (greedy captions) and its scores at the end (greedy, all metrics)."""
+def one_run(config: M2Config, data: CaptionData, val: CaptionData, tokeniser: WordTokeniser, *, seed: int, steps: int,
+            every: int, test: CaptionData | None = None, **options: Any) -> tuple[M2Transformer, dict[str, Any]]:
+    """Train one model; its learning curve on ``val`` and its scores at the end on ``test`` (greedy captions)."""
     torch.manual_seed(seed)
     model = M2Transformer(config)
     watched = 0.0
@@ -58,13 +50,13 @@ def one_run(config: M2Config, data: CaptionData, test: CaptionData, tokeniser: W
     def evaluate(judged: Any) -> dict[str, float]:
         nonlocal watched
         start = time.perf_counter()
-        scores = evaluate_captioner(judged, test, tokeniser, full=False)
+        scores = evaluate_captioner(judged, val, tokeniser, full=False)
         watched += time.perf_counter() - start
         return scores
 
     history = train_cross_entropy(model, data, tokeniser, steps=steps, seed=seed, evaluate=evaluate,
                                   evaluate_every=every, **options)
-    scores = evaluate_captioner(model, test, tokeniser)
+    scores = evaluate_captioner(model, val if test is None else test, tokeniser)
     return model, {"seed": seed, "loss": round(sum(history.loss[-50:]) / len(history.loss[-50:]), 4),
                    "curve": {"step": history.metric_steps, **rounded(history.metrics)},
                    "scores": four_digits(scores),
@@ -82,47 +74,56 @@ def four_digits(scores: dict[str, float]) -> dict[str, float]:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--every", type=int, default=100, help="steps between two points of the learning curve")
-    parser.add_argument("--train", type=int, default=TRAIN, help="training scenes")
-    parser.add_argument("--test", type=int, default=TEST, help="test scenes")
-    parser.add_argument("--processes", type=int, default=2, help="models trained at the same time, one thread each")
+    add_jobs(parser)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--every", type=int, default=250, help="steps between two points of the learning curve")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--train", type=int, default=6000, help="training scenes")
+    parser.add_argument("--val", type=int, default=200, help="validation scenes, for the curves")
+    parser.add_argument("--test", type=int, default=1000, help="test scenes, for the scores at the end")
+    parser.add_argument("--detector", type=Path, default=CHECKPOINT)
+
+
+Study = tuple[CaptionData, CaptionData, CaptionData, WordTokeniser]
+
+
+def study_data(args: argparse.Namespace) -> Study:
+    """Regions of training, validation and test scenes, and the words; what was found is kept in ``args.keep``."""
+    detector = load_detector(args.detector)
+    train, val, test = (
+        scene_data(count, split, detector=detector, keep=args.keep)
+        for count, split in ((args.train, "train"), (args.val, "val"), (args.test, "test")))
+    return train, val, test, train.vocabulary()
 
 
 _shared: dict[str, Any] = {}            # of a worker process: the data, read once
 
 
-def _prepare(data: tuple[CaptionData, CaptionData, WordTokeniser], args: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    _shared.update(data=data, args=args)
-
-
-def _job(name: str, seed: int) -> dict[str, Any]:
-    train, test, tokeniser = _shared["data"]
-    args = _shared["args"]
+def _job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One model: its curve on validation scenes, its scores on test scenes."""
+    if "data" not in _shared:
+        _shared["data"] = study_data(args)
+    train, val, test, tokeniser = _shared["data"]
     config = variants(len(tokeniser), features_of(train))[name]
-    model, measured = one_run(config, train, test, tokeniser, seed=seed, steps=args.steps, every=args.every,
-                              progress=False)
+    model, measured = one_run(config, train, val, tokeniser, seed=seed, steps=args.steps, every=args.every, lr=args.lr,
+                              schedule=warmup_cosine(args.lr, min(100, args.steps // 4), args.steps), progress=False,
+                              test=test)
     return {**measured, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    train, test, tokeniser = region_data(args.train, args.test)
+    train, _, _, tokeniser = study_data(args)           # made once, then read by every process
     names = list(variants(len(tokeniser), features_of(train)))
     found: dict[str, Any] = {name: {"parameters": 0, "runs": []} for name in names}
-    jobs = [(name, seed) for seed in seeds(args.seeds) for name in names]
-    workers = ProcessPoolExecutor(max(1, args.processes), multiprocessing.get_context("spawn"), _prepare,
-                                  ((train, test, tokeniser), args))
-    with workers:
-        for (name, seed), measured in zip(jobs, workers.map(_job, *zip(*jobs))):
-            found[name]["parameters"] = measured.pop("parameters")
-            found[name]["runs"].append(measured)
-            print(f"seed {seed}  {name:18} CIDEr-D {measured['scores']['CIDEr-D']:.3f}  BLEU-4 "
-                  f"{measured['scores']['Bleu_4']:.3f}  {measured['training seconds']:.0f} s", flush=True)
-    return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": 2e-3, "warmup": 100,
-                         "schedule": "cosine to lr / 20", "decoding": "greedy", "longest caption": "16 words",
-                         "train": f"{args.train} scenes of train, seed 0", "test": f"{args.test} scenes of test, seed 0",
+    for (name, seed), measured in run_jobs(_job, [(name, seed) for seed in seeds(args.seeds) for name in names], args):
+        found[name]["parameters"] = measured.pop("parameters")
+        found[name]["runs"].append(measured)
+        print(f"seed {seed}  {name:18} CIDEr-D {measured['scores']['CIDEr-D']:.3f}  BLEU-4 "
+              f"{measured['scores']['Bleu_4']:.3f}  {measured['training seconds']:.0f} s", flush=True)
+    return {"settings": {"steps": args.steps, "images": 16, "captions": 4, "lr": args.lr, "warmup": 100,
+                         "schedule": "cosine to 0", "decoding": "greedy", "longest caption": "16 words",
+                         "train": f"{args.train} scenes of train, seed 0", "val": f"{args.val} scenes of val, seed 0",
+                         "test": f"{args.test} scenes of test, seed 0", "curves": "on val", "scores": "on test",
                          "regions": "data/checkpoints/detector.safetensors", "seeds": seeds(args.seeds),
                          "processes": args.processes},
             "vocabulary": len(tokeniser), "models": found}

@@ -6,16 +6,15 @@ Survey: 1.2.1.  Differs from the papers: miniatures, and a learning rate to matc
 
 import argparse
 import copy
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import seeds
-from mmlearn.experiments.image2text.m2_ablation import TRAIN, features_of, four_digits, one_run, region_data
+from mmlearn.experiments.image2text.m2_ablation import features_of, four_digits, one_run, study_data
+from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.image2text.m2 import M2Config
+from mmlearn.image2text.regions import CHECKPOINT
 from mmlearn.image2text.training import (
     CaptionData,
     Captioner,
@@ -34,32 +33,25 @@ ARMS: dict[str, tuple[Estimator, bool]] = {         # name -> estimator, <eos> i
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--before", type=int, default=600, help="steps of cross-entropy before")
+    add_jobs(parser)
+    parser.add_argument("--before", type=int, default=1000, help="steps of cross-entropy before")
     parser.add_argument("--steps", type=int, default=60, help="self-critical steps")
     parser.add_argument("--images", type=int, default=32, help="scenes a step")
     parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--train", type=int, default=TRAIN)
-    parser.add_argument("--test", type=int, default=400)
-    parser.add_argument("--processes", type=int, default=2, help="seeds at the same time, one thread each")
+    parser.add_argument("--train", type=int, default=6000)
+    parser.add_argument("--val", type=int, default=200)
+    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--detector", type=Path, default=CHECKPOINT)
 
 
-_shared: dict[str, Any] = {}            # of a worker process: the data, read once
-
-
-def _prepare(data: Any, args: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    _shared.update(data=data, args=args)
-
-
-def _job(seed: int) -> dict[str, Any]:
+def _job(_: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Cross-entropy once, then every arm from there."""
-    train, test, tokeniser = _shared["data"]
-    args = _shared["args"]
+    train, val, test, tokeniser = study_data(args)
     config = M2Config.mini(len(tokeniser), features_of(train))
-    start, _ = one_run(config, train, test, tokeniser, seed=seed, steps=args.before, every=args.before, progress=False)
+    start, _measured = one_run(config, train, val, tokeniser, seed=seed, steps=args.before, every=args.before,
+                               progress=False)
     before = scores_of(start, test, tokeniser)
-    found = {"cross-entropy": {"seed": seed, "scores": before}}
+    found: dict[str, Any] = {"cross-entropy": {"seed": seed, "scores": before}}
     for name, (estimator, eos) in ARMS.items():
         model = copy.deepcopy(start)
         history = train_self_critical(model, train, tokeniser, steps=args.steps, images=args.images, lr=args.lr,
@@ -74,13 +66,11 @@ def _job(seed: int) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    data = region_data(args.train, args.test)
-    workers = ProcessPoolExecutor(max(1, args.processes), multiprocessing.get_context("spawn"), _prepare, (data, args))
+    study_data(args)                                    # made once, then read by every process
     found: dict[str, Any] = {name: [] for name in ("cross-entropy", *ARMS)}
-    with workers:
-        for of_seed in workers.map(_job, seeds(args.seeds)):
-            for name, measured in of_seed.items():
-                found[name].append(measured)
+    for _, of_seed in run_jobs(_job, [("scst", seed) for seed in seeds(args.seeds)], args):
+        for name, measured in of_seed.items():
+            found[name].append(measured)
     return {"settings": {"before": args.before, "steps": args.steps, "images": args.images, "k": 5, "lr": args.lr,
                          "decoding": "beam 5", "train": args.train, "test": args.test, "seeds": seeds(args.seeds),
                          "processes": args.processes},
