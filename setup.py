@@ -5,5 +5,6 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["mmlearn", "mmlearn.*"]), "mmlearn._data"],
     package_dir={"mmlearn._data": "data"},
-    package_data={"mmlearn._data": ["results/*.json", "checkpoints/*", "scenes-sample/*/*"]},
+    package_data={"mmlearn._data": ["results/*.json", "checkpoints/*", "scenes-sample/*/*"],
+                  "mmlearn.figures": ["block.css", "block.js"]},
 )

@@ -3,7 +3,7 @@
     python benchmarks/contrastive_loss.py                       # 4096 pairs of width 512, float32, two threads
     python benchmarks/contrastive_loss.py --memory --batch 32768
 
-Speed: mmlearn's loss (``clip_loss``), the same without the matrix of logits (``chunked_clip_loss``), mmlearn's formula
+Speed: mmlearn's loss (``fused_clip_loss``), the same without the matrix of logits (``chunked_clip_loss``), mmlearn's formula
 left to autograd, and ``open_clip.loss.ClipLoss`` take turns; each turn is a forward and a backward pass to both
 embeddings and the scale. Losses and gradients are compared before. A ratio above 1 means that open_clip takes longer.
 Memory: one pass of each in a process of its own, and by how much the process grew at most; --only names one.
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from m2 import in_turns
 from torch import Tensor
 
-from mmlearn.text_for_vision.contrastive import clip_loss, logits, symmetric_cross_entropy
+from mmlearn.text_for_vision.contrastive import fused_clip_loss, logits, symmetric_cross_entropy
 from mmlearn.text_for_vision.large_batch import chunked_clip_loss
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -34,7 +34,7 @@ def formula(u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
 
 
 def losses(peer: bool = True) -> dict[str, Loss]:
-    ours: dict[str, Loss] = {"mmlearn": clip_loss, "mmlearn, chunked": chunked_clip_loss, "mmlearn, formula": formula}
+    ours: dict[str, Loss] = {"mmlearn": fused_clip_loss, "mmlearn, chunked": chunked_clip_loss, "mmlearn, formula": formula}
     if not peer:
         return ours
     from open_clip.loss import ClipLoss

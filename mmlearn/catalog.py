@@ -1,6 +1,8 @@
-"""Every system of the book, listed once: section, paper, class, configurations, parameter counts, oracle, weights.
+"""Every system of the book, registered once: section, paper, class, configurations, counts, oracle, weights, trainer.
 
-The command ``mmlearn systems``, the systems page of the book, the paper-scale test and the parity tests read it.
+The commands ``mmlearn systems`` and ``mmlearn train``, the systems page of the book, what opens a saved model, the
+paper-scale test and the parity tests read it. Modules are named by strings and imported when they are needed, so that
+this list imports none of them.
 Parameter counts are those of the model built on the ``meta`` device, so that listing them takes no memory.
 """
 
@@ -37,6 +39,8 @@ class System:
     oracle: str | None = None       # what an independent implementation it is compared with
     weights: str | None = None      # public weights that load into it
     equations: tuple[str, ...] = ()
+    command: str = ""               # its name on the command line and in the files of saved models
+    trainer: str = ""               # the module with ``add(parser, system)`` that trains it: ``mmlearn train COMMAND``
 
 
 SYSTEMS: tuple[System, ...] = (
@@ -56,6 +60,8 @@ SYSTEMS: tuple[System, ...] = (
               "arXiv:1706.03762",
         module="mmlearn.image2text.captioner",
         model="mmlearn.image2text.captioner:CNNTransformer",
+        command="captioner",
+        trainer="mmlearn.cli.train_captioner",
         configurations=(
             Configuration("resnet101", "mmlearn.image2text.captioner:CaptionerConfig.resnet101"),
             Configuration("resnet50", "mmlearn.image2text.captioner:CaptionerConfig.resnet50"),
@@ -73,6 +79,8 @@ SYSTEMS: tuple[System, ...] = (
         paper="Cornia et al. (2020), Meshed-Memory Transformer for Image Captioning, CVPR, arXiv:1912.08226",
         module="mmlearn.image2text.m2",
         model="mmlearn.image2text.m2:M2Transformer",
+        command="m2",
+        trainer="mmlearn.cli.train_captioner",
         configurations=(
             Configuration("paper", "mmlearn.image2text.m2:M2Config.paper", 38_411_264,
                           "counted in the authors' code, aimagelab/meshed-memory-transformer"),
@@ -173,6 +181,8 @@ SYSTEMS: tuple[System, ...] = (
               "arXiv:2103.00020",
         module="mmlearn.text_for_vision.clip",
         model="mmlearn.text_for_vision.clip:CLIP",
+        command="clip",
+        trainer="mmlearn.cli.train_clip",
         configurations=(
             *(Configuration(name, f"mmlearn.text_for_vision.clip:CLIPConfig.{name}", count,
                             "counted in the authors' code, openai/CLIP")
@@ -252,6 +262,28 @@ SYSTEMS: tuple[System, ...] = (
         equations=("eq:word-association", "eq:answer-share", "eq:share-gap", "eq:label-share"),
     ),
 )
+
+
+def published(name: str) -> dict[str, int]:
+    """The published parameter counts of a system's configurations, by their names. Raises ``KeyError`` for another name."""
+    system = {system.name: system for system in SYSTEMS}[name]
+    return {c.name: c.published for c in system.configurations if c.published is not None}
+
+
+def registered(command: str) -> System:
+    """The system of that name on the command line. Raises ``ValueError`` that lists the names."""
+    found = next((system for system in SYSTEMS if system.command == command), None)
+    if found is None:
+        names = ", ".join(system.command for system in SYSTEMS if system.command)
+        raise ValueError(f"there is no system {command!r}; known are {names}")
+    return found
+
+
+def kinds(*commands: str) -> dict[str, tuple[type, type]]:
+    """Classes of configuration and model of some systems, as ``checkpoints.load_model`` wants them."""
+    found = [registered(command) for command in commands]
+    return {system.command: (resolve(system.configurations[0].build.rpartition(".")[0]), resolve(str(system.model)))
+            for system in found}
 
 
 def resolve(path: str) -> Any:

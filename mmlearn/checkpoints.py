@@ -1,6 +1,10 @@
-"""Checkpoints: a run can be killed at any moment and continues to the same result.
+"""Models on disk: trained ones to be opened again, and checkpoints of a run that can be killed and continued.
 
-A checkpoint is a folder ``step-00000100`` with ``state.json`` and tensors in ``.safetensors`` files (the model, its
+A trained model is a pair of files, ``NAME.safetensors`` with the weights and ``NAME.json`` with its system, its
+configuration and whatever else is to be known of it; in a folder of its own the pair is ``model.safetensors`` and
+``config.json``. ``save_model`` writes and ``load_model`` reads both.
+
+A checkpoint of a run is a folder ``step-00000100`` with ``state.json`` and tensors in ``.safetensors`` files (the model, its
 average, the best so far, the optimiser, the random states); nothing in it is a pickle. It is written under another
 name, flushed to the disk and renamed, so that a folder of that name is whole; sizes and checksums tell if it is not.
 Survey: none; every chapter trains with it.
@@ -11,18 +15,20 @@ import random
 import shutil
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mmlearn.files import flush, write_atomically
 
 Tensors = dict[str, Tensor]
+Kinds = Mapping[str, tuple[type, type]]         # name of a system -> class of its configuration, class of its model
 FORMAT = 1
 
 
@@ -147,9 +153,22 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     model.load_state_dict(dict(tensors))
 
 
-def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step."""
-    write_atomically(path, safetensors.torch.save(portable(model.state_dict())))
+def save_weights(model: nn.Module, path: str | Path, half: bool = False) -> None:
+    """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step; ``half`` rounds them to 16 bits."""
+    state = {name: v.half() if half and v.is_floating_point() else v for name, v in model.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(portable(state)))
+
+
+def read_tensors(path: str | Path) -> Tensors:
+    """The tensors of a ``.safetensors`` file by their names. Raises ``FileNotFoundError`` or ``ValueError``."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of weights {path}; what it belongs to is not complete, copy or train it "
+                                "again")
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -> None:
@@ -160,11 +179,7 @@ def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -
     """
     path = Path(path)
     if path.is_file():
-        try:
-            tensors = safetensors.torch.load(path.read_bytes())
-        except Exception as error:                               # the library's own exception class is not public
-            raise ValueError(f"{path} is not a safetensors file ({error})") from error
-        return fill(model, tensors, str(path))
+        return fill(model, as_trained(read_tensors(path)), str(path))
     checkpoint = read(path) if (path / "state.json").is_file() else newest(path) if path.is_dir() else None
     if checkpoint is None:
         raise FileNotFoundError(f"no weights at {path}; train with folder={str(path)!r} first")
@@ -172,6 +187,83 @@ def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -
     if which not in checkpoint.tensors:
         raise ValueError(f"{path} holds no {which!r} weights, only {', '.join(sorted(checkpoint.tensors))}")
     fill(model, checkpoint.tensors[which], str(path))
+
+
+def as_trained(tensors: Tensors) -> Tensors:
+    """Numbers of 16 bits, in which weights may be stored, as those of 32 bits in which models compute."""
+    return {name: v.float() if v.is_floating_point() else v for name, v in tensors.items()}
+
+
+# Trained model ----------------------------------------------------------------------------------------------------
+
+def pair_of(path: str | Path) -> tuple[Path, Path]:
+    """The two files of a trained model, weights and description: ``path`` is the first, or the folder of both."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return path, path.with_suffix(".json")
+    return path / "model.safetensors", path / "config.json"
+
+
+def is_saved(path: str | Path) -> bool:
+    """Is this a trained model as ``save_model`` writes it? Folders of other libraries have a ``config.json``, too."""
+    weights, description = pair_of(path)
+    if not (weights.is_file() and description.is_file()):
+        return False
+    try:
+        return "config" in json.loads(description.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+
+
+def save_model(path: str | Path, model: nn.Module, system: str, about: Mapping[str, Any], *, half: bool = False) -> None:
+    """Write a trained model; ``about`` (words, settings, metrics …) stands beside its system and configuration.
+
+    ``half`` stores 16 bits a number. The weights are written first: a pair with a description is whole.
+    """
+    weights, description = pair_of(path)
+    config: Any = model.config
+    content = {"system": system, "config": asdict(config), **about}
+    save_weights(model, weights, half)
+    write_atomically(description, json.dumps(content, indent=1) + "\n")
+
+
+def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it again") -> tuple[nn.Module, dict[str, Any]]:
+    """A trained model of one of ``kinds`` in evaluation mode and float32, and what stands in its description.
+
+    A description that names no system is one of the first of ``kinds``. Raises ``FileNotFoundError`` or ``ValueError``
+    with the name of the file that is missing or does not fit, and the ``remedy``.
+    """
+    weights, description = pair_of(path)
+    missing = next((file for file in (description, weights) if not file.is_file()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"no trained model at {path}: {missing.name} is missing; {remedy}")
+    try:
+        content = json.loads(description.read_text(encoding="utf-8"))
+        config_kind, kind = kinds[content.get("system", next(iter(kinds)))]
+        model = kind(config_from(config_kind, content["config"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} ({type(error).__name__}: {error}); "
+                         f"{remedy}") from error
+    fill(model, as_trained(read_tensors(weights)), str(weights))
+    return model.eval(), content
+
+
+def config_from(kind: Any, values: Any) -> Any:
+    """A configuration as ``asdict`` and JSON took it apart: dataclasses within dataclasses, lists for tuples.
+
+    Where a field may hold one of several dataclasses, it is the one that has these names.
+    """
+    if isinstance(values, list):
+        inner = get_args(kind)
+        return tuple(config_from(inner[0] if inner else Any, value) for value in values)
+    if not isinstance(values, dict):
+        return values
+    fitting = [k for k in (get_args(kind) or (kind,)) if is_dataclass(k) and values.keys() <= {f.name for f in fields(k)}]
+    if not fitting:
+        raise ValueError(f"{kind} has not all of the fields {', '.join(values)}")
+    chosen: Any = min(fitting, key=lambda k: len(fields(k)))     # what a field added later leaves out is its default
+    hints = get_type_hints(chosen)
+    return chosen(**{name: config_from(hints[name], value) for name, value in values.items()})
 
 
 # Optimiser --------------------------------------------------------------------------------------------------------

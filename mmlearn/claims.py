@@ -1,10 +1,11 @@
 """Claims: a chapter's statements about its own experiments, judged where they are made."""
 
+import math
 import numbers
 import operator
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
@@ -108,3 +109,60 @@ def claims_table(made: list[Claim] | None = None) -> str:
         return "No claims were made."
     rows = [(c.text.replace("|", "\\|"), c.ours, c.comparison, c.other, c.verdict) for c in made]
     return "\n".join([markdown_table(("claim", "ours", "", "other", "verdict"), rows), "", scale_note()])
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What the same seeds say about two arms: mean difference (ours less base), its standard error, the verdict."""
+
+    mean: float
+    error: float                # standard error of the mean; nan for a single seed
+    verdict: str                # "better", "worse" or "cannot tell"
+
+    def __str__(self) -> str:
+        return f"{self.verdict} ({self.mean:+.3f} ± {self.error:.3f})"
+
+
+def paired(
+    ours: Sequence[float],
+    base: Sequence[float],
+    *,
+    lower_is_better: bool = False,
+) -> Paired:
+    """The book's one rule of evidence: the same seeds, ``ours[i]`` beside ``base[i]``.
+
+    "better" and "worse" need the same sign with every seed and a mean difference of at least twice its standard error;
+    anything else is "cannot tell". Raises ``ValueError`` for arms of different length or none.
+    """
+    n = len(ours)
+    if n == 0 or n != len(base):
+        raise ValueError(f"{n} values beside {len(base)}; "
+                         "give one of each arm for every seed")
+    differences = [float(a) - float(b) for a, b in zip(ours, base)]
+    mean = sum(differences) / n
+    if n == 1:
+        return Paired(mean, math.nan, "cannot tell")
+    squares = sum((d - mean) ** 2 for d in differences)
+    error = math.sqrt(squares / (n - 1) / n)
+    same_sign = min(differences) > 0 or max(differences) < 0
+    if not same_sign or abs(mean) < 2 * error:
+        return Paired(mean, error, "cannot tell")
+    good = (mean > 0) != lower_is_better
+    return Paired(mean, error, "better" if good else "worse")
+
+
+def evidence(
+    ours: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]], lower_is_better: Iterable[str] = (),
+) -> dict[str, Paired]:
+    """``paired`` for every metric that both arms recorded, the adverse ones first, then the undecided, then the good."""
+    lower = set(lower_is_better)
+    judged = {name: paired(values, base[name], lower_is_better=name in lower)
+              for name, values in ours.items() if name in base}
+    order = ("worse", "cannot tell", "better")
+    return dict(sorted(judged.items(), key=lambda item: order.index(item[1].verdict)))
+
+
+def evidence_rows(arms: Mapping[str, Mapping[str, Paired]]) -> list[list[str]]:
+    """``evidence`` of several arms as rows of a table: one a metric, in the order of the first arm, one column an arm."""
+    metrics = dict.fromkeys(name for arm in arms.values() for name in arm)
+    return [[name, *(str(arm[name]) if name in arm else "" for arm in arms.values())] for name in metrics]

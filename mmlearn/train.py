@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmlearn import checkpoints
 from mmlearn.data.batches import Batches, epochs, stream
+from mmlearn.nn.modes import eval_mode
 from mmlearn.progress import Progress
 
 __all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linear_warmup", "noam", "noam_rate",
@@ -314,10 +315,8 @@ class _Run:
         self.look()
         found: list[Any] = [None]
         if self.accelerator.is_main_process:
-            self.judged.eval()
-            with torch.no_grad(), torch.random.fork_rng():           # training goes on as if nothing had been drawn
+            with torch.no_grad(), eval_mode(self.judged), torch.random.fork_rng():      # training goes on as if nothing
                 found = [{name: float(value) for name, value in evaluate(self.judged).items()}]
-            self.judged.train()
         metrics = broadcast_object_list(found)[0]
         for name, value in metrics.items():
             values = self.history.metrics.setdefault(name, [math.nan] * len(self.history.metric_steps))

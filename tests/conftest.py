@@ -1,13 +1,10 @@
 """Shared by all tests: small scale, no network, the built site, a headless browser."""
 
-import functools
-import http.server
 import os
-import shutil
-import threading
 from pathlib import Path
 
 import pytest
+from cut_off import CHROMIUM, chromium_path, served
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -36,35 +33,22 @@ def site() -> Path:
 @pytest.fixture(scope="session")
 def address(site):
     """The built website, served on a free port of this machine."""
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"               # connections are kept: a page asks for some thirty files
-
-        def log_message(self, *args) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        request_queue_size = 128                    # a browser opens many at once; 5 is the default
-
-    server = Server(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def chromium():
     """A headless Chromium."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = chromium_path()
     if path is None:
         missing("Chromium", "install it, for example with `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright", "install the test extra: `pip install -e .[test]`")
 
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"])     # as without a network
+        browser = play.chromium.launch(executable_path=path, args=CHROMIUM)
         yield browser
         browser.close()

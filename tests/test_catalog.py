@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmlearn.catalog import SYSTEMS, as_records, build, count_parameters, parameters, resolve
+from mmlearn.catalog import (
+    SYSTEMS,
+    as_records,
+    build,
+    count_parameters,
+    kinds,
+    parameters,
+    registered,
+    resolve,
+)
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATIONS = [(s, c) for s in SYSTEMS for c in s.configurations]
@@ -69,3 +78,15 @@ def test_records_have_the_documented_keys():
         assert set(record) == {"name", "section", "paper", "configurations", "oracle", "weights", "equations"}
         for c in record["configurations"]:
             assert set(c) == {"name", "parameters", "published", "source"}
+
+
+def test_a_system_is_registered_once_for_command_line_saved_models_and_trainers():
+    commands = [s.command for s in SYSTEMS if s.command]
+    assert len(commands) == len(set(commands)) and {"m2", "captioner", "clip"} <= set(commands)
+    for system in SYSTEMS:
+        assert not system.trainer or (system.command and callable(resolve(f"{system.trainer}:add")))
+    for command in commands:
+        config, model = kinds(command)[command]
+        assert isinstance(config, type) and issubclass(model, torch.nn.Module)
+    with pytest.raises(ValueError, match="there is no system 'gpt'; known are .*m2"):
+        registered("gpt")

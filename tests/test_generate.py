@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from mmlearn.generate import (
     beam,
@@ -35,16 +36,14 @@ def images(b=3, seed=0, features=4):
     return torch.randn(b, 4, features, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-class Table:
+class Table(nn.Module):
     """A model whose next word depends on the last word only, by a table of logits."""
 
     def __init__(self, logits):
+        super().__init__()
         self.logits = logits
 
-    def decode(self, tokens, context, cache=None):
-        if cache is not None:                                            # what a real model keeps of its past
-            row = torch.zeros(len(tokens), 1, tokens.shape[1], 1, dtype=torch.float64)
-            cache.layer(0).extend(row, row)
+    def decode(self, tokens, context):
         return self.logits[tokens]
 
 
@@ -265,11 +264,11 @@ def test_hugging_face_finds_the_same_captions_where_none_ends_early():
         theirs.final_logits_bias[0, [EOS, PAD]] = -1e4                   # no caption ends before max_len
     source = torch.randn(3, 5, 32)
 
-    class Ours:
-        def decode(self, tokens, context, cache=None):
-            if cache is not None:                                        # this peer is asked without its own cache
-                past = cache.layer(0).extend(tokens[:, None, :, None].double(), tokens[:, None, :, None].double())[0]
-                tokens = past[:, 0, :, 0].long()
+    class Ours(nn.Module):
+        keeps_past = True                                                # of tokens: this peer is asked without its own
+
+        def decode(self, tokens, context):
+            tokens = self.cache.extend(self, tokens[..., None], tokens[..., None])[0][..., 0]
             k = len(tokens) // len(source)
             return theirs(encoder_outputs=BaseModelOutput(source.repeat_interleave(k, 0)), decoder_input_ids=tokens).logits
 

@@ -188,7 +188,7 @@ def test_missing_or_foreign_weight_files_get_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at"):
         load_weights(Net(Config()), tmp_path / "nothing")
     (tmp_path / "w.safetensors").write_bytes(b"\x80\x04not a tensor")
-    with pytest.raises(ValueError, match="is not a safetensors file"):
+    with pytest.raises(ValueError, match="is not a whole safetensors file"):
         load_weights(Net(Config()), tmp_path / "w.safetensors")
 
 

@@ -114,21 +114,21 @@ def equations_page() -> str:
     labels, markers, code = labelled_equations(), equation_markers(), implementations()
     out = [STAMP, "# Equation index\n\n",
            "Every labelled equation of the book, the function of `mmlearn` that implements it, the tests that compare the "
-           "function with the equation written out naively, and what else it is compared with. The number leads to the "
-           "equation in its chapter. A labelled equation without a test fails the build.\n\n"]
+           "function with the equation written out naively, and what else it is compared with. The number, as the text "
+           "says it, leads to the equation in its chapter; the name beside it is what code calls it. A labelled equation without a test fails the build.\n\n"]
     seen: set[str] = set()
 
     def table(wanted: list[str]) -> str:
         rows = ["| equation | function | tests |\n|---|---|---|\n"]
         for label in wanted:
             seen.add(label)
-            number = f" {{eq}}`{label}`" if label in labels else ""
+            number = f"{{eq}}`{label}` " if label in labels else ""
             functions = ", ".join(source_link(f"`{'.'.join([module_name(p).split('.')[-1], n.removeprefix(module_name(p) + '.')])}`", p)
                                   for n, p in code.get(label, []))
             tests = markers.get(label, [])
             files = [f"{sum(t.startswith(file + '::') for t in tests)} in {source_link(f'`{Path(file).name}`', ROOT / file)}"
                      for file in dict.fromkeys(t.split("::")[0] for t in tests)]
-            rows.append(f"| `{label.removeprefix('eq:')}`{number} | {functions or '–'} | {', '.join(files) or '–'} |\n")
+            rows.append(f"| {number}`{label}` | {functions or '–'} | {', '.join(files) or '–'} |\n")
         return "".join(rows)
 
     for system in SYSTEMS:

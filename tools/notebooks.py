@@ -67,6 +67,12 @@ def notebooks() -> list[Path]:
     return sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
+def toc_pages() -> list[str]:
+    """The pages of the site, without their endings, in the order of ``_toc.yml``."""
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"(?m)^\s*(?:root|-\s*file):\s*(\S+)\s*$", toc)
+
+
 def repository() -> str:
     """The public address, from ``_config.yml``."""
     found = re.search(r"(?m)^repository:\n\s+url:\s*(\S+)\s*$", CONFIG.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 
 SECTION = re.compile(r"^#{2,3}\s+\d+\.\d+(\.\d+)*\.?\s+\S")          # ## 1.2 Title, ### 1.2.1 Title
+SIDE_SECTION = re.compile(r"^##\s+\S")                               # on a side page, book/deeper/…
 EXERCISE = re.compile(r"^##\s+Exercise\s+\d+\s+\((check|build|open)\)\s*[:·.]")
 HEADING = re.compile(r"^(#{1,6})\s+(.*\S)", re.M)
 
@@ -23,7 +24,7 @@ class Part:
     cells: list = field(default_factory=list)
 
     def tagged(self, tag: str | None) -> list:
-        """The code cells with a tag; with None, those that carry none of the exercise tags."""
+        """The code cells with a tag; with None, those that carry none of the exercises' tags."""
         special = {"exercise", "check", "wrong", "solution"}
         tags = [set(c.metadata.get("tags", [])) & special for c in self.cells]
         return [c for c, t in zip(self.cells, tags) if (tag in t if tag else not t)]
@@ -58,14 +59,19 @@ def split(path: Path, opens: re.Pattern) -> tuple[str, list[Part]]:
 
 
 def sections(path: Path) -> tuple[str, list[Part]]:
-    """The setup cell's source and the numbered sections that have code."""
-    setup, parts = split(path, SECTION)
+    """The setup cell's source and the sections that have code: numbered ones, on a side page all of level 2."""
+    setup, parts = split(path, SIDE_SECTION if path.parent.name == "deeper" else SECTION)
     return setup, [part for part in parts if part.cells]
 
 
 def exercises(path: Path) -> tuple[str, list[Part]]:
-    """The setup cell's source and the exercises of an exercise notebook."""
+    """The setup cell's source and the exercises of a notebook of exercises, or of solutions."""
     return split(path, EXERCISE)
+
+
+def solutions_of(path: Path) -> Path:
+    """The notebook of solutions beside a notebook of exercises."""
+    return path.parent / "solutions" / path.name
 
 
 @contextlib.contextmanager
@@ -81,6 +87,11 @@ def working_folder(folder: Path) -> Iterator[None]:
 
 def run(sources: list[str], folder: Path) -> str:
     """Run cells one after the other in a fresh name space and return what they print; an error in a cell is raised."""
+    return "".join(run_each(sources, folder))
+
+
+def run_each(sources: list[str], folder: Path) -> list[str]:
+    """Like ``run``, but returns what each cell prints."""
     import matplotlib
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
@@ -89,16 +100,18 @@ def run(sources: list[str], folder: Path) -> str:
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.user_ns["__name__"] = "__main__"
-    out = io.StringIO()
+    printed = []
     try:
-        with working_folder(folder), contextlib.redirect_stdout(out):
-            for source in sources:
+        for source in sources:
+            out = io.StringIO()
+            with working_folder(folder), contextlib.redirect_stdout(out):
                 result = shell.run_cell(source, store_history=False)
-                if result.error_before_exec or result.error_in_exec:
-                    raise (result.error_before_exec or result.error_in_exec)
+            if result.error_before_exec or result.error_in_exec:
+                raise (result.error_before_exec or result.error_in_exec)
+            printed.append(out.getvalue())
     finally:
         import matplotlib.pyplot as plt
 
         plt.close("all")
         InteractiveShell.clear_instance()
-    return out.getvalue()
+    return printed

@@ -57,7 +57,7 @@ def name_equations(app, pagename, templatename, context, doctree) -> None:
 
     def named(match: re.Match) -> str:
         label = names.get(match["id"])
-        return f'{match[0]}\n<span class="eqname">{label}</span>' if label else match[0]
+        return f'<div class="eqname">{label}</div>\n{match[0]}' if label else match[0]
 
     def linked(match: re.Match) -> str:
         page, place, number = places.get(match[0], ("", "", 0))

@@ -12,3 +12,11 @@ window.addEventListener("load", () => {
   };
   drawn.then(() => { mark(); window.addEventListener("resize", mark); });
 });
+
+/* The contents of a long page list 1.2 and 1.2.1; headings without a number show in the section being read. */
+window.addEventListener("DOMContentLoaded", () => {
+  const entries = [...document.querySelectorAll(".page-toc li.toc-h3")];
+  const unnumbered = entries.filter((entry) => !/^\s*\d+\.\d/.test(entry.textContent));
+  unnumbered.forEach((entry) => entry.classList.add("unnumbered"));
+  if (unnumbered.length > 12) document.querySelectorAll(".page-toc").forEach((toc) => toc.classList.add("toc-long"));
+});

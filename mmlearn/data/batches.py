@@ -6,6 +6,7 @@ from (seed, epoch), and batch number n of a run from n: training jumps to any pl
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sized
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ class Batches:
     ``drop_last``, so that all steps weigh alike. ``collate`` turns a list of examples into a batch. With several
     processes ``size`` is the size of the whole batch and each takes its share. ``workers`` processes load ahead.
 
-    Random augmentation inside ``data`` resumes exactly with ``workers=0``, or if it is a function of the index.
+    Random augmentation inside ``data`` resumes exactly with ``workers=0``, or if it is a function of the index. A task
+    whose batches are more than a list of examples overrides ``make``.
     Raises ``ValueError`` if ``data`` holds no whole batch.
     """
 
@@ -52,7 +54,7 @@ class Batches:
         return whole + (rest > 0 and not self.drop_last)
 
     def __repr__(self) -> str:
-        return (f"Batches({len(self.data)} examples, size={self.size}, seed={self.seed}, shuffle={self.shuffle}, "
+        return (f"{type(self).__name__}({len(self.data)} examples, size={self.size}, seed={self.seed}, shuffle={self.shuffle}, "
                 f"drop_last={self.drop_last})")
 
     def order(self, epoch: int) -> np.ndarray:
@@ -70,10 +72,15 @@ class Batches:
         return self._order[1][place * self.size : (place + 1) * self.size][rank::world].tolist()
 
     def __getitem__(self, number: int) -> Any:
-        """Batch ``number``."""
-        return self._fetch(self.indices(number))
+        """Batch ``number``, counted from the first batch of the first epoch."""
+        return self.make(self.indices(number), number)
 
-    def _fetch(self, indices: list[int]) -> Any:
+    def __call__(self, number: int) -> Any:
+        """The same: a source of batches is a function of their number."""
+        return self[number]
+
+    def make(self, indices: list[int], number: int) -> Any:
+        """The batch ``number``, of these examples; what is drawn at random for it has to follow from the number."""
         many = getattr(self.data, "__getitems__", None)          # a data set may fetch a whole batch at once
         return self.collate(many(indices) if many else [self.data[i] for i in indices])
 
@@ -87,7 +94,7 @@ class Batches:
             raise ValueError(f"a batch of {self.size} does not split evenly over {world} processes; "
                              f"use a multiple of {world}")
         if not self.workers:
-            return (self._fetch(indices) for indices in _Places(self, start, rank, world))
+            return (self.make(self.indices(number, rank, world), number) for number in count(start))
         return iter(DataLoader(self.data, batch_sampler=_Places(self, start, rank, world), collate_fn=self.collate,
                                num_workers=self.workers, pin_memory=torch.cuda.is_available(),
                                generator=torch.Generator().manual_seed(self.seed)))
@@ -158,6 +165,6 @@ class _seeded:
         torch.set_rng_state(self.torch)
 
 
-def epochs(batches: Sized, count: float | int, accumulate: int = 1) -> int:
-    """How many optimiser steps ``count`` epochs of ``batches`` are, when each takes ``accumulate`` batches."""
-    return max(1, round(count * len(batches) / accumulate))
+def epochs(batches: Sized, number: float | int, accumulate: int = 1) -> int:
+    """How many optimiser steps ``number`` epochs of ``batches`` are, when each takes ``accumulate`` batches."""
+    return max(1, round(number * len(batches) / accumulate))

@@ -8,14 +8,14 @@ A source of what a model reads of images has two methods: ``len(source)`` images
 (values, mask), the mask True where a region is real, None where all are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -139,11 +139,21 @@ def load_picture(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
     return torch.from_numpy(np.asarray(image, dtype=np.uint8).copy()).permute(2, 0, 1).float() / 255
 
 
-class PictureFiles:
-    """Pictures (b, 3, size, size) in [0, 1], read from files when asked for and kept as bytes while memory allows."""
+def load_square(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
+    """An image file as RGB in [0, 1]: the square in its middle, its short side resized to ``size`` pixels."""
+    recipe = ImageRecipe(size)
+    pixels = np.array(centre_crop(resized(read_image(path), recipe), size))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
-    def __init__(self, paths: Sequence[Path], size: int):
-        self.paths, self.size = tuple(paths), size
+
+class PictureFiles:
+    """Pictures (b, 3, size, size), read from files when asked for and kept as bytes while memory allows.
+
+    ``rows`` gives numbers in [0, 1], an index bytes as a tensor of pictures would. ``load(path, size)`` reads a file.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: int, load: Callable[[Path, int], Tensor] = load_picture):
+        self.paths, self.size, self.load = tuple(paths), size, load
         self._kept: dict[int, Tensor] = {}
         self._room = CACHE // (3 * size * size)
 
@@ -152,11 +162,15 @@ class PictureFiles:
 
     def _picture(self, i: int) -> Tensor:
         if i not in self._kept:
-            bytes_ = (load_picture(self.paths[i], self.size) * 255).round().to(torch.uint8)
+            bytes_ = (self.load(self.paths[i], self.size) * 255).round().to(torch.uint8)
             if len(self._kept) >= self._room:
                 return bytes_
             self._kept[i] = bytes_
         return self._kept[i]
 
     def rows(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        return torch.stack([self._picture(int(i)) for i in indices]).float() / 255, None
+        return self[indices].float() / 255, None
+
+    def __getitem__(self, indices: Sequence[int] | Tensor | slice) -> UInt8[Tensor, "b 3 s s"]:
+        chosen = range(len(self))[indices] if isinstance(indices, slice) else indices
+        return torch.stack([self._picture(int(i)) for i in chosen])

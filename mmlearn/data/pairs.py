@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import count as numbers_from
 from typing import Literal, NamedTuple
 
@@ -18,7 +17,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mmlearn.data.images import standardise
+from mmlearn.data.batches import Batches
+from mmlearn.data.coco import CaptionRecord
+from mmlearn.data.images import PictureFiles, load_square, standardise
 from mmlearn.data.scenes import (
     CATEGORIES,
     CATEGORY,
@@ -32,6 +33,7 @@ from mmlearn.data.scenes import captions as scene_captions
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.language import HYPERNYMS
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
+from mmlearn.nn.modes import remembered
 
 SIZE = 64                                                   # pixels a side of a scene, unless said otherwise
 
@@ -44,17 +46,17 @@ def short_captions(scene: Scene, longest: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PairData:
-    """Images and the captions of each; ``scenes`` are the graphs they were drawn from.
+    """Images (in memory or in files) and the captions of each; ``scenes`` are the graphs of drawn ones, else empty.
 
     ``dataclasses.replace(data, captions=…)`` is the same images with other texts.
     """
 
-    images: UInt8[Tensor, "n 3 s s"]
+    images: UInt8[Tensor, "n 3 s s"] | PictureFiles
     captions: tuple[tuple[str, ...], ...]
-    scenes: tuple[Scene, ...]
+    scenes: tuple[Scene, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.images) == len(self.captions) == len(self.scenes):
+        if not len(self.images) == len(self.captions) == len(self.scenes or self.captions):
             raise ValueError(f"{len(self.images)} images, {len(self.captions)} lists of captions and {len(self.scenes)} "
                              "scenes; give one of each an image")
         empty = next((i for i, texts in enumerate(self.captions) if not texts), None)
@@ -72,7 +74,7 @@ class PairData:
         """The images of these numbers, in this order."""
         chosen = list(indices)
         return PairData(self.images[chosen], tuple(self.captions[i] for i in chosen),
-                        tuple(self.scenes[i] for i in chosen))
+                        tuple(self.scenes[i] for i in chosen) if self.scenes else ())
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def draw_scenes(scenes: Sequence[Scene], size: int = SIZE, style: str = "normal"
     return torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
 
 
-@cache
+@remembered
 def scene_pairs(count: int, split: str = "train", *, size: int = SIZE, seed: int = 0, style: str = "normal",
                 longest: int = 16) -> PairData:
     """Scenes ``0 … count-1`` of a split with their captions of at most ``longest`` words (at least the shortest).
@@ -120,6 +122,11 @@ def scene_pairs(count: int, split: str = "train", *, size: int = SIZE, seed: int
     _check(count, split, style)
     scenes = tuple(sample_scene(seed, i, split) for i in range(count))
     return PairData(draw_scenes(scenes, size, style), tuple(short_captions(s, longest) for s in scenes), scenes)
+
+
+def file_pairs(records: Sequence[CaptionRecord], size: int = SIZE) -> PairData:
+    """Pictures in files with their captions: the square in the middle of each, at ``size`` pixels."""
+    return PairData(PictureFiles([r.path for r in records], size, load_square), tuple(r.captions for r in records))
 
 
 def _check(count: int, split: str, style: str) -> None:
@@ -162,7 +169,7 @@ def class_of(scene: Scene, by: By = "category") -> str:
     return HYPERNYMS.get(CATEGORY[thing.category].supercategory, ("", ""))[0]
 
 
-@cache
+@remembered
 def class_pictures(count: int, split: str = "test", *, by: By = "category", style: str = "normal", size: int = SIZE,
                    seed: int = 0, unseen: bool | None = None) -> ClassPictures:
     """The first ``count`` pictures of a split that show one thing, with its class.
@@ -203,10 +210,9 @@ class PairBatch(NamedTuple):
     which: Int[Tensor, " b"]
 
 
-class PairBatches:
-    """Endless shuffled batches of ``batch`` images with one of their captions each, a function of the step.
+class PairBatches(Batches):
+    """Endless shuffled batches of ``batch`` images with one of their captions each, a function of their number.
 
-    Batch i is the same in every run with the same ``seed``, so that a resumed training sees what it would have seen.
     Captions longer than ``max_len`` tokens are cut.
     """
 
@@ -214,21 +220,15 @@ class PairBatches:
                  max_len: int | None = None) -> None:
         if batch < 1:
             raise ValueError(f"batch is {batch}; a batch has at least 1 pair (and 2 to contrast)")
-        self.data, self.seed, self.pad = data, seed, tokeniser.pad
-        self.batch = min(batch, len(data))
-        self.per_epoch = len(data) // self.batch
+        super().__init__(data, min(batch, len(data)), seed=seed)
+        self.pad = tokeniser.pad
         self.tokens = tokeniser.batch([text for texts in data.captions for text in texts], max_len)
         self.counts = torch.tensor([len(texts) for texts in data.captions])
         self.start = self.counts.cumsum(0) - self.counts
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
-    def __call__(self, step: int) -> PairBatch:
-        epoch, place = divmod(step, self.per_epoch)
-        if self._order[0] != epoch:
-            shuffled = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.seed + 7919 * epoch))
-            self._order = (epoch, shuffled)
-        which = self._order[1][place * self.batch:(place + 1) * self.batch]
-        draw = torch.rand(self.batch, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + step))
+    def make(self, indices: list[int], number: int) -> PairBatch:
+        which = torch.tensor(indices)
+        draw = torch.rand(len(which), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
         tokens = self.tokens[self.start[which] + (draw * self.counts[which]).long()]
         tokens = tokens[:, : int((tokens != self.pad).sum(1).max())]
         return PairBatch(pixels(self.data.images[which]), tokens, which)

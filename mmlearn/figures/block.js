@@ -1,7 +1,7 @@
 (() => {const D = __DATA__;
 for (const R of document.querySelectorAll('[data-mm="__ID__"]:not([data-on])')) {
   R.dataset.on = 1;
-  const all = s => [...R.querySelectorAll(s)], S = all('.mm-stage')[0], still = S.firstElementChild;
+  const all = s => [...R.querySelectorAll(s)], S = all('.mm-stage')[0], still = S.lastElementChild;
   const sliders = all('input'), words = all('.mm-words button');
   const [back, play, next] = all('.mm-bar button');
   const frames = D.frames.map((text, i) => {

@@ -143,6 +143,12 @@ class Diagram:
                  f'width="{w:.4g}" height="{max(h, 0):.4g}" rx="{radius:g}"{marks}/>')
         return Box(x, y, w, h)
 
+    def bar(self, left: Number, y: Number, w: Number, h: Number, role: str = "block",
+            marks: str = "") -> None:
+        """A full bar to the right of ``left``, around the height y."""
+        self.add(f'<rect class="mm-h mm-{role}" x="{left:.4g}" y="{y - h / 2:.4g}" width="{max(w, 0.5):.4g}" '
+                 f'height="{h:.4g}" rx="2"{marks}/>')
+
     def box(self, x: Number, y: Number, text: str, role: str = "block", w: Number = 0, h: Number = 0) -> Box:
         """A box with a first line in bold and quiet lines below it."""
         first, *rest = text.split("\n")
@@ -162,18 +168,30 @@ class Diagram:
 
     def group(self, x: Number, y: Number, w: Number, h: Number, label: str = "", role: str = "",
               dashed: bool = True) -> Box:
-        """A frame around parts, with its name in the upper left corner; draw it before them."""
+        """A frame around parts, with its name in the lower left corner; draw it before them."""
         marks = f' style="fill:none;stroke-width:1.3{";stroke-dasharray:5 4" if dashed else ""}"'
         box = self.rect(x, y, w, h, role, radius=12, marks=marks)
         if label:
-            self.text(x - w / 2 + 10, y - h / 2 + 14, label, 13, role or "soft", "start", 600)
+            self.text(x - w / 2 + 10, y + h / 2 - 14, label, 13, role or "soft", "start", 600)
         return box
+
+    def matrix(self, x: Number, y: Number, rows: Sequence[str], columns: int | Sequence[str],
+               cell: Number = 13, label: str = "") -> Box:
+        """A grid of cells, coloured by the role of each row, or of each column if ``columns`` names roles."""
+        roles = [[row] * columns if isinstance(columns, int) else list(columns) for row in rows]
+        w, h = cell * len(roles[0]), cell * len(rows)
+        for (i, j), role in np.ndenumerate(roles):
+            place = x - w / 2 + (j + 0.5) * cell, y - h / 2 + (i + 0.5) * cell
+            self.rect(*place, cell, cell, str(role), radius=2)
+        if label:
+            self.text(x, y - h / 2 - 12, label, 13, weight=600, halo=True)
+        return Box(x, y, w, h)
 
     def image(self, x: Number, y: Number, pixels: Any, w: Number, h: Number = 0) -> Box:
         """A small picture."""
         h = h or w * picture(pixels).shape[0] / picture(pixels).shape[1]
         self.add(f'<image x="{x - w / 2:g}" y="{y - h / 2:g}" width="{w:g}" height="{h:g}" '
-                 f'preserveAspectRatio="none" href="{data_uri(pixels)}"/>')
+                 f'preserveAspectRatio="none" href="{data_uri(pixels, lossless=False)}"/>')
         return self.rect(x, y, w, h, radius=3, marks=' style="fill:none;stroke-width:1"')
 
     def arrow(self, start: Box | Point, end: Box | Point, label: str = "", role: str = "", sides: str = "",
@@ -231,7 +249,8 @@ class Diagram:
         least, most = self.width * 9 / self.smallest, self.width * 1.1
         return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
                 f'role="img" aria-label="{html.escape(self.alt)}" '
-                f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">{"".join(self.parts)}</svg>')
+                f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">'
+                + "".join(self.parts) + "</svg>")
 
     def _repr_html_(self) -> str:
         wide = f'<div class="mm{" mm-wide" if self.narrow else ""}">{self.svg}</div>'

@@ -44,42 +44,44 @@ class Block:
         return f"moving figure: {self.alt}"
 
 
-def player(frames: Sequence[Any], labels: Sequence[str], alt: str, *, start: int = 0, seconds: Number = 0.9,
-           width: int = 640) -> Block:
+def player(frames: Sequence[Any], labels: Sequence[str], alt: str, *, under: Diagram | None = None,
+           start: int = 0, seconds: Number = 0.9, width: int = 640) -> Block:
     """Frames over steps: play, step back and forth, slide; ``labels`` (one a frame) stand below each.
 
-    A frame is a ``Diagram``, a matplotlib figure (closed here), a picture (array, tensor) or SVG text. A
-    picture is ``width`` pixels wide. ``start`` is the frame seen first (-1: the last), ``seconds`` a step's time.
+    A frame is a ``Diagram``, a matplotlib figure (closed here), a picture (array, tensor) or SVG text. The
+    width of pictures is ``width`` pixels. ``under`` is drawn once, below all frames of its size; ``start`` is
+    the frame seen first (-1: the last), ``seconds`` a step's time.
     Raises ``ValueError`` without ``alt``, for another number of labels, and above 400 kB.
     """
     buttons = "".join(f'<button type="button" data-do="{name}" aria-label="{label}">{_ICONS[name]}</button>'
                       for name, label in (("back", "step back"), ("play", "play"), ("next", "step")))
     steps = [f"{i + 1} / {len(frames)}" for i in range(len(frames))]
-    return _block(frames, labels, alt, start, width, bar=buttons, axes={"": steps}, wait=seconds)
+    return _block(frames, labels, alt, start, width, bar=buttons, axes={"": steps}, wait=seconds, under=under)
 
 
 def slider(values: Mapping[str, Sequence[Any]], frames: Sequence[Any], alt: str, *,
-           labels: Sequence[str] | None = None, start: int = 0, width: int = 640) -> Block:
+           under: Diagram | None = None, labels: Sequence[str] | None = None, start: int = 0,
+           width: int = 640) -> Block:
     """Frames over one or two parameters, ``{name: its values}``; with two the second runs fastest.
 
     Otherwise as ``player``.
     """
     axes = {name: [str(value) for value in each] for name, each in values.items()}
-    return _block(frames, labels or [""] * len(frames), alt, start, width, axes=axes)
+    return _block(frames, labels or [""] * len(frames), alt, start, width, axes=axes, under=under)
 
 
-def hover(words: Sequence[str], panels: Sequence[Any], alt: str, *, labels: Sequence[str] | None = None,
-          start: int = 0, width: int = 640) -> Block:
+def hover(words: Sequence[str], panels: Sequence[Any], alt: str, *, under: Diagram | None = None,
+          labels: Sequence[str] | None = None, start: int = 0, width: int = 640) -> Block:
     """A row of words over one panel each; seen is that of the word which is pointed at, tapped or focused.
 
     Otherwise as ``player``.
     """
-    return _block(panels, labels or [""] * len(panels), alt, start, width, words=words)
+    return _block(panels, labels or [""] * len(panels), alt, start, width, words=words, under=under)
 
 
 def _block(frames: Sequence[Any], labels: Sequence[str], alt: str, start: int, width: int, *,
            bar: str = "", axes: Mapping[str, Sequence[str]] | None = None, words: Sequence[str] = (),
-           wait: Number = 1.0) -> Block:
+           wait: Number = 1.0, under: Diagram | None = None) -> Block:
     axes = axes or {}
     wanted = len(words) or math.prod(len(values) for values in axes.values())
     if not alt.strip():
@@ -104,7 +106,8 @@ def _block(frames: Sequence[Any], labels: Sequence[str], alt: str, start: int, w
     block = (f'<style>{STYLE}</style><div class="mm" id="{name}" data-mm="{name}" role="group" '
              f'aria-label="{html.escape(alt)}" data-lm-suppress-shortcuts="true">'
              + (f'<div class="mm-words">{row}</div>' if row else "")
-             + f'<div class="mm-stage"><div class="mm-frame">{still}</div></div>'
+             + '<div class="mm-stage">' + (f'<div class="mm-frame">{under.svg}</div>' if under else "")
+             + f'<div class="mm-frame">{still}</div></div>'
              + (f'<div class="mm-bar" hidden>{bar}</div>' if bar else "")
              + f"</div><script>{_SCRIPT.replace('__ID__', name).replace('__DATA__', text)}</script>")
     if len(block.encode()) > LIMIT:

@@ -37,11 +37,15 @@ def union_recall(p: Chance, annotators: int) -> Chance:
     return 1 - (1 - p) ** annotators
 
 
-def expected_questions(group_sizes: Sequence[int | float], presence: Sequence[int | float]) -> float:
+def expected_questions(
+    group_sizes: Sequence[int | float], presence: Sequence[int | float]
+) -> float:
     r"""eq:coco-questions: $E[Q] = S + \sum_g \pi_g K_g$: every group once, then the icons of the present groups."""
     if len(group_sizes) != len(presence):
-        raise ValueError(f"{len(group_sizes)} group sizes but {len(presence)} probabilities; give one for each group")
-    return float(len(group_sizes) + sum(pi * size for pi, size in zip(presence, group_sizes)))
+        raise ValueError(f"{len(group_sizes)} group sizes but {len(presence)} "
+                         "probabilities; give one for each group")
+    opened = sum(pi * size for pi, size in zip(presence, group_sizes))
+    return float(len(group_sizes) + opened)
 
 
 def keep_probability(v: Chance) -> Chance:
@@ -49,7 +53,9 @@ def keep_probability(v: Chance) -> Chance:
     return v**3 + 3 * v**2 * (1 - v) * v**2
 
 
-def worker_hours(visits: Sequence[int | float], seconds: Sequence[int | float]) -> float:
+def worker_hours(
+    visits: Sequence[int | float], seconds: Sequence[int | float]
+) -> float:
     r"""eq:coco-cost: $H = \frac{1}{3600} \sum_s N_s t_s$ hours, for $N_s$ visits of $t_s$ seconds in each stage s."""
     return float(sum(n * t for n, t in zip(visits, seconds))) / 3600
 

@@ -1,10 +1,10 @@
 """The generic captioner: a convolutional network sees, a Transformer writes.
 
 Paper: O. Vinyals et al. (2015), *Show and Tell*, arXiv:1411.4555 (the task as translation), with the grid of
-K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1, and the Transformer of A. Vaswani et al.
-(2017), arXiv:1706.03762.  Survey: 1.2.
-Differs from the paper: a Transformer takes the place of the LSTM; the sizes are those of the 3-layer baseline of
-M. Cornia et al. (2020), arXiv:1912.08226.
+K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1, and the Transformer of A. Vaswani
+et al. (2017), arXiv:1706.03762.  Survey: 1.2.
+Differs from the paper: a Transformer takes the place of the LSTM; the sizes are those of the 3-layer baseline
+of M. Cornia et al. (2020), arXiv:1912.08226.
 """
 
 from dataclasses import dataclass, replace
@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.nn.attention import KVCache
 from mmlearn.nn.positions import TokenEmbedding, grid_sinusoids
-from mmlearn.nn.transformer import Context, DecoderLayer, EncoderLayer, InputProjection, Record
+from mmlearn.nn.transformer import Context, DecoderLayer, EncoderLayer, InputProjection
 from mmlearn.nn.vision import ConvTrunk, Frozen, ResidualTrunk, TorchvisionTrunk
 
 PAD = 1
@@ -54,7 +53,8 @@ class CaptionerConfig:
     @classmethod
     def mini(cls, vocab: int = 200) -> "CaptionerConfig":
         """Four convolution blocks (64 pixels -> 8 x 8 cells of 64 channels), three layers of width 64."""
-        return cls(trunk="conv", vocab=vocab, width=64, heads=4, layers=3, ff=128, max_len=30, grid_positions="sinusoid")
+        return cls(trunk="conv", vocab=vocab, width=64, heads=4, layers=3, ff=128, max_len=30,
+                   grid_positions="sinusoid")
 
     @classmethod
     def residual(cls, vocab: int = 200) -> "CaptionerConfig":
@@ -74,78 +74,94 @@ def build_trunk(name: str, weights: str | None = None) -> ConvTrunk | ResidualTr
     return ResidualTrunk() if name == "residual" else TorchvisionTrunk(name, weights)
 
 
+def make_trunk(config: CaptionerConfig) -> ConvTrunk | ResidualTrunk | TorchvisionTrunk | Frozen:
+    """The convolutional network that turns a picture into a grid, frozen if the configuration says so."""
+    trunk = build_trunk(config.trunk, config.weights)
+    return Frozen(trunk, trunk.out_channels) if config.frozen else trunk
+
+
 class CNNTransformer(nn.Module):
     """Images in, scores of the next word out; the survey's four steps are four methods.
 
     1. ``features``: images (b, 3, s, s) in [0, 1] -> grid (b, p, c), p = cells of the last feature map.
-    2. ``encode_grid``: grid -> ``Context``: each cell is projected (eq:grid-projection), then cells read one another.
+    2. ``encode_grid``: grid -> ``Context``: cells are projected (eq:grid-projection), then read one another.
     3. ``states``: tokens (b k, t) and context -> states (b k, t, d): words read the words before them
        (self-attention), and the image (cross-attention).
     4. ``predict``: states -> logits (b k, t, v), whose softmax is the distribution of the next word.
 
-    ``encode`` is steps 1 and 2, ``decode`` 3 and 4, ``forward`` all. A ``KVCache`` makes ``decode`` take new tokens
-    only; a dict given as ``record`` receives "encoder.i.attention" (b, h, p, p), "decoder.i.self" (r, h, t, t) and
-    "decoder.i.cross" (r, h, t, p).
+    ``encode`` is steps 1 and 2, ``decode`` 3 and 4, ``forward`` all. Inside a ``KVCache`` ``decode`` takes
+    new tokens only. ``record_attention`` gets "encoder.i.attention" (b, h, p, p), "decoder.i.self_attention"
+    (r, h, t, t) and "decoder.i.cross_attention" (b, g, h, t, p) for r = b g.
     """
 
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__()
         self.config = config
-        d = config.width
-        trunk = build_trunk(config.trunk, config.weights)
-        self.trunk: nn.Module = Frozen(trunk, trunk.out_channels) if config.frozen else trunk
-        self.project = InputProjection(trunk.out_channels, d, config.dropout)
-        self.encoder = nn.ModuleList(
-            EncoderLayer(d, config.heads, config.ff, config.dropout) for _ in range(config.layers)
-        )
+        d, N = config.width, config.layers
+        sizes = d, config.heads, config.ff, config.dropout
+        self.trunk = make_trunk(config)
+        channels = self.trunk.out_channels
+        self.project = InputProjection(channels, d, config.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(N))
         self.embed = TokenEmbedding(config.vocab, d, config.max_len, PAD)
-        self.decoder = nn.ModuleList(
-            DecoderLayer(d, config.heads, config.ff, config.dropout) for _ in range(config.layers)
-        )
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(N))
         self.output = nn.Linear(d, config.vocab, bias=False)
         nn.init.xavier_uniform_(self.output.weight)
 
-    def features(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p c"]:
+    def features(
+        self, images: Float[Tensor, "b 3 y x"]
+    ) -> Float[Tensor, "b p c"]:
         return self.trunk(images)
 
     def encode_grid(
-        self, grid: Float[Tensor, "b p c"], mask: Bool[Tensor, "b p"] | None = None, record: Record | None = None
+        self,
+        grid: Float[Tensor, "b p c"],
+        mask: Bool[Tensor, "b p"] | None = None,
     ) -> Context:
         x = self.project(grid)
         if self.config.grid_positions == "sinusoid":
             x = x + grid_sinusoids(x.shape[1], x.shape[2]).to(x)
-        for i, layer in enumerate(self.encoder):
-            x = layer(x, mask, record=record, name=f"encoder.{i}")
+        for layer in self.encoder:
+            x = layer(x, mask)
         return Context(x[:, None], mask)
 
     def states(
-        self, tokens: Int[Tensor, "r t"], context: Context, cache: KVCache | None = None, record: Record | None = None
+        self, tokens: Int[Tensor, "r t"], context: Context
     ) -> Float[Tensor, "r t d"]:
-        x = self.embed(tokens, start=0 if cache is None else cache.length)
-        for i, layer in enumerate(self.decoder):
-            x = layer(x, context.levels[:, -1], context.mask, cache=None if cache is None else cache.layer(i),
-                      record=record, name=f"decoder.{i}")
+        x = self.embed(tokens)
+        for layer in self.decoder:
+            x = layer(x, context.levels[:, -1], context.mask)
         return x
 
-    def predict(self, states: Float[Tensor, "r t d"]) -> Float[Tensor, "r t v"]:
+    def predict(
+        self, states: Float[Tensor, "r t d"]
+    ) -> Float[Tensor, "r t v"]:
         return self.output(states)
 
     def encode(
-        self, images: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"] | None = None, record: Record | None = None
+        self,
+        images: Float[Tensor, "b 3 y x"],
+        mask: Bool[Tensor, "b p"] | None = None,
     ) -> Context:
-        return self.encode_grid(self.features(images), mask, record)
+        return self.encode_grid(self.features(images), mask)
 
     def decode(
-        self, tokens: Int[Tensor, "r t"], context: Context, cache: KVCache | None = None, record: Record | None = None
+        self, tokens: Int[Tensor, "r t"], context: Context
     ) -> Float[Tensor, "r t v"]:
-        return self.predict(self.states(tokens, context, cache, record))
+        return self.predict(self.states(tokens, context))
 
     def forward(
-        self, images: Float[Tensor, "b 3 y x"], tokens: Int[Tensor, "r t"], mask: Bool[Tensor, "b p"] | None = None
+        self,
+        images: Float[Tensor, "b 3 y x"],
+        tokens: Int[Tensor, "r t"],
+        mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "r t v"]:
         return self.decode(tokens, self.encode(images, mask))
 
 
-def next_word_probabilities(model: CNNTransformer, tokens: Tensor, context: Context) -> Float[Tensor, "r v"]:
-    r"""Step 4 in full: $p_\theta(y_{t+1}\mid y_{\le t},I)=\mathrm{softmax}(W_oz_t)$ after the last of ``tokens`` (r, t)."""
+def next_word_probabilities(
+    model: CNNTransformer, tokens: Int[Tensor, "r t"], context: Context
+) -> Float[Tensor, "r v"]:
+    r"""Step 4 in full: $p_\theta(y_{t+1}\mid y_{\le t},I)=\mathrm{softmax}(z_tW_o)$ after the last of
+    ``tokens``."""
     return torch.softmax(model.decode(tokens, context)[:, -1], dim=-1)

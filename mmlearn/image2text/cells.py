@@ -19,7 +19,7 @@ from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, SIZES, TEXTURES, Scene
 from mmlearn.image2text.captioner import CNNTransformer
 from mmlearn.image2text.regions import ATTRIBUTES, UNKNOWN
-from mmlearn.nn.transformer import Context, Record
+from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
 NOTHING = 0             # category of a cell without a thing; the others count from 1
@@ -162,11 +162,11 @@ class OnCells(nn.Module):
         super().__init__()
         self.captioner, self.config = captioner, captioner.config
 
-    def encode(self, grid: Float[Tensor, "b p c"], mask: None = None, record: Record | None = None) -> Context:
-        return self.captioner.encode_grid(grid, mask, record)
+    def encode(self, grid: Float[Tensor, "b p c"], mask: Bool[Tensor, "b p"] | None = None) -> Context:
+        return self.captioner.encode_grid(grid, mask)
 
-    def decode(self, tokens: Int[Tensor, "r t"], *context: Any, **how: Any) -> Float[Tensor, "r t v"]:
-        return self.captioner.decode(tokens, *context, **how)
+    def decode(self, tokens: Int[Tensor, "r t"], context: Context) -> Float[Tensor, "r t v"]:
+        return self.captioner.decode(tokens, context)
 
     def forward(self, grid: Float[Tensor, "b p c"], tokens: Int[Tensor, "r t"]) -> Float[Tensor, "r t v"]:
         return self.decode(tokens, self.encode(grid))

@@ -21,9 +21,12 @@ def caption_cross_entropy(
     A model that has learnt nothing has a loss of log V. Raises ``ValueError`` if all targets are padding.
     """
     if not (targets != pad).any():
-        raise ValueError(f"all {targets.numel()} targets are padding (id {pad}); give captions with at least one token")
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))      # bfloat16 has too few digits for a sum
-    return F.cross_entropy(wide.flatten(0, 1), targets.flatten().long(), ignore_index=pad)
+        raise ValueError(f"all {targets.numel()} targets are padding (id {pad});"
+                         " give captions with at least one token")
+    # bfloat16 has too few digits for a sum
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten().long(),
+                           ignore_index=pad)
 
 
 def mean_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b 1"]:
@@ -37,6 +40,19 @@ def leave_one_out_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b k"
     if k < 2:
         raise ValueError("one caption an image leaves none for the baseline; sample at least 2")
     return (rewards.sum(dim=1, keepdim=True) - rewards) / (k - 1)
+
+
+def baseline_of(
+    rewards: Float[Tensor, "b k"], baseline: str | Float[Tensor, "b"] | Float[Tensor, "b k_or_1"]
+) -> Float[Tensor, "b k_or_1"]:
+    """The baseline by name ("mean", "leave-one-out"), or as given: of each image (b) or of each caption (b, k)."""
+    if isinstance(baseline, Tensor):
+        return baseline.detach() if baseline.ndim == 2 else baseline.detach()[:, None]
+    if baseline == "mean":
+        return mean_baseline(rewards)
+    if baseline == "leave-one-out":
+        return leave_one_out_baseline(rewards)
+    raise ValueError(f"baseline {baseline!r} is unknown; use 'mean', 'leave-one-out' or a tensor of rewards")
 
 
 def self_critical_loss(
@@ -56,17 +72,12 @@ def self_critical_loss(
     log-probability by t, as the released code does. Raises ``ValueError`` for an unknown name.
     """
     rewards = rewards.detach()
-    if isinstance(baseline, Tensor):
-        critic = baseline.detach() if baseline.ndim == 2 else baseline.detach()[:, None]
-    elif baseline == "mean":
-        critic = mean_baseline(rewards)
-    elif baseline == "leave-one-out":
-        critic = leave_one_out_baseline(rewards)
-    else:
-        raise ValueError(f"baseline {baseline!r} is unknown; use 'mean', 'leave-one-out' or a tensor of rewards")
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f"reduction {reduction!r} is unknown; use 'sum' or 'mean'")
+    critic = baseline_of(rewards, baseline)
     if mask is not None:
         log_probs = torch.where(mask, log_probs, 0.0)
-    sequence = log_probs.sum(dim=-1) if reduction == "sum" else log_probs.mean(dim=-1)
-    return -((rewards - critic) * sequence).mean()
+    caption = log_probs.sum(dim=-1)                     # log p(w^i), b k
+    if reduction == "mean":
+        caption = caption / log_probs.shape[-1]
+    elif reduction != "sum":
+        raise ValueError(f"reduction is {reduction!r}; use 'sum' or 'mean'")
+    return -((rewards - critic) * caption).mean()

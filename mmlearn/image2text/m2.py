@@ -1,32 +1,26 @@
 """M2, the Meshed-Memory Transformer: an encoder that remembers, and a decoder that reads all of its layers.
 
-Paper: M. Cornia, M. Stefanini, L. Baraldi and R. Cucchiara (2020), *Meshed-Memory Transformer for Image Captioning*,
-CVPR 2020, arXiv:1912.08226, sec. 3.  Survey: 1.2.1.
-Differs from the paper: by default the decoder normalises where the released code does (``norm="code"``; the paper's
-formula is ``norm="paper"``), padded regions are really masked, positions are true sinusoids, and the padding row of
-the word embedding stays zero (the released code overwrites both by its initialisation).
+Paper: M. Cornia, M. Stefanini, L. Baraldi and R. Cucchiara (2020), *Meshed-Memory Transformer for Image
+Captioning*, CVPR 2020, arXiv:1912.08226, sec. 3.  Survey: 1.2.1.
+Differs from the paper: by default the decoder normalises where the released code does (``norm="code"``; the
+paper's formula is ``norm="paper"``), padded regions are really masked, positions are true sinusoids, and the
+padding row of the word embedding stays zero (the released code overwrites both by its initialisation).
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.nn.attention import KVCache, LayerCache, MultiHeadAttention, attention, head_mask
+from mmlearn.nn.attention import Attend, CrossAttention, MultiHeadAttention, attention
 from mmlearn.nn.positions import KINDS, TokenEmbedding
-from mmlearn.nn.transformer import (
-    Context,
-    EncoderLayer,
-    FeedForward,
-    InputProjection,
-    Record,
-    add_norm,
-    self_attention,
-    source_keys,
-)
+from mmlearn.nn.transformer import Context, EncoderLayer, FeedForward, InputProjection
 
 UNK, PAD, BOS, EOS = 0, 1, 2, 3
 
@@ -47,19 +41,20 @@ class M2Config:
     features: int = 2048            # size of a region or grid feature
     dropout: float = 0.1            # after input ReLU, attention output, feed-forward ReLU and output
     max_len: int = 54               # T, most tokens of a caption with <bos>
-    mesh: str = "sigmoid"           # how decoder layers read the N encoder layers ("last": a plain Transformer)
-    norm: str = "code"              # where the meshed attention is normalised: as in the code or as in the "paper"
+    mesh: str = "sigmoid"           # how decoder layers read the encoder's ("last": a plain Transformer)
+    norm: str = "code"              # where meshed attention is normalised: as in "code" or in "paper"
     memory_init: str = "xavier"     # how the released code ends up, or what it says ("nominal")
-    positions: str = "sinusoid"     # table of the decoder's positions: "sinusoid", "learned", "random" (frozen)
+    positions: str = "sinusoid"     # the decoder's: "sinusoid", "learned", "random" (frozen)
     padding: str = "zero-rows"      # all-zero feature rows are padding, or "off": nothing is masked
-    aoa: bool = False               # attention on attention (L. Huang et al., 2019) instead of plain attention
+    aoa: bool = False               # attention on attention (L. Huang et al., 2019) everywhere
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")
         if self.memory and self.aoa:
-            raise ValueError("memory slots and attention on attention are not combined; set memory=0 or aoa=False")
+            raise ValueError(
+                "memory slots and attention on attention are not combined; set memory=0 or aoa=False")
 
     @classmethod
     def paper(cls) -> "M2Config":
@@ -130,12 +125,14 @@ ABLATION = {                            # the rows of the paper's ablation, in i
 
 
 def extra_parameters(N: int, n_m: int, d: int) -> int:
-    r"""eq:m2-params: M2 has $2Nn_md+N^2(2d^2+d)$ parameters more than a plain Transformer of the same sizes."""
+    r"""eq:m2-params: M2 has $2Nn_md+N^2(2d^2+d)$ parameters more than a plain Transformer of the same
+    sizes."""
     return 2 * N * n_m * d + N**2 * (2 * d**2 + d)
 
 
 def equal_ff(N: int, n_m: int, d: int) -> float:
-    r"""eq:m2-equal-params: $\Delta d_{ff}=\frac{2Nn_md+N^2(2d^2+d)}{2N(2d+1)}$ gives a plain Transformer M2's size."""
+    r"""eq:m2-equal-params: $\Delta d_{ff}=\frac{2Nn_md+N^2(2d^2+d)}{2N(2d+1)}$ gives a plain Transformer M2's
+    size."""
     return extra_parameters(N, n_m, d) / (2 * N * (2 * d + 1))
 
 
@@ -152,12 +149,13 @@ def parameter_count(config: M2Config) -> int:
 
 
 def equalise(config: M2Config, target: M2Config) -> M2Config:
-    """``config`` with ``ff`` changed so that its parameter count is as near as can be to that of ``target``."""
+    """``config`` with ``ff`` changed so that its parameter count is as near as can be to that of
+    ``target``."""
     missing = parameter_count(target) - parameter_count(config)
     return replace(config, ff=config.ff + round(missing / (2 * config.layers * (2 * config.width + 1))))
 
 
-# ---------------------------------------------------------------------------------------------------------- equations
+# -------------------------------------------------------------------------------------------------- equations
 
 
 def memory_attention(
@@ -167,15 +165,22 @@ def memory_attention(
     M_k: Float[Tensor, "*n m e"],
     M_v: Float[Tensor, "*n m e"],
     mask: Bool[Tensor, "*#n #t p_and_m"] | None = None,
+    attend: Attend = attention,
 ) -> Float[Tensor, "*n t e"]:
-    r"""eq:m2-memory: $\mathrm{Att}(Q,[K;M_k],[V;M_v])$: the slots are appended to the keys and values, not added."""
-    return attention(Q, torch.cat([K, M_k], dim=-2), torch.cat([V, M_v], dim=-2), mask)
+    r"""eq:m2-memory: $\mathrm{Att}(Q,[K;M_k],[V;M_v])$: the slots are appended to the keys and values, not
+    added.
+
+    ``attend`` is ``attention``, or its fused twin in ``MemoryAttention``.
+    """
+    keys, values = torch.cat([K, M_k], dim=-2), torch.cat([V, M_v], dim=-2)
+    return attend(Q, keys, values, mask)
 
 
 def memory_gate(
     Q: Float[Tensor, "*n t e"], K: Float[Tensor, "*n p e"], M_k: Float[Tensor, "*n m e"]
 ) -> Float[Tensor, "*n t"]:
-    r"""eq:m2-lambda: $\lambda(q)=\sigma(\log Z_X-\log Z_M)$, the part of a query's attention that the image gets."""
+    r"""eq:m2-lambda: $\lambda(q)=\sigma(\log Z_X-\log Z_M)$, the part of a query's attention that the image
+    gets."""
     scale = math.sqrt(Q.shape[-1])
     return torch.sigmoid((Q @ K.mT / scale).logsumexp(-1) - (Q @ M_k.mT / scale).logsumexp(-1))
 
@@ -192,11 +197,12 @@ def survey_memory(
 ) -> Float[Tensor, "*n p d"]:
     r"""eq:m2-survey-memory: the survey's $K=XW_k+M_kW_{km}$, $V=XW_v+M_vW_{vm}$; wrong, kept to show why.
 
-    It exists only if there are as many slots as regions, and it ties slot i to the region that happens to stand at
-    place i. Raises ``ValueError`` if the numbers differ.
+    It exists only if there are as many slots as regions, and it ties slot i to the region that happens to
+    stand at place i. Raises ``ValueError`` if the numbers differ.
     """
     if X.shape[-2] != M_k.shape[-2]:
-        raise ValueError(f"{M_k.shape[-2]} slots cannot be added to {X.shape[-2]} regions; append them instead")
+        raise ValueError(
+            f"{M_k.shape[-2]} slots cannot be added to {X.shape[-2]} regions; append them instead")
     return attention(X @ W_q, X @ W_k + M_k @ W_km, X @ W_v + M_v @ W_vm)
 
 
@@ -213,7 +219,8 @@ def softmax_gates(
     W: Float[Tensor, "n d two_d"],
     b: Float[Tensor, "n d"],
 ) -> Float[Tensor, "b n t d"]:
-    r"""eq:m2-softmax-gate: the same scores, normalised over the layers so that $\sum_i\alpha_i=1$ in each channel."""
+    r"""eq:m2-softmax-gate: the same scores, normalised over the layers so that $\sum_i\alpha_i=1$ in each
+    channel."""
     pairs = torch.cat([Y[:, None].expand_as(C), C], dim=-1)
     return (torch.einsum("bnti,ndi->bntd", pairs, W) + b[:, None]).softmax(dim=1)
 
@@ -223,7 +230,7 @@ def mesh(alpha: Float[Tensor, "b n t d"], C: Float[Tensor, "b n t d"]) -> Float[
     return (alpha * C).sum(dim=1) / math.sqrt(C.shape[1])
 
 
-# ------------------------------------------------------------------------------------------------------------- layers
+# ----------------------------------------------------------------------------------------------------- layers
 
 
 class AttentionOnAttention(MultiHeadAttention):
@@ -238,17 +245,24 @@ class AttentionOnAttention(MultiHeadAttention):
         nn.init.zeros_(out.bias)
         return out
 
-    def project_out(self, values: Float[Tensor, "*b t d"], queries: Float[Tensor, "*b t d"]) -> Float[Tensor, "*b t d"]:
-        return F.glu(self.out(torch.cat([values, queries], dim=-1)), dim=-1)
+    def project_out(
+        self, read: Float[Tensor, "*b t d"], queries: Float[Tensor, "*b t d"]
+    ) -> Float[Tensor, "*b t d"]:
+        return F.glu(self.out(torch.cat([read, queries], dim=-1)), dim=-1)
+
+
+class CrossAttentionOnAttention(AttentionOnAttention, CrossAttention):
+    """The same for words that look at images."""
 
 
 class MemoryAttention(MultiHeadAttention):
     """Self-attention over regions and over ``slots`` learned, image-independent memory slots (eq:m2-memory).
 
-    Input (b, p, d), output (b, p, d). ``mask`` (b, p) concerns regions; slots can always be attended to. Returned
-    weights have the p regions first, then the slots. Slots are stored small and scaled at use, keys by sqrt(d_k),
-    values by sqrt(n_m). ``init`` "nominal" draws them with std 1/d_k and 1/n_m, as the released code says; "xavier"
-    uniformly within sqrt(6 / ((n_m + 1) d)), as it ends up after its general initialisation.
+    Input (b, p, d), output (b, p, d). ``mask`` (b, p) concerns regions; slots can always be attended to.
+    Returned weights have the p regions first, then the slots. Slots are stored small and scaled at use, keys
+    by sqrt(d_k), values by sqrt(n_m). ``init`` "nominal" draws them with std 1/d_k and 1/n_m, as the released
+    code says; "xavier" uniformly within sqrt(6 / ((n_m + 1) d)), as it ends up after its general
+    initialisation.
     """
 
     def __init__(self, width: int, heads: int, slots: int, init: str = "xavier") -> None:
@@ -275,42 +289,34 @@ class MemoryAttention(MultiHeadAttention):
         values = self.split(self.memory_values * math.sqrt(self.slots))
         return keys.expand(b, -1, -1, -1), values.expand(b, -1, -1, -1)
 
-    def forward(  # type: ignore[override]
-        self,
-        queries: Float[Tensor, "b p d"],
-        source: None = None,
-        mask: Bool[Tensor, "b p"] | None = None,
-        *,
-        causal: bool = False,
-        cache: LayerCache | None = None,
-        return_weights: bool = False,
-    ) -> Float[Tensor, "b p d"] | tuple[Float[Tensor, "b p d"], Float[Tensor, "b h p p_and_m"]]:
-        q, k, v = self.project_all(queries)
-        keys, values = self.memory(len(queries))
-        k, v = torch.cat([k, keys.to(k.dtype)], dim=2), torch.cat([v, values.to(v.dtype)], dim=2)
+    def read(
+        self, Q: Float[Tensor, "b h p e"], K: Float[Tensor, "b h p e"], V: Float[Tensor, "b h p e"],
+        mask: Bool[Tensor, "#b 1 #p p"] | None,
+    ) -> Float[Tensor, "b h p e"]:
+        M_k, M_v = (slots.to(K) for slots in self.memory(len(Q)))
         if mask is not None:
             mask = F.pad(mask, (0, self.slots), value=True)
-        read, weights = self.attend(q, k, v, head_mask(mask), weights=return_weights)
-        out = self.project_out(read, queries)
-        return out if weights is None else (out, weights)
+        return memory_attention(Q, K, V, M_k, M_v, mask, self.attend)
 
 
 class MeshedDecoderLayer(nn.Module):
-    """Causal self-attention, gated cross-attention to all encoder layers, feed-forward: (r, t, d) -> (r, t, d).
+    """Causal self-attention, gated cross-attention to all encoder layers, feed-forward: (r, t, d) -> (r, t,
+    d).
 
-    ``levels`` (b, n, p, d) are the outputs of the encoder's layers that this layer reads. One cross-attention is
-    shared by all of them; each has its own gate. With n = 1 there is no gate. ``norm="code"`` is eq:m2-decoder-code
-    (residual and normalisation inside each cross-attention), ``"paper"`` eq:m2-decoder-paper (around the gated sum).
+    ``levels`` (b, n, p, d) are the outputs of the encoder's layers that this layer reads. One cross-attention
+    is shared by all of them; each has its own gate. With n = 1 there is no gate. ``norm="code"`` is
+    eq:m2-decoder-code (residual and normalisation inside each cross-attention), ``"paper"``
+    eq:m2-decoder-paper (around the gated sum).
     """
 
     def __init__(self, config: M2Config) -> None:
         super().__init__()
-        d = config.width
-        attend = AttentionOnAttention if config.aoa else MultiHeadAttention
+        d, aoa = config.width, config.aoa
         self.mesh, self.norm = config.mesh, config.norm
-        self.self_attention = attend(d, config.heads)
+        attend: type[MultiHeadAttention] = AttentionOnAttention if aoa else MultiHeadAttention
+        self.self_attention = attend(d, config.heads, causal=True)
         self.self_norm = nn.LayerNorm(d)
-        self.cross_attention = attend(d, config.heads)
+        self.cross_attention = (CrossAttentionOnAttention if aoa else CrossAttention)(d, config.heads)
         self.cross_norm = nn.LayerNorm(d)
         self.feed_forward = FeedForward(d, config.ff, config.dropout)
         self.feed_forward_norm = nn.LayerNorm(d)
@@ -322,56 +328,70 @@ class MeshedDecoderLayer(nn.Module):
                 nn.init.xavier_uniform_(weight)
 
     def gates(self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]) -> Float[Tensor, "r n t d"]:
-        """All gates at once: the part of the words, which the layers share, and the part of each layer's reading."""
-        of_words, of_readings = self.gate_weight.chunk(2, dim=-1)
-        scores = F.linear(Y, of_words.flatten(0, 1), self.gate_bias.flatten())          # r t (n d)
-        scores = scores.unflatten(-1, self.gate_bias.shape).transpose(1, 2)             # r t n d -> r n t d
-        scores = scores + torch.einsum("rnti,ndi->rntd", C, of_readings)
-        return scores.sigmoid() if self.mesh == "sigmoid" else scores.softmax(dim=1)
+        """The gates of all encoder layers, each with its own W_i and b_i."""
+        if self.mesh == "softmax":
+            return softmax_gates(Y, C, self.gate_weight, self.gate_bias)
+        layers = zip(C.unbind(1), self.gate_weight, self.gate_bias)
+        return torch.stack([mesh_gate(Y, C_i, W_i, b_i) for C_i, W_i, b_i in layers], dim=1)
+
+    def combine(self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]) -> Float[Tensor, "r t d"]:
+        """What the words take from the encoder's layers: a gated sum (eq:m2-mesh), or the only layer there
+        is."""
+        return C[:, 0] if self.mesh in ("one-to-one", "last") else mesh(self.gates(Y, C), C)
 
     def forward(
         self,
         x: Float[Tensor, "r t d"],
         levels: Float[Tensor, "b n p d"],
         mask: Bool[Tensor, "b p"] | None = None,
-        *,
-        cache: LayerCache | None = None,
-        record: Record | None = None,
-        name: str = "decoder.0",
     ) -> Float[Tensor, "r t d"]:
-        update = self_attention(self.self_attention, x, None, True, cache, record, f"{name}.self")
-        Y = add_norm(x, self.dropout(update), self.self_norm)
-        keys, values = source_keys(self.cross_attention, levels, cache)
-        C, weights = self.cross_attention.cross(Y, keys, values, mask, weights=record is not None)
+        Y = self.self_norm(x + self.dropout(self.self_attention(x)))
+        C = self.dropout(self.cross_attention(Y, levels, mask))
         if self.norm == "code":
-            C = add_norm(Y[:, None], self.dropout(C), self.cross_norm)       # E_i, eq:m2-decoder-code
-        if self.mesh in ("sigmoid", "softmax"):
-            alpha = self.gates(Y, C)
-            Z = mesh(alpha, C)
-            if record is not None:
-                record[f"{name}.gates"] = alpha
+            E = self.cross_norm(Y[:, None] + C)
+            Z = self.combine(Y, E)                       # eq:m2-decoder-code
         else:
-            Z = C[:, 0]
-        if self.norm == "paper":
-            Z = add_norm(Y, self.dropout(Z), self.cross_norm)                # eq:m2-decoder-paper
-        if record is not None:
-            record[f"{name}.cross"] = weights
-        return add_norm(Z, self.dropout(self.feed_forward(Z)), self.feed_forward_norm)
+            Z = self.cross_norm(Y + self.combine(Y, C))  # eq:m2-decoder-paper
+        return self.feed_forward_norm(Z + self.dropout(self.feed_forward(Z)))
 
 
-# -------------------------------------------------------------------------------------------------------------- model
+@contextmanager
+def record_gates(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """``with record_gates(model) as gates:`` keeps the gates (r, n, t, d) of the last call of each decoder
+    layer.
+
+    A key is the name of a layer in ``model.named_modules()``; layers without gates leave nothing.
+    """
+    gates: dict[str, Tensor] = {}
+
+    def keep(name: str, layer: MeshedDecoderLayer, Y: Tensor, C: Tensor) -> Tensor:
+        gates[name] = type(layer).gates(layer, Y, C)
+        return gates[name]
+
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, MeshedDecoderLayer)}
+    for name, layer in layers.items():
+        layer.gates = partial(keep, name, layer)                           # type: ignore[method-assign]
+    try:
+        yield gates
+    finally:
+        for layer in layers.values():
+            vars(layer).pop("gates", None)                                 # the class's own again
+
+
+# ------------------------------------------------------------------------------------------------------ model
 
 
 class M2Transformer(nn.Module):
     """Image features in, scores of the next word out (eq:m2-encoder, eq:m2-decoder-code).
 
-    ``encode``: features (b, p, f), regions or grid cells, and optionally ``mask`` (b, p), True = real; returns a
-    ``Context``. Without a mask, all-zero rows are padding (``padding="zero-rows"``). ``decode``: tokens (b k, t),
-    k rows an image, and the context; returns logits (b k, t, v) of the token after each position, not normalised.
-    With a ``KVCache`` only new tokens are given. Padding may only follow a caption; what is said there is not used.
-    A dict given as ``record`` receives "encoder.i.attention" (b, h, p, p + n_m), "decoder.i.self" (r, h, t, t),
-    "decoder.i.cross" (r, n, h, t, p) and "decoder.i.gates" (r, n, t, d).
-    Raises ``ValueError`` for features of another size, and for captions longer than ``max_len``.
+    ``encode``: features (b, p, f), regions or grid cells, and optionally ``mask`` (b, p), True = real;
+    returns a ``Context``. Without a mask, all-zero rows are padding (``padding="zero-rows"``). ``decode``:
+    tokens (b k, t), k rows an image, and the context; returns logits (b k, t, v) of the token after each
+    position, not normalised. Inside a ``KVCache`` only new tokens are given. Padding may only follow a
+    caption; what is said there is not used. ``record_attention`` gets "encoder.i.attention" (b, h, p, p +
+    n_m), "decoder.i.self_attention" (r, h, t, t) and "decoder.i.cross_attention" (b, g, n, h, t, p) for r = b
+    g; ``record_gates`` gets "decoder.i" (r, n, t, d). Raises ``ValueError`` for features of another size, and
+    for captions longer than ``max_len``.
     """
 
     def __init__(self, config: M2Config) -> None:
@@ -389,34 +409,25 @@ class M2Transformer(nn.Module):
         nn.init.xavier_uniform_(self.output.weight)
 
     def encode(
-        self,
-        features: Float[Tensor, "b p f"],
-        mask: Bool[Tensor, "b p"] | None = None,
-        record: Record | None = None,
+        self, features: Float[Tensor, "b p f"], mask: Bool[Tensor, "b p"] | None = None
     ) -> Context:
         if features.shape[-1] != self.config.features:
-            raise ValueError(f"features have size {features.shape[-1]}, the model wants {self.config.features}; "
-                             "build it with M2Config(features=…) of your extractor")
+            raise ValueError(
+                f"features have size {features.shape[-1]}, the model wants {self.config.features}; "
+                "build it with M2Config(features=…) of your extractor")
         if mask is None and self.config.padding == "zero-rows":
             mask = (features != 0).any(dim=-1)
         x = self.project(features)
         levels = []
-        for i, layer in enumerate(self.encoder):
-            x = layer(x, mask, record=record, name=f"encoder.{i}")
+        for layer in self.encoder:
+            x = layer(x, mask)
             levels.append(x)
         return Context(torch.stack(levels, dim=1), mask)
 
-    def decode(
-        self,
-        tokens: Int[Tensor, "r t"],
-        context: Context,
-        cache: KVCache | None = None,
-        record: Record | None = None,
-    ) -> Float[Tensor, "r t v"]:
-        x = self.embed(tokens, start=0 if cache is None else cache.length)
+    def decode(self, tokens: Int[Tensor, "r t"], context: Context) -> Float[Tensor, "r t v"]:
+        x = self.embed(tokens)
         for i, layer in enumerate(self.decoder):
-            x = layer(x, self.levels_of(i, context.levels), context.mask,
-                      cache=None if cache is None else cache.layer(i), record=record, name=f"decoder.{i}")
+            x = layer(x, self.levels_of(i, context.levels), context.mask)
         return self.output(x)
 
     def levels_of(self, layer: int, levels: Float[Tensor, "b n p d"]) -> Float[Tensor, "b m p d"]:
@@ -438,4 +449,5 @@ def encoder_attention(config: M2Config) -> MultiHeadAttention:
     """The attention of an encoder layer: with memory, on attention, or plain."""
     if config.memory:
         return MemoryAttention(config.width, config.heads, config.memory, config.memory_init)
-    return AttentionOnAttention(config.width, config.heads) if config.aoa else MultiHeadAttention(config.width, config.heads)
+    kind = AttentionOnAttention if config.aoa else MultiHeadAttention
+    return kind(config.width, config.heads)

@@ -9,18 +9,15 @@ fractions) is appended to its vector, because the captions of the scene world sp
 picture is always one of the regions, because no object says whether it stands on a beach.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
@@ -30,10 +27,10 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 
-from mmlearn.checkpoints import portable
+from mmlearn.checkpoints import load_model, save_model
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
-from mmlearn.files import package_data, write_atomically
+from mmlearn.files import package_data
 
 CHECKPOINT = package_data("checkpoints", "detector.safetensors")
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
@@ -378,11 +375,9 @@ def detection_truth(data: DetectionData) -> dict:
 # -------------------------------------------------------------------------------------------------------- checkpoints
 
 def save_detector(detector: Detector, path: Path, about: Mapping[str, object]) -> None:
-    """Write the weights in half precision, and ``about`` (recipe, metrics, versions) with the config beside them."""
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in detector.state_dict().items()}
-    content = {**about, "config": asdict(detector.config), "categories": [c.name for c in CATEGORIES]}
-    write_atomically(path, save(portable(weights)))
-    write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
+    """Write the weights in half precision, and ``about`` (settings, metrics, versions) with the config beside them."""
+    known = {"categories": [c.name for c in CATEGORIES]}
+    save_model(path, detector, "detector", {**about, **known}, half=True)
 
 
 def load_detector(path: Path | str = CHECKPOINT) -> Detector:
@@ -390,20 +385,8 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
 
     Raises ``FileNotFoundError`` if the file is not there, ``ValueError`` if it was trained on other categories.
     """
-    path = Path(path)
-    if not path.exists() or not path.with_suffix(".json").exists():
-        raise FileNotFoundError(f"no detector at {path} with a .json beside it; "
-                                "train one with `python -m mmlearn.experiments detector`")
-    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    if about["categories"] != [c.name for c in CATEGORIES]:
-        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; "
-                         "train it again with `python -m mmlearn.experiments detector`")
-    config: dict[str, Any] = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v
-              for k, v in about["config"].items()}
-    detector = Detector(DetectorConfig(**config))
-    try:
-        weights = load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); train the detector again") from error
-    detector.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    return detector.eval()
+    remedy = "train one with `python -m mmlearn.experiments detector`"
+    detector, about = load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)
+    if about.get("categories") != [c.name for c in CATEGORIES]:
+        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; {remedy}")
+    return cast(Detector, detector)

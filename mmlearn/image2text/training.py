@@ -21,7 +21,8 @@ from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mmlearn.data.coco import CocoCaptions
+from mmlearn.data.batches import Batches
+from mmlearn.data.coco import CaptionRecord, CocoCaptions
 from mmlearn.data.images import Inputs, PictureFiles, TensorInputs
 from mmlearn.data.pairs import short_captions
 from mmlearn.data.ptb import ptb_tokenise
@@ -39,6 +40,7 @@ from mmlearn.metrics.bleu import bleu
 from mmlearn.metrics.caption import caption_scores, spice
 from mmlearn.metrics.cider import CiderD
 from mmlearn.metrics.spice import spice_of_captions
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
@@ -89,10 +91,9 @@ class CaptionData:
         return WordTokeniser.train((text for texts in self.captions for text in texts), min_count)
 
 
-class CaptionBatches:
-    """Endless shuffled batches of ``images`` images with ``captions`` of their captions each, a function of the step.
+class CaptionBatches(Batches):
+    """Endless shuffled batches of ``images`` images with ``captions`` of their captions each, a function of their number.
 
-    Batch i is the same in every run with the same ``seed``, so that a resumed training sees what it would have seen.
     Captions longer than ``max_len`` tokens are cut.
     """
 
@@ -100,30 +101,25 @@ class CaptionBatches:
                  seed: int = 0, max_len: int | None = None):
         if not len(data):
             raise ValueError("the data set has no image; give at least one with a caption")
-        self.data, self.captions, self.seed = data, captions, seed
-        self.images = min(images, len(data))
-        self.per_epoch = len(data) // self.images
-        texts = [text for group in data.captions for text in group]
-        self.tokens = tokeniser.batch(texts, max_len)
-        counts = torch.tensor([len(group) for group in data.captions])
-        self.first, self.counts = counts.cumsum(0) - counts, counts
-        self.pad = tokeniser.pad
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        super().__init__(data, min(images, len(data)), seed=seed)
+        self.captions, self.pad = captions, tokeniser.pad
+        self.tokens = tokeniser.batch([text for group in data.captions for text in group], max_len)
+        self.counts = torch.tensor([len(group) for group in data.captions])
+        self.first = self.counts.cumsum(0) - self.counts
 
-    def __call__(self, step: int) -> CaptionBatch:
-        epoch, place = divmod(step, self.per_epoch)
-        if self._order[0] != epoch:
-            shuffled = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.seed + 7919 * epoch))
-            self._order = (epoch, shuffled)
-        index = self._order[1][place * self.images:(place + 1) * self.images]
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        rank = torch.rand(self.images, int(self.counts.max()), generator=draw)
-        rank[torch.arange(rank.shape[1])[None] >= self.counts[index][:, None]] = 2.0      # no such caption
-        chosen = rank.argsort(1)[:, :self.captions] % self.counts[index][:, None]
-        tokens = self.tokens[(self.first[index][:, None] + chosen).flatten()]
+    def make(self, indices: list[int], number: int) -> CaptionBatch:
+        which = torch.tensor(indices)
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        rank = torch.rand(len(which), int(self.counts.max()), generator=draw)
+        rank[torch.arange(rank.shape[1])[None] >= self.counts[which][:, None]] = 2.0      # no such caption
+        chosen = rank.argsort(1)[:, :self.captions] % self.counts[which][:, None]
+        tokens = self.tokens[(self.first[which][:, None] + chosen).flatten()]
         tokens = tokens[:, : int((tokens != self.pad).sum(1).max())]
-        return CaptionBatch(*self.data.inputs.rows(index.tolist()), tokens, index)
+        values, mask = self.data.inputs.rows(indices)
+        return CaptionBatch(values, mask, tokens, which)
 
+
+# --------------------------------------------------------------------------------------------------------------- data
 
 def pictures_of(scenes: Sequence[Scene], size: int = 64, keep: Path | None = None) -> UInt8[Tensor, "n 3 s s"]:
     """Scenes drawn, as bytes; a file ``keep`` (.npy) is read where it is there, else written."""
@@ -177,7 +173,11 @@ def scene_data(count: int, split: str = "train", *, detector: Detector | None = 
 
 def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, skip_incomplete: bool = False) -> CaptionData:
     """The images of a COCO folder as pictures squeezed to ``size`` pixels, with their captions."""
-    records = CocoCaptions(images, annotations, skip_incomplete=skip_incomplete).records
+    return file_data(CocoCaptions(images, annotations, skip_incomplete=skip_incomplete).records, size)
+
+
+def file_data(records: Sequence[CaptionRecord], size: int = 224) -> CaptionData:
+    """Pictures in files with their captions, squeezed to ``size`` pixels."""
     return CaptionData(PictureFiles([r.path for r in records], size), [r.captions for r in records],
                        [r.image_id for r in records])
 
@@ -188,16 +188,14 @@ def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, s
 def describe(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1, max_len: int = 20,
              batch: int = 100) -> list[str]:
     """One caption an image, by beam search (``beam_size`` 1 is greedy), in evaluation mode."""
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
     said: list[str] = []
-    for start in range(0, len(data), batch):
-        inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
-        context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
-        tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
-                         max_len=max_len)
-        said += [tokeniser.decode(row) for row in tokens[:, 0]]
-    model.train(training)
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
+            context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
+            tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
+                             max_len=max_len)
+            said += [tokeniser.decode(row) for row in tokens[:, 0]]
     return said
 
 
@@ -339,11 +337,8 @@ def self_critical_step(reward: CaptionReward, *, estimator: Estimator = "beam", 
         rewards = reward(tokens, batch.which)
         scalars = {"reward": rewards.mean().item()}
         if estimator == "greedy":
-            training = model.training
-            model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), eval_mode(model):
                 best, _ = greedy(model, encode(model, batch.inputs, batch.mask), max_len=max_len)
-            model.train(training)
             baseline = reward(best[:, None], batch.which)[:, 0]
             scalars["baseline"] = baseline.mean().item()
         log_probs = score(model, context, tokens)

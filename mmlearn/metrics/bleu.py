@@ -29,18 +29,23 @@ class BleuResult:
     reference_length: Int[np.ndarray, "i"]  # words of the reference closest in length
 
 
-def bleu_precision(correct: Int[np.ndarray, "*i 4"], guess: Int[np.ndarray, "*i 4"]) -> Float[np.ndarray, "*i 4"]:
+def bleu_precision(
+    correct: Int[np.ndarray, "*i 4"], guess: Int[np.ndarray, "*i 4"]
+) -> Float[np.ndarray, "*i 4"]:
     r"""eq:bleu-precision: $p_n$, clipped matches over n-grams of the candidates, $n = 1 \dots 4$."""
     return (correct + TINY) / (guess + SMALL)
 
 
 def bleu_from_counts(
     correct: Int[np.ndarray, "*i 4"], guess: Int[np.ndarray, "*i 4"],
-    candidate_length: Int[np.ndarray, "*i"], reference_length: Int[np.ndarray, "*i"],
+    candidate_length: Int[np.ndarray, "*i"],
+    reference_length: Int[np.ndarray, "*i"],
 ) -> Float[np.ndarray, "*i 4"]:
     r"""eq:bleu: $\mathrm{BP}\,(\prod_{n \le N} p_n)^{1/N}$ for $N = 1 \dots 4$."""
-    mean = np.cumprod(bleu_precision(correct, guess), axis=-1) ** (1 / np.array(ORDERS))
-    ratio = (np.asarray(candidate_length) + TINY) / (np.asarray(reference_length) + SMALL)
+    products = np.cumprod(bleu_precision(correct, guess), axis=-1)
+    mean = products ** (1 / np.array(ORDERS))
+    ratio = np.asarray(candidate_length) + TINY
+    ratio = ratio / (np.asarray(reference_length) + SMALL)
     penalty = np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1.0)
     return mean * penalty[..., None]
 

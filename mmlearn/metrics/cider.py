@@ -86,17 +86,22 @@ class CiderD:
 
 
 def weighted_dots(
-    match: Match, weight: Float[np.ndarray, "w"], pairs: int, candidates: int, clip: bool
+    match: Match,
+    weight: Float[np.ndarray, "w"],
+    pairs: int,
+    candidates: int,
+    clip: bool,
 ) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "c"]]:
     r"""eq:cider-tfidf: $\min(g(c), g(s)) \cdot g(s)$ (or $g(c) \cdot g(s)$) of each pair, and $\|g(c)\|$."""
-    unseen = len(weight) - 1                                              # an n-gram in no reference: df = 1
+    unseen = len(weight) - 1             # an n-gram in no reference: df = 1
     g_c = match.count * weight[np.minimum(match.gram, unseen)]
     norms = np.sqrt(np.bincount(match.owner, g_c**2, candidates))
     found = match.hit >= 0
     g_s = match.ref_count[found] * weight[match.ref_gram[found]]
     g_c = g_c[match.hit[found]]
-    dots = np.bincount(match.ref_pair[found], (np.minimum(g_c, g_s) if clip else g_c) * g_s, pairs)
-    return dots.astype(float), norms                                      # of nothing, bincount makes integers
+    products = (np.minimum(g_c, g_s) if clip else g_c) * g_s
+    dots = np.bincount(match.ref_pair[found], products, pairs)
+    return dots.astype(float), norms     # of nothing, bincount makes integers
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:

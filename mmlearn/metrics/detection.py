@@ -85,7 +85,9 @@ def rle_from_string(text: str) -> list[int]:
 # ------------------------------------------------------------------------------------------------- overlap
 
 def iou(
-    detections: Num[np.ndarray, "d 4"], truths: Num[np.ndarray, "g 4"], crowd: Bool[np.ndarray, "g"] | None = None
+    detections: Num[np.ndarray, "d 4"],
+    truths: Num[np.ndarray, "g 4"],
+    crowd: Bool[np.ndarray, "g"] | None = None,
 ) -> Float[np.ndarray, "d g"]:
     """eq:iou, eq:iou-crowd: overlap of boxes ``[x, y, width, height]``; over the detection's area where truth is a crowd."""
     d, g = detections[:, None].astype(float), truths[None].astype(float)
@@ -163,14 +165,19 @@ def match(
 
 
 def precision_recall(
-    hits: Bool[np.ndarray, "*t n"], misses: Bool[np.ndarray, "*t n"], positives: int
+    hits: Bool[np.ndarray, "*t n"],
+    misses: Bool[np.ndarray, "*t n"],
+    positives: int,
 ) -> tuple[Float[np.ndarray, "*t n"], Float[np.ndarray, "*t n"]]:
     """eq:precision-recall: both after each detection, best first; ``positives`` truths could be found."""
-    true, false = hits.cumsum(-1).astype(float), misses.cumsum(-1).astype(float)
+    true = hits.cumsum(-1).astype(float)
+    false = misses.cumsum(-1).astype(float)
     return true / (true + false + np.spacing(1)), true / positives
 
 
-def interpolate(precision: Float[np.ndarray, "n"], recall: Float[np.ndarray, "n"]) -> Float[np.ndarray, "r"]:
+def interpolate(
+    precision: Float[np.ndarray, "n"], recall: Float[np.ndarray, "n"]
+) -> Float[np.ndarray, "r"]:
     """eq:ap: at each of 101 recalls the best precision at that recall or a larger one; their mean is AP."""
     best = np.maximum.accumulate(precision[::-1])[::-1]
     place = np.searchsorted(recall, RECALLS, side="left")

@@ -79,14 +79,17 @@ def meteor_score(statistics: Sequence[float]) -> float:
         return 0.0
     sides = [0.0, 0.0]
     for k, weight in enumerate(WEIGHTS):
-        content, function = statistics[4 + 4 * k: 6 + 4 * k], statistics[6 + 4 * k: 8 + 4 * k]
+        content = statistics[4 + 4 * k: 6 + 4 * k]
+        function = statistics[6 + 4 * k: 8 + 4 * k]
         for side in (0, 1):
-            sides[side] += weight * (DELTA * content[side] + (1 - DELTA) * function[side])
+            sides[side] += weight * (DELTA * content[side]
+                                     + (1 - DELTA) * function[side])
     P = sides[0] / (DELTA * (len_h - func_h) + (1 - DELTA) * func_h)
     R = sides[1] / (DELTA * (len_r - func_r) + (1 - DELTA) * func_r)
     F = 1 / ((1 - ALPHA) / P + ALPHA / R)
     perfect = matched_h == len_h and matched_r == len_r and chunks == 1
-    penalty = 0.0 if perfect else GAMMA * (chunks / ((matched_h + matched_r) / 2)) ** BETA
+    matched = (matched_h + matched_r) / 2
+    penalty = 0.0 if perfect else GAMMA * (chunks / matched) ** BETA
     return max(0.0, (1 - penalty) * F)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mmlearn.metrics.ngrams import Words, check_pairs
 
@@ -42,6 +42,18 @@ def _score(candidate: Words, references: Sequence[Words]) -> float:
     if precision == 0:
         return 0.0
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
+
+
+def lcs_table(a: Words, b: Words) -> Int[np.ndarray, "rows columns"]:
+    """eq:lcs: entry (i, j) is the length for the first i words of ``a`` and the first j of ``b``; the plain way."""
+    table = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            if a[i - 1] == b[j - 1]:
+                table[i, j] = table[i - 1, j - 1] + 1
+            else:
+                table[i, j] = max(table[i - 1, j], table[i, j - 1])
+    return table
 
 
 def lcs_length(a: Words, b: Words) -> int:

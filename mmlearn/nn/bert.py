@@ -1,8 +1,8 @@
 """BERT: a Transformer encoder that reads a sentence in both directions at once.
 
-Paper: J. Devlin, M.-W. Chang, K. Lee and K. Toutanova (2019), *BERT: Pre-training of Deep Bidirectional Transformers for
-Language Understanding*, NAACL, arXiv:1810.04805, sec. 3 and app. A.2; sizes and initialisation of
-github.com/google-research/bert.  Survey: 4.3.1; chapters 3 and 5 build on it.
+Paper: J. Devlin, M.-W. Chang, K. Lee and K. Toutanova (2019), *BERT: Pre-training of Deep Bidirectional
+Transformers for Language Understanding*, NAACL, arXiv:1810.04805, sec. 3 and app. A.2; sizes and
+initialisation of github.com/google-research/bert.  Survey: 4.3.1; chapters 3 and 5 build on it.
 Differs from the paper: no dropout on the attention weights.
 """
 
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmlearn.nn.transformer import EncoderLayer, Record
+from mmlearn.nn.transformer import EncoderLayer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class BERTConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.pad < self.vocab:
-            raise ValueError(f"pad is {self.pad}, the vocabulary goes from 0 to {self.vocab - 1}; give the id of its padding token")
+            raise ValueError(
+                f"pad is {self.pad}, the vocabulary goes from 0 to {self.vocab - 1}; give its padding id")
 
     @classmethod
     def base(cls) -> "BERTConfig":
@@ -51,7 +52,8 @@ class BERTConfig:
 
 
 class BERTEmbeddings(nn.Module):
-    """Word, position and segment embeddings, summed, normalised, dropped out: (b, t) -> (b, t, d) (eq:bert-embed)."""
+    """Word, position and segment embeddings, summed, normalised, dropped out: (b, t) -> (b, t, d)
+    (eq:bert-embed)."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -61,7 +63,9 @@ class BERTEmbeddings(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, tokens: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+    def forward(
+        self, tokens: Int[Tensor, "b t"], segments: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"]:
         words = self.words(tokens)
         positions = self.positions.weight[: tokens.shape[1]]
         kinds = self.segments.weight[0] if segments is None else self.segments(segments)
@@ -69,9 +73,11 @@ class BERTEmbeddings(nn.Module):
 
 
 def embedding_sum(
-    words: Float[Tensor, "b t d"], positions: Float[Tensor, "t d"], segments: Float[Tensor, "b t d"] | Float[Tensor, " d"]
+    words: Float[Tensor, "b t d"], positions: Float[Tensor, "t d"],
+    segments: Float[Tensor, "b t d"] | Float[Tensor, " d"]
 ) -> Float[Tensor, "b t d"]:
-    r"""eq:bert-embed: $x_{im}=E_{T_{im}}+P_m+S_{a_{im}}$: one row each of the three tables, to be normalised."""
+    r"""eq:bert-embed: $x_{im}=E_{T_{im}}+P_m+S_{a_{im}}$: one row each of the three tables, to be
+    normalised."""
     return words + positions + segments
 
 
@@ -86,10 +92,10 @@ def bert_layer(config: BERTConfig) -> EncoderLayer:
 class BERT(nn.Module):
     """Token ids (b, t) -> states (b, t, d) of the last layer; all layers see all real tokens.
 
-    ``mask`` (b, t) says which tokens are real (default: all but ``config.pad``); padding changes no other state.
-    ``segments`` (b, t) are sentence kinds (default: all 0). ``pooled`` turns states into the pooler's (b, d). A dict
-    given as ``record`` receives the weights of layer i as "text.i.attention" (b, h, t, t). Post-norm layers with GELU.
-    Raises ``ValueError`` for texts longer than the context and ids outside the vocabulary.
+    ``mask`` (b, t) says which tokens are real (default: all but ``config.pad``); padding changes no other
+    state. ``segments`` (b, t) are sentence kinds (default: all 0). ``pooled`` turns states into the pooler's
+    (b, d). ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Post-norm
+    layers with GELU. Raises ``ValueError`` for texts longer than the context and ids outside the vocabulary.
     """
 
     def __init__(self, config: BERTConfig) -> None:
@@ -107,26 +113,27 @@ class BERT(nn.Module):
     def check(self, tokens: Int[Tensor, "b t"]) -> None:
         """Refuse texts that would be misread."""
         if tokens.shape[1] > self.config.context:
-            raise ValueError(f"texts have {tokens.shape[1]} tokens, the context has {self.config.context}; cut them")
+            raise ValueError(
+                f"texts have {tokens.shape[1]} tokens, the context has {self.config.context}; cut them")
         if tokens.is_meta or torch.compiler.is_compiling() or not tokens.numel():
             return
         low, high = (int(i) for i in tokens.aminmax())
         if low < 0 or high >= self.config.vocab:
-            raise ValueError(f"token ids go from {low} to {high}, the vocabulary from 0 to {self.config.vocab - 1}; "
-                             "use the tokeniser that the model was made for")
+            raise ValueError(
+                f"token ids go from {low} to {high}, the vocabulary from 0 to {self.config.vocab - 1}; "
+                "use the tokeniser that the model was made for")
 
     def forward(
         self,
         tokens: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"] | None = None,
         segments: Int[Tensor, "b t"] | None = None,
-        record: Record | None = None,
     ) -> Float[Tensor, "b t d"]:
         self.check(tokens)
         mask = tokens != self.config.pad if mask is None else mask
         x = self.embed(tokens, segments)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, mask, record=record, name=f"text.{i}")
+        for layer in self.layers:
+            x = layer(x, mask)
         return x
 
     def pooled(self, states: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:

@@ -1,9 +1,10 @@
 """EfficientNet: one small convolutional network, scaled in width, depth and resolution at once.
 
-Paper: M. Tan and Q. Le (2019), *EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks*, ICML,
-arXiv:1905.11946, table 1 and sec. 4 (B0 to B7); Q. Xie et al. (2020), *Self-training with Noisy Student improves
-ImageNet classification*, arXiv:1911.04252, table 7 (L2).  Survey: 4.3.1.
-Differs from the paper: nothing; the padding is a choice, because its three public implementations differ there.
+Paper: M. Tan and Q. Le (2019), *EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks*,
+ICML, arXiv:1905.11946, table 1 and sec. 4 (B0 to B7); Q. Xie et al. (2020), *Self-training with Noisy Student
+improves ImageNet classification*, arXiv:1911.04252, table 7 (L2).  Survey: 4.3.1.
+Differs from the paper: nothing; the padding is a choice, because its three public implementations differ
+there.
 """
 
 import math
@@ -43,11 +44,11 @@ class EfficientNetConfig:
     stages: tuple[Stage, ...] = STAGES
     stem: int = 32                          # channels of the first convolution
     divisor: int = 8                        # channels are multiples of this
-    squeeze: float = 0.25                   # inner width of squeeze-and-excitation, of the width that comes in
+    squeeze: float = 0.25                   # inner part of squeeze-and-excitation, of the width that comes in
     eps: float = 1e-3                       # of batch normalisation
-    momentum: float = 0.01                  # share of a new batch in the running statistics (1 - TensorFlow's 0.99)
+    momentum: float = 0.01                  # share of a new batch in running statistics (TensorFlow: 0.99)
     padding: Padding = "tensorflow"         # of convolutions with stride 2, see ``StridedConv``
-    square: tuple[int, ...] = ()            # with "transformers": numbers of the blocks that pad all sides alike
+    square: tuple[int, ...] = ()        # with "transformers": numbers of the blocks that pad all sides alike
 
     @classmethod
     def b0(cls) -> "EfficientNetConfig":
@@ -88,7 +89,8 @@ class EfficientNetConfig:
 
     @classmethod
     def mini(cls) -> "EfficientNetConfig":
-        """A miniature for the scene world (32 to 64 pixels): four stages, 64 channels out; short runs need quick statistics."""
+        """A miniature for the scene world (32 to 64 pixels): four stages, 64 channels out; short runs need
+        quick statistics."""
         return cls(1.0, 1.0, 64, 0.0, 0.0, stem=16, momentum=0.1, stages=(
             Stage(1, 3, 1, 8, 1), Stage(4, 3, 2, 16, 2), Stage(4, 5, 2, 32, 2), Stage(4, 3, 1, 64, 1)))
 
@@ -104,8 +106,8 @@ class EfficientNetConfig:
 
 
 def scaled_channels(channels: int, width: float | int, divisor: int = 8) -> int:
-    r"""eq:efficientnet-width: $\max\big(q,\,q\lfloor wc/q+\tfrac12\rfloor\big)$, $c$ channels times $w$ as a multiple of $q$, and one $q$ more
-    if that is below $0.9\,wc$."""
+    r"""eq:efficientnet-width: $\max\big(q,\,q\lfloor wc/q+\tfrac12\rfloor\big)$, $c$ channels times $w$ as a
+    multiple of $q$, and one $q$ more if that is below $0.9\,wc$."""
     wanted = channels * width
     rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * wanted else rounded
@@ -119,9 +121,10 @@ def scaled_blocks(blocks: int, depth: float | int) -> int:
 class StridedConv(nn.Conv2d):
     """A convolution with stride 2 whose zero padding follows one of the three public implementations.
 
-    Kernel k, side n: "symmetric" puts k // 2 on each side (torchvision). "tensorflow" puts as much as gives ceil(n / 2)
-    outputs, the odd one behind: symmetric for odd n, one less in front for even n. "transformers" always puts one less in
-    front, as if n were even. Pixel centres shift by one between them, so weights belong to their padding.
+    Kernel k, side n: "symmetric" puts k // 2 on each side (torchvision). "tensorflow" puts as much as gives
+    ceil(n / 2) outputs, the odd one behind: symmetric for odd n, one less in front for even n. "transformers"
+    always puts one less in front, as if n were even. Pixel centres shift by one between them, so weights
+    belong to their padding.
     """
 
     def __init__(self, before: int, after: int, kernel: int, groups: int, padding: Padding) -> None:
@@ -146,13 +149,15 @@ class StridedConv(nn.Conv2d):
 
 
 class MBConv(nn.Module):
-    """The inverted bottleneck: widen by a 1 x 1 convolution, filter each channel, weight the channels, narrow again.
+    """The inverted bottleneck: widen by a 1 x 1 convolution, filter each channel, weight the channels, narrow
+    again.
 
-    (b, c, y, x) -> (b, f, y', x'), halved sides where ``stride`` is 2. With ``skip`` the input is added; in training
-    the rest is then left out for a share ``drop_path`` of the images.
+    (b, c, y, x) -> (b, f, y', x'), halved sides where ``stride`` is 2. With ``skip`` the input is added; in
+    training the rest is then left out for a share ``drop_path`` of the images.
     """
 
-    def __init__(self, config: EfficientNetConfig, before: int, after: int, stage: Stage, stride: int, skip: bool,
+    def __init__(self, config: EfficientNetConfig, before: int, after: int, stage: Stage, stride: int,
+                 skip: bool,
                  drop_path: float, padding: Padding) -> None:
         super().__init__()
         def norm(channels: int) -> nn.BatchNorm2d:
@@ -162,7 +167,8 @@ class MBConv(nn.Module):
         self.expand = nn.Sequential() if stage.expand == 1 else nn.Sequential(
             nn.Conv2d(before, inner, 1, bias=False), norm(inner), nn.SiLU(inplace=True))
         depthwise = (StridedConv(inner, inner, stage.kernel, inner, padding) if stride == 2 else
-                     nn.Conv2d(inner, inner, stage.kernel, padding=stage.kernel // 2, groups=inner, bias=False))
+                     nn.Conv2d(inner, inner, stage.kernel, padding=stage.kernel // 2,
+                                groups=inner, bias=False))
         self.depthwise = nn.Sequential(depthwise, norm(inner), nn.SiLU(inplace=True))
         self.squeeze = SqueezeExcitation(inner, max(1, int(before * config.squeeze)), activation=nn.SiLU)
         self.narrow = nn.Sequential(nn.Conv2d(inner, after, 1, bias=False), norm(after))
@@ -175,10 +181,12 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """The trunk, without the 1 x 1 head and classifier: standardised pixels (b, 3, y, x) -> (b, f), averaged over places.
+    """The trunk, without the 1 x 1 head and classifier: standardised pixels (b, 3, y, x) -> (b, f), averaged
+    over places.
 
-    ``grid`` gives the map before the average, (b, f, y/32, x/32) for the seven stages of the paper, rounded as the
-    padding says. f = ``config.out``: 320 for B0, 640 for B7, 1376 for L2. Raises ``ValueError`` for images smaller than a cell.
+    ``grid`` gives the map before the average, (b, f, y/32, x/32) for the seven stages of the paper, rounded
+    as the padding says. f = ``config.out``: 320 for B0, 640 for B7, 1376 for L2. Raises ``ValueError`` for
+    images smaller than a cell.
     """
 
     def __init__(self, config: EfficientNetConfig) -> None:
@@ -186,7 +194,8 @@ class EfficientNet(nn.Module):
         self.config = config
         width = scaled_channels(config.stem, config.width, config.divisor)
         self.stem = nn.Sequential(StridedConv(3, width, 3, 1, config.padding),
-                                  nn.BatchNorm2d(width, eps=config.eps, momentum=config.momentum), nn.SiLU(inplace=True))
+                                  nn.BatchNorm2d(width, eps=config.eps, momentum=config.momentum),
+                                   nn.SiLU(inplace=True))
         counts = [scaled_blocks(stage.blocks, config.depth) for stage in config.stages]
         blocks: list[nn.Module] = []
         for stage, count in zip(config.stages, counts):
@@ -204,8 +213,9 @@ class EfficientNet(nn.Module):
 
     def grid(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b f g h"]:
         if min(images.shape[-2:]) < self.reduction:
-            raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
-                             f"{self.reduction}; give larger ones")
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
+                f"{self.reduction}; give larger ones")
         x = self.stem(images.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x)
@@ -216,13 +226,15 @@ class EfficientNet(nn.Module):
 
 
 class EfficientNetClassifier(nn.Module):
-    """The whole network of the paper: trunk, 1 x 1 head, average, dropout, linear classifier: (b, 3, y, x) -> (b, c)."""
+    """The whole network of the paper: trunk, 1 x 1 head, average, dropout, linear classifier: (b, 3, y, x) ->
+    (b, c)."""
 
     def __init__(self, config: EfficientNetConfig, classes: int = 1000) -> None:
         super().__init__()
         self.trunk = EfficientNet(config)
         self.head = nn.Sequential(nn.Conv2d(config.out, config.head, 1, bias=False),
-                                  nn.BatchNorm2d(config.head, eps=config.eps, momentum=config.momentum), nn.SiLU(inplace=True))
+                                  nn.BatchNorm2d(config.head, eps=config.eps, momentum=config.momentum),
+                                   nn.SiLU(inplace=True))
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.head, classes)
         self.head.apply(initialise)

@@ -1,9 +1,11 @@
 """CLIP's residual network: a three-convolution stem, blurred strides, and attention instead of the last mean.
 
 Papers: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
-arXiv:2103.00020, sec. 2.4; T. He et al. (2019), *Bag of Tricks for Image Classification*, arXiv:1812.01187 (ResNet-D);
-R. Zhang (2019), *Making Convolutional Networks Shift-Invariant Again*, arXiv:1904.11486 (anti-aliasing).
-Survey: 4.2.2.  Differs from the paper: nothing; "rect-2 blur pooling" is, as in its code, a mean over 2 x 2 cells.
+arXiv:2103.00020, sec. 2.4; T. He et al. (2019), *Bag of Tricks for Image Classification*, arXiv:1812.01187
+(ResNet-D); R. Zhang (2019), *Making Convolutional Networks Shift-Invariant Again*, arXiv:1904.11486
+(anti-aliasing).
+Survey: 4.2.2.  Differs from the paper: nothing; "rect-2 blur pooling" is, as in its code, a mean over 2 x 2
+cells.
 """
 
 from dataclasses import dataclass
@@ -13,8 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmlearn.nn.attention import MultiHeadAttention
-from mmlearn.nn.transformer import Record
+from mmlearn.nn.attention import CrossAttention
 from mmlearn.nn.vision import grid_to_sequence
 
 EXPANSION = 4                           # a block puts out four times the channels of its inner convolutions
@@ -29,7 +30,8 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         if self.size % 32:
-            raise ValueError(f"size {self.size} is not a multiple of 32, the stride of the network; choose one that is")
+            raise ValueError(
+                f"size {self.size} is not a multiple of 32, the stride of the network; choose one that is")
 
     @property
     def channels(self) -> int:
@@ -50,10 +52,12 @@ def conv_norm(into: int, out: int, kernel: int, stride: int = 1, gain: float = 1
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, mean over ``stride`` x ``stride`` cells, 1x1; added to its input: (b, c, y, x) -> (b, 4 inner, y', x').
+    """1x1, 3x3, mean over ``stride`` x ``stride`` cells, 1x1; added to its input: (b, c, y, x) -> (b, 4
+    inner, y', x').
 
-    Both paths average before they drop cells (anti-aliasing), no convolution has a stride. Where the shape changes, the
-    shortcut is mean, 1x1 convolution, normalisation. The last normalisation starts with gain 0: a new block is its shortcut.
+    Both paths average before they drop cells (anti-aliasing), no convolution has a stride. Where the shape
+    changes, the shortcut is mean, 1x1 convolution, normalisation. The last normalisation starts with gain 0:
+    a new block is its shortcut.
     """
 
     def __init__(self, into: int, inner: int, stride: int = 1) -> None:
@@ -77,48 +81,51 @@ class Bottleneck(nn.Module):
         return F.relu(inner + x, inplace=True)
 
 
-def pool_tokens(cells: Float[Tensor, "b p c"], positions: Float[Tensor, "p_and_1 c"]) -> Float[Tensor, "b p_and_1 c"]:
-    r"""eq:attention-pool-tokens: $X'=[\bar x;X]+P$, the mean of all cells before the cells, plus positions."""
+def pool_tokens(
+    cells: Float[Tensor, "b p c"], positions: Float[Tensor, "p_and_1 c"]
+) -> Float[Tensor, "b p_and_1 c"]:
+    r"""eq:attention-pool-tokens: $X'=[\bar x;X]+P$, the mean of all cells before the cells, plus
+    positions."""
     return torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1) + positions
 
 
 class AttentionPool(nn.Module):
-    """The mean of a grid asks, its cells answer: (b, p, c) -> (b, e) (eq:attention-pool-tokens, eq:attention-pool).
+    """The mean of a grid asks, its cells answer: (b, p, c) -> (b, e) (eq:attention-pool-tokens,
+    eq:attention-pool).
 
-    One multi-head attention whose only query is the mean; its output projection goes straight to ``embed`` numbers.
-    A dict given as ``record`` receives the weights "image.pool" (b, h, 1, 1 + p).
+    One multi-head attention whose only query is the mean; its output projection goes straight to ``embed``
+    numbers. ``record_attention`` gets its weights as "attention" (b, 1, h, 1, 1 + p).
     """
 
     def __init__(self, channels: int, heads: int, cells: int, embed: int) -> None:
         super().__init__()
         std = channels**-0.5
         self.positions = nn.Parameter(std * torch.randn(cells + 1, channels))
-        self.attention = MultiHeadAttention(channels, heads)
+        self.attention = CrossAttention(channels, heads)
         self.attention.out = nn.Linear(channels, embed)
         nn.init.normal_(self.attention.in_weight, std=std)
         nn.init.uniform_(self.attention.in_bias, -std, std)
         nn.init.normal_(self.attention.out.weight, std=std)
 
-    def forward(self, cells: Float[Tensor, "b p c"], record: Record | None = None) -> Float[Tensor, "b e"]:
+    def forward(self, cells: Float[Tensor, "b p c"]) -> Float[Tensor, "b e"]:
         x = pool_tokens(cells, self.positions)
-        q, (k, v) = self.attention.project_queries(x[:, :1]), self.attention.project_source(x)
-        read, weights = self.attention.attend(q, k, v, weights=record is not None)
-        if record is not None:
-            record["image.pool"] = weights
-        return self.attention.out(read[:, 0])
+        return self.attention(x[:, :1], x)[:, 0]
 
 
 class ModifiedResNet(nn.Module):
-    """Images (b, 3, s, s), standardised -> embeddings (b, e), not normalised; the sides are divided by 32 in all.
+    """Images (b, 3, s, s), standardised -> embeddings (b, e), not normalised; the sides are divided by 32 in
+    all.
 
-    ``grid`` gives the last feature map (b, 32 w, s / 32, s / 32). Raises ``ValueError`` for images of another size.
+    ``grid`` gives the last feature map (b, 32 w, s / 32, s / 32). Raises ``ValueError`` for images of another
+    size.
     """
 
     def __init__(self, config: ResNetConfig, embed: int) -> None:
         super().__init__()
         self.config = config
         w = config.width
-        self.stem = nn.ModuleList([conv_norm(3, w // 2, 3, stride=2), conv_norm(w // 2, w // 2, 3), conv_norm(w // 2, w, 3)])
+        self.stem = nn.ModuleList([
+            conv_norm(3, w // 2, 3, stride=2), conv_norm(w // 2, w // 2, 3), conv_norm(w // 2, w, 3)])
         stages: list[nn.Module] = []
         into = w
         for i, blocks in enumerate(config.blocks):
@@ -133,8 +140,10 @@ class ModifiedResNet(nn.Module):
     def grid(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c v u"]:
         size = self.config.size
         if tuple(images.shape[-2:]) != (size, size):
-            raise ValueError(f"images are {images.shape[-2]} x {images.shape[-1]} pixels, the model wants {size} x {size}; "
-                             "resize them")
+            raise ValueError(
+                f"images are {images.shape[-2]} x {images.shape[-1]} pixels, "
+                f"the model wants {size} x {size}; "
+                "resize them")
         x = images.contiguous(memory_format=torch.channels_last)
         for convolution in self.stem:
             x = F.relu(convolution(x), inplace=True)
@@ -143,5 +152,5 @@ class ModifiedResNet(nn.Module):
             x = stage(x)
         return x
 
-    def forward(self, images: Float[Tensor, "b 3 y x"], record: Record | None = None) -> Float[Tensor, "b e"]:
-        return self.pool(grid_to_sequence(self.grid(images)), record)
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:
+        return self.pool(grid_to_sequence(self.grid(images)))

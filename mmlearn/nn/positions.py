@@ -10,11 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.attention import KVCache
+
 KINDS = ("sinusoid", "learned", "random")
 
 
 def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
-    r"""eq:sinusoid: $PE(p)_{2i}=\sin(p/10000^{2i/d})$, $PE(p)_{2i+1}=\cos(p/10000^{2i/d})$ for p = 0 … length-1.
+    r"""eq:sinusoid: $PE(p)_{2i}=\sin(p/10000^{2i/d})$, $PE(p)_{2i+1}=\cos(p/10000^{2i/d})$ for p = 0 …
+    length-1.
 
     Computed in float64, returned in the default dtype. Raises ``ValueError`` for an odd width.
     """
@@ -26,13 +29,15 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
 
 
 def grid_sinusoids(cells: int, width: int) -> Float[Tensor, "cells width"]:
-    """Positions of a square grid of ``cells``, row by row: the first half of the width says the row, the second the column.
+    """Positions of a square grid, row by row: the first half of the width says the row, the second the
+    column.
 
     Raises ``ValueError`` if ``cells`` is no square or the width no multiple of 4.
     """
     side = math.isqrt(cells)
     if side * side != cells or width % 4:
-        raise ValueError(f"{cells} cells of width {width}; give a square number of cells and a width divisible by 4")
+        raise ValueError(
+            f"{cells} cells of width {width}; give a square number of cells and a width divisible by 4")
     line = sinusoids(side, width // 2)
     return torch.cat([line.repeat_interleave(side, dim=0), line.repeat(side, 1)], dim=1)
 
@@ -40,10 +45,10 @@ def grid_sinusoids(cells: int, width: int) -> Float[Tensor, "cells width"]:
 class PositionTable(nn.Module):
     """One vector for each of ``length`` positions; positions count from ``first``.
 
-    ``kind`` "sinusoid": frozen (eq:sinusoid); "learned": a parameter; "random": frozen Xavier noise, which is what
-    became of the sinusoids in the released M2 code. A frozen table is a buffer, so it is saved and loaded.
-    Output (t, d) for positions ``start`` … ``start + t - 1``. Raises ``ValueError`` past the end of the
-    table, and for an unknown kind.
+    ``kind`` "sinusoid": frozen (eq:sinusoid); "learned": a parameter; "random": frozen Xavier noise, which is
+    what became of the sinusoids in the released M2 code. A frozen table is a buffer, so it is saved and
+    loaded. Output (t, d) for positions ``start`` … ``start + t - 1``. Raises ``ValueError`` past the end of
+    the table, and for an unknown kind.
     """
 
     table: Tensor
@@ -56,7 +61,7 @@ class PositionTable(nn.Module):
         rows = first + length
         if kind == "sinusoid":
             table = sinusoids(rows, width)
-            table[:first] = 0.0                                       # rows before the first position are padding
+            table[:first] = 0.0                                 # rows before the first position are padding
         else:
             table = nn.init.xavier_uniform_(torch.empty(rows, width))
         if kind == "learned":
@@ -66,15 +71,20 @@ class PositionTable(nn.Module):
 
     def forward(self, t: int, start: int = 0) -> Float[Tensor, "t d"]:
         if start + t > self.length:
-            raise ValueError(f"position {start + t} is past the table's {self.length}; raise max_len or cut the text")
+            raise ValueError(
+                f"position {start + t} is past the table's {self.length}; raise max_len or cut the text")
         return self.table[self.first + start : self.first + start + t]
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each word plus one for its position: (b, t) ids -> (b, t, d).
+    r"""eq:word-embedding: $E_{y_t}+\mathrm{PE}(t)$, a vector for each word plus one for its position: (b, t) -> (b, t, d).
 
-    The row of ``pad`` is zero and stays so. Positions count from 1, row 0 of the table being padding.
+    The row of ``pad`` is zero and stays so. Positions count from 1, row 0 of the table being padding; inside
+    a ``KVCache`` they go on where the last call ended.
     """
+
+    cache: KVCache | None = None
+    keeps_past = True
 
     def __init__(self, vocab: int, width: int, max_len: int, pad: int, kind: str = "sinusoid") -> None:
         super().__init__()
@@ -84,5 +94,6 @@ class TokenEmbedding(nn.Module):
             self.words.weight[pad] = 0.0
         self.positions = PositionTable(max_len, width, kind, first=1)
 
-    def forward(self, tokens: Int[Tensor, "b t"], start: int = 0) -> Float[Tensor, "b t d"]:
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        start = 0 if self.cache is None else self.cache.length
         return self.words(tokens) + self.positions(tokens.shape[1], start)

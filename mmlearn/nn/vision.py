@@ -1,4 +1,5 @@
-"""From pixels to a sequence: patches, a small convolutional trunk, and the trunks of torchvision as grids of features.
+"""From pixels to a sequence: patches, a small convolutional trunk, and the trunks of torchvision as grids of
+features.
 
 Paper: K. He et al. (2016), *Deep Residual Learning for Image Recognition*, arXiv:1512.03385 (the trunks);
 A. Dosovitskiy et al. (2021), arXiv:2010.11929, eq. 1 (patches).  Survey: 1.2.
@@ -36,8 +37,9 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b p d"]:
         if images.shape[-1] % self.patch or images.shape[-2] % self.patch:
-            raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels do not cut into patches of "
-                             f"{self.patch}; resize them to multiples of it")
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels do not cut into patches of "
+                f"{self.patch}; resize them to multiples of it")
         return grid_to_sequence(self.project(images))
 
 
@@ -57,7 +59,8 @@ class ConvTrunk(nn.Module):
         for i, after in enumerate(channels):
             stride = 2 if i < len(channels) - 1 else 1
             blocks.append(nn.Sequential(
-                nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+                nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after),
+                nn.ReLU(),
             ))
             before = after
         self.blocks = nn.Sequential(*blocks)
@@ -65,8 +68,9 @@ class ConvTrunk(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p c"]:
         if min(images.shape[-2:]) < self.stride:
-            raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
-                             f"{self.stride}; give larger ones")
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
+                f"{self.stride}; give larger ones")
         images = (2 * images - 1).contiguous(memory_format=torch.channels_last)
         return grid_to_sequence(self.blocks(images))
 
@@ -102,9 +106,10 @@ class ResidualTrunk(nn.Module):
 class TorchvisionTrunk(nn.Module):
     """A ResNet of torchvision without its pooling and classifier: images (b, 3, s, s) -> grid (b, p, c).
 
-    Pixels in [0, 1]; they are standardised here as the weights expect. At 224 pixels ResNet-50 and -101 give 7 x 7
-    cells of 2048 channels. ``weights`` names torchvision weights ("IMAGENET1K_V2"), which are downloaded; None starts
-    from random ones. ``out_channels`` is c. Raises ``ValueError`` for a name that is no ResNet of torchvision.
+    Pixels in [0, 1]; they are standardised here as the weights expect. At 224 pixels ResNet-50 and -101 give
+    7 x 7 cells of 2048 channels. ``weights`` names torchvision weights ("IMAGENET1K_V2"), which are
+    downloaded; None starts from random ones. ``out_channels`` is c. Raises ``ValueError`` for a name that is
+    no ResNet of torchvision.
     """
 
     mean: Tensor
@@ -112,7 +117,8 @@ class TorchvisionTrunk(nn.Module):
 
     def __init__(self, name: str = "resnet101", weights: str | None = None) -> None:
         super().__init__()
-        known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(("resnet", "wide", "resnext"))]
+        known = [n for n in torchvision.models.list_models(torchvision.models)
+                 if n.startswith(("resnet", "wide", "resnext"))]
         if name not in known:
             raise ValueError(f"{name!r} is no ResNet of torchvision; use one of {', '.join(sorted(known))}")
         resnet = torchvision.models.get_model(name, weights=weights)
@@ -130,7 +136,8 @@ class TorchvisionTrunk(nn.Module):
 
 
 class Frozen(nn.Module):
-    """A trunk that is not trained: no gradients, and always in evaluation mode (batch statistics stay as loaded)."""
+    """A trunk that is not trained: no gradients, and always in evaluation mode (batch statistics stay as
+    loaded)."""
 
     def __init__(self, trunk: nn.Module, out_channels: int) -> None:
         super().__init__()

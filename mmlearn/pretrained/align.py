@@ -20,7 +20,8 @@ from torch import Tensor
 from mmlearn.nn.bert import BERTConfig
 from mmlearn.nn.efficientnet import EfficientNetConfig, Stage
 from mmlearn.pretrained import match
-from mmlearn.pretrained.clip import HUGGING_FACE, download, read_json, read_state, weights_in
+from mmlearn.pretrained.clip import HUGGING_FACE
+from mmlearn.pretrained.files import download, read_json, read_state, weights_in
 from mmlearn.text_for_vision.align import ALIGN, ALIGNConfig
 
 BUFFERS = re.compile(r"(.*\.)?(position_ids|num_batches_tracked|token_type_ids)")

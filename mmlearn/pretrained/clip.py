@@ -8,21 +8,18 @@ The files decide everything that leaves no trace in a shape: activation, heads, 
 of a configuration that we do not know is refused, not guessed. Tensors of 16 bits become float32.
 """
 
-import json
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.pretrained import match
+from mmlearn.pretrained.files import download, is_torchscript, read_json, read_state, weights_in
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig
 
 HUGGING_FACE = ("config.json", ("model.safetensors", "pytorch_model.bin"))
@@ -119,64 +116,6 @@ def fill(config: CLIPConfig, state: Mapping[str, Tensor], layout: str, where: st
             else torch.contiguous_format)
     model.load_state_dict(ours, assign=True)
     return model.eval()
-
-
-# -------------------------------------------------------------------------------------------------------------- files
-
-def is_torchscript(path: Path) -> bool:
-    """Is this an archive of TorchScript, that is of code and tensors?"""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
-
-
-def read_state(path: Path, trust: bool = False) -> dict[str, Tensor]:
-    """The tensors of a file by their names; runs no code of the file, except a TorchScript archive's if ``trust``.
-
-    Checkpoints of a training run are opened at their "state_dict". Raises ``ValueError`` for anything but tensors.
-    """
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read as safetensors ({error}); download it again") from error
-    if is_torchscript(path):
-        if not trust:
-            raise ValueError(
-                f"{path} is a TorchScript archive, as OpenAI publishes CLIP: it holds code, which loading could run. Convert "
-                "it once, torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), NEW), on a machine where that "
-                "may be, and load NEW; or pass trust=True if you know where the file comes from")
-        return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-    try:
-        file = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as weights ({reason}); download it again") from error
-    state = file.get("state_dict", file) if isinstance(file, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no tensors by name; give a state dict of CLIP")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def weights_in(folder: Path, names: Iterable[str]) -> Path:
-    """The first of the files ``names`` that is in ``folder``."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder} has a configuration but none of {', '.join(names)}; download the weights too")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A configuration file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); download it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not an object; download it again")
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------ configurations
@@ -286,27 +225,6 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def download(name: str, wanted: Sequence[str], weights: Callable[[Path], Sequence[str]]) -> Path:
-    """The folder of a public model on Hugging Face's hub, with the files ``wanted`` and the first of ``weights`` that exists.
-
-    ``weights`` gets the folder with the wanted files. Files that are there already are not fetched again. Raises
-    ``FileNotFoundError`` if the hub cannot be reached or has no such model.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=list(wanted)))
-        for file in weights(folder):
-            folder = Path(snapshot_download(name, allow_patterns=[file]))
-            if (folder / file).is_file():
-                break
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise FileNotFoundError(f"{name} could not be fetched from huggingface.co ({type(error).__name__}); connect to the "
-                                "network, or download its folder elsewhere and load it by its path") from error
-    return folder
-
-
 def fetch(name: str) -> Path:
     """The folder of a public CLIP, downloaded (once): the weights are OpenCLIP's where its configuration is there."""
     def weights(folder: Path) -> Sequence[str]:
@@ -328,7 +246,7 @@ def load(path: Path, activation: str | None = None, trust: bool = False) -> CLIP
             return fill(config_of_hugging_face(found, where), read_state(weights_in(path, weights)), "hugging-face", str(path))
         return fill(config_of_open_clip(found.get("model_cfg", found), where), read_state(weights_in(path, weights)),
                     "openai", str(path))
-    state = read_state(path, trust)
+    state = read_state(path, trust=trust)
     if {"input_resolution", "context_length", "vocab_size"} <= state.keys():
         activation = activation or "quick_gelu"                                 # only OpenAI's own files hold these
     if activation is None:

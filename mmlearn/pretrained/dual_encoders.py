@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch import nn
 
+from mmlearn.checkpoints import is_saved
 from mmlearn.data.clip_tokeniser import CLIPTokeniser
 from mmlearn.data.images import MEAN, STD, ImageRecipe
 from mmlearn.data.tokenisers import Tokeniser, WordPieceTokeniser
 from mmlearn.pretrained import READERS, load, reader
-from mmlearn.pretrained.clip import read_json
+from mmlearn.pretrained.files import read_json
 from mmlearn.text_for_vision.clip import CLIP
 from mmlearn.text_for_vision.training import load_mini
 
@@ -108,7 +109,7 @@ def open_model(source: str | Path, **options: Any) -> Ready:
     ``options`` go to the reader of the checkpoint. Raises ``FileNotFoundError`` or ``ValueError`` with the remedy.
     """
     path = Path(source)
-    if str(source) in MINIATURES or (path.is_file() and path.suffix == ".safetensors" and path.with_suffix(".json").is_file()):
+    if str(source) in MINIATURES or is_saved(path):
         mini = load_mini(MINIATURES.get(str(source), source))
         return Ready(mini.model, mini.tokeniser, ImageRecipe(mini.model.config.size))
     where: str | Path = source

@@ -10,57 +10,32 @@ The file is a pickle that also holds the state of NumPy's and Python's random ge
 without them the generator's state, which we do not use, would make the whole file unreadable.
 """
 
-import pickle
 import re
-import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.pretrained import match
+from mmlearn.pretrained.files import read_state
 
+SIGNATURE = "encoder.layers.0.mhatt.attention.m_k"        # only M2 has memory in its keys
 BUFFERS = re.compile(r"decoder\.(running_mask_self_attention|running_seq)"
                      r"|decoder\.layers\.\d+\.self_att\.running_(keys|values)")
 
 
-def harmless() -> list[Any]:
-    """NumPy's arrays and numbers, under the names that NumPy 1 and 2 give them in a pickle."""
-    core: Any = getattr(np, "_core", None) or np.core
-    allowed: list[Any] = [np.ndarray, np.dtype]
-    for package in ("numpy.core", "numpy._core"):
-        for function in ("_reconstruct", "scalar"):
-            allowed.append((getattr(core.multiarray, function), f"{package}.multiarray.{function}"))
-    kinds = ("bool", "uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")
-    return allowed + [type(np.dtype(kind)) for kind in kinds]
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by the authors' names, without the decoder's running buffers.
-
-    Raises ``ValueError`` if the file is no checkpoint or holds anything but tensors, numbers and containers.
-    """
-    try:
-        with torch.serialization.safe_globals(harmless()):
-            file = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as weights ({reason}); download it again from the authors") from error
-    state = file.get("state_dict", file) if isinstance(file, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no 'state_dict' of tensors; give the file meshed_memory_transformer.pth")
-    return {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
+def weights_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by the authors' names, without the decoder's running buffers."""
+    return {name: value for name, value in read_state(path).items() if not BUFFERS.fullmatch(name)}
 
 
 def recognises(path: Path) -> bool:
     """Is this a checkpoint of the released M2 code?"""
     if not path.is_file() or path.suffix not in (".pth", ".pt", ".ckpt"):
         return False
-    return "encoder.layers.0.mhatt.attention.m_k" in read_state(path)
+    return SIGNATURE in read_state(path)
 
 
 def config_of(state: dict[str, Tensor], heads: int) -> M2Config:
@@ -163,7 +138,7 @@ def load(path: Path | None, heads: int = 8) -> M2Transformer:
     if path is None:
         raise FileNotFoundError("the M2 weights are on no hub; get meshed_memory_transformer.pth by the link in the README "
                                 "of github.com/aimagelab/meshed-memory-transformer and load it by its path")
-    state = read_state(path)
+    state = weights_of(path)
     config = config_of(state, heads)
     match({name: tuple(value.shape) for name, value in state.items()}, official_shapes(config), str(path))
     model = M2Transformer(config)

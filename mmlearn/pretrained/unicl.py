@@ -6,19 +6,16 @@ github.com/microsoft/UniCL, release v1.0 (MIT).  Survey: 4.4.  Differs from the 
 A file holds a state dict, alone or under "model", with the names of that code or with its older ones.
 """
 
-import pickle
 import re
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmlearn.nn.swin import SwinConfig
 from mmlearn.pretrained import match
 from mmlearn.pretrained.clip import BLOCK, renamed
+from mmlearn.pretrained.files import read_state
 from mmlearn.text_for_vision.clip import TextConfig
 from mmlearn.text_for_vision.florence import Florence, FlorenceConfig
 
@@ -47,22 +44,10 @@ def public_name(name: str) -> str:
     return renamed(name, (*NAMES, *BLOCK))
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file under UniCL's present names; runs no code. Raises ``ValueError`` for anything but tensors."""
-    state: Any
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as opened:
-                state = {name: opened.get_tensor(name) for name in opened.keys()}
-        else:
-            file = torch.load(path, map_location="cpu", weights_only=True)
-            state = file.get("model", file) if isinstance(file, dict) else None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as weights ({reason}); download it again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no tensors by name; give a state dict of UniCL")
-    return {present(name): value for name, value in state.items() if not CONSTANTS.fullmatch(present(name))}
+def weights_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file under UniCL's present names, without what the model computes by itself."""
+    state = {present(name): value for name, value in read_state(path, ("model",)).items()}
+    return {name: value for name, value in state.items() if not CONSTANTS.fullmatch(name)}
 
 
 def present(name: str) -> str:
@@ -102,7 +87,7 @@ def recognises(path: Path) -> bool:
     if path.is_dir() or path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
         return False
     try:
-        return {"image_projection", "text_projection", "image_encoder.patch_embed.proj.weight"} <= read_state(path).keys()
+        return {"image_projection", "text_projection", "image_encoder.patch_embed.proj.weight"} <= weights_of(path).keys()
     except ValueError:
         return False
 
@@ -115,7 +100,7 @@ def load(path: Path | None) -> Florence:
     if path is None:
         raise FileNotFoundError("UniCL's weights are not on a hub; download them from the releases of "
                                 "github.com/microsoft/UniCL and load the file by its path")
-    state = read_state(path)
+    state = weights_of(path)
     with torch.device("meta"):
         model = Florence(config_of(state, str(path)))
     ours = {name: public_name(name) for name in model.state_dict()}

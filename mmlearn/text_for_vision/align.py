@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.efficientnet import EfficientNet, EfficientNetConfig
-from mmlearn.nn.transformer import Record
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs
 from mmlearn.text_for_vision.clip import DualEncoderConfig
 from mmlearn.text_for_vision.contrastive import logits
@@ -99,10 +98,9 @@ class ALIGN(nn.Module):
         return F.normalize(u, dim=-1) if normalise else u
 
     def encode_text(
-        self, tokens: Int[Tensor, "b t"], normalise: bool = False, mask: Bool[Tensor, "b t"] | None = None,
-        record: Record | None = None,
+        self, tokens: Int[Tensor, "b t"], normalise: bool = False, mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b e"]:
-        v = self.text_projection(self.text(tokens, mask, record=record)[:, 0])
+        v = self.text_projection(self.text(tokens, mask)[:, 0])
         return F.normalize(v, dim=-1) if normalise else v
 
     def forward(

@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlearn.nn.attention import MultiHeadAttention
+from mmlearn.nn.attention import MultiHeadAttention, record_attention
 from mmlearn.nn.modified_resnet import ModifiedResNet, ResNetConfig
-from mmlearn.nn.transformer import EncoderLayer, LayerNorm32, QuickGELU, Record
+from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU
 from mmlearn.nn.vit import VisionTransformer, ViTConfig, resize_positions
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -79,47 +79,47 @@ class CLIPConfig(DualEncoderConfig):
 
     @classmethod
     def rn50(cls) -> "CLIPConfig":
-        """102,007,137 parameters."""
+        """RN50: the modified ResNet-50."""
         return cls(1024, ResNetConfig())
 
     @classmethod
     def rn101(cls) -> "CLIPConfig":
-        """119,688,033 parameters."""
+        """RN101: the modified ResNet-101."""
         return cls(512, ResNetConfig(blocks=(3, 4, 23, 3)))
 
     @classmethod
     def rn50x4(cls) -> "CLIPConfig":
-        """178,300,601 parameters; the compute of about four ResNet-50."""
+        """RN50x4: the compute of about four ResNet-50."""
         return cls(640, ResNetConfig(288, (4, 6, 10, 6), 80, 40), TextConfig(width=640, heads=10))
 
     @classmethod
     def rn50x16(cls) -> "CLIPConfig":
-        """290,979,217 parameters; the compute of about sixteen ResNet-50."""
+        """RN50x16: the compute of about sixteen ResNet-50."""
         return cls(768, ResNetConfig(384, (6, 8, 18, 8), 96, 48), TextConfig(width=768, heads=12))
 
     @classmethod
     def rn50x64(cls) -> "CLIPConfig":
-        """623,258,305 parameters; the compute of about sixty-four ResNet-50."""
+        """RN50x64: the compute of about sixty-four ResNet-50."""
         return cls(1024, ResNetConfig(448, (3, 15, 36, 10), 128, 64), TextConfig(width=1024, heads=16))
 
     @classmethod
     def vit_b32(cls) -> "CLIPConfig":
-        """151,277,313 parameters."""
+        """ViT-B/32: patches of 32 pixels."""
         return cls()
 
     @classmethod
     def vit_b16(cls) -> "CLIPConfig":
-        """149,620,737 parameters."""
+        """ViT-B/16: patches of 16 pixels."""
         return cls(512, ViTConfig(patch=16))
 
     @classmethod
     def vit_l14(cls) -> "CLIPConfig":
-        """427,616,513 parameters."""
+        """ViT-L/14: the large Vision Transformer, patches of 14 pixels."""
         return cls(768, ViTConfig(224, 14, 1024, 24, 16), TextConfig(width=768, heads=12))
 
     @classmethod
     def vit_l14_336(cls) -> "CLIPConfig":
-        """427,944,193 parameters: ``vit_l14`` trained for one more epoch at 336 pixels."""
+        """ViT-L/14@336: ``vit_l14`` trained for one more epoch at 336 pixels."""
         return replace(cls.vit_l14(), image=ViTConfig(336, 14, 1024, 24, 16))
 
     @classmethod
@@ -145,14 +145,14 @@ def read_at_eot(
     return states[torch.arange(len(tokens), device=tokens.device), eot_position(tokens, eot)]
 
 
-def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> EncoderLayer:
+def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> PreNormEncoderLayer:
     """A pre-norm layer with the released code's initialisation: normal, narrower where it adds to the residual."""
     d, into, onto = config.width, config.width**-0.5, (2 * config.layers * config.width) ** -0.5
-    attention = MultiHeadAttention(d, config.heads)
+    attention = MultiHeadAttention(d, config.heads, causal=True)
     nn.init.normal_(attention.in_weight, std=into)
     nn.init.normal_(attention.out.weight, std=onto)
-    layer = EncoderLayer(d, config.heads, 4 * d, norm="pre", activation=activation, attention=attention,
-                         layer_norm=partial(LayerNorm32, eps=config.eps))
+    layer = PreNormEncoderLayer(d, config.heads, 4 * d, activation=activation, attention=attention,
+                                layer_norm=partial(LayerNorm32, eps=config.eps))
     for linear, std in ((layer.feed_forward.inner, into / math.sqrt(2)), (layer.feed_forward.outer, onto)):
         linear.reset_parameters()                                               # the biases as PyTorch starts them
         nn.init.normal_(linear.weight, std=std)
@@ -164,8 +164,8 @@ class TextTransformer(nn.Module):
 
     Token and learned position embeddings, causal pre-norm layers, a last normalisation, the state at the first
     end-of-text token, a matrix without bias. Because attention is causal, what follows that token changes nothing, and
-    captions may be cut behind their last one. ``tokens`` gives all normalised states (b, t, d). A dict given as
-    ``record`` receives the weights of layer i as "text.i.attention" (b, h, t, t). Raises ``ValueError`` for captions
+    captions may be cut behind their last one. ``tokens`` gives all normalised states (b, t, d).
+    ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Raises ``ValueError`` for captions
     longer than the context, ids outside the vocabulary, and captions without end-of-text token.
     """
 
@@ -203,20 +203,19 @@ class TextTransformer(nn.Module):
         self.check(tokens)
         return self.words(tokens) + self.positions[: tokens.shape[1]]
 
-    def tokens(self, tokens: Int[Tensor, "b t"], record: Record | None = None) -> Float[Tensor, "b t d"]:
+    def tokens(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         x = self.embed(tokens)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, causal=True, record=record, name=f"text.{i}")
+        for layer in self.layers:
+            x = layer(x)
         return self.norm_after(x)
 
-    def forward(self, tokens: Int[Tensor, "b t"], record: Record | None = None) -> Float[Tensor, "b e"]:
-        if record is not None:
-            return read_at_eot(self.tokens(tokens, record), tokens, self.config.eot) @ self.projection
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
         x = self.embed(tokens)
         for layer in self.layers[:-1]:
-            x = layer(x, causal=True)
-        x = self.layers[-1](x, causal=True, at=eot_position(tokens, self.config.eot))[:, 0]     # nothing else is read
-        return self.norm_after(x) @ self.projection
+            x = layer(x)
+        end = eot_position(tokens, self.config.eot)
+        x = self.layers[-1].forward_at(x, end)              # nothing else of the last layer is read
+        return self.norm_after(x[:, 0]) @ self.projection
 
 
 class CLIP(nn.Module):
@@ -224,8 +223,7 @@ class CLIP(nn.Module):
 
     ``encode_image``: standardised pixels (b, 3, s, s) -> (b, e). ``encode_text``: token ids (b, t) -> (b, e).
     ``forward``: (u, v, scale), both sides of length 1 and scale $e^t$, t being the parameter ``logit_scale``;
-    the logits are ``scale * u @ v.T``. ``logit_bias`` is a parameter or None. A dict given as ``record`` receives
-    attention weights (see the towers). Raises ``ValueError`` for images and captions that do not fit ``config``.
+    the logits are ``scale * u @ v.T``. ``logit_bias`` is a parameter or None. Raises ``ValueError`` for images and captions that do not fit ``config``.
     """
 
     def __init__(self, config: CLIPConfig) -> None:
@@ -241,16 +239,12 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))
         self.logit_bias = None if config.logit_bias is None else nn.Parameter(torch.tensor(float(config.logit_bias)))
 
-    def encode_image(
-        self, images: Float[Tensor, "b 3 y x"], normalise: bool = False, record: Record | None = None
-    ) -> Float[Tensor, "b e"]:
-        u = self.image(images, record)
+    def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
+        u = self.image(images)
         return F.normalize(u, dim=-1) if normalise else u
 
-    def encode_text(
-        self, tokens: Int[Tensor, "b t"], normalise: bool = False, record: Record | None = None
-    ) -> Float[Tensor, "b e"]:
-        v = self.text(tokens, record)
+    def encode_text(self, tokens: Int[Tensor, "b t"], normalise: bool = False) -> Float[Tensor, "b e"]:
+        v = self.text(tokens)
         return F.normalize(v, dim=-1) if normalise else v
 
     def forward(
@@ -283,39 +277,38 @@ def at_size(model: CLIP, size: int) -> CLIP:
 
 @dataclass(frozen=True)
 class Published:
-    """What is published about one of the nine models."""
+    """What is published about one of the nine models; parameter counts stand in the catalogue."""
 
     build: Callable[[], CLIPConfig]
-    parameters: int             # counted in openai/CLIP
     gflops: float               # of one image and one caption, a multiply-add being 2; OpenCLIP's model_profile.csv
     lr: float                   # peak learning rate, tables 19 and 20 of the paper
     imagenet: float             # zero-shot top-1 in %, released weights as measured by OpenCLIP
 
 
 PUBLISHED = {
-    "RN50": Published(CLIPConfig.rn50, 102_007_137, 18.2, 5e-4, 59.82),
-    "RN101": Published(CLIPConfig.rn101, 119_688_033, 25.5, 5e-4, 62.28),
-    "RN50x4": Published(CLIPConfig.rn50x4, 178_300_601, 51.8, 5e-4, 66.27),
-    "RN50x16": Published(CLIPConfig.rn50x16, 290_979_217, 162.7, 4e-4, 70.72),
-    "RN50x64": Published(CLIPConfig.rn50x64, 623_258_305, 552.7, 3.6e-4, 73.91),
-    "ViT-B/32": Published(CLIPConfig.vit_b32, 151_277_313, 14.8, 5e-4, 63.32),
-    "ViT-B/16": Published(CLIPConfig.vit_b16, 149_620_737, 41.1, 5e-4, 68.34),
-    "ViT-L/14": Published(CLIPConfig.vit_l14, 427_616_513, 175.3, 4e-4, 75.54),
-    "ViT-L/14@336": Published(CLIPConfig.vit_l14_336, 427_944_193, 395.2, 2e-5, 76.56),
+    "RN50": Published(CLIPConfig.rn50, 18.2, 5e-4, 59.82),
+    "RN101": Published(CLIPConfig.rn101, 25.5, 5e-4, 62.28),
+    "RN50x4": Published(CLIPConfig.rn50x4, 51.8, 5e-4, 66.27),
+    "RN50x16": Published(CLIPConfig.rn50x16, 162.7, 4e-4, 70.72),
+    "RN50x64": Published(CLIPConfig.rn50x64, 552.7, 3.6e-4, 73.91),
+    "ViT-B/32": Published(CLIPConfig.vit_b32, 14.8, 5e-4, 63.32),
+    "ViT-B/16": Published(CLIPConfig.vit_b16, 41.1, 5e-4, 68.34),
+    "ViT-L/14": Published(CLIPConfig.vit_l14, 175.3, 4e-4, 75.54),
+    "ViT-L/14@336": Published(CLIPConfig.vit_l14_336, 395.2, 2e-5, 76.56),
 }
 
 
 def count_gflops(config: CLIPConfig) -> tuple[float, float]:
     """GFLOPs of one image and of one caption that fills the context, a multiply-add being 2; nothing is computed.
 
-    All positions of all layers are counted, as is usual, although the last layer needs only one (``EncoderLayer``).
+    All positions of all layers are counted, as is usual, although the last layer needs only one (``forward_at``).
     """
     counts = []
     with torch.device("meta"):
         model = CLIP(config).eval()
         images, tokens = torch.empty(1, 3, config.size, config.size), torch.empty(1, config.context, dtype=torch.long)
-        for encode in (lambda: model.encode_image(images, record={}), lambda: model.encode_text(tokens, record={})):
-            with FlopCounterMode(display=False) as counter:
+        for encode in (lambda: model.encode_image(images), lambda: model.encode_text(tokens)):
+            with FlopCounterMode(display=False) as counter, record_attention(model):
                 encode()
             counts.append(counter.get_total_flops() / 1e9)
     return counts[0], counts[1]

@@ -64,10 +64,18 @@ def symmetric_cross_entropy(l: Float[Tensor, "b b"]) -> Float[Tensor, ""]:
 
 
 def clip_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale) -> Float[Tensor, ""]:
-    """``symmetric_cross_entropy(logits(u, v, scale))``, with its gradient from eq:clip-gradient instead of autograd.
+    """eq:clip-loss of b pairs of embeddings; 16-bit embeddings are multiplied and exponentiated in 32 bits.
 
-    Differentiable once in u, v and scale. 16-bit embeddings are multiplied and exponentiated in 32 bits.
     Raises ``ValueError`` if u and v are not b pairs of the same width.
+    """
+    check_pairs(u, v)
+    return symmetric_cross_entropy(logits(u, v, scale))
+
+
+def fused_clip_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale) -> Float[Tensor, ""]:
+    """An optimisation: ``clip_loss`` with its gradient from eq:clip-gradient instead of autograd, for large batches.
+
+    Differentiable once in u, v and scale.
     """
     return symmetric_loss(u, v, scale)
 

@@ -11,7 +11,7 @@ arXiv:1904.01355), Florence's as ATSS, which differs in how places are assigned 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
 from mmlearn.image2text.regions import DetectionData, detection_truth, sound_boxes
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.swin import Swin, SwinConfig
 
 POINTS = 9                  # K, places of a 3 x 3 kernel
@@ -63,11 +64,16 @@ def hard_sigmoid(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def scale_attention(
-    x: Float[Tensor, "b l c y x"], W: Float[Tensor, "l l"], bias: Float[Tensor, " l"]
+    x: Float[Tensor, "b l c y x"],
+    f: Callable[[Tensor], Tensor],
+    sigma: Callable[[Tensor], Tensor] = hard_sigmoid,
 ) -> Float[Tensor, "b l c y x"]:
-    r"""eq:scale-attention: $\pi_L(F)\cdot F=\sigma\big(f(\tfrac1{SC}\sum_{S,C}F)\big)\,F$: one factor a level, f linear in the means
-    of all levels."""
-    return hard_sigmoid(x.mean(dim=(2, 3, 4)) @ W.mT + bias)[:, :, None, None, None] * x
+    r"""eq:scale-attention: $\pi_L(F)\cdot F=\sigma\big(f(\tfrac1{SC}\sum_{S,C}F)\big)\,F$: one factor a level.
+
+    ``f`` gets the means over places (b, l, c) and answers (b, l); the paper's first averages the channels.
+    """
+    factor = sigma(f(x.mean(dim=(3, 4))))
+    return factor[..., None, None, None] * x
 
 
 def read_moved(
@@ -100,12 +106,19 @@ def read_moved(
 
 
 def spatial_attention(
-    x: Float[Tensor, "b l c y x"], w: Float[Tensor, "l k"], offsets: Float[Tensor, "b k2 y x"], modulation: Float[Tensor, "b k y x"]
-) -> Float[Tensor, "b c y x"]:
+    x: Float[Tensor, "b l c y x"],
+    W: Float[Tensor, "l k c d"],
+    offsets: Float[Tensor, "b k2 v u"],
+    modulation: Float[Tensor, "b k v u"],
+    stride: int = 1,
+) -> Float[Tensor, "b d v u"]:
     r"""eq:spatial-attention: $\pi_S(F)\cdot F=\frac1L\sum_l\sum_kw_{lk}\,F(l;p_k+\Delta p_k)\,\Delta m_k$: at each place nine others of
-    all levels, moved and weighted (eq:moved-places)."""
-    levels = [torch.einsum("k,bkyxc->bcyx", w[i], read_moved(x[:, i], offsets, modulation)) for i in range(x.shape[1])]
-    return torch.stack(levels).mean(dim=0)
+    all levels, moved and weighted (eq:moved-places). A weight is a matrix c x d here; the paper's is a number."""
+    total = torch.zeros(()).to(x)
+    for level, weights in zip(x.unbind(1), W):
+        read = read_moved(level, offsets, modulation, stride).permute(0, 2, 3, 1, 4)     # b v u k c
+        total = total + (read.flatten(3) @ weights.flatten(0, 1)).permute(0, 3, 1, 2)    # b d v u
+    return total / len(W)
 
 
 def channel_attention(
@@ -131,9 +144,9 @@ class DeformableConv(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c y x"], offsets: Float[Tensor, "b k2 v u"], modulation: Float[Tensor, "b k v u"]
     ) -> Float[Tensor, "b c v u"]:
-        read = read_moved(x, offsets, modulation, self.stride).permute(0, 2, 3, 1, 4).flatten(3)    # b v u (k c)
-        W = self.weight.permute(2, 3, 1, 0).flatten(0, 2)                                           # (k c) d
-        return self.norm((read @ W + self.bias).permute(0, 3, 1, 2))
+        W = self.weight.permute(2, 3, 1, 0).flatten(0, 1)[None]                  # d c 3 3 -> 1 k c d, one level
+        read = spatial_attention(x[:, None], W, offsets, modulation, self.stride)
+        return self.norm(read + self.bias[:, None, None])
 
 
 class DynamicReLU(nn.Module):
@@ -185,12 +198,12 @@ class DynamicBlock(nn.Module):
         offsets, modulation = self.where(x).split([2 * POINTS, POINTS], dim=1)
         return offsets, modulation.sigmoid()
 
-    def weight(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b 1 1 1"]:
-        """How much a source counts: one number a picture, between 0.5 and 1."""
-        return F.hardsigmoid(F.relu(self.weigh(x.mean(dim=(2, 3), keepdim=True))))
+    def importance(self, means: Float[Tensor, "b l c"]) -> Float[Tensor, "b l"]:
+        """The f of eq:scale-attention: each source is weighted by its own channels, by 0.5 to 1."""
+        return F.relu(F.linear(means, self.weigh.weight.flatten(1), self.weigh.bias)[..., 0])
 
     def forward(self, levels: Sequence[Float[Tensor, "b c _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
-        found = []
+        maps = []
         for i, x in enumerate(levels):
             offsets, modulation = self.places(x)
             sources = [self.same(x, offsets, modulation)]
@@ -200,9 +213,9 @@ class DynamicBlock(nn.Module):
                 size = (levels[i + 1].shape[-2], levels[i + 1].shape[-1])
                 coarse = self.coarser(levels[i + 1], *(F.adaptive_avg_pool2d(z, size) for z in (offsets, modulation)))
                 sources.append(F.interpolate(coarse, x.shape[-2:], mode="bilinear", align_corners=True))
-            mixed = torch.stack([self.weight(s) * s for s in sources]).mean(dim=0)
-            found.append(self.relu(mixed))
-        return found
+            scaled = scale_attention(torch.stack(sources, dim=1), self.importance, F.hardsigmoid)
+            maps.append(self.relu(scaled.mean(dim=1)))
+        return maps
 
 
 class DynamicHead(nn.Module):
@@ -325,17 +338,16 @@ def detections(model: DynamicDetector, data: DetectionData, batch: int = 100) ->
 
     The category is 1 for everything that a detector of things finds.
     """
-    model.eval()
-    device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
-    for start in range(0, len(data), batch):
-        images, _ = data.batch(range(start, min(start + batch, len(data))))
-        for i, found in enumerate(model(list(images.to(device)))):
-            corners = found["boxes"].cpu()
-            boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-            for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
-                results.append({"image_id": start + i + 1, "bbox": box, "score": score,
-                                "category_id": 1 if model.config.agnostic else CATEGORIES[label - 1].id})
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            images, _ = data.batch(range(start, min(start + batch, len(data))))
+            for i, found in enumerate(model(list(images.to(device)))):
+                corners = found["boxes"].cpu()
+                boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+                for box, label, score in zip(boxes.tolist(), found["labels"].tolist(), found["scores"].tolist()):
+                    results.append({"image_id": start + i + 1, "bbox": box, "score": score,
+                                    "category_id": 1 if model.config.agnostic else CATEGORIES[label - 1].id})
     return results
 
 
@@ -358,7 +370,6 @@ def name_boxes(
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * (0.5 + margin)
     cut = roi_align(image[None], [torch.cat([centre - half, centre + half], dim=1)], size, sampling_ratio=2, aligned=True)
-    training = encoder.training
-    u = encoder.eval().encode_image(standardise(cut), normalise=True)       # type: ignore[operator]
-    encoder.train(training)
+    with eval_mode(encoder):
+        u = encoder.encode_image(standardise(cut), normalise=True)          # type: ignore[operator]
     return u @ weights.mT

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmlearn.text_for_vision.blockwise import Scale, check_chunk, check_pairs, symmetric_loss
-from mmlearn.text_for_vision.contrastive import clip_loss, logits
+from mmlearn.text_for_vision.contrastive import clip_loss, fused_clip_loss, logits
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -101,7 +101,7 @@ class _CachedLoss(torch.autograd.Function):
         return None, None, None, None, None, None, *(None if g is None else outer * g for g in total)
 
 
-def cached_loss(model: nn.Module, images: Tensor, tokens: Tensor, chunk: int, loss: Loss = clip_loss) -> Float[Tensor, ""]:
+def cached_loss(model: nn.Module, images: Tensor, tokens: Tensor, chunk: int, loss: Loss = fused_clip_loss) -> Float[Tensor, ""]:
     r"""eq:gradient-cache: $\frac{d\mathcal L}{d\theta}=\sum_c\big(\frac{\partial U_c}{\partial\theta}\big)^\top\frac{\partial\mathcal L}{\partial U_c}+\big(\frac{\partial V_c}{\partial\theta}\big)^\top\frac{\partial\mathcal L}{\partial V_c}$ $+\frac{\partial t}{\partial\theta}\frac{\partial\mathcal L}{\partial t}$.
 
     The loss of the whole batch under a dual encoder ``model(images, tokens) -> (u, v, scale)``, whose ``backward()``
@@ -190,7 +190,7 @@ def worker_loss(
     if not gather_with_grad:                        # at least my own rows carry a gradient
         all_u = torch.cat([all_u[: mine.start], u, all_u[mine.stop:]])
         all_v = torch.cat([all_v[: mine.start], v, all_v[mine.stop:]])
-    return clip_loss(all_u, all_v, scale)
+    return fused_clip_loss(all_u, all_v, scale)
 
 
 def simulate_workers(

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from mmlearn.data.pairs import PairBatch
 from mmlearn.generate import score
 from mmlearn.image2text.losses import caption_cross_entropy
-from mmlearn.nn.attention import KVCache
 from mmlearn.nn.positions import TokenEmbedding
-from mmlearn.nn.transformer import Context, DecoderLayer, InputProjection, QuickGELU, Record
+from mmlearn.nn.transformer import Context, InputProjection, PreNormDecoderLayer, QuickGELU
 from mmlearn.text_for_vision.small_encoder import ConvTower, StudyConfig, StudyEncoder
 
 SPECIALS = 4                    # ids 0-3 are <unk> <pad> <bos> <eos>: no words
@@ -92,20 +91,18 @@ class CaptionPredictor(nn.Module):
         self.project = InputProjection(config.channels[-1], text.width)
         self.embed = TokenEmbedding(text.vocab, text.width, text.context, PAD)
         self.layers = nn.ModuleList(
-            DecoderLayer(text.width, text.heads, 4 * text.width, norm="pre", activation=QuickGELU) for _ in range(text.layers))
+            PreNormDecoderLayer(text.width, text.heads, 4 * text.width, activation=QuickGELU)
+            for _ in range(text.layers))
         self.norm_after = nn.LayerNorm(text.width)
         self.output = nn.Linear(text.width, text.vocab)
 
     def encode(self, images: Float[Tensor, "b 3 y x"]) -> Context:
         return Context(self.project(self.image.trunk(images))[:, None])
 
-    def decode(
-        self, tokens: Int[Tensor, "r t"], context: Context, cache: KVCache | None = None, record: Record | None = None
-    ) -> Float[Tensor, "r t v"]:
-        x = self.embed(tokens, start=0 if cache is None else cache.length)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, context.levels[:, -1], cache=None if cache is None else cache.layer(i), record=record,
-                      name=f"decoder.{i}")
+    def decode(self, tokens: Int[Tensor, "r t"], context: Context) -> Float[Tensor, "r t v"]:
+        x = self.embed(tokens)
+        for layer in self.layers:
+            x = layer(x, context.levels[:, -1])
         return self.output(self.norm_after(x))
 
     def forward(self, images: Float[Tensor, "b 3 y x"], tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:

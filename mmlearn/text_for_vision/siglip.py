@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs, needs_gradient, rows_at_once, single
+from mmlearn.text_for_vision.contrastive import logits
 from mmlearn.text_for_vision.large_batch import workers
 
 START_SCALE = 10.0      # e^t' at the start, t' = log 10
@@ -119,11 +120,14 @@ def _pass_on(x: Tensor, group: Any) -> Tensor:
 
 def sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, bias: Scale,
                  chunk: int | None = None) -> Float[Tensor, ""]:
-    """``pairwise_sigmoid(scale * u @ v.T + bias)`` in memory for ``chunk`` x b logits, in nats per image.
+    """eq:sigmoid-loss of b pairs of embeddings, in nats per image.
 
-    Differentiable once in u, v, scale and bias. Raises ``ValueError`` if u and v are not pairs, and for a chunk below 1.
+    ``chunk`` is an optimisation: rows of logits that are in memory at once, each block's gradient being worked out with
+    its loss; then it is differentiable once. Raises ``ValueError`` if u and v are not pairs, and for a chunk below 1.
     """
     check_pairs(u, v)
+    if chunk is None:
+        return pairwise_sigmoid(logits(u, v, scale) + bias)
     return _SigmoidLoss.apply(u, v, scale, bias, rows_at_once(u, len(v), chunk), 1, None,
                               needs_gradient(u, v, scale, bias))
 
@@ -137,6 +141,8 @@ def distributed_sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], s
     round a ring. Gradients are averaged over workers afterwards. Without workers this is ``sigmoid_loss``.
     """
     check_pairs(u, v)
+    if workers(group)[1] == 1:
+        return sigmoid_loss(u, v, scale, bias, chunk)
     return _SigmoidLoss.apply(u, v, scale, bias, rows_at_once(u, len(v), chunk), workers(group)[1], group,
                               needs_gradient(u, v, scale, bias))
 

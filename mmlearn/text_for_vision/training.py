@@ -7,28 +7,26 @@ image is seen; words as tokens; no random crop, because captions say left and ri
 not billions, so that the learning rate is higher and the warm-up shorter.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mmlearn.checkpoints import portable
+from mmlearn.catalog import kinds
+from mmlearn.checkpoints import load_model, save_model
+from mmlearn.data.clip_tokeniser import CLIPTokeniser
+from mmlearn.data.images import PictureFiles
 from mmlearn.data.pairs import ClassPictures, PairBatch, PairBatches, PairData, pixels
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
-from mmlearn.files import package_data, write_atomically
+from mmlearn.files import package_data
 from mmlearn.metrics.retrieval import retrieval as retrieval_metrics
-from mmlearn.nn.modified_resnet import ResNetConfig
-from mmlearn.nn.vit import ViTConfig
+from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.align import ALIGN, Number, align_loss, clamp_temperature_, warmup_linear
-from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig, clamp_logit_scale_
+from mmlearn.text_for_vision.clip import CLIP, clamp_logit_scale_
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.zero_shot import SCENE, top_k_accuracy, zero_shot_weights
 from mmlearn.train import History, fit, warmup_cosine
@@ -47,6 +45,14 @@ def parameter_groups(model: nn.Module, weight_decay: float | int = 0.2) -> list[
     weights = [p for p in model.parameters() if p.requires_grad]
     return [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]
+
+
+def adamw_cosine(model: nn.Module, lr: float | int, steps: int, *, warmup: int = 50,
+                 weight_decay: float | int = 0.2) -> dict[str, Any]:
+    """The optimiser and schedule of CLIP, for ``fit``: AdamW(.9, .98), a warm-up of at most a quarter of the steps, a cosine
+    to 0."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    return {"optimizer": optimizer, "schedule": warmup_cosine(lr, min(warmup, steps // 4), steps)}
 
 
 def contrastive_objective(loss: Loss = clip_loss, keys: Int[Tensor, " n"] | None = None) -> Callable[..., Any]:
@@ -77,16 +83,14 @@ def train_clip(model: nn.Module, data: PairData, tokeniser: Tokeniser, *, steps:
     ``options`` (``evaluate``, ``title``, ``folder`` …) go to ``fit``.
     """
     batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=max_len or context_of(model))
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    options = {**adamw_cosine(model, lr, steps, warmup=warmup, weight_decay=weight_decay), **options}
 
     def after(step: int, trained: nn.Module) -> None:
         clamp_logit_scale_(trained, most)
         if on_step is not None:
             on_step(step, trained)
 
-    options.setdefault("schedule", warmup_cosine(lr, min(warmup, steps // 4), steps))
-    return fit(model, contrastive_objective(loss, keys), batches, steps=steps, optimizer=optimizer, seed=seed,
-               on_step=after, **options)
+    return fit(model, contrastive_objective(loss, keys), batches, steps=steps, seed=seed, on_step=after, **options)
 
 
 def context_of(model: nn.Module) -> int | None:
@@ -96,29 +100,14 @@ def context_of(model: nn.Module) -> int | None:
 
 # --------------------------------------------------------------------------------------------------------- evaluation
 
-class _evaluation:
-    """A model in evaluation mode for a while."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> torch.device:
-        self.training = self.model.training
-        self.model.eval()
-        return next(self.model.parameters()).device
-
-    def __exit__(self, *error: Any) -> None:
-        self.model.train(self.training)
-
-
 def _parts(total: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, total, size))
 
 
 @torch.no_grad()
-def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"], batch: int = 250) -> Float[Tensor, "n e"]:
+def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"] | PictureFiles, batch: int = 250) -> Float[Tensor, "n e"]:
     """Unit embeddings of pictures, in evaluation mode, on the CPU."""
-    with _evaluation(model) as device:
+    with eval_mode(model) as device:
         return torch.cat([model.encode_image(                              # type: ignore[operator]
             pixels(images[part].to(device)), normalise=True).float().cpu()
                           for part in _parts(len(images), batch)])
@@ -127,7 +116,7 @@ def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"], batch: int 
 @torch.no_grad()
 def embed_texts(model: nn.Module, tokeniser: Tokeniser, texts: Sequence[str], batch: int = 500) -> Float[Tensor, "n e"]:
     """Unit embeddings of texts, in evaluation mode, on the CPU."""
-    with _evaluation(model) as device:
+    with eval_mode(model) as device:
         tokens = tokeniser.batch(texts, context_of(model))
         return torch.cat([model.encode_text(                               # type: ignore[operator]
             tokens[part].to(device), normalise=True).float().cpu()
@@ -151,21 +140,20 @@ def retrieval(model: nn.Module, tokeniser: Tokeniser, data: PairData, ks: Sequen
 # -------------------------------------------------------------------------------------------------- the miniature
 
 class Mini(NamedTuple):
-    """A trained miniature: the model in evaluation mode, its words, and how it was trained and judged."""
+    """A trained CLIP: the model in evaluation mode, its tokeniser, and how it was trained and judged."""
 
     model: CLIP
-    tokeniser: WordTokeniser
+    tokeniser: Tokeniser
     about: dict[str, Any]
 
 
-def save_mini(path: Path | str, model: CLIP, tokeniser: WordTokeniser, about: dict[str, Any]) -> None:
-    """Write a CLIP as ``path`` (.safetensors, 16 bits) and a .json beside it with configuration, words and ``about``."""
-    path = Path(path)
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    write_atomically(path, save(portable(state)))
-    tower = "resnet" if isinstance(model.config.image, ResNetConfig) else "vit"
-    content = {"tower": tower, "config": asdict(model.config), **about, "splitter": tokeniser.splitter, "words": tokeniser.words}
-    write_atomically(path.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
+def save_mini(path: Path | str, model: CLIP, tokeniser: Tokeniser, about: dict[str, Any]) -> None:
+    """Write a CLIP as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, words and ``about``.
+
+    CLIP's own tokeniser has no words to write: it is the same for all.
+    """
+    words = {"splitter": tokeniser.splitter, "words": tokeniser.words} if isinstance(tokeniser, WordTokeniser) else {}
+    save_model(path, model, "clip", {**about, **words}, half=True)
 
 
 def load_mini(kind: str | Path = "resnet") -> Mini:
@@ -174,25 +162,11 @@ def load_mini(kind: str | Path = "resnet") -> Mini:
     Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
     """
     path = CHECKPOINTS / FILES[str(kind)] if str(kind) in FILES else Path(kind)
-    if not path.exists() or not path.with_suffix(".json").exists():
-        raise FileNotFoundError(f"no miniature at {path} with a .json beside it; give 'vit', 'resnet' or a path, or train "
-                                "one with `python -m mmlearn.experiments clip-mini`")
-    try:
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        config, tower, words, splitter = (about.pop(name) for name in ("config", "tower", "words", "splitter"))
-        image = {k: tuple(v) if isinstance(v, list) else v for k, v in config["image"].items()}
-        towers = {"image": {"resnet": ResNetConfig, "vit": ViTConfig}[tower](**image), "text": TextConfig(**config["text"])}
-        model = CLIP(CLIPConfig(**{**config, **towers}))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.with_suffix('.json')} does not describe a miniature ({error}); train it again with "
-                         "`python -m mmlearn.experiments clip-mini`") from error
-    try:
-        weights = load(path.read_bytes())
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the weights of {path.with_suffix('.json')}: "
-                         f"{' '.join(str(error).split())[:300]}; train it again") from error
-    return Mini(model.eval(), WordTokeniser(words, splitter), about)
+    remedy = "give 'vit', 'resnet' or a path, or train one with `python -m mmlearn.experiments clip-mini`"
+    model, about = load_model(path, kinds("clip"), remedy)
+    tokeniser: Tokeniser = (WordTokeniser(about.pop("words"), about.pop("splitter")) if "words" in about
+                            else CLIPTokeniser.find())
+    return Mini(cast(CLIP, model), tokeniser, about)
 
 
 def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 64, lr: Number = 2e-3,

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.nn.modes import eval_mode
 
 # "{}" takes the name of a class, "{a}" its name with an article.
 BARE = ("{}",)                                                      # only the label
@@ -86,13 +87,9 @@ def zero_shot_weights(
         twice = next(name for name in classes if list(classes).count(name) > 1)
         raise ValueError(f"class {twice!r} is named twice; the two would share every picture evenly, give them two names")
     sentences = [sentence for name in classes for sentence in prompts(name, templates)]
-    device, training = next(model.parameters()).device, model.training
     tokens = tokeniser.batch(sentences, getattr(getattr(model, "config", None), "context", None))
-    model.eval()
-    try:
+    with eval_mode(model) as device:
         v = torch.cat([model.encode_text(part.to(device)) for part in tokens.split(batch)])     # type: ignore[operator]
-    finally:
-        model.train(training)
     return average_prompts(v.unflatten(0, (len(classes), len(templates))).float())
 
 
@@ -101,13 +98,10 @@ def classify(
     model: nn.Module, images: Float[Tensor, "b 3 y x"], weights: Float[Tensor, "c e"], *, batch: int = 256
 ) -> Float[Tensor, "b c"]:
     """Probabilities of the classes for standardised images, with the model's own scale, in evaluation mode."""
-    device, training = weights.device, model.training
-    place = next(model.parameters()).device
-    model.eval()
-    try:
-        u = torch.cat([model.encode_image(part.to(place), normalise=True) for part in images.split(batch)])  # type: ignore[operator]
-    finally:
-        model.train(training)
+    device = weights.device
+    with eval_mode(model) as place:
+        u = torch.cat([model.encode_image(part.to(place), normalise=True)                       # type: ignore[operator]
+                       for part in images.split(batch)])
     return class_probabilities(u.float().to(device), weights, model.logit_scale.exp().float().to(device))   # type: ignore[operator, union-attr]
 
 

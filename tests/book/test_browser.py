@@ -1,8 +1,8 @@
 """The website in a real browser, without a network: formulas, search, phone width, nothing on the console."""
 
 import pytest
-from notebooks import ROOT, notebooks
-from test_site import toc_pages
+from cut_off import settled
+from notebooks import ROOT, notebooks, toc_pages
 
 pytestmark = [pytest.mark.browser, pytest.mark.site, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 OUTSIDE_ALLOWED = ("https://colab.research.google.com/assets/",)      # the badge
@@ -47,9 +47,7 @@ def open_page(contexts, address):
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
         page.goto(f"{address}/{page_name}")
-        page.wait_for_load_state("networkidle")
-        page.wait_for_function("window.MathJax === undefined || window.MathJax.startup === undefined"
-                               " || window.MathJax.startup.promise.then(() => true)")
+        settled(page)
         return page, wrong
 
     yield opener
@@ -113,10 +111,11 @@ def test_the_rocket_leads_to_colab(open_page):
     assert links.first.get_attribute("href").endswith("/blob/main/book/1-image2text.ipynb")
 
 
-@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "exercises"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "solutions"], ids=lambda p: p.stem)
 def test_a_solution_unfolds_when_it_is_asked_for(open_page, path):
     page, _ = open_page(path.relative_to(ROOT).with_suffix(".html").as_posix())
     solutions = page.locator("div.tag_solution details")
+    assert solutions.count() >= 8
     for number in range(solutions.count()):
         details = solutions.nth(number)
         assert not details.evaluate("d => d.open")

@@ -38,3 +38,19 @@ def test_labels_are_found_where_they_stand(tmp_path, monkeypatch):
     assert set(make_appendix.labelled_equations()) == {"eq:one", "eq:two"}
     said = " ".join(make_appendix.problems())
     assert "eq:two (page.md) has no test" in said and "eq:lost is marked by" in said and "eq:one" not in said
+
+
+def test_equations_of_a_side_page_are_found_as_those_of_a_chapter(tmp_path, monkeypatch):
+    import json
+
+    import notebooks
+
+    side = tmp_path / "book" / "deeper" / "1-annotation.ipynb"
+    side.parent.mkdir(parents=True)
+    cell = {"cell_type": "markdown", "metadata": {}, "source": ["$$\n", "x = 1\n", "$$ (eq:side)\n"]}
+    side.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(make_appendix, "ROOT", tmp_path)
+    assert notebooks.deeper() == [side]
+    assert make_appendix.labelled_equations() == {"eq:side": [side]}
+    assert make_appendix.problems() == ['eq:side (1-annotation.ipynb) has no test: mark one with @pytest.mark.equation("eq:side")']

@@ -1,11 +1,21 @@
 """README, workflows, licences and references say what is true."""
 
+import ast
+import importlib.metadata
 import re
 import subprocess
+import sys
+import tomllib
 
 import pytest
 import yaml
-from notebooks import ROOT, notebooks
+from notebooks import ROOT, notebooks, words
+
+
+def canonical(name: str) -> str:
+    """The name of a distribution as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -68,3 +78,31 @@ def test_every_reference_says_who_what_and_when():
     for entry in entries:
         for name in ("author", "title", "year"):
             assert re.search(rf"^\s*{name}\s*=", entry, re.M), entry[:60]
+
+
+def test_what_tests_import_is_installed_with_the_test_extra():
+    """A test module that imports more cannot even be collected where only ``.[test]`` is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {canonical(re.split(r"[<>=!~\[; ]", d)[0]) for d in project["dependencies"] + project["optional-dependencies"]["test"]}
+    providers = importlib.metadata.packages_distributions()
+    ours = {"mmlearn", "tests"} | {p.stem for folder in ("tools", "tests") for p in (ROOT / folder).rglob("*.py")}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = ([a.name for a in node.names] if isinstance(node, ast.Import)
+                     else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            for top in {name.partition(".")[0] for name in names} - ours - sys.stdlib_module_names:
+                assert {canonical(d) for d in providers.get(top, [])} & named, f"{path.relative_to(ROOT)} imports {top}"
+
+
+def test_the_front_page_and_the_readme_name_the_survey_and_link_it_and_its_booklet():
+    for name in ("book/intro.md", "README.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "[多模态模型技术综述](https://" in text and "[*Multimodal Deep Learning*](https://slds-lmu.github.io/" in text, name
+
+
+def test_reading_times_on_the_front_page_are_those_of_the_chapters():
+    stated = re.findall(r"(?m)^\| \[(\d) .*?\]\((\S+?)\).*\|\s*(\d+ min|outline) \|$", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
+    assert [number for number, _, _ in stated] == list("12345")
+    for _, name, time in stated:
+        minutes = words(ROOT / "book" / name) / 150
+        assert minutes < 10 if time == "outline" else abs(int(time.split()[0]) - minutes) < minutes / 6, f"{name}: {minutes:.0f} min"

@@ -59,8 +59,25 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
         assert old not in text and f"/github/{old.removeprefix('https://github.com/')}/" not in text, path
         if path.suffix == ".ipynb":
             json.loads(text)
-            assert f"--depth 1 {new} /content" in text
+            assert f'book = \\"{new}\\"' in text
     assert "/github/a-school/course-2027/blob/main/book/1-image2text.ipynb" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("url", ['x";touch hit;"', "$(touch hit)", "`touch hit`", "$(shell touch hit)", "$$(touch hit)", "a'b;touch hit"])
+def test_an_address_is_never_run_as_a_command(tmp_path, url):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "notebooks.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    done = subprocess.run(["make", "-s", "repository", f"URL={url}", f"PYTHON={sys.executable}"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip().endswith(str(["repository", url])), done.stdout + done.stderr
+    assert not (tmp_path / "hit").exists()
+
+
+def test_no_address_at_all_is_asked_for(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make", "-s", "repository"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0 and "say which" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["mmlearn", "https://github.com/only-owner", "https://github.com/a b/c", ""])

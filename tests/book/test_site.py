@@ -8,26 +8,10 @@ from urllib.parse import unquote, urlsplit
 import make_appendix
 import nbformat
 import pytest
-import yaml
 from bs4 import BeautifulSoup
-from notebooks import ROOT, notebooks, repository
+from notebooks import ROOT, notebooks, repository, toc_pages
 
 pytestmark = pytest.mark.site
-
-
-def toc_pages() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    pages = [toc["root"]]
-
-    def walk(node) -> None:
-        for value in node if isinstance(node, list) else node.values():
-            if isinstance(value, list | dict):
-                walk(value)
-        if isinstance(node, dict) and "file" in node:
-            pages.append(node["file"])
-
-    walk(toc["parts"])
-    return pages
 
 
 def soup(file: Path) -> BeautifulSoup:

@@ -46,8 +46,11 @@ def test_no_scene_gives_no_picture():
     assert draw_scenes([], 16).shape == (0, 3, 16, 16)
 
 
-def test_pairs_are_remembered(data):
-    assert scene_pairs(24, size=SIZE) is data
+def test_pairs_are_drawn_once_and_each_caller_has_pictures_of_its_own(data):
+    changed = scene_pairs(24, size=SIZE)
+    changed.images.zero_()
+    again = scene_pairs(24, size=SIZE)
+    assert torch.equal(again.images, data.images) and again.captions is data.captions
 
 
 def test_rows_keep_images_and_captions_together(data):
@@ -116,7 +119,7 @@ def test_each_image_of_a_batch_has_one_of_its_own_captions(data):
     tokeniser = scene_tokeniser(data)
     batches = PairBatches(data, tokeniser, 8)
     seen = []
-    for number in range(batches.per_epoch):
+    for number in range(len(batches)):
         batch = batches(number)
         seen += batch.which.tolist()
         for row, which in zip(batch.tokens, batch.which.tolist()):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmlearn.experiments import EXPERIMENTS, RESULTS, main, results
-from mmlearn.image2text.saved import load_miniature
+from mmlearn.image2text.saved import load_captioner
 
 COMMITTED = sorted(RESULTS.glob("*.json"))
 
@@ -46,7 +46,7 @@ def test_the_grid_study_writes_a_captioner_and_knows_what_not_looking_gives(tmp_
     assert main(command) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     assert {"scores", "blank picture", "most frequent caption", "captions of the data", "cells"} <= set(told)
-    saved = load_miniature(path)
+    saved = load_captioner(path)
     assert saved.system == "captioner" and saved.about["half precision"] == told["half precision"]
     assert main(command) == 0                           # gone on with: nothing is left to do, the same comes out
     assert json.loads((tmp_path / "r.json").read_text())["beam 5"] == told["beam 5"]
@@ -58,8 +58,8 @@ def test_the_study_of_m2_writes_a_captioner_without_its_detector(tmp_path):
     told = json.loads((tmp_path / "r.json").read_text())
     assert {"scores", "beam 5", "cross-entropy", "captions of the data", "half precision"} <= set(told)
     assert len(told["reward"]) == 1
-    with pytest.raises(FileNotFoundError, match="no detector"):
-        load_miniature(path)
+    with pytest.raises(FileNotFoundError, match=r"detector\.json is missing"):
+        load_captioner(path)
 
 
 def test_a_study_without_seeds_is_refused(capsys):

@@ -1,8 +1,11 @@
 """Moving figures in a real browser without a network: mouse, keyboard, touch; nothing on the console."""
 
+import numpy as np
 import pytest
 
 from mmlearn.figures.diagram import Diagram
+from mmlearn.figures.image2text import architecture, decoding, m2, scores, training
+from mmlearn.figures.image2text.looking import where_words_look
 from mmlearn.figures.interactive import hover, player, slider
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
@@ -140,3 +143,25 @@ def test_a_wide_diagram_scrolls_in_itself_on_a_phone_and_stays_readable(open_blo
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     size = page.locator("svg").first.evaluate("s => 13 * s.getBoundingClientRect().width / 900")
     assert size >= 8.99
+
+
+def test_the_figures_of_chapter_1_open_and_fit_a_phone_whole(open_blocks):
+    picture = np.full((16, 16, 3), 0.5)
+    table = {"a red dog": {"BLEU-4": 1.0, "CIDEr-D": 5.0}, "a dog": {"BLEU-4": 0.5, "CIDEr-D": 1.0}}
+    shown = [draw() for draw in (
+        architecture.coco_pipeline, architecture.captioner, m2.memory_attention, m2.m2_beside_transformer,
+        m2.meshed_decoder_layer, decoding.beam_search, training.self_critical, decoding.beam_player)]
+    shown += [m2.memory_as_gate(degrees=90), m2.mesh_gates(["a", "dog"], np.full((3, 2, 3), 0.5)),
+              where_words_look(picture, ["a", "dog"], np.ones((2, 4))),
+              scores.score_variants(table, ["one", "two"], picture),
+              training.training_player(picture, [1, 2], ["a", "a dog"], [3.0, 2.0])]
+    page, wrong = open_blocks(*shown, width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    cut = page.evaluate("""[...document.querySelectorAll('.mm, .mm-stage')].filter(
+        e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 40))""")
+    assert cut == []
+    smallest = page.evaluate("""Math.min(...[...document.querySelectorAll('.mm svg[role] text')].filter(
+        t => t.getClientRects().length).map(t => parseFloat(getComputedStyle(t).fontSize)
+        * t.ownerSVGElement.getBoundingClientRect().width / t.ownerSVGElement.viewBox.baseVal.width))""")
+    assert smallest >= 8.99
+    assert wrong == []

@@ -128,7 +128,7 @@ def test_unknown_names_and_lonely_captions_are_refused():
     log_probs, rewards = torch.randn(2, 1, 4), torch.rand(2, 1)
     with pytest.raises(ValueError, match="baseline 'max' is unknown"):
         self_critical_loss(log_probs, rewards, "max")
-    with pytest.raises(ValueError, match="reduction 'none' is unknown"):
+    with pytest.raises(ValueError, match="reduction is 'none'; use 'sum' or 'mean'"):
         self_critical_loss(log_probs, rewards, reduction="none")
     with pytest.raises(ValueError, match="sample at least 2"):
         self_critical_loss(log_probs, rewards, "leave-one-out")

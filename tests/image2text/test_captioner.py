@@ -6,7 +6,7 @@ import torch
 from mmlearn.generate import beam, greedy
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer, next_word_probabilities
 from mmlearn.image2text.losses import caption_cross_entropy
-from mmlearn.nn.attention import KVCache
+from mmlearn.nn.attention import KVCache, record_attention
 
 MINI = CaptionerConfig.mini(vocab=40)
 
@@ -105,19 +105,20 @@ def test_a_row_of_a_batch_is_what_it_is_alone():
 def test_decoding_with_a_cache_gives_the_logits_of_one_pass():
     model, (images, _) = build().double(), batch()
     tokens = torch.randint(4, 40, (6, 5))
-    context, cache = model.encode(images.double()), KVCache()
-    parts = [model.decode(tokens[:, i : i + 1], context, cache) for i in range(5)]
+    context = model.encode(images.double())
+    with KVCache(model):
+        parts = [model.decode(tokens[:, i : i + 1], context) for i in range(5)]
     torch.testing.assert_close(torch.cat(parts, 1), model.decode(tokens, context))
 
 
 def test_recording_keeps_the_attention_of_each_word_over_the_cells():
     model, (images, tokens) = build(), batch()
-    record = {}
-    logits = model.decode(tokens, model.encode(images, record=record), record=record)
+    with record_attention(model) as weights:
+        logits = model(images, tokens)
     torch.testing.assert_close(logits, model(images, tokens), atol=1e-5, rtol=1e-5)
-    assert record["encoder.2.attention"].shape == (2, 4, 64, 64)
-    assert record["decoder.2.cross"].shape == (2, 4, 6, 64)
-    torch.testing.assert_close(record["decoder.2.cross"].sum(-1), torch.ones(2, 4, 6))
+    assert weights["encoder.2.attention"].shape == (2, 4, 64, 64)
+    assert weights["decoder.2.cross_attention"].shape == (2, 1, 4, 6, 64)
+    torch.testing.assert_close(weights["decoder.2.cross_attention"].sum(-1), torch.ones(2, 1, 4, 6))
 
 
 def test_it_can_be_decoded_like_any_other_model():

@@ -20,8 +20,9 @@ from mmlearn.image2text.m2 import (
     extra_parameters,
     memory_gate,
     parameter_count,
+    record_gates,
 )
-from mmlearn.nn.attention import KVCache, attention, attention_weights
+from mmlearn.nn.attention import KVCache, attention, attention_weights, record_attention
 from mmlearn.nn.positions import sinusoids
 
 MINI = M2Config.mini(vocab=40, features=16)
@@ -138,8 +139,8 @@ def test_decoding_word_by_word_with_a_cache_gives_the_logits_of_one_pass(kind):
     features = features.double()
     tokens = torch.randint(4, 40, (6, 7), generator=torch.Generator().manual_seed(0))   # two captions an image
     context = model.encode(features)
-    cache = KVCache()
-    parts = [model.decode(part, context, cache) for part in tokens.split([1, 1, 3, 2], dim=1)]
+    with KVCache(model):
+        parts = [model.decode(part, context) for part in tokens.split([1, 1, 3, 2], dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), model.decode(tokens, context))
 
 
@@ -191,21 +192,22 @@ def test_recording_changes_nothing_and_keeps_distributions(kind):
     config = KINDS[kind]
     model = build(config)
     features, tokens = batch()
-    record = {}
-    context = model.encode(features, record=record)
-    torch.testing.assert_close(model.decode(tokens, context, record=record), model(features, tokens), atol=1e-5, rtol=1e-5)
+    want = model(features, tokens)
+    with record_attention(model) as weights, record_gates(model) as gates:
+        torch.testing.assert_close(model(features, tokens), want, atol=1e-5, rtol=1e-5)
+    assert torch.equal(model(features, tokens), want)
     N, n = config.layers, {"one-to-one": 1, "last": 1}.get(config.mesh, config.layers)
     names = {f"encoder.{i}.attention": (3, 4, 6, 6 + config.memory) for i in range(N)}
     for i in range(N):
-        names |= {f"decoder.{i}.self": (3, 4, 7, 7), f"decoder.{i}.cross": (3, n, 4, 7, 6)}
-        if config.mesh in ("sigmoid", "softmax"):
-            names[f"decoder.{i}.gates"] = (3, N, 7, config.width)
-    assert {name: tuple(value.shape) for name, value in record.items()} == names
-    for name, value in record.items():
-        if not name.endswith("gates"):
-            torch.testing.assert_close(value.sum(-1), torch.ones_like(value.sum(-1)))
-        elif config.mesh == "sigmoid":
-            assert ((value > 0) & (value < 1)).all()
+        names |= {f"decoder.{i}.self_attention": (3, 4, 7, 7), f"decoder.{i}.cross_attention": (3, 1, n, 4, 7, 6)}
+    assert {name: tuple(value.shape) for name, value in weights.items()} == names
+    for value in weights.values():
+        torch.testing.assert_close(value.sum(-1), torch.ones_like(value.sum(-1)))
+    gated = config.mesh in ("sigmoid", "softmax")
+    assert {name: tuple(value.shape) for name, value in gates.items()} == {
+        f"decoder.{i}": (3, N, 7, config.width) for i in range(N) if gated}
+    if config.mesh == "sigmoid":
+        assert all(((value > 0) & (value < 1)).all() for value in gates.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -221,8 +223,9 @@ def test_the_model_runs_under_autocast(dtype):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     model.eval()
     with torch.autocast("cpu", dtype=dtype), torch.no_grad():
-        context, cache = model.encode(features), KVCache()
-        parts = [model.decode(tokens[:, i : i + 1], context, cache) for i in range(7)]
+        context = model.encode(features)
+        with KVCache(model):
+            parts = [model.decode(tokens[:, i : i + 1], context) for i in range(7)]
         whole = model.decode(tokens, context)
     torch.testing.assert_close(torch.cat(parts, dim=1).float(), whole.float(), atol=0.1, rtol=0.1)
 
@@ -290,9 +293,9 @@ def test_attention_over_regions_and_slots_is_a_gate_between_the_two():
 
 def test_at_initialisation_regions_get_about_their_share_of_the_keys():
     model = build(replace(M2Config.mini(), memory=8))
-    record = {}
-    model.encode(torch.randn(16, 6, 64), record=record)
-    shares = [record[f"encoder.{i}.attention"][..., :6].sum(-1).mean().item() for i in range(3)]
+    with record_attention(model) as weights:
+        model.encode(torch.randn(16, 6, 64))
+    shares = [weights[f"encoder.{i}.attention"][..., :6].sum(-1).mean().item() for i in range(3)]
     assert all(abs(share - 6 / 14) < 0.12 for share in shares)
 
 
@@ -324,9 +327,9 @@ def test_memory_is_fused_attention_over_longer_keys(slots):
     read = F.scaled_dot_product_attention(q, torch.cat([k, slots_k], 2), torch.cat([v, slots_v], 2))
     want = layer.out(read.transpose(1, 2).reshape(2, 5, 16))
     torch.testing.assert_close(layer(x), want, atol=1e-6, rtol=1e-5)
-    slow, weights = layer(x, return_weights=True)
-    torch.testing.assert_close(slow, want, atol=1e-6, rtol=1e-5)
-    assert weights.shape == (2, 4, 5, 5 + slots)
+    with record_attention(layer) as weights:                            # the formula itself, not its fused twin
+        torch.testing.assert_close(layer(x), want, atol=1e-6, rtol=1e-5)
+    assert weights[""].shape == (2, 4, 5, 5 + slots)
 
 
 def test_slots_far_away_are_no_slots_at_all():
@@ -337,9 +340,10 @@ def test_slots_far_away_are_no_slots_at_all():
     away = torch.linalg.lstsq(q[0], torch.full((4, 3, 1), -200.0, dtype=torch.float64)).solution   # q . away = -200
     with torch.no_grad():
         layer.memory_keys.copy_(away[..., 0].flatten().expand(5, 16) / math.sqrt(4))
-    got, weights = layer(x, return_weights=True)
-    assert weights[..., 3:].max() < 1e-30
-    torch.testing.assert_close(got, layer.out(layer.attend(q, k, v)[0]))
+    with record_attention(layer) as weights:
+        got = layer(x)
+    assert weights[""][..., 3:].max() < 1e-30
+    torch.testing.assert_close(got, layer.out(layer.join(attention(q, k, v))))
 
 
 def test_duplicating_every_region_is_seen_only_by_a_model_with_memory():
@@ -356,10 +360,10 @@ def test_an_image_without_regions_is_read_from_memory_alone():
     features[2] = 0
     logits = model(features, tokens)
     assert torch.isfinite(logits).all()
-    record = {}
-    model.encode(features, record=record)
-    assert (record["encoder.0.attention"][2, ..., :6] == 0).all()
-    torch.testing.assert_close(record["encoder.0.attention"][2, ..., 6:].sum(-1), torch.ones(4, 6))
+    with record_attention(model) as weights:
+        model.encode(features)
+    assert (weights["encoder.0.attention"][2, ..., :6] == 0).all()
+    torch.testing.assert_close(weights["encoder.0.attention"][2, ..., 6:].sum(-1), torch.ones(4, 6))
     model.train()
     model(features, tokens).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
@@ -383,7 +387,7 @@ def gated(bias, **change):
 
 def readings(layer, x, levels):
     """E_i of the released code, one encoder layer at a time."""
-    Y = layer.self_norm(x + layer.self_attention(x, causal=True))
+    Y = layer.self_norm(x + layer.self_attention(x))
     return torch.stack([layer.cross_norm(Y + layer.cross_attention(Y, levels[:, i])) for i in range(3)], dim=1)
 
 
@@ -411,11 +415,11 @@ def test_equal_softmax_gates_take_the_mean():
 
 
 def test_gates_start_near_one_half():
-    record = {}
     model, (features, tokens) = build(M2Config.mini()), batch(vocab=200, features=64)
-    model.decode(tokens, model.encode(features), record=record)
+    with record_gates(model) as gates:
+        model(features, tokens)
     for i in range(3):
-        assert record[f"decoder.{i}.gates"].mean().item() == pytest.approx(0.5, abs=0.1)
+        assert gates[f"decoder.{i}"].mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 def test_one_layer_has_a_gate_and_a_mesh_of_one():

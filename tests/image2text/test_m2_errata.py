@@ -110,10 +110,11 @@ def test_e5_a_step_of_m2_costs_more_than_one_of_a_plain_transformer():
     costs = []
     for mesh_kind in ("sigmoid", "last"):
         model = build(mesh=mesh_kind)
-        context, cache = model.encode(torch.randn(1, 5, 16)), KVCache()
-        model.decode(torch.tensor([[2]]), context, cache)
-        with FlopCounterMode(display=False) as counter:
-            model.decode(torch.tensor([[5]]), context, cache)
+        context = model.encode(torch.randn(1, 5, 16))
+        with KVCache(model):
+            model.decode(torch.tensor([[2]]), context)
+            with FlopCounterMode(display=False) as counter:
+                model.decode(torch.tensor([[5]]), context)
         costs.append(counter.get_total_flops())
     assert costs[0] > 1.5 * costs[1]
 

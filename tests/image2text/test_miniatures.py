@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from mmlearn.data.images import TensorInputs
+from mmlearn.experiments.image2text.captioner_grid import write_miniature
 from mmlearn.experiments.image2text.detector import average_precision
 from mmlearn.figures.image2text.captioning import attention_on_things
 from mmlearn.image2text.regions import DetectionData, load_detector
-from mmlearn.image2text.saved import SavedCaptioner, Sight, load_captioner, load_miniature, save_miniature
+from mmlearn.image2text.saved import SavedCaptioner, Sight, load_captioner
 from mmlearn.image2text.training import CaptionData, evaluate_captioner, scene_data
 
 NAMES = ("captioner-grid", "m2-regions")
@@ -48,22 +49,22 @@ def test_nouns_of_the_grid_captioner_look_at_what_they_name(scenes):
     saved = load_captioner("captioner-grid")
     pictures = scenes.inputs.rows(range(20))[0]
     on = attention_on_things(saved.model, pictures, scenes.scenes[:20], saved.tokeniser)
-    assert on.count > 10 and on.mass > 2 * on.chance
+    assert on.nouns > 10 and on.mass > 2 * on.chance
 
 
 def test_a_miniature_is_read_back_as_it_was_written(tmp_path):
     torch.manual_seed(0)
     saved = load_captioner("captioner-grid")
     path = tmp_path / "again.safetensors"
-    save_miniature(path, SavedCaptioner("captioner", saved.model, saved.tokeniser, Sight("pictures", 64), {"note": "x"}))
-    again = load_miniature(path)
+    write_miniature(path, SavedCaptioner("captioner", saved.model, saved.tokeniser, Sight("pictures", 64), {"note": "x"}))
+    again = load_captioner(path)
     assert again.about["note"] == "x" and again.tokeniser.words == saved.tokeniser.words and again.sight.size == 64
     for (name, ours), theirs in zip(saved.model.state_dict().items(), again.model.state_dict().values()):
         assert torch.equal(ours, theirs), name
 
 
 def test_an_unknown_miniature_names_those_that_are_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there are none"):
-        load_miniature(tmp_path / "x.safetensors")
-    with pytest.raises(FileNotFoundError, match="holds no captioner"):
+    with pytest.raises(FileNotFoundError, match="the name of a captioner that comes with the book"):
+        load_captioner(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError, match="the name of a captioner that comes with the book"):
         load_captioner("captioner-of-nobody")

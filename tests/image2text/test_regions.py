@@ -181,7 +181,7 @@ def test_a_saved_detector_comes_back_in_half_precision(detector, data, tmp_path)
 
 def test_a_missing_or_broken_or_foreign_detector_is_told_in_one_sentence(detector, tmp_path, monkeypatch):
     path = tmp_path / "d.safetensors"
-    with pytest.raises(FileNotFoundError, match="recipes detector"):
+    with pytest.raises(FileNotFoundError, match="experiments detector"):
         load_detector(path)
     save_detector(detector, path, {})
     whole = path.read_bytes()

@@ -14,7 +14,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from mmlearn.metrics.bleu import bleu, bleu_from_counts, bleu_precision
 from mmlearn.metrics.caption import METRICS, caption_scores, evaluate_captions
 from mmlearn.metrics.cider import CiderD, cider, cider_d
-from mmlearn.metrics.rouge import lcs_length, rouge_l
+from mmlearn.metrics.rouge import lcs_length, lcs_table, rouge_l
 
 REFERENCES = [
     ["A red circle is left of a blue square.", "a red circle next to a blue square",
@@ -86,6 +86,20 @@ def lcs(a, b):
 @given(st.lists(words, max_size=80), st.lists(words, max_size=80))
 def test_the_bit_vector_finds_the_longest_common_subsequence(a, b):
     assert lcs_length(a, b) == lcs(a, b)
+
+
+@pytest.mark.equation("eq:lcs")
+@given(st.lists(words, max_size=7), st.lists(words, max_size=7))
+def test_the_table_of_common_subsequences_holds_the_longest_that_a_search_of_all_of_them_finds(a, b):
+    def inside(part, whole):
+        rest = iter(whole)
+        return all(word in rest for word in part)
+
+    table = lcs_table(a, b)
+    for i, j in {(len(a), len(b)), (len(a) // 2, len(b)), (len(a), len(b) // 2)}:
+        parts = [[w for k, w in enumerate(a[:i]) if kept >> k & 1] for kept in range(1 << i)]
+        assert table[i, j] == max(len(part) for part in parts if inside(part, b[:j]))
+    assert lcs_length(a, b) == table[-1, -1]
 
 
 @pytest.mark.equation("eq:rouge-l")

@@ -5,12 +5,15 @@ import torch
 from torch import nn
 
 from mmlearn.nn.attention import (
+    CrossAttention,
     KVCache,
-    LayerCache,
     MultiHeadAttention,
     attention,
     attention_weights,
     causal_mask,
+    fused_attention,
+    fused_cross_attention,
+    record_attention,
 )
 
 
@@ -94,7 +97,7 @@ def test_our_attention_equals_that_of_torch(masked):
     torch.manual_seed(0)
     theirs = nn.MultiheadAttention(16, 4, batch_first=True)
     nn.init.normal_(theirs.in_proj_bias)
-    ours = MultiHeadAttention(16, 4)
+    ours = CrossAttention(16, 4)
     ours.load_state_dict({
         "in_weight": theirs.in_proj_weight, "in_bias": theirs.in_proj_bias,
         "out.weight": theirs.out_proj.weight, "out.bias": theirs.out_proj.bias,
@@ -103,74 +106,118 @@ def test_our_attention_equals_that_of_torch(masked):
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool) if masked else None
     want, weights = theirs(queries, source, source, key_padding_mask=None if mask is None else ~mask,
                            average_attn_weights=False)
-    got, found = ours(queries, source, mask, return_weights=True)
+    with record_attention(ours) as recorded:
+        got = ours(queries, source, mask)
     torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(found, weights, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(recorded[""][:, 0], weights, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(ours(queries, source, mask), want, atol=1e-6, rtol=1e-5)
+    alone = MultiHeadAttention(16, 4)
+    alone.load_state_dict(ours.state_dict())
+    want = theirs(source, source, source, key_padding_mask=None if mask is None else ~mask)[0]
+    torch.testing.assert_close(alone(source, mask), want, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("mask", [None, "keys", "pairs"])
 def test_the_fused_kernel_gives_what_the_formula_gives(causal, mask):
     torch.manual_seed(0)
-    layer = MultiHeadAttention(8, 2).double()
+    layer = MultiHeadAttention(8, 2, causal=causal).double()
     x = doubles(3, 5, 8)
     where = None
     if mask == "keys":
         where = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
     elif mask == "pairs":
         where = torch.rand(3, 5, 5, generator=torch.Generator().manual_seed(1)) < 0.6
-    slow, weights = layer(x, mask=where, causal=causal, return_weights=True)
-    torch.testing.assert_close(layer(x, mask=where, causal=causal), slow)
-    sums = weights.sum(-1)
+    with record_attention(layer) as weights:
+        slow = layer(x, where)
+    torch.testing.assert_close(layer(x, where), slow)
+    sums = weights[""].sum(-1)
     assert (((sums - 1).abs() < 1e-9) | (sums == 0)).all()
+
+
+def test_the_fused_twin_is_the_formula():
+    Q, K, V = doubles(2, 3, 4, 6), doubles(2, 3, 5, 6, seed=1), doubles(2, 3, 5, 6, seed=2)
+    mask = torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(3)) < 0.6
+    for where in (None, mask, mask[:, :, :1]):
+        torch.testing.assert_close(fused_attention(Q, K, V, where), attention(Q, K, V, where))
+
+
+@pytest.mark.parametrize("n", [(), (1,), (3,)])
+@pytest.mark.parametrize("g", [1, 4])
+def test_the_fused_twin_of_rows_that_share_their_keys_is_the_formula(n, g):
+    ones = [1] * len(n)
+    Q = doubles(2, g, *ones, 3, 4, 6).requires_grad_()
+    K, V = (doubles(2, 1, *n, 3, 5, 6, seed=s).requires_grad_() for s in (1, 2))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool).view(2, 1, *ones, 1, 1, 5)
+    for where in (None, mask):
+        fused, plain = fused_cross_attention(Q, K, V, where), attention(Q, K, V, where)
+        torch.testing.assert_close(fused, plain)
+        weight = doubles(*fused.shape, seed=4)
+        for got, want in zip(*(torch.autograd.grad((out * weight).sum(), (Q, K, V)) for out in (fused, plain))):
+            torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (2, 3), (5,), (1, 4), (4, 1)])
 def test_a_cache_gives_the_same_as_reading_everything_again(sizes):
     torch.manual_seed(0)
-    layer = MultiHeadAttention(8, 2).double()
+    layer = MultiHeadAttention(8, 2, causal=True).double()
     x = doubles(2, 5, 8)
-    cache = LayerCache()
-    parts = [layer(part, causal=True, cache=cache) for part in x.split(list(sizes), dim=1)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), layer(x, causal=True))
+    with KVCache(layer):
+        parts = [layer(part) for part in x.split(list(sizes), dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), layer(x))
 
 
 def test_cached_beams_can_change_places():
     torch.manual_seed(0)
-    layer = MultiHeadAttention(8, 2).double()
+    layer = MultiHeadAttention(8, 2, causal=True).double()
     x, following = doubles(3, 4, 8), doubles(3, 1, 8, seed=1)
-    cache = KVCache()
-    layer(x, causal=True, cache=cache.layer(0))
     order = torch.tensor([2, 0, 0])
-    cache.select(order)
-    got = layer(following, causal=True, cache=cache.layer(0))
-    want = layer(torch.cat([x[order], following], dim=1), causal=True)[:, -1:]
-    torch.testing.assert_close(got, want)
+    with KVCache(layer) as cache:
+        assert cache.length == 0
+        layer(x)
+        cache.select(order)
+        got = layer(following)
     assert cache.length == 5
+    torch.testing.assert_close(got, layer(torch.cat([x[order], following], dim=1))[:, -1:])
+
+
+def test_a_layer_forgets_its_past_when_the_context_ends_even_by_an_error():
+    layer, x = MultiHeadAttention(8, 2, causal=True).double(), doubles(2, 3, 8)
+    with pytest.raises(RuntimeError), KVCache(layer):
+        layer(x)
+        raise RuntimeError
+    alone = layer(x)
+    with KVCache(layer), record_attention(layer) as weights:
+        torch.testing.assert_close(layer(x), alone)
+    assert weights[""].shape == (2, 2, 3, 3) and "attend" not in vars(layer)
+
+
+def test_attention_in_both_directions_has_no_past_to_keep():
+    layer, x = MultiHeadAttention(8, 2).double(), doubles(2, 3, 8)
+    with KVCache(layer):
+        torch.testing.assert_close(layer(x), layer(x))
 
 
 def test_rows_of_an_image_share_its_keys_without_copies():
     torch.manual_seed(0)
-    layer = MultiHeadAttention(8, 2).double()
+    layer = CrossAttention(8, 2).double()
     queries, levels = doubles(6, 4, 8), doubles(2, 3, 5, 8, seed=1)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)
-    got, weights = layer.cross(queries, *layer.project_source(levels), mask, weights=True)
-    fused, _ = layer.cross(queries, *layer.project_source(levels), mask)
-    torch.testing.assert_close(fused, got)
-    for row in range(6):
-        for level in range(3):
-            want, found = layer(queries[row : row + 1], levels[row // 3, level][None], mask[row // 3][None],
-                                return_weights=True)
-            torch.testing.assert_close(got[row, level], want[0])
-            torch.testing.assert_close(weights[row, level], found[0])
+    with record_attention(layer) as weights:
+        got = layer(queries, levels, mask)
+        together = weights[""]                                      # b g n h t s
+        torch.testing.assert_close(layer(queries, levels[:, 1], mask), got[:, 1])
+        for row in range(6):
+            for level in range(3):
+                want = layer(queries[row : row + 1], levels[row // 3, level][None], mask[row // 3][None])
+                torch.testing.assert_close(got[row, level], want[0])
+                torch.testing.assert_close(together[row // 3, row % 3, level], weights[""][0, 0])
+    torch.testing.assert_close(layer(queries, levels, mask), got)
 
 
 def test_rows_that_cannot_be_shared_out_among_images_are_refused():
-    layer = MultiHeadAttention(8, 2)
-    keys, values = layer.project_source(torch.randn(2, 1, 5, 8))
     with pytest.raises(ValueError, match="3 rows of tokens for 2 images"):
-        layer.cross(torch.randn(3, 4, 8), keys, values)
+        CrossAttention(8, 2)(torch.randn(3, 4, 8), torch.randn(2, 5, 8))
 
 
 def test_heads_must_divide_the_width():

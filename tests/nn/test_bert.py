@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmlearn.catalog import count_parameters
+from mmlearn.nn.attention import record_attention
 from mmlearn.nn.bert import BERT, BERTConfig, embedding_sum
 
 SMALL = BERTConfig(99, 16, 32, 2, 4, 64, pad=0)
@@ -116,13 +117,14 @@ def test_every_token_sees_what_follows_it():
 
 
 def test_gradients_reach_every_parameter_and_weights_can_be_recorded():
-    bert, tokens, record = model(), texts(), {}
-    states = bert(tokens, segments=torch.ones_like(tokens), record=record)
+    bert, tokens = model(), texts()
+    with record_attention(bert) as weights:
+        states = bert(tokens, segments=torch.ones_like(tokens))
     (states.square().mean() + bert.pooled(states).sum()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in bert.parameters())
-    assert [tuple(w.shape) for w in record.values()] == [(3, 4, 9, 9)] * 2
-    assert list(record) == ["text.0.attention", "text.1.attention"]
-    assert (record["text.1.attention"][1, :, :, 6:] == 0).all()                     # nothing reads padding
+    assert [tuple(w.shape) for w in weights.values()] == [(3, 4, 9, 9)] * 2
+    assert list(weights) == ["layers.0.attention", "layers.1.attention"]
+    assert (weights["layers.1.attention"][1, :, :, 6:] == 0).all()                     # nothing reads padding
 
 
 def test_dropout_follows_sublayers_and_only_in_training():

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmlearn.nn.attention import record_attention
 from mmlearn.nn.modified_resnet import AttentionPool, Bottleneck, ModifiedResNet, ResNetConfig, pool_tokens
 
 TINY = ResNetConfig(size=64, blocks=(1, 2, 1, 1), width=4, heads=4)
@@ -33,8 +34,8 @@ def test_attention_pooling_reads_the_cells_with_the_mean_as_its_only_query():
     cells = torch.randn(2, 4, c, dtype=torch.float64)
     Wq, Wk, Wv = pool.attention.in_weight.chunk(3)
     bq, bk, bv = pool.attention.in_bias.chunk(3)
-    record = {}
-    got = pool(cells, record)
+    with record_attention(pool) as recorded:
+        got = pool(cells)
     for i in range(2):
         tokens = torch.cat([cells[i].mean(0, keepdim=True), cells[i]]) + pool.positions
         heads = []
@@ -43,7 +44,7 @@ def test_attention_pooling_reads_the_cells_with_the_mean_as_its_only_query():
             q = (Wq @ tokens[0] + bq)[part]
             scores = torch.stack([q @ (Wk @ x + bk)[part] / math.sqrt(e) for x in tokens])
             weights = scores.exp() / scores.exp().sum()
-            torch.testing.assert_close(record["image.pool"][i, a, 0], weights)
+            torch.testing.assert_close(recorded["attention"][i, 0, a, 0], weights)
             heads.append(sum(w * (Wv @ x + bv)[part] for w, x in zip(weights, tokens)))
         want = pool.attention.out.weight @ torch.cat(heads) + pool.attention.out.bias
         torch.testing.assert_close(got[i], want)
@@ -78,9 +79,9 @@ def test_an_average_lets_a_block_respond_less_to_a_shift_than_dropping_cells_doe
 def test_sides_shrink_by_32_and_channels_grow_to_32_w():
     model = network().eval()
     assert model.grid(torch.randn(2, 3, 64, 64)).shape == (2, 128, 2, 2)
-    record = {}
-    assert model(torch.randn(2, 3, 64, 64), record).shape == (2, 6)
-    assert record["image.pool"].shape == (2, 4, 1, 5)
+    with record_attention(model) as weights:
+        assert model(torch.randn(2, 3, 64, 64)).shape == (2, 6)
+    assert weights["pool.attention"].shape == (2, 1, 4, 1, 5)
     assert TINY.channels == 128 and TINY.grid == 2
 
 

@@ -70,3 +70,14 @@ def test_grid_positions_say_row_and_column():
             torch.testing.assert_close(grid[y, x], torch.cat([line[y], line[x]]))
     with pytest.raises(ValueError, match="8 cells"):
         grid_sinusoids(8, 8)
+
+
+@pytest.mark.equation("eq:word-embedding")
+def test_a_word_enters_the_decoder_as_its_row_of_the_table_plus_its_position():
+    embed = TokenEmbedding(vocab=9, width=6, max_len=10, pad=1).double()
+    tokens = torch.tensor([[2, 5, 8, 3], [2, 4, 4, 4]])
+    table, positions = embed.words.weight.detach(), sinusoids(12, 6)
+    for row, words in enumerate(tokens.tolist()):
+        for place, word in enumerate(words):
+            want = [float(table[word, i]) + float(positions[place + 1, i]) for i in range(6)]      # positions count from 1
+            torch.testing.assert_close(embed(tokens)[row, place], torch.tensor(want, dtype=torch.float64), atol=1e-6, rtol=0)

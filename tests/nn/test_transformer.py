@@ -2,16 +2,20 @@ import pytest
 import torch
 from torch import nn
 
-from mmlearn.nn.attention import KVCache
+from mmlearn.nn.attention import KVCache, MultiHeadAttention, record_attention
 from mmlearn.nn.transformer import (
     Context,
     DecoderLayer,
     EncoderLayer,
     FeedForward,
     InputProjection,
-    add_norm,
+    PreNormDecoderLayer,
+    PreNormEncoderLayer,
     feed_forward,
 )
+
+ENCODERS = {"post": EncoderLayer, "pre": PreNormEncoderLayer}
+DECODERS = {"post": DecoderLayer, "pre": PreNormDecoderLayer}
 
 
 def fill(ours, theirs, attentions):
@@ -41,34 +45,37 @@ def shake(module):
 
 @pytest.mark.equation("eq:ffn")
 def test_the_feed_forward_net_widens_activates_and_narrows_each_position():
-    x, V, b, U, c = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3, 4), (5, 4), (5,), (4, 5), (4,)))
+    x, W_1, b_1, W_2, b_2 = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3, 4), (4, 5), (5,), (5, 4), (4,)))
     want = torch.stack([
         torch.stack([
             torch.stack([
-                c[o] + sum(U[o, f] * max(b[f] + sum(V[f, i] * x[n, t, i] for i in range(4)), 0) for f in range(5))
-                for o in range(4)
+                sum(max(sum(x[n, t, i] * W_1[i, f] for i in range(4)) + b_1[f], 0) * W_2[f, o] for f in range(5))
+                + b_2[o] for o in range(4)
             ]) for t in range(3)
         ]) for n in range(2)
     ])
-    torch.testing.assert_close(feed_forward(x, V, b, U, c), want)
+    torch.testing.assert_close(feed_forward(x, W_1, b_1, W_2, b_2), want)
     layer = FeedForward(4, 5).double()
-    layer.load_state_dict({"inner.weight": V, "inner.bias": b, "outer.weight": U, "outer.bias": c})
+    layer.load_state_dict({"inner.weight": W_1.T, "inner.bias": b_1, "outer.weight": W_2.T, "outer.bias": b_2})
     torch.testing.assert_close(layer(x), want)
 
 
 @pytest.mark.equation("eq:add-norm")
 def test_add_and_norm_standardises_the_sum():
-    norm = nn.LayerNorm(4).double()
-    x, update = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 4, dtype=torch.float64)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    got = add_norm(x, update, norm)
+    layer = shake(EncoderLayer(4, 2, 6)).double().eval()
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+
+    def normal(row, norm):
+        mean = sum(row) / 4
+        variance = sum((value - mean) ** 2 for value in row) / 4
+        return norm.weight * (row - mean) / (variance + 1e-5) ** 0.5 + norm.bias
+
+    got, read = layer(x), layer.attention(x)
     for n in range(2):
         for t in range(3):
-            row = x[n, t] + update[n, t]
-            mean = sum(row) / 4
-            variance = sum((value - mean) ** 2 for value in row) / 4
-            torch.testing.assert_close(got[n, t], norm.weight * (row - mean) / (variance + 1e-5) ** 0.5 + norm.bias)
+            state = normal(x[n, t] + read[n, t], layer.attention_norm)
+            want = normal(state + layer.feed_forward(state), layer.feed_forward_norm)
+            torch.testing.assert_close(got[n, t], want)
 
 
 @pytest.mark.equation("eq:grid-projection")
@@ -87,7 +94,7 @@ def test_the_input_projection_is_relu_then_layer_norm():
 @pytest.mark.parametrize("padded", [False, True])
 def test_our_encoder_layer_equals_that_of_torch(norm, padded):
     theirs = shake(nn.TransformerEncoderLayer(16, 4, 32, 0.1, "relu", batch_first=True, norm_first=norm == "pre")).eval()
-    ours = EncoderLayer(16, 4, 32, 0.1, norm).eval()
+    ours = ENCODERS[norm](16, 4, 32, 0.1).eval()
     fill(ours, theirs, {"self_attn": "attention"})
     x = torch.randn(2, 5, 16)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool) if padded else None
@@ -102,7 +109,7 @@ def test_our_encoder_layer_equals_that_of_torch(norm, padded):
 @pytest.mark.parametrize("padded", [False, True])
 def test_our_decoder_layer_equals_that_of_torch(norm, padded):
     theirs = shake(nn.TransformerDecoderLayer(16, 4, 32, 0.1, "relu", batch_first=True, norm_first=norm == "pre")).eval()
-    ours = DecoderLayer(16, 4, 32, 0.1, norm).eval()
+    ours = DECODERS[norm](16, 4, 32, 0.1).eval()
     fill(ours, theirs, {"self_attn": "self_attention", "multihead_attn": "cross_attention"})
     x, source = torch.randn(2, 6, 16), torch.randn(2, 5, 16)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool) if padded else None
@@ -113,37 +120,39 @@ def test_our_decoder_layer_equals_that_of_torch(norm, padded):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_a_decoder_layer_with_a_cache_says_the_same_word_by_word(norm):
-    layer = shake(DecoderLayer(16, 4, 32, norm=norm)).double().eval()
+    layer = shake(DECODERS[norm](16, 4, 32)).double().eval()
     x, source = torch.randn(4, 6, 16, dtype=torch.float64), torch.randn(2, 5, 16, dtype=torch.float64)
-    cache = KVCache()
-    parts = [layer(x[:, i : i + 1], source, cache=cache.layer(0)) for i in range(6)]
+    with KVCache(layer):
+        parts = [layer(x[:, i : i + 1], source) for i in range(6)]
     torch.testing.assert_close(torch.cat(parts, dim=1), layer(x, source))
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_an_encoder_layer_can_be_causal_with_a_cache(norm):
-    layer = shake(EncoderLayer(16, 4, 32, norm=norm)).double().eval()
+    layer = shake(ENCODERS[norm](16, 4, 32, attention=MultiHeadAttention(16, 4, causal=True))).double().eval()
     x = torch.randn(2, 6, 16, dtype=torch.float64)
-    cache = KVCache()
-    parts = [layer(x[:, i : i + 2], causal=True, cache=cache.layer(0)) for i in range(0, 6, 2)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), layer(x, causal=True))
+    with KVCache(layer):
+        parts = [layer(x[:, i : i + 2]) for i in range(0, 6, 2)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), layer(x))
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_recording_attention_changes_nothing(norm):
-    encoder, decoder = shake(EncoderLayer(16, 4, 32, norm=norm)).eval(), shake(DecoderLayer(16, 4, 32, norm=norm)).eval()
+    layers = nn.ModuleDict({"e": ENCODERS[norm](16, 4, 32), "d": DECODERS[norm](16, 4, 32)})
+    encoder, decoder = shake(layers).eval().values()
     x, source = torch.randn(2, 6, 16), torch.randn(2, 5, 16)
-    record = {}
-    torch.testing.assert_close(encoder(source, record=record, name="e"), encoder(source))
-    torch.testing.assert_close(decoder(x, source, record=record, name="d"), decoder(x, source))
-    assert {name: tuple(value.shape) for name, value in record.items()} == {
-        "e.attention": (2, 4, 5, 5), "d.self": (2, 4, 6, 6), "d.cross": (2, 4, 6, 5)}
-    assert record["d.self"].triu(1).abs().max() == 0
+    want = encoder(source), decoder(x, source)
+    with record_attention(layers) as weights:
+        torch.testing.assert_close((encoder(source), decoder(x, source)), want)
+    assert {name: tuple(value.shape) for name, value in weights.items()} == {
+        "e.attention": (2, 4, 5, 5), "d.self_attention": (2, 4, 6, 6), "d.cross_attention": (2, 1, 4, 6, 5)}
+    assert weights["d.self_attention"].triu(1).abs().max() == 0
+    assert torch.equal(decoder(x, source), want[1])                  # afterwards the fused kernel is back
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_dropout_follows_each_sub_layer_and_stops_in_evaluation(norm):
-    layer = DecoderLayer(16, 4, 32, 0.5, norm)
+    layer = DECODERS[norm](16, 4, 32, 0.5)
     x, source = torch.randn(2, 6, 16), torch.randn(2, 5, 16)
     assert not torch.equal(layer(x, source), layer(x, source))
     layer.eval()

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from mmlearn.image2text.m2 import MemoryAttention
-from mmlearn.nn.transformer import EncoderLayer, LayerNorm32, QuickGELU, pre_norm, quick_gelu
+from mmlearn.nn.attention import MultiHeadAttention, record_attention
+from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU, pre_norm, quick_gelu
 from mmlearn.nn.vit import VisionTransformer, ViTConfig, attention_rollout, resize_positions, vit_embed
 
 TINY = ViTConfig(size=16, patch=4, width=12, layers=3, heads=2)
@@ -37,7 +38,7 @@ def test_quick_gelu_is_near_gelu_but_not_gelu():
 @pytest.mark.equation("eq:pre-norm")
 def test_a_pre_norm_layer_adds_to_a_state_that_stays_as_it_is():
     torch.manual_seed(0)
-    layer = EncoderLayer(8, 2, 16, norm="pre", activation=QuickGELU, layer_norm=LayerNorm32).double()
+    layer = PreNormEncoderLayer(8, 2, 16, activation=QuickGELU, layer_norm=LayerNorm32).double()
     for norm in (layer.attention_norm, layer.feed_forward_norm):
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
@@ -63,13 +64,14 @@ def test_a_pre_norm_layer_adds_to_a_state_that_stays_as_it_is():
 @pytest.mark.parametrize("causal", [False, True])
 def test_one_position_of_a_layer_is_that_row_of_all_of_them_and_so_are_its_gradients(causal):
     torch.manual_seed(0)
-    layer = EncoderLayer(8, 2, 16, norm="pre", activation=QuickGELU).double()
+    attention = MultiHeadAttention(8, 2, causal)
+    layer = PreNormEncoderLayer(8, 2, 16, activation=QuickGELU, attention=attention).double()
     x, at = torch.randn(3, 6, 8, dtype=torch.float64), torch.tensor([0, 5, 2])
     results = []
     for one in (False, True):
         layer.zero_grad()
         y = x.clone().requires_grad_()
-        out = layer(y, causal=causal, at=at)[:, 0] if one else layer(y, causal=causal)[torch.arange(3), at]
+        out = layer.forward_at(y, at)[:, 0] if one else layer(y)[torch.arange(3), at]
         out.square().sum().backward()
         results.append([out.detach(), y.grad, *(p.grad for p in layer.parameters())])
     for all_rows, single in zip(*results):
@@ -78,10 +80,8 @@ def test_one_position_of_a_layer_is_that_row_of_all_of_them_and_so_are_its_gradi
 
 def test_one_position_is_refused_where_it_would_be_wrong():
     x, at = torch.randn(1, 3, 8), torch.tensor([0])
-    with pytest.raises(ValueError, match="norm='post'"):
-        EncoderLayer(8, 2, 16)(x, at=at)
     with pytest.raises(ValueError, match="MemoryAttention"):
-        EncoderLayer(8, 2, 16, norm="pre", attention=MemoryAttention(8, 2, 4, "xavier"))(x, at=at)
+        PreNormEncoderLayer(8, 2, 16, attention=MemoryAttention(8, 2, 4, "xavier")).forward_at(x, at)
 
 
 def test_layer_normalisation_of_half_precision_is_computed_in_float32():
@@ -118,11 +118,13 @@ def test_embeddings_have_the_size_asked_for_and_do_not_depend_on_the_batch():
 def test_the_short_way_through_the_last_layer_changes_nothing():
     model = tower()
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
-    record = {}
-    torch.testing.assert_close(model(images), model(images, record))
-    assert sorted(record) == [f"image.{i}.attention" for i in range(3)]
-    assert record["image.0.attention"].shape == (2, 2, 17, 17)
-    torch.testing.assert_close(record["image.2.attention"].sum(-1), torch.ones(2, 2, 17, dtype=torch.float64))
+    with record_attention(model) as weights:
+        recorded = model(images)                                        # a recorder gets all rows of the last layer too
+    torch.testing.assert_close(model(images), recorded)
+    torch.testing.assert_close(model(images), model.norm_after(model.tokens(images)[:, 0]) @ model.projection)
+    assert list(weights) == [f"layers.{i}.attention" for i in range(3)]
+    assert all(w.shape == (2, 2, 17, 17) for w in weights.values())
+    torch.testing.assert_close(weights["layers.2.attention"].sum(-1), torch.ones(2, 2, 17, dtype=torch.float64))
 
 
 def test_gradients_reach_every_parameter():

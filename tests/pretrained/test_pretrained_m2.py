@@ -16,7 +16,7 @@ from torch import nn
 from mmlearn.generate import greedy
 from mmlearn.image2text.m2 import BOS, PAD, M2Transformer
 from mmlearn.pretrained import load, match
-from mmlearn.pretrained.m2 import config_of, official_shapes, read_state
+from mmlearn.pretrained.m2 import config_of, official_shapes, weights_of
 
 SIZES = dict(vocab=23, features=12, d=16, h=4, ff=24, slots=5, length=14)
 
@@ -188,7 +188,7 @@ def test_old_and_new_files_are_read_with_their_random_states(released, tmp_path,
     torch.save(checkpoint(model), path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(pickle.UnpicklingError):                           # the reason for the list of harmless types
         torch.load(path, weights_only=True)
-    state = read_state(path)
+    state = weights_of(path)
     assert not any("running" in name for name in state)
     assert torch.equal(state["decoder.fc.weight"], model.decoder.fc.weight)
 
@@ -202,7 +202,7 @@ def test_positions_come_from_the_file_and_are_not_recomputed(released):
 
 
 def test_the_sizes_are_read_off_the_file(released):
-    config = config_of(read_state(released[1]), heads=4)
+    config = config_of(weights_of(released[1]), heads=4)
     assert (config.vocab, config.width, config.ff, config.memory, config.features, config.max_len, config.layers) == (
         23, 16, 24, 5, 12, 14, 3)
 
@@ -268,7 +268,7 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path, content):
 
 def test_a_file_without_weights_is_refused(tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="no 'state_dict'"):
+    with pytest.raises(ValueError, match="holds no state dict"):
         load(tmp_path / "list.pth")
 
 

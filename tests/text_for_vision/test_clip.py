@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from mmlearn.catalog import count_parameters
+from mmlearn.catalog import count_parameters, published
+from mmlearn.nn.attention import record_attention
 from mmlearn.text_for_vision.clip import (
     CLIP,
     PUBLISHED,
@@ -62,7 +63,7 @@ def test_a_paper_size_model_maps_its_images_and_captions_to_one_space(name, embe
 
 def test_the_nine_published_models_are_the_named_sizes():
     assert [row.build() for row in PUBLISHED.values()] == [getattr(CLIPConfig, name)() for name in SIZES]
-    assert [row.parameters for row in PUBLISHED.values()] == [sum(counts) for counts in SIZES.values()]
+    assert published("CLIP") == {row.build.__name__: sum(SIZES[row.build.__name__]) for row in PUBLISHED.values()}
 
 
 @pytest.mark.parametrize("name, least", [("ViT-B/32", 0.995), ("ViT-L/14", 0.995), ("RN50", 0.95)])
@@ -140,15 +141,17 @@ def test_a_bias_is_a_parameter_only_where_it_is_asked_for():
 
 def test_the_record_holds_the_attention_of_both_towers_and_changes_nothing():
     model, (images, tokens) = mini().eval(), pairs()
-    record = {}
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(images, record=record), model.encode_image(images))
-        torch.testing.assert_close(model.encode_text(tokens, record=record), model.encode_text(tokens))
-    assert record["image.3.attention"].shape == (4, 3, 65, 65) and record["text.2.attention"].shape == (4, 3, 10, 10)
-    assert record["text.0.attention"].triu(1).abs().max() == 0                    # no token sees those after it
-    pool = {}
-    mini("mini_resnet").encode_image(images, record=pool)
-    assert pool["image.pool"].shape == (4, 8, 1, 5)
+        want = model.encode_image(images), model.encode_text(tokens)
+        with record_attention(model) as weights:
+            torch.testing.assert_close((model.encode_image(images), model.encode_text(tokens)), want)
+    assert weights["image.layers.3.attention"].shape == (4, 3, 65, 65)
+    assert weights["text.layers.2.attention"].shape == (4, 3, 10, 10)
+    assert weights["text.layers.0.attention"].triu(1).abs().max() == 0            # no token sees those after it
+    resnet = mini("mini_resnet")
+    with record_attention(resnet) as weights:
+        resnet.encode_image(images)
+    assert weights["image.pool.attention"].shape == (4, 1, 8, 1, 5)
 
 
 @pytest.mark.equation("eq:scale-clamp")

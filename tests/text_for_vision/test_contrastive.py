@@ -16,6 +16,7 @@ from mmlearn.text_for_vision.contrastive import (
     decoupled_loss,
     decoupled_rows,
     embedding_gradient,
+    fused_clip_loss,
     hot_limit,
     info_nce,
     info_nce_gradient,
@@ -168,10 +169,11 @@ def test_the_fused_gradient_passes_gradcheck_also_where_the_vectors_are_not_unit
 
 
 @pytest.mark.parametrize("asked", [(True, False), (False, True)])
-def test_one_side_may_be_frozen_and_the_scale_a_number(asked):
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss])
+def test_one_side_may_be_frozen_and_the_scale_a_number(loss, asked):
     u, v = pairs()
     inputs = [x.clone().requires_grad_(a) for x, a in zip((u, v), asked)]
-    clip_loss(*inputs, 5.0).backward()
+    loss(*inputs, 5.0).backward()
     l = (5.0 * u @ v.T).requires_grad_()
     symmetric_cross_entropy(l).backward()
     want = (5.0 * l.grad @ v, 5.0 * l.grad.T @ u)
@@ -181,42 +183,53 @@ def test_one_side_may_be_frozen_and_the_scale_a_number(asked):
             torch.testing.assert_close(x.grad, w)
 
 
-def test_without_gradients_nothing_is_kept():
+def test_the_fused_twin_of_the_loss_is_the_formula_and_so_is_its_gradient():
+    inputs = [x.requires_grad_() for x in (*pairs(), torch.tensor(5.0, dtype=torch.float64))]
+    torch.testing.assert_close(fused_clip_loss(*inputs), clip_loss(*inputs))
+    for a, b in zip(*(torch.autograd.grad(loss(*inputs), inputs) for loss in (fused_clip_loss, clip_loss))):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss])
+def test_without_gradients_nothing_is_kept(loss):
     u, v = pairs()
-    assert not clip_loss(u, v, 5.0).requires_grad
+    assert not loss(u, v, 5.0).requires_grad
     with torch.no_grad():
-        assert not clip_loss(u.requires_grad_(), v, 5.0).requires_grad
+        assert not loss(u.requires_grad_(), v, 5.0).requires_grad
 
 
-def test_the_gradient_may_be_asked_for_twice():
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss])
+def test_the_gradient_may_be_asked_for_twice(loss):
     u, v = pairs()
     u.requires_grad_()
-    loss = clip_loss(u, v, 5.0)
-    first, = torch.autograd.grad(loss, u, retain_graph=True)
-    second, = torch.autograd.grad(loss, u)
+    value = loss(u, v, 5.0)
+    first, = torch.autograd.grad(value, u, retain_graph=True)
+    second, = torch.autograd.grad(value, u)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_the_largest_scale_neither_overflows_nor_vanishes():
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss])
+def test_the_largest_scale_neither_overflows_nor_vanishes(loss):
     u, v = pairs(40, 3, dtype=torch.float32)
     u.requires_grad_()
-    clip_loss(u, v, 100.0).backward()
+    loss(u, v, 100.0).backward()
     want = u.detach().double().requires_grad_()
     symmetric_cross_entropy(100.0 * want @ v.double().T).backward()
     torch.testing.assert_close(u.grad.double(), want.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bit_embeddings_are_compared_in_thirty_two(dtype):
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss])
+def test_sixteen_bit_embeddings_are_compared_in_thirty_two(loss, dtype):
     u, v = (x.requires_grad_() for x in pairs(30, 8, dtype=dtype))
     exact = symmetric_cross_entropy(50.0 * u.detach().double() @ v.detach().double().T)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = clip_loss(u, v, torch.tensor(50.0))
+        value = loss(u, v, torch.tensor(50.0))
         plain = symmetric_cross_entropy(logits(u, v, torch.tensor(50.0)))
-    assert loss.dtype == torch.float32 and plain.dtype == torch.float32
-    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-5)
+    assert value.dtype == torch.float32 and plain.dtype == torch.float32
+    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(plain.double(), exact, rtol=1e-5, atol=1e-5)
-    loss.backward()
+    value.backward()
     assert u.grad.dtype == dtype and u.grad.isfinite().all()
 
 
@@ -231,20 +244,21 @@ def test_a_running_logsumexp_is_that_of_all_rows():
 
 
 @pytest.mark.parity
-def test_the_loss_is_that_of_open_clip_and_of_transformers():
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss])
+def test_the_loss_is_that_of_open_clip_and_of_transformers(loss):
     from open_clip.loss import ClipLoss
     from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
     inputs = [x.requires_grad_() for x in (*pairs(16, 8), torch.tensor(14.3, dtype=torch.float64))]
-    ours = torch.autograd.grad(clip_loss(*inputs), inputs)
+    ours = torch.autograd.grad(loss(*inputs), inputs)
     theirs = torch.autograd.grad(ClipLoss()(*inputs), inputs)
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     u, v, scale = inputs
-    torch.testing.assert_close(clip_loss(u, v, scale), image_text_contrastive_loss(scale * v @ u.T), rtol=0, atol=1e-12)
+    torch.testing.assert_close(loss(u, v, scale), image_text_contrastive_loss(scale * v @ u.T), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [clip_loss, info_nce, decoupled_loss, convirt_loss])
+@pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss, info_nce, decoupled_loss, convirt_loss])
 def test_tensors_that_are_not_pairs_are_refused(loss):
     u, v = pairs()
     with pytest.raises(ValueError, match="row i of both is pair i"):

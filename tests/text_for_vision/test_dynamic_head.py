@@ -54,7 +54,7 @@ def test_scale_attention_multiplies_each_level_by_one_factor():
         for l in range(3):
             z = sum(float(W[l, k]) * means[k] for k in range(3)) + float(bias[l])
             want[b, l] = max(0.0, min(1.0, (z + 1) / 2)) * x[b, l]
-    torch.testing.assert_close(scale_attention(x, W, bias), want)
+    torch.testing.assert_close(scale_attention(x, lambda means: means.mean(-1) @ W.mT + bias), want)
 
 
 def interpolated(grid, down, right):
@@ -97,7 +97,7 @@ def test_spatial_attention_averages_moved_places_of_all_levels():
                         down = i + k // 3 - 1 + float(offsets[0, 2 * k, i, j])
                         right = j + k % 3 - 1 + float(offsets[0, 2 * k + 1, i, j])
                         want[0, c, i, j] += float(w[l, k]) * interpolated(x[0, l, c], down, right) * float(modulation[0, k, i, j]) / 2
-    torch.testing.assert_close(spatial_attention(x, w, offsets, modulation), want)
+    torch.testing.assert_close(spatial_attention(x, w[..., None, None] * torch.eye(3), offsets, modulation), want)
 
 
 @pytest.mark.equation("eq:channel-attention")

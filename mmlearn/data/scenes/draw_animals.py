@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import Number, blend, both, cut, union
+from mmlearn.data.scenes.shapes import Number
+from mmlearn.data.scenes.sheet import blend, both, cut, union
 
 _SKIN = ((252, 214, 178), (238, 186, 142), (206, 148, 104), (156, 104, 72), (112, 74, 54))
 _HAIR = ((62, 44, 40), (120, 76, 46), (214, 160, 80), (44, 40, 52), (176, 88, 50), (206, 206, 212))

@@ -3,7 +3,8 @@
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import Number, both, cut, union
+from mmlearn.data.scenes.shapes import Number
+from mmlearn.data.scenes.sheet import both, cut, union
 
 _GLASS, _WARM, _CREAM = (176, 220, 242), (255, 226, 140), (255, 248, 232)
 _WOOD, _DARK_WOOD = (170, 114, 72), (120, 78, 56)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
-from mmlearn.data.scenes.shapes import blend, both, cut, length, union
+from mmlearn.data.scenes.shapes import length
+from mmlearn.data.scenes.sheet import blend, both, cut, union
 
 _BARK, _LEAF, _CLAY = (128, 86, 60), (86, 158, 78), (206, 112, 74)
 _BLUSH = (246, 150, 140)

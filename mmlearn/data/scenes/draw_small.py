@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Colour, Pen, darker, lighter, mix
-from mmlearn.data.scenes.shapes import Number, blend, both, cut, length, union
+from mmlearn.data.scenes.shapes import Number, length
+from mmlearn.data.scenes.sheet import blend, both, cut, union
 
 _STALK, _LEAF, _STRING = (112, 78, 52), (104, 174, 84), (110, 96, 104)
 

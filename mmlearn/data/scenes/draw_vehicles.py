@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix
-from mmlearn.data.scenes.shapes import Number, blend, both, union
+from mmlearn.data.scenes.shapes import Number
+from mmlearn.data.scenes.sheet import blend, both, union
 
 _GLASS, _LIGHT, _TYRE, _RIM = (178, 222, 242), (255, 234, 150), (52, 50, 62), (206, 208, 216)
 _WOOD = (156, 104, 68)

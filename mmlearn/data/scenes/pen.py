@@ -4,16 +4,17 @@ A drawing function gets a ``Pen`` and fills shapes, back to front. ``y`` goes fr
 ``x`` from ``-aspect`` to ``aspect``; drawings face right, and the pen mirrors them where an object faces left.
 """
 
-import copy
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from mmlearn.data.scenes import shapes
 from mmlearn.data.scenes.graph import SceneObject
-from mmlearn.data.scenes.shapes import Number
+from mmlearn.data.scenes.shapes import Edges, Number, Points
+from mmlearn.data.scenes.sheet import Distance, Layer, Part, Shape, Sheet, later
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (222, 62, 60), "orange": (246, 142, 48), "yellow": (252, 208, 66), "green": (88, 172, 88),
@@ -27,13 +28,16 @@ INK: Colour = (38, 30, 48)                                        # darkest line
 
 def rgb(colour: RGB) -> Colour:
     """Colour as a triple in 0..255."""
+    if type(colour) is tuple:
+        return colour
     r, g, b = PALETTE[colour] if isinstance(colour, str) else colour
     return (r, g, b)
 
 
 def mix(first: RGB, second: RGB, share: Number) -> Colour:
     """``share`` of the second colour in the first."""
-    (r, g, b), (u, v, w) = rgb(first), rgb(second)
+    r, g, b = PALETTE[first] if type(first) is str else first
+    u, v, w = PALETTE[second] if type(second) is str else second
     return (r + share * (u - r), g + share * (v - g), b + share * (w - b))
 
 
@@ -48,38 +52,43 @@ def darker(colour: RGB, share: Number = 0.3) -> Colour:
 
 
 class Pen:
-    """Draws one object into its part of the canvas and keeps the part of each pixel that it covers.
+    """Draws one object: notes on a sheet what is to be painted, back to front.
 
     ``colour``: of the object (a triple); ``accent``: of its texture; ``pose``, ``texture``: as in the graph.
-    ``canvas`` (3, h, w) in 0..255 is painted in place, ``alpha`` (h, w) gathers the coverage for the mask.
+    ``x``, ``y`` (h, w) are the coordinates of the pixels that the object may cover, ``pixel`` is the side of one.
     """
 
-    def __init__(self, thing: SceneObject, canvas: np.ndarray, left: int, top: int, size: int, flat: bool = False):
+    def __init__(self, thing: SceneObject, sheet: Sheet, part: Part, size: int, flat: bool = False):
         scale = 2 / (thing.height * size)                         # one pixel in units of the box
-        height, width = canvas.shape[1:]
-        across = ((np.arange(left, left + width, dtype=np.float32) + 0.5) - thing.x * size) * scale
-        down = ((np.arange(top, top + height, dtype=np.float32) + 0.5) - thing.y * size) * scale
-        across, down = across.astype(np.float32), down.astype(np.float32)
-        self.x = np.ascontiguousarray(np.broadcast_to(-across if thing.flip else across, (height, width)))
-        self.y = np.ascontiguousarray(np.broadcast_to(down[:, None], (height, width)))
-        self.canvas, self.alpha = canvas, np.zeros((height, width), np.float32)
-        self.pixel, self.size, self.flat = scale, size, flat
-        self.line = scale * max(0.8, size / 80)                   # width of an outline, in units of the box
+        left, top, right, bottom = part.box
+        steps = pixels(size)
+        across, down = steps[left:right] - thing.x * size, steps[top:bottom] - thing.y * size
+        across *= scale
+        down *= scale
         self.aspect = thing.width / thing.height
         self.flip, self.name = thing.flip, thing.colour
         self.texture, self.pose, self.variant = thing.texture, thing.pose, thing.variant
-        self.x *= np.float32(self.vary(101, 1.0, 1.10))           # no two of a kind are quite as wide, or as bright
+        if thing.flip:
+            np.negative(across, out=across)
+        across *= self.vary(101, 1.0, 1.10)                       # no two of a kind are quite as wide, or as bright
+        shape = bottom - top, right - left
+        self.x, self.y = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        self.x[:], self.y[:] = across, down[:, None]
+        self.sheet, self.part = sheet, part
+        self.top: float | None = (top + 0.5 - thing.y * size) * scale       # height of the first row, unless turned
+        self.pixel, self.size, self.flat = scale, size, flat
+        self.line = scale * max(0.8, size / 80)                   # width of an outline, in units of the box
         shade = self.vary(102, -0.09, 0.09)
         self.colour = mix(thing.colour, (255, 252, 240) if shade > 0 else INK, abs(shade))
         self.accent = self._accent()
 
     def finish(self) -> None:
         """Light from above over all that was painted: once, when the drawing is done."""
-        if self.flat:
-            return
-        light = self.y * np.float32(-0.055)
-        light -= self.x * np.float32(0.05 * (-1 if self.flip else 1) / max(self.aspect, 0.3))
-        self.canvas *= 1 + light * self.alpha
+        if not self.flat:
+            light = self.y * np.float32(-0.055)
+            light -= self.x * np.float32(0.05 * (-1 if self.flip else 1) / max(self.aspect, 0.3))
+            self.part.light = light
+        self.part.done = True
 
     def _accent(self) -> Colour:
         """A colour for stripes, spots and checks that stands out and still leaves the object its colour."""
@@ -104,91 +113,97 @@ class Pen:
 
     def at(self, cx: Number, cy: Number, angle: Number = 0.0, scale: Number = 1.0) -> "Pen":
         """A pen with its origin at (cx, cy), turned clockwise by ``angle`` radians, drawing ``scale`` times as large."""
-        other = copy.copy(self)
+        other = object.__new__(Pen)
+        other.__dict__.update(self.__dict__)
         c, s = math.cos(angle) / scale, math.sin(angle) / scale
         u, v = self.x - cx, self.y - cy
-        other.x, other.y = u * c + v * s, v * c - u * s
+        if angle:
+            other.x, other.y = u * c + v * s, v * c - u * s
+            other.top = None
+        else:
+            u *= c
+            v *= c
+            other.x, other.y = u, v
+            other.top = None if self.top is None else (self.top - cy) / scale
         other.pixel, other.line = self.pixel / scale, self.line / scale
         return other
 
-    def circle(self, cx: Number, cy: Number, r: Number) -> np.ndarray:
-        return shapes.circle(self.x, self.y, cx, cy, r)
+    def circle(self, cx: Number, cy: Number, r: Number) -> Shape:
+        return Shape(self, "circle", (cx, cy, r), cy - r, cy + r)
 
-    def ellipse(self, cx: Number, cy: Number, a: Number, b: Number) -> np.ndarray:
-        return shapes.ellipse(self.x, self.y, cx, cy, a, b)
+    def ellipse(self, cx: Number, cy: Number, a: Number, b: Number) -> Shape:
+        reach = b if b <= a else b + 4 * self.pixel * (b / a - 1)           # above a slim one distances are too small
+        return Shape(self, "ellipse", (cx, cy, a, b), cy - reach, cy + reach)
 
-    def box(self, cx: Number, cy: Number, a: Number, b: Number, r: Number = 0.0) -> np.ndarray:
-        return shapes.box(self.x, self.y, cx, cy, a, b, r)
+    def box(self, cx: Number, cy: Number, a: Number, b: Number, r: Number = 0.0) -> Shape:
+        return Shape(self, "box", shapes.box_numbers(cx, cy, a, b, r), cy - b, cy + b)
 
-    def capsule(self, ax: Number, ay: Number, bx: Number, by: Number, r: Number, s: Number | None = None) -> np.ndarray:
-        return shapes.capsule(self.x, self.y, ax, ay, bx, by, r, s)
+    def capsule(self, ax: Number, ay: Number, bx: Number, by: Number, r: Number, s: Number | None = None) -> Shape:
+        widest, (low, high) = r if s is None or s < r else s, (ay, by) if ay < by else (by, ay)
+        return Shape(self, "capsule", shapes.capsule_numbers(ax, ay, bx, by, r, s), low - widest, high + widest)
 
-    def path(self, points: Sequence[tuple[Number, Number]], r: Number, s: Number | None = None) -> np.ndarray:
-        return shapes.path(self.x, self.y, points, r, s)
+    def path(self, points: Points, r: Number, s: Number | None = None) -> Shape:
+        return self._edges(Edges(points, False, r, s), r if s is None or s < r else s)
 
-    def curve(self, points: Sequence[tuple[Number, Number]], r: Number, s: Number | None = None) -> np.ndarray:
+    def curve(self, points: Points, r: Number, s: Number | None = None) -> Shape:
         """A stroke along a smooth curve through the points (Catmull-Rom, four pieces between two points)."""
         padded = [points[0], *points, points[-1]]
         smooth: list[tuple[Number, Number]] = []
         for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:]):
             for t in (0.0, 0.25, 0.5, 0.75):
-                u, v = (0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2 + (3 * q - o - 3 * w + z) * t**3)
-                        for o, q, w, z in zip(a, b, c, d))
+                u, v = (
+                    0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2 + (3 * q - o - 3 * w + z) * t**3)
+                    for o, q, w, z in zip(a, b, c, d))
                 smooth.append((u, v))
-        return shapes.path(self.x, self.y, [*smooth, points[-1]], r, s)
+        return self.path([*smooth, points[-1]], r, s)
 
-    def polygon(self, points: Sequence[tuple[Number, Number]], r: Number = 0.0) -> np.ndarray:
-        return shapes.polygon(self.x, self.y, points, r)
+    def polygon(self, points: Points, r: Number = 0.0) -> Shape:
+        return self._edges(Edges(points, True, r, None), r)
 
-    def arc(self, cx: Number, cy: Number, radius: Number, start: Number, stop: Number, r: Number) -> np.ndarray:
-        return shapes.arc(self.x, self.y, cx, cy, radius, start, stop, r)
+    def _edges(self, edges: Edges, widest: Number) -> Shape:
+        heights = [y for _, y in edges.points]
+        return Shape(self, "edges", edges, min(heights) - widest, max(heights) + widest)
+
+    def arc(self, cx: Number, cy: Number, radius: Number, start: Number, stop: Number, r: Number) -> Shape:
+        reach = radius + r
+        return Shape(self, "arc", shapes.arc_numbers(cx, cy, radius, start, stop, r), cy - reach, cy + reach)
 
     # Paint ------------------------------------------------------------------------------------------------------
 
-    def paint(self, cover: np.ndarray, colour: RGB) -> None:
+    def paint(self, cover: Distance, colour: RGB) -> None:
         """Paint with a given coverage (h, w); does not count for the mask."""
-        change = np.array(rgb(colour), np.float32)[:, None, None] - self.canvas
-        change *= cover
-        self.canvas += change
+        self.sheet.note(self.part, Layer(cover, rgb(colour), 0.0))
 
-    def fill(self, distance: np.ndarray, colour: RGB | None = None, *, outline: Number | None = 1.0,
+    def fill(self, distance: Distance, colour: RGB | None = None, *, outline: Number | None = 1.0,
              textured: bool = False, period: Number = 0.42, angle: Number = 0.0, accent: RGB | None = None) -> None:
         """Fill a shape: outline (in line widths, None for none), colour, the object's texture if ``textured``.
 
         ``period`` and ``angle`` are those of the texture; at angle 0 stripes go across.
         """
-        colour = self.colour if colour is None else colour
-        cover = shapes.coverage(distance, self.pixel)
+        note, part, scale = self.sheet.note, self.part, -1 / self.pixel
+        colour = self.colour if colour is None else rgb(colour)
         if outline is not None:
-            wide = shapes.coverage(distance - self.line * outline, self.pixel)
-            self.paint(wide, colour if self.flat else darker(colour, 0.62))
-            np.maximum(self.alpha, wide, out=self.alpha)
-        else:
-            np.maximum(self.alpha, cover, out=self.alpha)
-        self.paint(cover, colour)
+            edge = colour if self.flat else mix(colour, INK, 0.62)
+            note(part, Layer(distance, edge, scale, self.line * outline, True, None, 1.0))
+        note(part, Layer(distance, colour, scale, 0.0, outline is None, None, 1.0))
         if textured and self.texture != "plain" and not self.flat:
-            self.paint(cover * self.pattern(period, angle), self.accent if accent is None else accent)
+            tone = self.accent if accent is None else rgb(accent)
+            note(part, Layer(distance, tone, scale, 0.0, False, None, self.pattern(period, angle)))
 
-    def mark(self, distance: np.ndarray, colour: RGB, strength: Number = 1.0, inside: np.ndarray | None = None) -> None:
+    def mark(self, distance: Distance, colour: RGB, strength: Number = 1.0, inside: Distance | None = None) -> None:
         """Paint a detail without outline, only inside the shape ``inside`` if given; not a part of the silhouette."""
-        if self.flat and strength < 1:
-            return
-        cover = shapes.coverage(distance, self.pixel)
-        if inside is not None:
-            cover = cover * shapes.coverage(inside, self.pixel)
-        self.paint(cover * strength if strength != 1 else cover, colour)
+        if not self.flat or strength >= 1:
+            self.sheet.note(self.part, Layer(distance, rgb(colour), -1 / self.pixel, 0.0, False, inside, strength))
 
-    def stroke(self, distance: np.ndarray, colour: RGB = INK) -> None:
+    def stroke(self, distance: Distance, colour: RGB = INK) -> None:
         """A thin line that counts for the mask: a string, a whisker, a leg. Never thinner than a visible pixel."""
-        cover = shapes.coverage(distance - max(0.0, 0.42 * self.pixel), self.pixel)
-        np.maximum(self.alpha, cover, out=self.alpha)
-        self.paint(cover, colour)
+        wider = max(0.0, 0.42 * self.pixel)
+        self.sheet.note(self.part, Layer(distance, rgb(colour), -1 / self.pixel, wider, counts=True))
 
-    def glow(self, distance: np.ndarray, colour: RGB, reach: Number, strength: Number = 0.5) -> None:
+    def glow(self, distance: Distance, colour: RGB, reach: Number, strength: Number = 0.5) -> None:
         """Light around a shape, gone at a distance ``reach``; not a part of the silhouette."""
         if not self.flat:
-            fade = np.maximum(1 - np.maximum(distance, 0) * (1 / reach), 0)
-            self.paint(strength * fade * fade, colour)
+            self.paint(later(_fade, distance, 1 / reach, strength), colour)
 
     def pattern(self, period: Number = 0.42, angle: Number = 0.0) -> np.ndarray:
         """Coverage of the object's texture."""
@@ -209,3 +224,16 @@ class Pen:
         self.mark(self.circle(cx, cy, r), INK)
         if r > 1.2 * self.pixel:
             self.mark(self.circle(cx + 0.3 * r, cy - 0.35 * r, 0.33 * r), (255, 255, 255))
+
+
+@lru_cache(maxsize=8)
+def pixels(size: int) -> np.ndarray:
+    """The middles of the pixels of a row."""
+    middles = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    middles.flags.writeable = False
+    return middles
+
+
+def _fade(distance: np.ndarray, rate: Number, strength: Number) -> np.ndarray:
+    fade = np.maximum(1 - np.maximum(distance, 0) * rate, 0)
+    return strength * fade * fade

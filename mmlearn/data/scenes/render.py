@@ -6,6 +6,7 @@ most of a pixel and nothing in front of it does.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -13,8 +14,9 @@ from jaxtyping import Bool, UInt8
 from mmlearn.data.scenes import draw_animals, draw_buildings, draw_nature, draw_small, draw_vehicles
 from mmlearn.data.scenes.categories import CATEGORY, DRAWINGS
 from mmlearn.data.scenes.graph import Scene, SceneObject
-from mmlearn.data.scenes.pen import Pen
+from mmlearn.data.scenes.pen import Pen, pixels
 from mmlearn.data.scenes.settings import background
+from mmlearn.data.scenes.sheet import Part, Sheet
 from mmlearn.data.scenes.shifts import STYLES, restyle
 
 _OURS: dict[str, Callable[[Pen], None]] = {
@@ -23,6 +25,7 @@ _OURS: dict[str, Callable[[Pen], None]] = {
     for name, function in vars(module).items() if name.startswith("draw_")
 }
 _NO_SHADOW = ("sky", "water")
+_TINT = np.array((1.0, 0.95, 0.75), np.float32)[:, None, None]    # of a shadow
 
 
 @dataclass(frozen=True)
@@ -46,21 +49,17 @@ def render(scene: Scene, size: int = 64, style: str = "normal") -> Picture:
     flat = style == "flat"
     canvas = background(scene, size, flat)                        # 3 h w
     masks = np.zeros((len(scene.objects), size, size), bool)
-    for i, thing in enumerate(scene.objects):
+    sheet = Sheet(canvas, masks)
+    for thing in scene.objects:
         draw = DRAWINGS.get(thing.category) or _OURS.get(thing.category)
         if draw is None:
             raise ValueError(f"category {thing.category!r} has no drawing; give it one by add_category")
-        left, top, right, bottom = _crop(thing, size)
-        if not flat:
-            _shadow(canvas, thing, size)
-        part = canvas[:, top:bottom, left:right].copy()           # contiguous, which is quicker to paint on
-        pen = Pen(thing, part, left, top, size, flat)
+        part = Part(_crop(thing, size), None if flat else partial(_shadow, thing=thing, size=size))
+        sheet.begin(part)
+        pen = Pen(thing, sheet, part, size, flat)
         draw(pen)
         pen.finish()
-        canvas[:, top:bottom, left:right] = part
-        mask = pen.alpha > 0.5
-        masks[:i, top:bottom, left:right] &= ~mask
-        masks[i, top:bottom, left:right] = mask
+    sheet.flush()
     pixels = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
     image = np.ascontiguousarray(pixels.transpose(1, 2, 0))       # 3 h w -> h w 3
     return Picture(restyle(image, masks, style, scene), masks)
@@ -83,7 +82,10 @@ def _shadow(canvas: np.ndarray, thing: SceneObject, size: int) -> None:
     b = max(1.0, min(0.16 * a, 0.035 * size))
     left, right = max(0, int(cx - 1.3 * a)), min(size, int(cx + 1.3 * a) + 1)
     top, bottom = max(0, int(cy - 1.6 * b - 1)), min(size, int(cy + 1.8 * b) + 2)
-    x = (np.arange(left, right, dtype=np.float32) + 0.5 - cx) / a
-    y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - cy) / b
-    dark = np.clip(1.15 - np.sqrt(x[None] ** 2 + y[:, None] ** 2), 0, 0.6) * np.float32(0.55)
-    canvas[:, top:bottom, left:right] *= 1 - dark * np.array((1.0, 0.95, 0.75), np.float32)[:, None, None]
+    x, y = (pixels(size)[left:right] - cx) / a, (pixels(size)[top:bottom] - cy) / b
+    dark = np.sqrt((x * x)[None] + (y * y)[:, None])
+    np.subtract(1.15, dark, out=dark)
+    np.maximum(dark, 0, out=dark)
+    np.minimum(dark, 0.6, out=dark)
+    dark *= 0.55
+    canvas[:, top:bottom, left:right] *= 1 - dark * _TINT

@@ -8,7 +8,7 @@ same on every platform and in every order of calls.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mmlearn.data.scenes.categories import (
@@ -405,10 +405,3 @@ def portrait(category: str, *, colour: str | None = None, texture: str | None = 
         thing.width, thing.height = _box(known, wanted, 180)
         thing.left, thing.bottom = (UNIT - thing.width) // 2, stage.water[1] - 2
     return _scene(0, variant, "portrait", "iconic object", values["setting"], [thing])
-
-
-def with_relations(scene: Scene) -> Scene:
-    """The scene with its relations computed anew, after objects were changed by hand."""
-    return replace(scene, relations=relations(scene.objects))
-
-

@@ -20,7 +20,7 @@ from mmlearn.figures.image2text.captioning import attention_on_things
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer, build_trunk
 from mmlearn.image2text.cells import CellData, CellReader, OnCells, cell_accuracy, grids, train_cells
 from mmlearn.image2text.regions import Detector
-from mmlearn.image2text.saved import CHECKPOINTS, SavedCaptioner, Sight, load_miniature, save_miniature
+from mmlearn.image2text.saved import CHECKPOINTS, SavedCaptioner, Sight, load_captioner, save_captioner
 from mmlearn.image2text.training import (
     CaptionData,
     describe,
@@ -133,8 +133,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def finish(recipe: str, saved: SavedCaptioner, test: CaptionData, measured: dict[str, Any], path: Path) -> dict[str, Any]:
     """Write the weights, read them again and measure what the rounding to half precision has left."""
     saved.about = {"recipe": recipe, **measured, **environment()}
-    save_miniature(path, saved)
-    again = load_miniature(path, saved.sight.module if isinstance(saved.sight.module, Detector) else None)
+    write_miniature(path, saved)
+    again = load_captioner(path, saved.sight.module if isinstance(saved.sight.module, Detector) else None)
     few = CaptionData(TensorInputs(*test.inputs.rows(range(min(100, len(test))))), test.captions[:100], test.ids[:100],
                       (test.scenes or [])[:100])
     measured["half precision"] = {
@@ -144,8 +144,14 @@ def finish(recipe: str, saved: SavedCaptioner, test: CaptionData, measured: dict
     if saved.sight.kind == "pictures" and test.scenes is not None:
         measured["attention"] = where_nouns_look(again, few)
     again.about = {"recipe": recipe, **measured, **environment()}
-    save_miniature(path, again)
+    write_miniature(path, again)
     return measured
+
+
+def write_miniature(path: Path, saved: SavedCaptioner) -> None:
+    """Write a captioner that comes with the book; it shares the book's detector, which is not written again."""
+    save_captioner(path, saved.model, saved.tokeniser, saved.sight, saved.about, half=True,
+                   detector="detector" if saved.sight.kind == "regions" else None)
 
 
 def where_nouns_look(saved: SavedCaptioner, data: CaptionData) -> dict[str, float] | None:

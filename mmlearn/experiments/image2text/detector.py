@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from mmlearn.data.batches import Batches
 from mmlearn.experiments import environment
 from mmlearn.image2text.regions import (
     CHECKPOINT,
@@ -34,16 +35,15 @@ from mmlearn.train import History, fit, warmup_cosine
 STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR1", "AR10", "AR100")
 
 
-class DetectionBatches:
-    """Endless shuffled batches, mirrored half of the time; batch i is a function of ``seed`` and i."""
+class DetectionBatches(Batches):
+    """Endless shuffled batches, mirrored half of the time, a function of their number."""
 
     def __init__(self, data: DetectionData, size: int = 16, seed: int = 0):
-        self.data, self.size, self.seed = data, min(size, len(data)), seed
+        super().__init__(data, min(size, len(data)), seed=seed)
 
-    def __call__(self, step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        index = torch.randint(len(self.data), (self.size,), generator=draw).tolist()
-        return self.data.batch(index, flip=bool(torch.rand((), generator=draw) < 0.5))
+    def make(self, indices: list[int], number: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return self.data.batch(indices, flip=bool(torch.rand((), generator=draw) < 0.5))
 
 
 def train_detector(data: DetectionData, *, steps: int = 4500, batch: int = 16, lr: float = 1e-3, seed: int = 0,

@@ -9,7 +9,7 @@ so that every correlation is planted and known. Nothing about real people can be
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from mmlearn.experiments.text_for_vision.objects import (
     train_encoder,
 )
 from mmlearn.metrics.bias import answer_share, association, label_share, share_gap
+from mmlearn.nn.modes import remembered
 from mmlearn.text_for_vision.small_encoder import StudyEncoder
 from mmlearn.text_for_vision.training import embed_images
 from mmlearn.text_for_vision.zero_shot import class_probabilities, zero_shot_weights
@@ -72,7 +73,7 @@ def person_captions(scene: Scene, role: str, key: int) -> tuple[str, ...]:
             f"A person in {who.colour} is {who.pose} {where}.", f"A {who.pose} person can be seen {where}.")
 
 
-@cache
+@remembered
 def people(count: int, agreement: float | int = 0.9, seed: int = 0, *, size: int = SIZE) -> People:
     """People of both groups in equal parts, in any setting.
 
@@ -124,7 +125,7 @@ def condition(name: str | float, count: int, agreement: float | int = 0.9, seed:
 def among_others(crowd: People, others: int, seed: int = 3) -> PairData:
     """Training pairs: the people, and ``others`` pictures of other things with the scene world's captions."""
     rest = captioned(objects(others, seed, places="any", names=tuple(n for n in class_names() if n != "person")))
-    return PairData(torch.cat([crowd.data.images, rest.images]), crowd.data.captions + rest.captions,
+    return PairData(torch.cat([crowd.data.images[:], rest.images[:]]), crowd.data.captions + rest.captions,
                     crowd.data.scenes + rest.scenes)
 
 
@@ -150,27 +151,27 @@ def answers(model: nn.Module, tokeniser: Tokeniser, images: Tensor, classes: Seq
 
 def role_shares(model: nn.Module, tokeniser: Tokeniser, crowd: People, classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
     """Answer shares of the classes for each of ``GROUPS``."""
-    P = answers(model, tokeniser, crowd.data.images, classes)
+    P = answers(model, tokeniser, crowd.data.images[:], classes)
     return torch.stack([answer_share(P, crowd.group == g) for g in range(len(GROUPS))])
 
 
 def mean_probabilities(model: nn.Module, tokeniser: Tokeniser, crowd: People, classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
     """Mean zero-shot probabilities of the classes for each of ``GROUPS``: what the score says before any argmax."""
-    P = answers(model, tokeniser, crowd.data.images, classes)
+    P = answers(model, tokeniser, crowd.data.images[:], classes)
     return torch.stack([P[crowd.group == g].mean(dim=0) for g in range(len(GROUPS))])
 
 
 def shares_by_threshold(model: nn.Module, tokeniser: Tokeniser, crowd: People, thresholds: Sequence[float],
                         classes: Sequence[str]) -> Float[Tensor, "m g c"]:
     """Label shares at each threshold, for each of ``GROUPS``."""
-    P = answers(model, tokeniser, crowd.data.images, classes)
+    P = answers(model, tokeniser, crowd.data.images[:], classes)
     return torch.stack([torch.stack([label_share(P, crowd.group == g, t) for g in range(len(GROUPS))]) for t in thresholds])
 
 
 def pose_errors(model: nn.Module, tokeniser: Tokeniser, crowd: People) -> dict[str, float]:
     """How often the pose is told wrongly: where it agrees with the planted correlation, and on the counter-examples."""
     classes = [f"{pose} person" for pose in POSES]
-    wrong = answers(model, tokeniser, crowd.data.images, classes).argmax(dim=1) != crowd.pose
+    wrong = answers(model, tokeniser, crowd.data.images[:], classes).argmax(dim=1) != crowd.pose
     agrees = crowd.pose == crowd.group
     return {"agreeing": float(wrong[agrees].double().mean()), "counter-examples": float(wrong[~agrees].double().mean())}
 

@@ -23,6 +23,7 @@ from mmlearn.data.pairs import (
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
+from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.prediction import (
     BagEncoder,
@@ -35,9 +36,13 @@ from mmlearn.text_for_vision.prediction import (
     predict_words,
 )
 from mmlearn.text_for_vision.small_encoder import ConvTower, StudyConfig, StudyEncoder
-from mmlearn.text_for_vision.training import contrastive_objective, parameter_groups, zero_shot_accuracy
+from mmlearn.text_for_vision.training import (
+    adamw_cosine,
+    contrastive_objective,
+    zero_shot_accuracy,
+)
 from mmlearn.text_for_vision.zero_shot import prompts, top_k_accuracy
-from mmlearn.train import History, fit, warmup_cosine
+from mmlearn.train import History, fit
 
 # ---------------------------------------------------------------------------------------------------------------- arms
 
@@ -52,10 +57,9 @@ def build_arm(name: str, config: StudyConfig, seed: int = 0) -> nn.Module:
     """A model of one arm; the convolutions of all arms start from the same weights, a function of ``seed``."""
     if name not in ARMS:
         raise ValueError(f"arm {name!r} is unknown; use one of {', '.join(ARMS)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = ARMS[name](config)
-        torch.manual_seed(seed)
+    with seeded(seed):
         model.image.trunk.load_state_dict(ConvTower(config).trunk.state_dict())             # type: ignore[union-attr, operator, arg-type]
     return model
 
@@ -72,9 +76,8 @@ def train_arm(name: str, model: nn.Module, data: PairData, tokeniser: Tokeniser,
     """
     lr = RATES.get(name, RATE) if lr is None else lr
     batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context)  # type: ignore[union-attr, arg-type]
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-    return fit(model, OBJECTIVES.get(name, contrastive_objective(clip_loss)), batches, steps=steps, optimizer=optimizer,
-               schedule=warmup_cosine(lr, min(warmup, steps // 4), steps), seed=seed, **options)
+    return fit(model, OBJECTIVES.get(name, contrastive_objective(clip_loss)), batches, steps=steps, seed=seed,
+               **adamw_cosine(model, lr, steps, warmup=warmup, weight_decay=weight_decay), **options)
 
 
 @torch.no_grad()
@@ -86,15 +89,14 @@ def arm_accuracy(model: nn.Module, tokeniser: Tokeniser, pictures: ClassPictures
     """
     if isinstance(model, StudyEncoder):
         return zero_shot_accuracy(model, tokeniser, pictures, templates)
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    if isinstance(model, CaptionPredictor):
-        sentences = tokeniser.batch([prompts(name, templates)[0] for name in pictures.classes], model.config.context)
-        scores = [lm_score(model, pixels(part.to(device)), sentences.to(device)) for part in pictures.images.split(batch)]
-    else:
-        words = (bag_of_words(tokeniser.batch(pictures.classes), len(tokeniser)) > 0).float().to(device)
-        scores = [bow_score(model(pixels(part.to(device))), words) for part in pictures.images.split(batch)]
-    model.train(training)
+    with eval_mode(model) as device:
+        if isinstance(model, CaptionPredictor):
+            sentences = tokeniser.batch([prompts(name, templates)[0] for name in pictures.classes], model.config.context)
+            scores = [lm_score(model, pixels(part.to(device)), sentences.to(device))
+                      for part in pictures.images.split(batch)]
+        else:
+            words = (bag_of_words(tokeniser.batch(pictures.classes), len(tokeniser)) > 0).float().to(device)
+            scores = [bow_score(model(pixels(part.to(device))), words) for part in pictures.images.split(batch)]
     return top_k_accuracy(torch.cat(scores).cpu(), pictures.labels)
 
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from mmlearn.data.pairs import SIZE, class_pictures, scene_pairs, scene_tokeniser
 from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.nn.modes import seeded
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig
 from mmlearn.text_for_vision.training import (
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = BUILD[args.tower](len(tokeniser))
     if args.width and isinstance(config.image, ViTConfig):
         config = replace(config, image=replace(config.image, width=args.width, heads=args.width // 32))
-    torch.manual_seed(0)
-    model = CLIP(config)
+    with seeded(0):
+        model = CLIP(config)
     if other:
         model.text.load_state_dict(other.model.text.state_dict())
     watched = class_pictures(min(400, args.pictures), "val")
@@ -83,7 +83,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model, data, tokeniser, steps=args.steps, batch=args.batch, lr=args.lr, folder=args.folder,
         evaluate=lambda judged: {"zero-shot": zero_shot_accuracy(judged, tokeniser, watched)}, evaluate_every=every,
         on_step=lambda step, _: print(f"step {step} of {args.steps}", flush=True) if step % every == 0 else None)
-    model.eval()
     scores = rounded(judge(model, tokeniser, args.pictures, args.scenes))
     print(scores, flush=True)
     parameters = sum(p.numel() for p in model.parameters())

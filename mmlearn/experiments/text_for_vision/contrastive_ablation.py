@@ -20,6 +20,7 @@ from mmlearn.data.pairs import class_pictures, scene_pairs, scene_tokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.experiments.text_for_vision.clip_mini import rounded
+from mmlearn.nn.modes import seeded
 from mmlearn.text_for_vision.align import align_loss
 from mmlearn.text_for_vision.contrastive import clip_loss, decoupled_loss, logits
 from mmlearn.text_for_vision.siglip import START_BIAS, START_SCALE, sigmoid_loss
@@ -84,8 +85,7 @@ def build_variant(name: str, config: StudyConfig, seed: int = 0) -> tuple[StudyE
     """The model and loss of one row of the ablation; all rows start from the same weights, a function of ``seed``."""
     if name not in LOSSES:
         raise ValueError(f"variant {name!r} is unknown; use one of {', '.join(LOSSES)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = (SigmoidEncoder if name.startswith("sigmoid") else StudyEncoder)(config)
     if name.startswith("temperature fixed at "):
         tau = float(name.removeprefix("temperature fixed at "))

@@ -16,6 +16,7 @@ from mmlearn.experiments.image2text.detector import DetectionBatches, thinned
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.image2text.regions import DetectionData
 from mmlearn.metrics.detection import average_precision
+from mmlearn.nn.modes import seeded
 from mmlearn.text_for_vision.dynamic_head import (
     DetectorConfig,
     DynamicDetector,
@@ -31,8 +32,8 @@ STATS = ("AP", "AP50", "AP75")
 def train_detector(data: DetectionData, *, steps: int = 1000, batch: int = 16, lr: float | int = 1e-3, seed: int = 0,
                    config: DetectorConfig | None = None, **options: Any) -> tuple[DynamicDetector, History]:
     """A detector trained from random weights; ``options`` go to ``fit``."""
-    torch.manual_seed(seed)
-    model = DynamicDetector(config or DetectorConfig.mini())
+    with seeded(seed):
+        model = DynamicDetector(config or DetectorConfig.mini())
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     history = fit(model, detector_loss, DetectionBatches(data, batch, seed), steps=steps, optimizer=optimizer,
                   schedule=warmup_cosine(lr, min(100, steps // 5), steps, lr / 100), clip=1.0, seed=seed, **options)

@@ -5,7 +5,6 @@ Survey: 4.2.1, 4.3, 4.4.  Pictures show one drawn thing at 32 pixels; the model 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,10 @@ from mmlearn.data.scenes import CATEGORY, STYLES, portrait
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.sample import Draws
 from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.nn.modes import eval_mode, remembered, seeded
 from mmlearn.text_for_vision.small_encoder import LabelClassifier, StudyConfig, StudyEncoder
-from mmlearn.text_for_vision.training import TEMPLATES, parameter_groups, train_clip
-from mmlearn.train import History, fit, warmup_cosine
+from mmlearn.text_for_vision.training import TEMPLATES, adamw_cosine, train_clip
+from mmlearn.train import History, fit
 
 SIZE = 32                                           # pixels a side
 
@@ -56,7 +56,7 @@ def object_scene(seed: int, index: int, places: str = "usual", names: Sequence[s
                     flip=category.facing and draws.chance(50), variant=draws.below(1 << 16))
 
 
-@cache
+@remembered
 def objects(count: int, seed: int = 0, *, places: str = "usual", styles: tuple[str, ...] = ("normal",),
             names: tuple[str, ...] = (), size: int = SIZE) -> ClassPictures:
     """``count`` pictures of single things; picture i is drawn in style ``styles[i % len(styles)]``.
@@ -106,8 +106,8 @@ def shuffled_captions(data: PairData, share: float | int, seed: int = 0) -> Pair
 def train_encoder(data: PairData, tokeniser: WordTokeniser, *, steps: int, seed: int = 0, lr: float | int = 2e-3,
                   channels: tuple[int, ...] = StudyConfig.channels, **options: Any) -> tuple[StudyEncoder, History]:
     """A fresh dual encoder trained on pairs; further options are those of ``train_clip`` and ``fit``."""
-    torch.manual_seed(seed)
-    model = StudyEncoder(StudyConfig(len(tokeniser), channels))
+    with seeded(seed):
+        model = StudyEncoder(StudyConfig(len(tokeniser), channels))
     options.setdefault("progress", False)
     return model, train_clip(model, data, tokeniser, steps=steps, seed=seed, lr=lr, **options)
 
@@ -115,18 +115,17 @@ def train_encoder(data: PairData, tokeniser: WordTokeniser, *, steps: int, seed:
 def train_labels(pictures: ClassPictures, *, steps: int, batch: int = 128, seed: int = 0, lr: float | int = 2e-3,
                  channels: tuple[int, ...] = StudyConfig.channels, **options: Any) -> tuple[LabelClassifier, History]:
     """A fresh classifier trained on labels, with the batches, optimiser and schedule of ``train_encoder``."""
-    torch.manual_seed(seed)
     data = captioned(pictures)
     tokeniser = scene_tokeniser(data.first(1))
-    model = LabelClassifier(StudyConfig(len(tokeniser), channels), len(pictures.classes))
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=lr, betas=(0.9, 0.98), eps=1e-6)
+    with seeded(seed):
+        model = LabelClassifier(StudyConfig(len(tokeniser), channels), len(pictures.classes))
 
     def objective(trained: nn.Module, batch: PairBatch) -> Tensor:
         return F.cross_entropy(trained(batch.images), pictures.labels[batch.which].to(batch.images.device))
 
     options.setdefault("progress", False)
-    return model, fit(model, objective, PairBatches(data, tokeniser, batch, seed=seed), steps=steps, optimizer=optimizer,
-                      schedule=warmup_cosine(lr, min(50, steps // 4), steps), seed=seed, **options)
+    return model, fit(model, objective, PairBatches(data, tokeniser, batch, seed=seed), steps=steps, seed=seed,
+                      **adamw_cosine(model, lr, steps), **options)
 
 
 @torch.no_grad()
@@ -137,8 +136,8 @@ def in_parts(function: Callable[[Tensor], Tensor], pictures: ClassPictures, batc
 
 def label_accuracy(model: LabelClassifier, pictures: ClassPictures) -> float:
     """Fraction of pictures whose label gets the largest logit, in evaluation mode."""
-    model.eval()
-    return float((in_parts(model, pictures).argmax(dim=1) == pictures.labels).float().mean())
+    with eval_mode(model):
+        return float((in_parts(model, pictures).argmax(dim=1) == pictures.labels).float().mean())
 
 
 def prompt_tokeniser(*data: PairData, templates: Sequence[str] = TEMPLATES) -> WordTokeniser:

@@ -30,6 +30,7 @@ from mmlearn.experiments.text_for_vision.objects import (
     train_labels,
 )
 from mmlearn.metrics.robustness import effective_robustness, fit_line
+from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.linear_probe import linear_probe
 from mmlearn.text_for_vision.small_encoder import ConvTower, StudyConfig, StudyEncoder
 from mmlearn.text_for_vision.training import zero_shot_accuracy
@@ -101,13 +102,13 @@ def captions_model(pictures: ClassPictures, tokeniser: WordTokeniser, scale: Sca
 
 def adapted(tower: ConvTower, labelled: ClassPictures, tests: Mapping[str, ClassPictures]) -> Accuracies:
     """Logistic regression on the frozen features, fitted to labelled pictures (a fifth of them chooses the penalty)."""
-    tower.eval()
-    x, y = in_parts(tower.features, labelled), labelled.labels
-    mean, deviation = x.mean(dim=0), x.std(dim=0) + 1e-6
-    cut = len(y) * 4 // 5
-    x = (x - mean) / deviation
-    probe, _ = linear_probe((x[:cut], y[:cut]), (x[cut:], y[cut:]), len(labelled.classes), iterations=100)
-    return judge(lambda p: probe.accuracy((in_parts(tower.features, p) - mean) / deviation, p.labels), tests)
+    with eval_mode(tower):
+        x, y = in_parts(tower.features, labelled), labelled.labels
+        mean, deviation = x.mean(dim=0), x.std(dim=0) + 1e-6
+        cut = len(y) * 4 // 5
+        x = (x - mean) / deviation
+        probe, _ = linear_probe((x[:cut], y[:cut]), (x[cut:], y[cut:]), len(labelled.classes), iterations=100)
+        return judge(lambda p: probe.accuracy((in_parts(tower.features, p) - mean) / deviation, p.labels), tests)
 
 
 def reference_models(tests: Mapping[str, ClassPictures], scale: Scale, images: Sequence[int] = IMAGES,

@@ -17,19 +17,20 @@ from mmlearn.data.pairs import ClassPictures, PairBatch, PairBatches, PairData
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.text_for_vision.objects import captioned, objects, prompt_tokeniser, train_encoder
+from mmlearn.nn.modes import seeded
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.small_encoder import StudyConfig, StudyEncoder
 from mmlearn.text_for_vision.training import (
     Loss,
+    adamw_cosine,
     contrastive_objective,
     embed_images,
     embed_texts,
-    parameter_groups,
     zero_shot_accuracy,
 )
 from mmlearn.text_for_vision.unicl import unicl_loss
 from mmlearn.text_for_vision.zero_shot import prompts
-from mmlearn.train import fit, warmup_cosine
+from mmlearn.train import fit
 
 WORDINGS = ("a photo of {a}.", "a cropped photo of {a}.", "there is {a}.", "{a} can be seen.", "a close view of {a}.",
             "the picture shows {a}.", "an image of {a}.", "just {a}.")
@@ -89,12 +90,11 @@ def staged_run(switch: int, *, train: int = 3000, test: int = 500, steps: int = 
                seed: int = 0) -> dict[str, float]:
     """Train on everything up to step ``switch`` and on captions alone after it; classification and retrieval at the end."""
     everything, described, tokeniser = half_described(train)
-    torch.manual_seed(seed)
-    model = StudyEncoder(StudyConfig(len(tokeniser)))
+    with seeded(seed):
+        model = StudyEncoder(StudyConfig(len(tokeniser)))
     before, after = (PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context) for data in (everything, described))
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=lr, betas=(0.9, 0.98), eps=1e-6)
-    fit(model, contrastive_objective(clip_loss), Staged(before, after, switch), steps=steps, optimizer=optimizer, seed=seed,
-        schedule=warmup_cosine(lr, min(50, steps // 4), steps), progress=False)
+    fit(model, contrastive_objective(clip_loss), Staged(before, after, switch), steps=steps, seed=seed, progress=False,
+        **adamw_cosine(model, lr, steps))
     return judged_both_ways(model, tokeniser, objects(test, 1, places="any"))
 
 

@@ -1,0 +1,84 @@
+"""Trained models on disk: one format, opened again as they were, refused by name where they do not fit."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import nn
+
+from mmlearn.checkpoints import config_from, load_model, read_tensors, save_model
+
+
+@dataclass(frozen=True)
+class Round:
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Square:
+    side: int = 2
+    corners: tuple[tuple[int, int], ...] = ((0, 0), (1, 1))
+
+
+@dataclass(frozen=True)
+class Config:
+    width: int = 3
+    shape: Round | Square = field(default_factory=Square)
+    bias: float | None = None
+
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.layer = nn.Linear(config.width, 2)
+
+
+KINDS = {"net": (Config, Net)}
+
+
+@pytest.mark.parametrize("name", ["n.safetensors", "folder"])
+@pytest.mark.parametrize("shape", [Square(4, ((1, 2), (3, 4))), Round(0.5)])
+def test_a_model_comes_back_with_its_configuration_and_what_was_noted(tmp_path, name, shape):
+    model = Net(Config(5, shape))
+    save_model(tmp_path / name, model, "net", {"note": [1, 2]})
+    again, about = load_model(tmp_path / name, KINDS)
+    assert again.config == model.config and about["note"] == [1, 2] and about["system"] == "net" and not again.training
+    assert torch.equal(again.layer.weight, model.layer.weight)
+
+
+def test_half_precision_is_stored_and_single_precision_comes_back(tmp_path):
+    path = tmp_path / "n.safetensors"
+    model = Net(Config())
+    save_model(path, model, "net", {}, half=True)
+    assert read_tensors(path)["layer.weight"].dtype == torch.float16
+    again, _ = load_model(path, KINDS)
+    torch.testing.assert_close(again.layer.weight, model.layer.weight, atol=1e-3, rtol=1e-3)
+    assert again.layer.weight.dtype == torch.float32
+
+
+def test_fields_that_came_later_have_their_default_and_unknown_ones_are_refused():
+    assert config_from(Config, {"width": 7}) == Config(7)
+    assert config_from(Config, {"shape": {"side": 1, "corners": []}}) == Config(3, Square(1, ()))
+    with pytest.raises(ValueError, match="fields width, depth"):
+        config_from(Config, {"width": 7, "depth": 1})
+
+
+def test_what_does_not_fit_is_refused_with_the_file_and_the_remedy(tmp_path):
+    path = tmp_path / "n.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"n\.json is missing; make tea"):
+        load_model(path, KINDS, "make tea")
+    save_model(path, Net(Config()), "net", {})
+    with pytest.raises(ValueError, match=r"n\.json does not describe a model of other.*KeyError"):
+        load_model(path, {"other": (Config, Net)})
+    content = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**content, "config": {**content["config"], "width": 4}}))
+    with pytest.raises(ValueError, match=r"n\.safetensors does not fit Net: it has layer\.weight of shape \(2, 3\)"):
+        load_model(path, KINDS)
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+        load_model(path, KINDS)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"n\.safetensors is missing"):
+        load_model(path, KINDS)
