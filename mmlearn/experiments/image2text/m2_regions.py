@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     measured = {
         "settings": {**{k: v for k, v in vars(args).items() if isinstance(v, int | float)},
                      "schedule": "Adam(.9, .98), cosine to lr / 20", "test of": "test, seed 0",
-                     "longest caption": "16 words", "detector": "data/checkpoints/detector.safetensors"},
+                     "longest caption": "16 words", "polish reward": "CIDEr-D without <eos>",
+                     "detector": "data/checkpoints/detector.safetensors"},
         "parameters": sum(p.numel() for p in model.parameters()),
         "curve": {"step": history.metric_steps, **rounded(history.metrics)},
         "training seconds": round(history.seconds, 1),
