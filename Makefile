@@ -3,6 +3,7 @@
 #   make check       lint, types, fast tests (3 minutes)    make test     everything (under 30 minutes on 2 cores)
 #   make execute     run the notebooks in place             make clean    remove what was built
 #   make repository URL=https://github.com/you/fork         change the book's public address everywhere
+#   make release VERSION=0.2.0                              number, wheel, offline website (in dist/) and tag
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ SITE_SOURCES := _config.yml _toc.yml $(shell find book tools -type f -not -path 
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MMLEARN_SCALE=smoke MPLBACKEND=agg TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help book test check lint execute serve clean repository
+.PHONY: help book test check lint execute serve clean repository release
 .DELETE_ON_ERROR:
 
 help:
@@ -70,6 +71,15 @@ repository: export override URL := $(value URL)
 repository:
 	@test -n "$$URL" || { echo "say which: make repository URL=https://github.com/you/fork" >&2; exit 2; }
 	$(PYTHON) tools/notebooks.py repository "$$URL"
+
+# The number reaches the script as it was typed, too. Nothing is committed or tagged before all has been built.
+release: export override VERSION := $(value VERSION)
+release: $(VENV)/.installed-book
+	@test -n "$$VERSION" || { echo "say which: make release VERSION=0.2.0" >&2; exit 2; }
+	$(BIN)/python tools/release.py set "$$VERSION"
+	$(MAKE) book
+	$(BIN)/python tools/release.py pack
+	$(BIN)/python tools/release.py tag
 
 clean:
 	rm -rf _build build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -15,6 +15,7 @@ USE = """
 import mmlearn
 from mmlearn.data.coco import CocoCaptions
 from mmlearn.experiments import results
+from mmlearn.figures.interactive import slider
 from mmlearn.files import package_data
 from mmlearn.image2text.regions import load_detector
 from mmlearn.text_for_vision.training import load_mini
@@ -22,7 +23,7 @@ from mmlearn.text_for_vision.training import load_mini
 sample = package_data("scenes-sample")
 pictures = CocoCaptions(sample / "images", sample / "annotations" / "captions_train.json")
 print(mmlearn.__file__, results("detector")["recipe"], load_mini("vit").model.config.size, load_detector().config.size,
-      len(pictures), sep="|")
+      len(pictures), callable(slider), sep="|")
 """
 
 
@@ -55,6 +56,6 @@ def test_a_wheel_brings_results_miniatures_and_the_sample_along(tmp_path):
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", str(source))
     wheel = next((tmp_path / "dist").glob("mmlearn-*.whl"))
     run("-m", "pip", "install", "--quiet", "--no-deps", "--target", "installed", str(wheel))
-    where, name, size, pixels, pictures = run("-c", USE).strip().split("|")
+    where, name, size, pixels, pictures, moving = run("-c", USE).strip().split("|")
     assert Path(where).is_relative_to(tmp_path / "installed")
-    assert (name, size, pixels, pictures) == ("detector", "64", "64", "24")
+    assert (name, size, pixels, pictures, moving) == ("detector", "64", "64", "24", "True")

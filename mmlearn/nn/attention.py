@@ -158,7 +158,7 @@ class MultiHeadAttention(nn.Module):
 
     def project_out(
         self, read: Float[Tensor, "*b t d"], queries: Float[Tensor, "*b t d"]
-    ) -> Float[Tensor, "*b t d"]:
+    ) -> Float[Tensor, "*b t o"]:
         """What leaves the layer; ``queries`` are there for attentions whose output depends on them."""
         return self.out(read)
 
@@ -211,7 +211,7 @@ class CrossAttention(MultiHeadAttention):
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "r t d"], source: Float[Tensor, "b *n s d"],
         mask: Bool[Tensor, "b s"] | None = None
-    ) -> Float[Tensor, "r *n t d"]:
+    ) -> Float[Tensor, "r *n t o"]:
         b, *n, s, _ = source.shape
         if len(x) % b:
             raise ValueError(

@@ -77,6 +77,12 @@ class SwinConfig:
 
 # ---------------------------------------------------------------------------------------------------- windows
 
+def fill_up(x: Float[Tensor, "b y x c"], m: int) -> Float[Tensor, "b v u c"]:
+    """A map with zeros below and at the right, so that m divides its sides; itself where it does already."""
+    y, x_ = x.shape[1:3]
+    return F.pad(x, (0, 0, 0, -x_ % m, 0, -y % m)) if y % m or x_ % m else x
+
+
 def to_windows(
     x: Float[Tensor, "b y x c"] | Int[Tensor, "b y x c"], m: int
 ) -> Float[Tensor, "b n p c"] | Int[Tensor, "b n p c"]:
@@ -156,7 +162,7 @@ class WindowAttention(nn.Module):
         _, y, x_, c = x.shape
         m = min(self.window, y, x_)
         shift = m // 2 if shifted and min(y, x_) > self.window else 0   # one window sees everything already
-        x = F.pad(x, (0, 0, 0, -x_ % m, 0, -y % m))
+        x = fill_up(x, m)
         high, wide = x.shape[1:3]
         x = torch.roll(x, (-shift, -shift), (1, 2)) if shift else x
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3)             # b n p (h e) -> b n h p e
@@ -220,7 +226,7 @@ class ConvEmbedding(nn.Module):
     def forward(self, x: Float[Tensor, "b y x c"]) -> Float[Tensor, "b v u d"]:
         kernel, stride, padding = self.project.kernel_size[0], self.project.stride[0], self.project.padding[0]
         if not padding:                                                     # patches: fill up the last ones
-            x = F.pad(x, (0, 0, 0, -x.shape[2] % stride, 0, -x.shape[1] % stride))
+            x = fill_up(x, stride)
         if min(x.shape[1:3]) + 2 * int(padding) < kernel:
             raise ValueError(
                 f"the map has {x.shape[1]} x {x.shape[2]} cells, "
@@ -239,7 +245,7 @@ class PatchMerging(nn.Module):
         self.reduce = nn.Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, x: Float[Tensor, "b y x c"]) -> Float[Tensor, "b v u d"]:
-        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        x = fill_up(x, 2)
         four = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
         return self.reduce(self.norm(four))
 

@@ -124,4 +124,4 @@ def beam_player(steps: Steps = EXAMPLE) -> Block:
         parts = [f"keeps {', '.join(kept)}"] * bool(kept) + [f"{ended} finished"] * bool(ended)
         labels.append(f"step {i}: " + "; ".join([*parts, *[f"cuts {', '.join(cut)}, …"] * bool(cut)]))
     frames = [beam_search(steps, i) for i in range(1, len(steps) + 1)]
-    return player(frames, labels, "Beam search step by step", seconds=1.4)
+    return player(frames, labels, "Beam search step by step", start=-1, seconds=1.4)

@@ -42,7 +42,7 @@ def score_variants(variants: Mapping[str, Mapping[str, Number]], references: Seq
     """Scores of one picture's caption in several variants: tap one, and compare its bars with the first's.
 
     ``variants`` are {caption: {metric: value}}, as ``variant_scores`` gives, the first being the one that the
-    others change. Bars are parts of the full marks of each metric (``TOPS``). ``references`` and the ``image``
+    others change. Bars are parts of the full marks of each metric (``TOPS``). ``references`` and ``image``
     are shown above, if given. Raises ``ValueError`` if the variants have different metrics.
     """
     captions, scores = list(variants), list(variants.values())

@@ -96,4 +96,4 @@ def training_player(image: Any, steps: Sequence[int], captions: Sequence[str], l
         frames.append(drawn)
         labels.append(f"after {step:,} step{'s' * (step != 1)}")
     alt = "What a captioner says about one picture as its training goes on"
-    return player(frames, labels, alt, under=under)
+    return player(frames, labels, alt, under=under, start=-1)

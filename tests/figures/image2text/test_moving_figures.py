@@ -12,7 +12,7 @@ from mmlearn.data.scenes import CATEGORIES, captions, render, sample_scene
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.figures.diagram import Diagram
 from mmlearn.figures.image2text import architecture, decoding, m2, scores, training
-from mmlearn.figures.image2text.captioning import look
+from mmlearn.figures.image2text.captioning import attention_maps
 from mmlearn.figures.image2text.decoding import Hypothesis, beam_steps
 from mmlearn.figures.image2text.looking import where_words_look
 from mmlearn.figures.interactive import LIMIT, Block
@@ -31,8 +31,7 @@ def frames(block: Block) -> list[str]:
     """The frames of a block, the still one in its place."""
     page = block._repr_html_()
     data = json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-    still = page.split("<script>")[0].rsplit('<div class="mm-frame">', 1)[1]
-    return [part or still for part in data["frames"]]
+    return [part or page.split("<script>")[0].split('class="mm-frame"')[1] for part in data["frames"]]
 
 
 def texts(drawn: Diagram) -> list[str]:
@@ -117,7 +116,7 @@ def test_a_beam_with_marks_in_its_words_is_drawn_as_it_is():
 
 def test_real_words_look_at_real_regions(seen):
     picture, regions, model = seen
-    told = look(model, regions.features, WORDS, regions.mask, k=2, max_len=8)
+    told = attention_maps(model, regions.features, WORDS, regions.mask, k=2, max_len=8)
     boxes = regions.boxes[0, regions.mask[0]].clone()
     boxes[:, 2:] -= boxes[:, :2]
     names = ["whole picture", *(CATEGORIES[i].name for i in regions.labels[0, regions.mask[0]][1:].tolist())]
@@ -157,7 +156,7 @@ def test_the_slider_shows_the_gate_of_the_equation():
 
 def test_real_mesh_gates_are_shown_word_by_word(seen):
     _, regions, model = seen
-    told = look(model, regions.features, WORDS, regions.mask, k=1, max_len=5)
+    told = attention_maps(model, regions.features, WORDS, regions.mask, k=1, max_len=5)
     gates = told.gates.transpose(1, 2)                                   # l n t -> l t n
     shown = frames(m2.mesh_gates(told.words, gates))
     assert len(shown) == len(told.words)

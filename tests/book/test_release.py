@@ -1,0 +1,75 @@
+"""A version is made once: its number agrees everywhere, its changes are told, its website is one file."""
+
+import datetime
+import re
+import shutil
+import subprocess
+import tomllib
+import zipfile
+
+import pytest
+from release import PLACES, ROOT, current, set_version, tag, zip_site
+
+import mmlearn
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A repository with the files that a version touches."""
+    for name in (*(name for name, *_ in PLACES), "CHANGELOG.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    changes = tmp_path / "CHANGELOG.md"
+    changes.write_text(re.sub(r"(?s)## Unreleased.*", "## Unreleased\n\n- Something.\n\n## 0.0.1\n\n- First.\n", changes.read_text()))
+    for command in (["init", "-q"], ["config", "user.name", "A"], ["config", "user.email", "a@example.org"], ["add", "."],
+                    ["commit", "-q", "-m", "all"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_the_version_agrees_everywhere():
+    assert current() == mmlearn.__version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "mmlearn.__version__"}
+
+
+def test_a_version_is_written_told_and_tagged(copy):
+    set_version("99.1.0", copy, datetime.date(2030, 2, 3))
+    assert current(copy) == "99.1.0"
+    assert "## Unreleased\n\n## 99.1.0 (2030-02-03)\n\n- Something." in (copy / "CHANGELOG.md").read_text()
+    assert tag(copy) == "v99.1.0"
+    log = subprocess.run(["git", "log", "-1", "--format=%s%d"], cwd=copy, capture_output=True, text=True, check=True).stdout
+    assert log.startswith("Version 99.1.0") and "tag: v99.1.0" in log
+    with pytest.raises(ValueError, match="nothing under '## Unreleased'"):
+        set_version("99.2.0", copy)
+
+
+@pytest.mark.parametrize("version, sentence", [
+    ("1.0", "is no version"), ("1.0.0; ls", "is no version"), ("0.0.1", "does not come after"),
+    (current(), "does not come after"),
+])
+def test_what_is_no_later_version_is_refused(copy, version, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        set_version(version, copy)
+    assert current(copy) == current()
+
+
+def test_a_version_is_not_made_of_uncommitted_work(copy):
+    (copy / "CITATION.cff").write_text((copy / "CITATION.cff").read_text() + "\n")
+    with pytest.raises(ValueError, match="not committed"):
+        set_version("99.1.0", copy)
+
+
+def test_the_website_is_one_file_below_one_folder(tmp_path):
+    pages = tmp_path / "_build" / "html" / "book"
+    pages.mkdir(parents=True)
+    (pages.parent / "index.html").write_text("start")
+    (pages.parent / ".built").write_text("")
+    (pages / "1.html").write_text("one")
+    packed = [zip_site(tmp_path, tmp_path / f"{name}.zip") for name in ("book-1.0.0",)]
+    with zipfile.ZipFile(packed[0]) as archive:
+        assert archive.namelist() == ["book-1.0.0/book/1.html", "book-1.0.0/index.html"]
+        assert archive.read("book-1.0.0/book/1.html") == b"one"
+    before = packed[0].read_bytes()
+    assert zip_site(tmp_path, packed[0]).read_bytes() == before
