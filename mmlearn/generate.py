@@ -84,7 +84,8 @@ def write(
     rows, device = context.rows, context.device
     token = torch.full((rows, 1), bos, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
-    tokens, log_probs = [], []
+    tokens: list[Tensor] = []
+    log_probs: list[Tensor] = []
     with KVCache(model):
         while len(tokens) < max_len and alive.any():
             logits = next_logits(model, token, context)
