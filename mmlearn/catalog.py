@@ -67,6 +67,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("resnet50", "mmlearn.image2text.captioner:CaptionerConfig.resnet50"),
             Configuration("resnet101_6", "mmlearn.image2text.captioner:CaptionerConfig.resnet101_6"),
             Configuration("mini", "mmlearn.image2text.captioner:CaptionerConfig.mini"),
+            Configuration("residual", "mmlearn.image2text.captioner:CaptionerConfig.residual"),
         ),
         oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer",
         weights="torchvision's ImageNet weights for the CNN",

@@ -239,7 +239,8 @@ def beam_steps(
             alive = alive.gather(1, parent) & (word != eos) & gain.isfinite()
             first = torch.arange(b, device=device)[:, None] * m
             cache.select((first + parent).flatten())
-            yield BeamStep(words, totals.view(words.shape), parent, word, total,
+            totals = totals.view(words.shape)
+            yield BeamStep(words, totals, parent, word, total,
                            tokens[..., 1:], log_probs[..., 1:])
 
 

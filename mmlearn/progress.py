@@ -20,12 +20,12 @@ class Progress:
     """``with Progress(200, "M2") as bar: bar.update(step, "loss 2.31")``.
 
     In a notebook the line is one plain-text output that is replaced, so that only the last state is stored; in
-    a terminal it is overwritten; elsewhere (a log, a pipe) about ten lines are printed.
+    a terminal it is overwritten; elsewhere (a log, a pipe) about ten lines are printed. The unit "B" counts bytes.
     """
 
     def __init__(self, total: int, title: str = "", file: Any = None, start: int = 0,
-                 shown: bool = True) -> None:
-        self.total, self.title, self.start, self.shown = total, title, start, shown
+                 shown: bool = True, unit: str = "step") -> None:
+        self.total, self.title, self.start, self.shown, self.unit = total, title, start, shown, unit
         self.notebook = file is None and in_notebook()
         self.file = file or sys.stdout
         self.live = self.notebook or self.file.isatty()
@@ -38,7 +38,7 @@ class Progress:
         elapsed = time.perf_counter() - self.began
         # tqdm counts what was done before this run into its rate unless told
         text = tqdm.format_meter(self.done, self.total, elapsed, ncols=78 - len(self.note), prefix=self.title,
-                                 ascii=True, unit="step", initial=self.start)
+                                 ascii=True, unit=self.unit, unit_scale=self.unit == "B", initial=self.start)
         return f"{text} {self.note}".rstrip()
 
     def update(self, done: int, note: str = "") -> None:

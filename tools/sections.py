@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+from notebooks import ROOT
 
 SECTION = re.compile(r"^#{2,3}\s+\d+\.\d+(\.\d+)*\.?\s+\S")          # ## 1.2 Title, ### 1.2.1 Title
 SIDE_SECTION = re.compile(r"^##\s+\S")                               # on a side page, book/deeper/…
@@ -70,8 +71,8 @@ def exercises(path: Path) -> tuple[str, list[Part]]:
 
 
 def solutions_of(path: Path) -> Path:
-    """The notebook of solutions beside a notebook of exercises."""
-    return path.parent / "solutions" / path.name
+    """The notebook of solutions of a notebook with exercises."""
+    return ROOT / "book" / "exercises" / "solutions" / path.name
 
 
 @contextlib.contextmanager

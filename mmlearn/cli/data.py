@@ -4,10 +4,13 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from mmlearn.data.download import COCO_SPLITS, download_coco
+from mmlearn.progress import Progress
 
 EXAMPLES = """examples:
   mmlearn data scenes --out data/scenes --images 2000 --size 64
@@ -50,10 +53,10 @@ def run_scenes(args: argparse.Namespace) -> None:
 
     if args.workers < 1:
         raise ValueError(f"--workers is {args.workers}; take 1 or more")
-    begun, bar = time.perf_counter(), _Bar("drawing")
-    folder = export_coco(args.out, args.images, args.size, args.split, args.seed, args.style, force=args.force,
-                         workers=args.workers, progress=lambda done, total: bar(done, total))
-    bar.close()
+    begun = time.perf_counter()
+    with closing(_Bars("scene")) as bars:
+        folder = export_coco(args.out, args.images, args.size, args.split, args.seed, args.style, force=args.force,
+                             workers=args.workers, progress=partial(bars, "drawing"))
     seconds = time.perf_counter() - begun
     recipe = asdict(Recipe(args.images, args.size, args.split, args.seed, args.style))
     files = {name: str(folder / "annotations" / f"{name}_{args.split}.json")
@@ -67,9 +70,8 @@ def run_scenes(args: argparse.Namespace) -> None:
 
 def run_coco(args: argparse.Namespace) -> None:
     """Download COCO; see ``mmlearn data coco --help``."""
-    bar = _Bar("")
-    folder = download_coco(args.out, args.split, bar.named, keep_archives=args.keep)
-    bar.close()
+    with closing(_Bars("B")) as bars:
+        folder = download_coco(args.out, args.split, bars, keep_archives=args.keep)
     if args.json:
         print(json.dumps({"folder": str(folder), "split": args.split,
                           "content": sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))}, indent=2))
@@ -77,30 +79,21 @@ def run_coco(args: argparse.Namespace) -> None:
         print(f"COCO {args.split} is in {folder}")
 
 
-class _Bar:
-    """A line of progress on stderr, written at most ten times a second and only to a terminal or every tenth part."""
+class _Bars:
+    """A progress bar on stderr for each task in turn, shown once the task says how far it is."""
 
-    def __init__(self, what: str) -> None:
-        self.what, self.last, self.tenth, self.open = what, 0.0, -1, False
+    def __init__(self, unit: str) -> None:
+        self.unit, self.what = unit, ""
+        self.bar: Progress | None = None
 
-    def named(self, what: str, done: int, total: int) -> None:
-        if what != self.what:
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self.bar is None or what != self.what:
             self.close()
-            self.what, self.tenth = what, -1
-        self(done, total)
-
-    def __call__(self, done: int, total: int) -> None:
-        now, tenth = time.monotonic(), 10 * done // total if total else done >> 26
-        if sys.stderr.isatty():
-            if now - self.last < 0.1 and done != total:
-                return
-            print(f"\r{self.what}: {done}{f' of {total}' if total else ''}", end="", file=sys.stderr, flush=True)
-            self.open = True
-        elif tenth != self.tenth:
-            print(f"{self.what}: {done}{f' of {total}' if total else ''}", file=sys.stderr, flush=True)
-        self.last, self.tenth = now, tenth
+            unit = "file" if what.startswith("unpacking") else self.unit
+            self.what, self.bar = what, Progress(total, what, sys.stderr, unit=unit)
+        self.bar.update(done)
 
     def close(self) -> None:
-        if self.open:
-            print(file=sys.stderr)
-            self.open = False
+        """Leave the last bar behind as one line."""
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)

@@ -150,12 +150,11 @@ def seen(data: "CaptionData", sight: "Sight", settings: dict[str, Any]) -> "Capt
 
 def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
     """Write the untrained captioner: its words, its sight, its random weights."""
-    import torch
-
     from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
     from mmlearn.image2text.m2 import M2Config, M2Transformer
     from mmlearn.image2text.regions import load_detector
     from mmlearn.image2text.saved import Sight, save_captioner
+    from mmlearn.nn.modes import seeded
 
     tokeniser = data.vocabulary(settings["min_count"])
     if settings["features"] == "pictures":
@@ -167,15 +166,15 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
         sight = Sight.regions(load_detector())
     else:
         sight = Sight("stored", settings["pixels"])
-    torch.manual_seed(settings["seed"])
-    if settings["system"] == "captioner":
-        config = (CaptionerConfig.mini(len(tokeniser)) if settings["size"] == "mini" else
-                  CaptionerConfig(trunk=settings["trunk"], weights=settings["weights"], vocab=len(tokeniser)))
-        model: Any = CNNTransformer(config)
-    else:
-        width = int(seen(data, sight, settings).inputs.rows([0])[0].shape[-1])
-        model = M2Transformer(M2Config.mini(len(tokeniser), width) if settings["size"] == "mini" else
-                              M2Config(vocab=len(tokeniser), features=width))
+    with seeded(settings["seed"]):
+        if settings["system"] == "captioner":
+            config = (CaptionerConfig.mini(len(tokeniser)) if settings["size"] == "mini" else
+                      CaptionerConfig(trunk=settings["trunk"], weights=settings["weights"], vocab=len(tokeniser)))
+            model: Any = CNNTransformer(config)
+        else:
+            width = int(seen(data, sight, settings).inputs.rows([0])[0].shape[-1])
+            model = M2Transformer(M2Config.mini(len(tokeniser), width) if settings["size"] == "mini" else
+                                  M2Config(vocab=len(tokeniser), features=width))
     save_captioner(out, model, tokeniser, sight, about(settings, 0))
 
 

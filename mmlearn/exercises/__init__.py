@@ -1,7 +1,7 @@
 """Exercises that answer in words: what is right, what is not yet, what is not written yet, where code stopped.
 
 One module a chapter holds the checks of its exercises. A notebook calls a check by name with the function that was
-written, ``check.gates_that_sum_to_one(competing_mesh)``, and one line is printed:
+written, ``check.gates_that_sum_to_one(competing_mesh)``, and one sentence is printed:
 
 * ``right: …`` says what the answer has shown;
 * ``not yet: …`` says what is wrong, or at which line the code stopped;
@@ -14,6 +14,7 @@ import functools
 import inspect
 import linecache
 import math
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+COLUMNS = 79                                        # of a printed line
 Case = tuple[Any, Any, Mapping[str, Any]]           # what came out, what should, mistake -> what it would give
 
 
@@ -46,6 +48,13 @@ class Answer:
         self.name = getattr(function, "__name__", "your function")
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        result = self.run(*arguments, **options)
+        if result is None:
+            raise Hint(f"{self.name} returns nothing (None): is the return missing?")
+        return result
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        """The same for a function that need not return anything."""
         before = [copied(a) for a in arguments]
         try:
             result = self.function(*arguments, **options)
@@ -59,8 +68,6 @@ class Answer:
             if b is not None and not same(a, b, exact=True):
                 raise Hint(f"{self.name} changes its argument {parameter(self.function, number)} in place; "
                            "whoever called it still needs it: work on a copy")
-        if result is None:
-            raise Hint(f"{self.name} returns nothing (None): is the return missing?")
         return result
 
 
@@ -72,7 +79,7 @@ class Check:
         functools.update_wrapper(self, look)
 
     def verdict(self, *answers: Any) -> str:
-        """The line that is printed."""
+        """The sentence that is printed."""
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -86,9 +93,10 @@ class Check:
     def __call__(self, *answers: Any) -> None:
         wanted = len(inspect.signature(self.look).parameters)
         if len(answers) != wanted or not callable(answers[0]):
-            print(f"not yet: hand over {wanted} argument{'s' * (wanted > 1)}, your function by its name and uncalled")
+            said = f"not yet: hand over {wanted} argument{'s' * (wanted > 1)}, your function by its name and uncalled"
         else:
-            print(self.verdict(*answers))
+            said = self.verdict(*answers)
+        print(textwrap.fill(said, COLUMNS, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False))
 
 
 def check(right: str) -> Callable[[Callable[..., str | None]], Check]:

@@ -30,6 +30,7 @@ EXPERIMENTS = {                         # the chapter's folder / name of the stu
     "image2text/m2-ablation": "plain Transformer, memory, mesh, both, one-to-one, softmax gates: learning curves with seeds",
     "image2text/scst": "self-critical training after cross-entropy, with and without <eos> in the reward",
     "image2text/m2-photographs": "M2 at the paper's size on a COCO folder, killed half-way and resumed",
+    "image2text/picture-swap": "does a captioner of photographs look? its loss with the right picture and with another",
     "image2text/captioner-grid": "the CNN + Transformer from pixels, trained until it captions, and two ways of not looking",
     "image2text/m2-regions": "M2 on the regions of the detector, trained until it captions",
     "text_for_vision/clip-mini": "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",

@@ -162,6 +162,7 @@ class CNNTransformer(nn.Module):
 def next_word_probabilities(
     model: CNNTransformer, tokens: Int[Tensor, "r t"], context: Context
 ) -> Float[Tensor, "r v"]:
-    r"""Step 4 in full: $p_\theta(y_{t+1}\mid y_{\le t},I)=\mathrm{softmax}(z_tW_o)$ after the last of
-    ``tokens``."""
-    return torch.softmax(model.decode(tokens, context)[:, -1], dim=-1)
+    r"""eq:output-layer: $p_\theta(y_{t+1}=w\mid y_{\le t},I)=\mathrm{softmax}(z_tW_y)_w$, the word after
+    ``tokens``; step 4 in full."""
+    z = model.states(tokens, context)[:, -1]
+    return torch.softmax(model.predict(z[:, None])[:, 0], dim=-1)

@@ -9,6 +9,7 @@ images, and ``source.rows(indices)`` -> (values, mask), the mask True where a re
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.data.images import CACHE, Inputs
 from mmlearn.image2text.regions import Detector, region_features
+from mmlearn.nn.lite0 import Lite0Trunk
 
 Extractor = Callable[[Tensor], tuple[Tensor, Tensor | None]]       # pictures (b, 3, s, s) -> features and mask
 
@@ -47,6 +49,19 @@ def calibrate(trunk: nn.Module, pictures: Inputs, count: int = 64) -> None:
     trunk.eval()
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
+
+
+def efficientnet_lite0_features(images: Tensor) -> Tensor:
+    """Cells of a network trained on ImageNet: images (b, 3, s, s) in [0, 1] -> (b, p, 320), p = 49 at 224 pixels.
+
+    Raises ``FileNotFoundError`` if the package with the weights is not installed.
+    """
+    return _lite0()(images)
+
+
+@lru_cache(maxsize=1)
+def _lite0() -> Lite0Trunk:
+    return Lite0Trunk()
 
 
 def region_extractor(detector: Detector, max_regions: int = 10) -> Extractor:

@@ -177,12 +177,16 @@ def memory_attention(
 
 
 def memory_gate(
-    Q: Float[Tensor, "*n t e"], K: Float[Tensor, "*n p e"], M_k: Float[Tensor, "*n m e"]
+    Q: Float[Tensor, "*n t e"],
+    K: Float[Tensor, "*n p e"],
+    M_k: Float[Tensor, "*n m e"],
 ) -> Float[Tensor, "*n t"]:
     r"""eq:m2-lambda: $\lambda(q)=\sigma(\log Z_X-\log Z_M)$, the part of a query's attention that the image
     gets."""
     scale = math.sqrt(Q.shape[-1])
-    return torch.sigmoid((Q @ K.mT / scale).logsumexp(-1) - (Q @ M_k.mT / scale).logsumexp(-1))
+    log_Z_X = (Q @ K.mT / scale).logsumexp(-1)
+    log_Z_M = (Q @ M_k.mT / scale).logsumexp(-1)
+    return torch.sigmoid(log_Z_X - log_Z_M)
 
 
 def survey_memory(
@@ -207,7 +211,10 @@ def survey_memory(
 
 
 def mesh_gate(
-    Y: Float[Tensor, "b t d"], C: Float[Tensor, "b t d"], W: Float[Tensor, "d two_d"], b: Float[Tensor, " d"]
+    Y: Float[Tensor, "b t d"],
+    C: Float[Tensor, "b t d"],
+    W: Float[Tensor, "d two_d"],
+    b: Float[Tensor, " d"],
 ) -> Float[Tensor, "b t d"]:
     r"""eq:m2-gate: $\alpha_i=\sigma(W_i[Y;C(\tilde X^i,Y)]+b_i)$, one gate per word and channel."""
     return torch.sigmoid(torch.cat([Y, C], dim=-1) @ W.mT + b)
@@ -225,7 +232,9 @@ def softmax_gates(
     return (torch.einsum("bnti,ndi->bntd", pairs, W) + b[:, None]).softmax(dim=1)
 
 
-def mesh(alpha: Float[Tensor, "b n t d"], C: Float[Tensor, "b n t d"]) -> Float[Tensor, "b t d"]:
+def mesh(
+    alpha: Float[Tensor, "b n t d"], C: Float[Tensor, "b n t d"]
+) -> Float[Tensor, "b t d"]:
     r"""eq:m2-mesh: $\frac1{\sqrt N}\sum_i\alpha_i\odot C_i$."""
     return (alpha * C).sum(dim=1) / math.sqrt(C.shape[1])
 

@@ -31,6 +31,7 @@ from mmlearn.checkpoints import load_model, save_model
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
 from mmlearn.files import package_data
+from mmlearn.nn.modes import eval_mode
 
 CHECKPOINT = package_data("checkpoints", "detector.safetensors")
 LEAST_VISIBLE = 8       # pixels of an object that must show for it to count as visible
@@ -263,31 +264,31 @@ def region_features(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8
 
     Pictures are in [0, 1], or bytes. At most ``max_regions`` regions, of f = 256 + 5 numbers (vector and place).
     """
-    detector.eval()
-    parts = []
-    for chunk in images.split(batch):
-        chunk = chunk.to(next(detector.parameters()).device)
-        chunk = chunk.float() / 255 if chunk.dtype == torch.uint8 else chunk
-        maps, sizes = detector.maps(chunk)
-        proposals, _ = detector.rpn(ImageList(chunk, sizes), maps)
-        found, _ = detector.roi_heads(maps, proposals, sizes)
-        kept = []
-        for d in found:
-            good = d["scores"] >= threshold                   # best first, as torchvision sorts them
-            kept.append({"boxes": d["boxes"][good], "labels": d["labels"][good] - 1, "scores": d["scores"][good]})
-        parts.append(_regions(detector, maps, sizes, kept, max_regions))
-    return Regions(*(torch.cat(column) for column in zip(*parts)))
+    with eval_mode(detector):
+        parts = []
+        for chunk in images.split(batch):
+            chunk = chunk.to(next(detector.parameters()).device)
+            chunk = chunk.float() / 255 if chunk.dtype == torch.uint8 else chunk
+            maps, sizes = detector.maps(chunk)
+            proposals, _ = detector.rpn(ImageList(chunk, sizes), maps)
+            found, _ = detector.roi_heads(maps, proposals, sizes)
+            kept = []
+            for d in found:
+                good = d["scores"] >= threshold                   # best first, as torchvision sorts them
+                kept.append({"boxes": d["boxes"][good], "labels": d["labels"][good] - 1, "scores": d["scores"][good]})
+            parts.append(_regions(detector, maps, sizes, kept, max_regions))
+        return Regions(*(torch.cat(column) for column in zip(*parts)))
 
 
 @torch.no_grad()
 def oracle_regions(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8[Tensor, "b 3 s s"],
                    targets: Sequence[Mapping[str, Tensor]], *, max_regions: int = 10) -> Regions:
     """The same vectors at the true boxes: what the captioner would read if detection were perfect."""
-    detector.eval()
-    images = images.float() / 255 if images.dtype == torch.uint8 else images
-    maps, sizes = detector.maps(images)
-    found = [{"boxes": t["boxes"], "labels": t["labels"] - 1, "scores": torch.ones(len(t["boxes"]))} for t in targets]
-    return _regions(detector, maps, sizes, found, max_regions)
+    with eval_mode(detector):
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        maps, sizes = detector.maps(images)
+        found = [{"boxes": t["boxes"], "labels": t["labels"] - 1, "scores": torch.ones(len(t["boxes"]))} for t in targets]
+        return _regions(detector, maps, sizes, found, max_regions)
 
 
 # --------------------------------------------------------------------------------------------------------------- data
@@ -347,16 +348,16 @@ class DetectionData:
 @torch.no_grad()
 def detection_results(detector: Detector, data: DetectionData, batch: int = 100) -> list[dict]:
     """The detector's answers as COCO results: image_id, category_id, bbox (x, y, width, height), score."""
-    detector.eval()
-    results: list[dict] = []
-    for start in range(0, len(data), batch):
-        images, _ = data.batch(range(start, min(start + batch, len(data))))
-        for i, found in enumerate(detector(list(images))):
-            for (x0, y0, x1, y1), label, score in zip(found["boxes"].tolist(), found["labels"].tolist(),
-                                                      found["scores"].tolist()):
-                results.append({"image_id": start + i + 1, "category_id": CATEGORIES[label - 1].id,
-                                "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score})
-    return results
+    with eval_mode(detector):
+        results: list[dict] = []
+        for start in range(0, len(data), batch):
+            images, _ = data.batch(range(start, min(start + batch, len(data))))
+            for i, found in enumerate(detector(list(images))):
+                for (x0, y0, x1, y1), label, score in zip(found["boxes"].tolist(), found["labels"].tolist(),
+                                                          found["scores"].tolist()):
+                    results.append({"image_id": start + i + 1, "category_id": CATEGORIES[label - 1].id,
+                                    "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score})
+        return results
 
 
 def detection_truth(data: DetectionData) -> dict:

@@ -91,8 +91,10 @@ def iou(
 ) -> Float[np.ndarray, "d g"]:
     """eq:iou, eq:iou-crowd: overlap of boxes ``[x, y, width, height]``; over the detection's area where truth is a crowd."""
     d, g = detections[:, None].astype(float), truths[None].astype(float)
-    size = np.minimum(d[..., :2] + d[..., 2:], g[..., :2] + g[..., 2:]) - np.maximum(d[..., :2], g[..., :2])
-    return _ratio(np.maximum(size, 0).prod(-1), d[..., 2:].prod(-1), g[..., 2:].prod(-1), crowd)
+    start = np.maximum(d[..., :2], g[..., :2])
+    end = np.minimum(d[..., :2] + d[..., 2:], g[..., :2] + g[..., 2:])
+    shared = np.maximum(end - start, 0).prod(-1)
+    return _ratio(shared, d[..., 2:].prod(-1), g[..., 2:].prod(-1), crowd)
 
 
 def mask_iou(

@@ -44,11 +44,12 @@ class EfficientNetConfig:
     stages: tuple[Stage, ...] = STAGES
     stem: int = 32                          # channels of the first convolution
     divisor: int = 8                        # channels are multiples of this
-    squeeze: float = 0.25                   # inner part of squeeze-and-excitation, of the width that comes in
+    squeeze: float = 0.25                   # inner width of squeeze-and-excitation, of what comes in; 0: there is none
     eps: float = 1e-3                       # of batch normalisation
     momentum: float = 0.01                  # share of a new batch in running statistics (TensorFlow: 0.99)
     padding: Padding = "tensorflow"         # of convolutions with stride 2, see ``StridedConv``
-    square: tuple[int, ...] = ()        # with "transformers": numbers of the blocks that pad all sides alike
+    square: tuple[int, ...] = ()            # with "transformers": numbers of the blocks that pad all sides alike
+    activation: type[nn.Module] = nn.SiLU   # after every normalisation but the last of a block
 
     @classmethod
     def b0(cls) -> "EfficientNetConfig":
@@ -86,6 +87,11 @@ class EfficientNetConfig:
     def l2(cls) -> "EfficientNetConfig":
         """Of Noisy Student: 480,309,308 parameters with its classifier."""
         return cls(4.3, 5.3, 800, 0.5)
+
+    @classmethod
+    def lite0(cls) -> "EfficientNetConfig":
+        """EfficientNet-Lite0 of the TPU repository: no squeeze-and-excitation, ReLU6; 4,652,008 parameters as a classifier."""
+        return cls(squeeze=0.0, activation=nn.ReLU6)
 
     @classmethod
     def mini(cls) -> "EfficientNetConfig":
@@ -165,12 +171,12 @@ class MBConv(nn.Module):
 
         inner = before * stage.expand
         self.expand = nn.Sequential() if stage.expand == 1 else nn.Sequential(
-            nn.Conv2d(before, inner, 1, bias=False), norm(inner), nn.SiLU(inplace=True))
+            nn.Conv2d(before, inner, 1, bias=False), norm(inner), config.activation(inplace=True))
         depthwise = (StridedConv(inner, inner, stage.kernel, inner, padding) if stride == 2 else
-                     nn.Conv2d(inner, inner, stage.kernel, padding=stage.kernel // 2,
-                                groups=inner, bias=False))
-        self.depthwise = nn.Sequential(depthwise, norm(inner), nn.SiLU(inplace=True))
-        self.squeeze = SqueezeExcitation(inner, max(1, int(before * config.squeeze)), activation=nn.SiLU)
+                     nn.Conv2d(inner, inner, stage.kernel, padding=stage.kernel // 2, groups=inner, bias=False))
+        self.depthwise = nn.Sequential(depthwise, norm(inner), config.activation(inplace=True))
+        self.squeeze = nn.Sequential() if not config.squeeze else SqueezeExcitation(
+            inner, max(1, int(before * config.squeeze)), activation=nn.SiLU)
         self.narrow = nn.Sequential(nn.Conv2d(inner, after, 1, bias=False), norm(after))
         self.drop_path = StochasticDepth(drop_path, "row")
         self.skip = skip
@@ -195,7 +201,7 @@ class EfficientNet(nn.Module):
         width = scaled_channels(config.stem, config.width, config.divisor)
         self.stem = nn.Sequential(StridedConv(3, width, 3, 1, config.padding),
                                   nn.BatchNorm2d(width, eps=config.eps, momentum=config.momentum),
-                                   nn.SiLU(inplace=True))
+                                  config.activation(inplace=True))
         counts = [scaled_blocks(stage.blocks, config.depth) for stage in config.stages]
         blocks: list[nn.Module] = []
         for stage, count in zip(config.stages, counts):
@@ -234,7 +240,7 @@ class EfficientNetClassifier(nn.Module):
         self.trunk = EfficientNet(config)
         self.head = nn.Sequential(nn.Conv2d(config.out, config.head, 1, bias=False),
                                   nn.BatchNorm2d(config.head, eps=config.eps, momentum=config.momentum),
-                                   nn.SiLU(inplace=True))
+                                  config.activation(inplace=True))
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.head, classes)
         self.head.apply(initialise)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmlearn.exercises
+from mmlearn.data.scenes import Category
 from mmlearn.exercises import (
     Answer,
     Check,
@@ -36,8 +37,9 @@ def doubled(answer):
 
 
 def arguments(one: Check, function) -> list:
-    """The function for every parameter of a check; a metric's name for the one that takes a name."""
-    return ["ROUGE_L" if name == "metric" else function for name in inspect.signature(one.look).parameters]
+    """The function for every parameter of a check; a metric's name or a category where one is asked for."""
+    others = {"metric": "ROUGE_L", "category": Category(100, "snowman", "snowmen", "toy", settings=("snow",))}
+    return [others.get(name, function) for name in inspect.signature(one.look).parameters]
 
 
 def test_a_right_answer_is_told_what_it_has_shown(capsys):
@@ -106,6 +108,13 @@ def test_a_check_says_what_it_wants_to_be_handed(wrong, capsys):
     assert capsys.readouterr().out == "not yet: hand over 1 argument, your function by its name and uncalled\n"
 
 
+def test_a_long_sentence_is_printed_in_lines_that_fit_the_page(capsys):
+    check("well done " * 20)(lambda answer: None)(len)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 79
+    assert lines[0].startswith("right: ") and all(line.startswith("    well") or line.startswith("    done") for line in lines[1:])
+
+
 def test_a_check_leaves_the_random_state_alone_and_draws_the_same_every_time():
     seen = []
 
@@ -168,7 +177,9 @@ def test_every_check_tells_the_usual_states_of_a_cell_apart(one):
         raise NotImplementedError("of a library")
 
     assert one.verdict(*arguments(one, unwritten)).startswith("not written yet: unwritten:")
-    assert one.verdict(*arguments(one, nothing)) == "not yet: nothing returns nothing (None): is the return missing?"
+    missing = "nothing was drawn" if one.__name__ == "category_of_your_own" else \
+        "nothing returns nothing (None): is the return missing?"
+    assert one.verdict(*arguments(one, nothing)).startswith("not yet: " + missing)
     said = one.verdict(*arguments(one, stops))
     assert "`raise NotImplementedError(\"of a library\")`" in said and "not written" not in said, said
 

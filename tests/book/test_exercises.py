@@ -7,7 +7,8 @@ import pytest
 from notebooks import ROOT, notebooks
 from sections import exercises, run, run_each, solutions_of
 
-PAGES = [path for path in notebooks() if path.parent.name == "exercises"]
+CHAPTERS = [path for path in notebooks() if path.parent.name == "exercises"]
+PAGES = [*CHAPTERS, ROOT / "book" / "appendix" / "data.ipynb"]
 EXERCISES = [(path, part) for path in PAGES for part in exercises(path)[1]]
 SOLUTIONS = {(path, part.title): part for path in PAGES for part in exercises(solutions_of(path))[1]}
 NAMES = [f"{path.stem}-{part.title.split()[1]}" for path, part in EXERCISES]
@@ -17,14 +18,22 @@ each_exercise = pytest.mark.parametrize("path,part", EXERCISES, ids=NAMES)
 
 
 def verdicts(printed: str) -> list[str]:
-    return [line for line in printed.splitlines() if line.startswith(("right: ", "not yet: ", "not written yet: "))]
+    """What checks said; a sentence goes on in lines that are indented."""
+    said = re.findall(r"^(?:right|not yet|not written yet): .*(?:\n {4}.*)*", printed, re.M)
+    return [" ".join(sentence.split()) for sentence in said]
 
 
-@each_page
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_a_chapter_has_at_least_eight_exercises_of_all_three_kinds(path):
     parts = exercises(path)[1]
     assert len(parts) >= 8
     assert {re.search(r"\((\w+)\)", part.title)[1] for part in parts} == {"check", "build", "open"}
+
+
+@each_page
+def test_exercises_are_numbered_and_the_solutions_have_the_same_headings(path):
+    parts = exercises(path)[1]
+    assert parts
     assert [part.title.split()[1] for part in parts] == [str(n + 1) for n in range(len(parts))]
     assert [part.title for part in exercises(solutions_of(path))[1]] == [part.title for part in parts]
 
@@ -37,7 +46,7 @@ def test_an_exercise_says_what_it_teaches_and_links_its_solution(path):
     for text in texts:
         assert "**What it teaches.**" in text and "**A good answer**" in text, text[:60]
         anchor = re.sub(r"[^\w\- ]", "", text.splitlines()[0].removeprefix("## ").lower()).replace(" ", "-")
-        assert f"(solutions/{path.name}#{anchor})" in text, anchor
+        assert f"solutions/{path.name}#{anchor})" in text, anchor
 
 
 @each_exercise
@@ -113,7 +122,13 @@ def test_right_answers_are_accepted_and_each_wrong_one_is_told_what_is_wrong_wit
             assert "stopped in line" not in said[0], "say it in words"
 
 
-def test_the_address_of_a_solution_is_that_of_its_exercise():
-    for path in PAGES:
-        assert solutions_of(path).exists()
-        assert solutions_of(path).relative_to(ROOT).as_posix() == f"book/exercises/solutions/{path.name}"
+@each_page
+def test_a_solution_links_its_exercise_and_no_page_of_exercises_holds_an_answer(path):
+    solved = solutions_of(path)
+    texts = [c.source for c in nbformat.read(solved, as_version=4).cells if c.source.startswith("## Exercise")]
+    assert len(texts) == len(exercises(path)[1])
+    for text in texts:
+        target = re.search(r"\]\(([^)#]+)#", text)[1]
+        assert (solved.parent / target).resolve() == path
+    assert not [c for c in nbformat.read(path, as_version=4).cells
+                if {"solution", "wrong"} & set(c.metadata.get("tags", []))]

@@ -114,11 +114,12 @@ def test_the_rocket_of_a_notebook_opens_that_notebook_in_colab(site, path):
     assert want in rockets
 
 
-def test_solutions_are_folded_and_wrong_answers_are_not_shown(site):
+def test_solutions_and_wrong_answers_are_folded_and_stand_on_pages_of_their_own(site):
     for path in notebooks():
         page = soup((site / path.relative_to(ROOT)).with_suffix(".html"))
-        assert not page.select("article .tag_wrong")
-        for cell in page.select("article .tag_solution"):
+        answers = page.select("article .tag_solution, article .tag_wrong")
+        assert bool(answers) == (path.parent.name == "solutions"), path
+        for cell in answers:
             assert cell.find("details") or "tag_hide-cell" in cell["class"]
 
 

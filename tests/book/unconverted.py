@@ -6,6 +6,7 @@ WIDE_SOURCE = {
     "book/4-text-for-vision.ipynb",
     "book/exercises/1-image2text.ipynb",
     "book/exercises/4-text-for-vision.ipynb",
+    "book/exercises/solutions/1-image2text.ipynb",
 }
 
 # Pages of the site that cut something off at 1300 px (tools/cut_off.py).
@@ -14,4 +15,5 @@ CUT_OFF = {
     "book/4-text-for-vision",
     "book/exercises/1-image2text",
     "book/exercises/4-text-for-vision",
+    "book/exercises/solutions/1-image2text",
 }

@@ -17,7 +17,7 @@ def test_scenes_are_written_where_asked_and_told_as_json(tmp_path, capsys):
     told = json.loads(printed.out)
     assert told["recipe"] == {"count": 3, "size": 32, "split": "val", "seed": 0, "style": "normal",
                               "format": "mmlearn scenes 1"}
-    assert "drawing: 3 of 3" in printed.err
+    assert "drawing: 100%" in printed.err and "3/3" in printed.err
     assert len(COCO(told["instances"]).imgs) == 3
     assert len(COCO(told["captions"]).anns) == 15
 

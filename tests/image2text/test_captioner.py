@@ -56,6 +56,20 @@ def test_the_four_steps_make_the_model():
     torch.testing.assert_close(next_word_probabilities(model, tokens, context), logits[:, -1].softmax(-1))
 
 
+@pytest.mark.equation("eq:output-layer")
+def test_the_next_word_is_a_softmax_over_products_of_the_last_state_with_the_column_of_each_word():
+    model = CNNTransformer(replace(CaptionerConfig.mini(vocab=7), dropout=0.0)).double().eval()
+    tokens, images = torch.tensor([[2, 5, 4], [2, 6, 6]]), torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    context = model.encode(images)
+    z, W_y = model.states(tokens, context)[:, -1], model.output.weight.mT                  # rows and columns, d x v
+    for row in range(2):
+        logits = [sum(z[row, i] * W_y[i, word] for i in range(64)) for word in range(7)]
+        weights = [torch.exp(logit) for logit in logits]
+        want = torch.stack([weight / sum(weights) for weight in weights])
+        torch.testing.assert_close(next_word_probabilities(model, tokens, context)[row], want)
+
+
+
 @pytest.mark.equation("eq:caption-chain")
 def test_the_probability_of_a_caption_is_the_product_of_its_words():
     model, (images, tokens) = build(), batch(b=1)

@@ -83,8 +83,8 @@ def test_the_input_projection_is_relu_then_layer_norm():
     layer = shake(InputProjection(3, 4)).double()
     x = torch.randn(1, 2, 3, dtype=torch.float64)
     for p in range(2):
-        row = torch.tensor([max(0.0, float(layer.linear.weight[o] @ x[0, p] + layer.linear.bias[o])) for o in range(4)],
-                           dtype=torch.float64)
+        weight, bias = layer.linear.weight.detach(), layer.linear.bias.detach()
+        row = torch.tensor([max(0.0, float(weight[o] @ x[0, p] + bias[o])) for o in range(4)], dtype=torch.float64)
         want = (row - row.mean()) / (row.var(unbiased=False) + 1e-5).sqrt() * layer.norm.weight + layer.norm.bias
         torch.testing.assert_close(layer(x)[0, p], want)
 

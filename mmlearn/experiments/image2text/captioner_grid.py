@@ -31,6 +31,7 @@ from mmlearn.image2text.training import (
     train_cross_entropy,
     train_self_critical,
 )
+from mmlearn.nn.modes import seeded
 
 SHOWN = 20              # captions that are recorded
 
@@ -76,9 +77,9 @@ def part(folder: Path | None, name: str) -> Path | None:
 
 def train_trunk(args: argparse.Namespace) -> tuple[torch.nn.Module, dict[str, float]]:
     """A trunk that has learnt what cells show, and how often its linear layers are right on validation scenes."""
-    torch.manual_seed(args.seed)
-    trunk = build_trunk("residual")
-    reader = CellReader(trunk, trunk.out_channels)
+    with seeded(args.seed):
+        trunk = build_trunk("residual")
+        reader = CellReader(trunk, trunk.out_channels)
     folder = part(args.folder, "cells")
     found = checkpoints.newest(folder) if folder is not None else None
     if found is not None and found.step == args.labels:         # nothing to train, nothing to draw
@@ -96,8 +97,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     data, val, test = (scene_data(count, split, keep=args.folder) for count, split in
                        ((args.train, "train"), (args.val, "val"), (args.test, "test")))
     tokeniser = data.vocabulary()
-    torch.manual_seed(args.seed)
-    model = CNNTransformer(CaptionerConfig.residual(len(tokeniser)))
+    with seeded(args.seed):
+        model = CNNTransformer(CaptionerConfig.residual(len(tokeniser)))
     model.trunk.trunk.load_state_dict(trunk.state_dict())       # type: ignore[union-attr]
     seen, watched, reader = on_cells(data, trunk), on_cells(val, trunk), OnCells(model)
     history = train_cross_entropy(

@@ -30,6 +30,7 @@ from mmlearn.image2text.regions import (
     load_detector,
     save_detector,
 )
+from mmlearn.nn.modes import seeded
 from mmlearn.train import History, fit, warmup_cosine
 
 STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR1", "AR10", "AR100")
@@ -49,8 +50,8 @@ class DetectionBatches(Batches):
 def train_detector(data: DetectionData, *, steps: int = 4500, batch: int = 16, lr: float = 1e-3, seed: int = 0,
                    config: DetectorConfig | None = None, precision: str = "no", **options: Any) -> tuple[Detector, History]:
     """A detector trained from random weights; ``options`` go to ``fit``."""
-    torch.manual_seed(seed)
-    model = Detector(config or DetectorConfig.mini())
+    with seeded(seed):
+        model = Detector(config or DetectorConfig.mini())
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
     history = fit(model, detector_loss, DetectionBatches(data, batch, seed), steps=steps, optimizer=optimizer,
                   schedule=warmup_cosine(lr, min(200, steps // 5), steps, lr / 100), clip=5.0, seed=seed,

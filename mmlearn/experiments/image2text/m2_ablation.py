@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.image2text.m2 import M2Config, M2Transformer, equalise
 from mmlearn.image2text.regions import CHECKPOINT, load_detector
 from mmlearn.image2text.training import CaptionData, evaluate_captioner, scene_data, train_cross_entropy
+from mmlearn.nn.modes import seeded
 from mmlearn.train import warmup_cosine
 
 
@@ -43,8 +42,8 @@ def features_of(data: CaptionData) -> int:
 def one_run(config: M2Config, data: CaptionData, val: CaptionData, tokeniser: WordTokeniser, *, seed: int, steps: int,
             every: int, test: CaptionData | None = None, **options: Any) -> tuple[M2Transformer, dict[str, Any]]:
     """Train one model; its learning curve on ``val`` and its scores at the end on ``test`` (greedy captions)."""
-    torch.manual_seed(seed)
-    model = M2Transformer(config)
+    with seeded(seed):
+        model = M2Transformer(config)
     watched = 0.0
 
     def evaluate(judged: Any) -> dict[str, float]:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmlearn.experiments.image2text.captioner_grid import SHOWN, finish, most_frequent, part
 from mmlearn.experiments.image2text.m2_ablation import features_of, four_digits, rounded
 from mmlearn.image2text.m2 import M2Config, M2Transformer
@@ -25,6 +23,7 @@ from mmlearn.image2text.training import (
     train_cross_entropy,
     train_self_critical,
 )
+from mmlearn.nn.modes import seeded
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +48,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     data, val, test = (scene_data(count, split, detector=detector, keep=args.folder) for count, split in
                        ((args.train, "train"), (args.val, "val"), (args.test, "test")))
     tokeniser = data.vocabulary()
-    torch.manual_seed(args.seed)
-    model = M2Transformer(replace(M2Config.mini(len(tokeniser), features_of(data)), width=args.width, ff=2 * args.width))
+    with seeded(args.seed):
+        config = replace(M2Config.mini(len(tokeniser), features_of(data)), width=args.width, ff=2 * args.width)
+        model = M2Transformer(config)
     history = train_cross_entropy(
         model, data, tokeniser, steps=args.steps, images=args.images, captions=args.captions, lr=args.lr,
         seed=args.seed, folder=part(args.folder, "m2-captions"), save_every=100, progress=False,
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     measured = {
         "settings": {**{k: v for k, v in vars(args).items() if isinstance(v, int | float)},
                      "schedule": "Adam(.9, .98), cosine to lr / 20", "test of": "test, seed 0",
-                     "longest caption": "16 words", "detector": "data/checkpoints/detector.safetensors"},
+                     "longest caption": "16 words", "polish reward": "CIDEr-D without <eos>",
+                     "detector": "data/checkpoints/detector.safetensors"},
         "parameters": sum(p.numel() for p in model.parameters()),
         "curve": {"step": history.metric_steps, **rounded(history.metrics)},
         "training seconds": round(history.seconds, 1),
