@@ -52,7 +52,7 @@ STYLE = "".join([
     _theme(True), "}",
     _ROLES, _CSS,
 ])
-_ALONE = (f"<style>svg{_theme(False)}svg{{font-family:system-ui,sans-serif}}"
+_ALONE = (f"<style>svg{_theme(False)}svg{{font-family:system-ui,sans-serif;background:#fff}}"
           + (_ROLES + _CSS.split("/**/")[0]).replace(".mm ", "") + "</style>")
 # A diagram is a picture where neither scripts nor SVG are let through (GitHub, an untrusted notebook); where
 # scripts run, it becomes part of the page, and so of its light.

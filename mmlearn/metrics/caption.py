@@ -15,7 +15,8 @@ from jaxtyping import Float
 from mmlearn.data.ptb import ptb_tokenise
 from mmlearn.metrics.bleu import BleuResult, bleu, bleu_from_matches
 from mmlearn.metrics.cider import CiderD, CiderResult, cider, cider_d
-from mmlearn.metrics.meteor import MeteorResult, available_stages, meteor
+from mmlearn.metrics.meteor import MeteorResult, meteor
+from mmlearn.metrics.meteor_tables import available_stages
 from mmlearn.metrics.ngrams import Words, check_pairs
 from mmlearn.metrics.rouge import RougeResult, rouge_l
 from mmlearn.metrics.spice import SpiceResult, official_spice, spice

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
 from mmlearn.data.scenes.shapes import Number
-from mmlearn.data.scenes.sheet import blend, both, cut, union
+from mmlearn.data.scenes.sheet import Distance, blend, both, cut, union
 
 _SKIN = ((252, 214, 178), (238, 186, 142), (206, 148, 104), (156, 104, 72), (112, 74, 54))
 _HAIR = ((62, 44, 40), (120, 76, 46), (214, 160, 80), (44, 40, 52), (176, 88, 50), (206, 206, 212))
@@ -59,7 +57,7 @@ def draw_person(p: Pen) -> None:
     p.mark(p.arc(hx + 0.12, hy + 0.08, 0.075, 0.3, 2.84, 0.016), (150, 60, 60))
 
 
-def _coat(p: Pen, d: np.ndarray, angle: Number = 1.57, period: Number = 0.34) -> None:
+def _coat(p: Pen, d: Distance, angle: Number = 1.57, period: Number = 0.34) -> None:
     """Fur: the object's colour and texture; stripes and spots are darker, or lighter on dark fur."""
     dark = p.name in ("black", "brown", "grey")
     tone = lighter(p.colour, 0.62) if dark else darker(p.colour, 0.42)

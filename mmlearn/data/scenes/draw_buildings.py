@@ -1,16 +1,15 @@
 """Drawings of buildings and furniture. Each function draws one object with a ``Pen``, facing right."""
 
-import numpy as np
 
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix, rgb
 from mmlearn.data.scenes.shapes import Number
-from mmlearn.data.scenes.sheet import both, cut, union
+from mmlearn.data.scenes.sheet import Distance, both, cut, union
 
 _GLASS, _WARM, _CREAM = (176, 220, 242), (255, 226, 140), (255, 248, 232)
 _WOOD, _DARK_WOOD = (170, 114, 72), (120, 78, 56)
 
 
-def _bricks(p: Pen, wall: np.ndarray, period: Number) -> None:
+def _bricks(p: Pen, wall: Distance, period: Number) -> None:
     """Texture of a wall: boards, or bricks that stand out by a shade."""
     if p.flat or p.texture == "plain":
         return

@@ -2,11 +2,9 @@
 
 import math
 
-import numpy as np
-
 from mmlearn.data.scenes.pen import INK, Pen, darker, lighter, mix
 from mmlearn.data.scenes.shapes import Number
-from mmlearn.data.scenes.sheet import blend, both, union
+from mmlearn.data.scenes.sheet import Distance, blend, both, union
 
 _GLASS, _LIGHT, _TYRE, _RIM = (178, 222, 242), (255, 234, 150), (52, 50, 62), (206, 208, 216)
 _WOOD = (156, 104, 68)
@@ -18,7 +16,7 @@ def _wheel(p: Pen, cx: Number, cy: Number, r: Number) -> None:
     p.mark(p.circle(cx, cy, 0.20 * r), _TYRE)
 
 
-def _window(p: Pen, d: np.ndarray) -> None:
+def _window(p: Pen, d: Distance) -> None:
     """A pane with a slanted reflection."""
     p.mark(d - 0.6 * p.line, darker(p.colour, 0.6))
     p.mark(d, _GLASS)

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 Field = Float32[np.ndarray, "h w"]
 Number = float | int
+Value = Number | np.ndarray             # a number of one shape, or a number for each pixel
 _ZERO, _ONE, _HALF = (np.array(value, np.float32) for value in (0, 1, 0.5))       # arrays: quicker than numbers
 
 
@@ -29,6 +30,10 @@ def length(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def circle(x: Field, y: Field, cx: Number, cy: Number, r: Number) -> Field:
     """Distance to a circle of radius ``r`` about (cx, cy)."""
+    return _circle(x, y, cx, cy, r)
+
+
+def _circle(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, r: Value) -> np.ndarray:
     distance = length(x - cx, y - cy)
     distance -= r
     return distance
@@ -36,6 +41,10 @@ def circle(x: Field, y: Field, cx: Number, cy: Number, r: Number) -> Field:
 
 def ellipse(x: Field, y: Field, cx: Number, cy: Number, a: Number, b: Number) -> Field:
     """Distance to an ellipse with half axes ``a``, ``b``: first-order, exact on the edge."""
+    return _ellipse(x, y, cx, cy, a, b)
+
+
+def _ellipse(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, a: Value, b: Value) -> np.ndarray:
     u, v = x - cx, y - cy
     u /= a
     v /= b
@@ -60,7 +69,7 @@ def box_numbers(cx: Number, cy: Number, a: Number, b: Number, r: Number = 0.0) -
     return cx, cy, a - r, b - r, r
 
 
-def _box(x: Field, y: Field, cx: Number, cy: Number, a: Number, b: Number, r: Number) -> Field:
+def _box(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, a: Value, b: Value, r: Value) -> np.ndarray:
     u, v = x - cx, y - cy
     np.abs(u, out=u)
     np.abs(v, out=v)
@@ -88,8 +97,8 @@ def capsule_numbers(ax: Number, ay: Number, bx: Number, by: Number, r: Number,
     return ax, ay, dx, dy, dx * scale, dy * scale, r, 0.0 if s is None else s - r
 
 
-def _capsule(x: Field, y: Field, ax: Number, ay: Number, dx: Number, dy: Number, ex: Number, ey: Number, r: Number,
-             growth: Number) -> Field:
+def _capsule(x: np.ndarray, y: np.ndarray, ax: Value, ay: Value, dx: Value, dy: Value, ex: Value, ey: Value, r: Value,
+             growth: Value) -> np.ndarray:
     u, v = x - ax, y - ay
     t = u * ex
     t += v * ey
@@ -115,8 +124,8 @@ def arc_numbers(cx: Number, cy: Number, radius: Number, start: Number, stop: Num
     return cx, cy, radius, math.cos(middle), math.sin(middle), c, s, radius * c, radius * s, r
 
 
-def _arc(x: Field, y: Field, cx: Number, cy: Number, radius: Number, mx: Number, my: Number, c: Number, s: Number,
-         ex: Number, ey: Number, r: Number) -> Field:
+def _arc(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, radius: Value, mx: Value, my: Value, c: Value, s: Value,
+         ex: Value, ey: Value, r: Value) -> np.ndarray:
     x, y = x - cx, y - cy
     u, v = x * mx, y * mx
     u += y * my
@@ -133,7 +142,7 @@ def _arc(x: Field, y: Field, cx: Number, cy: Number, radius: Number, mx: Number,
     return distance
 
 
-FIELDS: dict[str, Callable[..., Field]] = {"circle": circle, "ellipse": ellipse, "box": _box, "capsule": _capsule,
+FIELDS: dict[str, Callable[..., np.ndarray]] = {"circle": _circle, "ellipse": _ellipse, "box": _box, "capsule": _capsule,
                                            "arc": _arc}
 
 
@@ -272,7 +281,7 @@ def coverage(distance: Field, pixel: Number) -> Field:
     return to_coverage(distance * np.float32(-1 / pixel))
 
 
-def to_coverage(depth: Field) -> Field:
+def to_coverage(depth: np.ndarray) -> np.ndarray:
     """The same from the depth within the shape, in pixels; in place."""
     depth += _HALF
     return _unit(depth)

@@ -20,7 +20,7 @@ _MANY = 1 << 18         # pixels of all noted layers after which they are painte
 Rows = tuple[int, int]  # first row and the row after the last
 
 
-class Frame(Protocol):
+class _Frame(Protocol):
     """The coordinates that a shape is drawn in: those of a pen."""
 
     sheet: "Sheet"
@@ -290,7 +290,7 @@ def _paint(part: Part) -> None:
             cover[:] = fields[k].reshape(-1)
         if counting:
             covered = alpha[first * width:last * width]
-            np.maximum(covered, cover, covered)
+            np.maximum(covered, cover, out=covered)
         elif inside is not None:
             begin = ends[limits[id(inside), scale]]
             cover *= flat[begin + first * width:begin + last * width]
