@@ -34,10 +34,10 @@ def test_a_committed_captioner_is_worth_what_its_record_says(name, scenes):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_captions_of_the_miniatures_persuade(name):
-    """At least nine facts of ten are true, and they score like the captions that the data holds."""
+    """Most facts are true, and the captions score above those of the data, each against the others of its picture."""
     about = load_captioner(name).about
-    assert about["beam 5"]["true facts"] > 0.9
-    assert about["beam 5"]["CIDEr-D"] > 0.9 * about["captions of the data"]["CIDEr-D"]
+    assert about["beam 5"]["true facts"] > 0.88
+    assert about["beam 5"]["CIDEr-D"] > 1.2 * about["captions of the data"]["CIDEr-D"]
 
 
 def test_the_committed_detector_is_worth_what_its_record_says():

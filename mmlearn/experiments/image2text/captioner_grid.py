@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     saved = SavedCaptioner("captioner", model.eval(), tokeniser, Sight("pictures", 64), {})
     measured = {
         "settings": {**{k: v for k, v in vars(args).items() if isinstance(v, int | float)},
-                     "schedule": "Adam(.9, .98), cosine to lr / 20", "labels of": "train, seed 1", "test of": "test, seed 0",
+                     "schedule": "Adam(.9, .98), cosine to lr / 20", "labels of": "train, seed 1", "precision of the labels": "bf16", "test of": "test, seed 0",
                      "longest caption": "16 words"},
         "parameters": {"trunk": sum(p.numel() for p in model.trunk.parameters()),
                        "all": sum(p.numel() for p in model.parameters())},
