@@ -1,8 +1,8 @@
-"""What each cell of a picture shows: labels on which the grid captioner's trunk is trained before it captions.
+"""What each cell of a picture shows: the labels on which the grid captioner's trunk is trained first.
 
 Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 4.3 (a network trained on
-ImageNet's labels, then kept as it is); H. Jiang et al. (2020), *In Defense of Grid Features for Visual Question Answering*,
-arXiv:2001.03615 (labels of things and attributes make good grids).  Survey: 1.2.
+ImageNet's labels, then kept as it is); H. Jiang et al. (2020), *In Defense of Grid Features for Visual Question
+Answering*, arXiv:2001.03615 (labels of things and attributes make good grids).  Survey: 1.2.
 Differs from the papers: the labels are asked of every cell of the grid, not of the picture or of boxes.
 """
 
@@ -150,7 +150,7 @@ def cell_loss(model: CellReader, batch: CellBatch) -> tuple[Float[Tensor, ""], d
 
 @torch.no_grad()
 def cell_accuracy(model: CellReader, data: CellData, batch: int = 100) -> dict[str, float]:
-    """Fraction of right answers; the category among cells that show a thing ("thing") and all ("category")."""
+    """Fraction of right answers; the category among cells with a thing ("thing") and all ("category")."""
     right: dict[str, int] = dict.fromkeys([*LABELS, "thing", "setting"], 0)
     asked = dict(right)
     for start in range(0, len(data), batch):
@@ -189,7 +189,7 @@ def train_cells(
 class OnCells(nn.Module):
     """A captioner whose trunk has looked already: it reads grids (b, p, c) and speaks as the captioner does.
 
-    A frozen trunk gives the same cells at every step: they are computed once. The weights are the captioner's.
+    A frozen trunk gives the same cells at every step: computed once. The weights are the captioner's.
     """
 
     def __init__(self, captioner: CNNTransformer) -> None:
