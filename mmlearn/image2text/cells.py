@@ -1,7 +1,7 @@
 """What each cell of a picture shows: the labels on which the grid captioner's trunk is trained first.
 
 Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 4.3 (a network trained on
-ImageNet's labels, then kept as it is); H. Jiang et al. (2020), *In Defense of Grid Features for Visual Question
+ImageNet's labels, then kept); H. Jiang et al. (2020), *In Defense of Grid Features for Visual Question
 Answering*, arXiv:2001.03615 (labels of things and attributes make good grids).  Survey: 1.2.
 Differs from the papers: the labels are asked of every cell of the grid, not of the picture or of boxes.
 """
