@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count as numbers_from
 from typing import Literal, NamedTuple
@@ -112,15 +112,20 @@ def draw_scenes(scenes: Sequence[Scene], size: int = SIZE, style: str = "normal"
     return torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous()
 
 
-@cache
 def scene_pairs(count: int, split: str = "train", *, size: int = SIZE, seed: int = 0, style: str = "normal",
                 longest: int = 16) -> PairData:
     """Scenes ``0 … count-1`` of a split with their captions of at most ``longest`` words (at least the
     shortest).
 
-    A function of its arguments, remembered as long as the process lives. Raises ``ValueError`` for an unknown
-    split or style and for less than one scene.
+    A function of its arguments: drawn once in a process, and each caller gets pictures of its own. Raises
+    ``ValueError`` for an unknown split or style and for less than one scene.
     """
+    drawn = _scene_pairs(count, split, size, seed, style, longest)
+    return replace(drawn, images=drawn.images.clone())
+
+
+@cache
+def _scene_pairs(count: int, split: str, size: int, seed: int, style: str, longest: int) -> PairData:
     _check(count, split, style)
     scenes = tuple(sample_scene(seed, i, split) for i in range(count))
     return PairData(draw_scenes(scenes, size, style), tuple(short_captions(s, longest) for s in scenes),
@@ -167,29 +172,35 @@ def class_of(scene: Scene, by: By = "category") -> str:
     return HYPERNYMS.get(CATEGORY[thing.category].supercategory, ("", ""))[0]
 
 
-@cache
 def class_pictures(count: int, split: str = "test", *, by: By = "category", style: str = "normal",
-                   size: int = SIZE,
-                   seed: int = 0, unseen: bool | None = None) -> ClassPictures:
+                   size: int = SIZE, seed: int = 0, unseen: bool | None = None) -> ClassPictures:
     """The first ``count`` pictures of a split that show one thing, with its class.
 
     ``by`` "category" (30 classes), "pair" (colour and category; in split "compositional" all are pairs never
     drawn in training), "kind" (animal, plant, vehicle …; things whose kind has no word are left out).
     ``unseen`` adds the categories never drawn in training to the classes, as split "zero_shot" does by
-    itself.
+    itself. Drawn once in a process; each caller gets tensors of its own.
     """
+    others = split == "zero_shot" if unseen is None else unseen
+    drawn = _class_pictures(count, split, by, style, size, seed, others)
+    return replace(drawn, images=drawn.images.clone(), labels=drawn.labels.clone())
+
+
+@cache
+def _class_pictures(count: int, split: str, by: By, style: str, size: int, seed: int,
+                    unseen: bool) -> ClassPictures:
     _check(count, split, style)
-    classes = class_names(by, split == "zero_shot" if unseen is None else unseen)
+    classes = class_names(by, unseen)
     number = {name: i for i, name in enumerate(classes)}
-    found: list[Scene] = []
+    shown: list[Scene] = []
     for index in numbers_from():
         scene = sample_scene(seed, index, split)
         if scene.kind == "iconic object" and class_of(scene, by) in number:
-            found.append(scene)
-            if len(found) == count:
+            shown.append(scene)
+            if len(shown) == count:
                 break
-    labels = torch.tensor([number[class_of(scene, by)] for scene in found])
-    return ClassPictures(draw_scenes(found, size, style), labels, classes, tuple(found))
+    labels = torch.tensor([number[class_of(scene, by)] for scene in shown])
+    return ClassPictures(draw_scenes(shown, size, style), labels, classes, tuple(shown))
 
 
 def scene_tokeniser(data: PairData, min_count: int = 1) -> WordTokeniser:

@@ -150,3 +150,15 @@ def test_captions_longer_than_asked_are_left_out_but_one_always_stays():
     kept = short_captions(scene, 8)
     assert kept and set(kept) == {t for t in captions(scene) if len(t.split()) <= 8}
     assert short_captions(scene, 1) == (min(captions(scene), key=len),)
+
+
+def test_what_one_caller_does_to_his_pictures_no_other_sees():
+    mine, classes = scene_pairs(3, "val"), class_pictures(2, "val")
+    before = mine.images.clone(), classes.images.clone(), classes.labels.clone()
+    mine.images.zero_()
+    classes.images.zero_()
+    classes.labels.fill_(99)
+    again, classes_again = scene_pairs(3, "val"), class_pictures(2, "val")
+    assert again.captions is mine.captions                        # remembered, not drawn again
+    for got, want in zip((again.images, classes_again.images, classes_again.labels), before):
+        assert torch.equal(got, want)
