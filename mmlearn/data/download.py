@@ -121,8 +121,8 @@ def _fetch(remote: Remote, part: Path, progress: Progress | None, attempts: int,
                 break
             reason = "the connection closed early"
         except requests.exceptions.HTTPError as error:
-            answer = error.response
-            raise OSError(f"{url} answers {answer.status_code} {answer.reason}; check the address") from None
+            reason = str(error).partition(" for url")[0]
+            raise OSError(f"{url} answers {reason}; check the address") from None
         except (urllib3.exceptions.HTTPError, requests.exceptions.ReadTimeout) as error:
             reason = str(error) or type(error).__name__
         except requests.exceptions.ConnectionError as error:

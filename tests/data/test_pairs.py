@@ -47,7 +47,8 @@ def test_no_scene_gives_no_picture():
 
 
 def test_pairs_are_remembered(data):
-    assert scene_pairs(24, size=SIZE) is data
+    again = scene_pairs(24, size=SIZE)
+    assert again.captions is data.captions and again.scenes is data.scenes and torch.equal(again.images, data.images)
 
 
 def test_rows_keep_images_and_captions_together(data):
