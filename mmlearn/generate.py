@@ -84,12 +84,13 @@ def write(
     rows, device = context.rows, context.device
     token = torch.full((rows, 1), bos, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
-    tokens, log_probs = [], []
+    tokens: list[Tensor] = []
+    log_probs: list[Tensor] = []
     with KVCache(model):
         while len(tokens) < max_len and alive.any():
             logits = next_logits(model, token, context)
             token = choose(logits)[:, None]
-            gain = logits.gather(-1, token) - logits.logsumexp(-1, keepdim=True)
+            gain = logits.log_softmax(-1).gather(-1, token)
             token = token.where(alive[:, None], pad)
             tokens.append(token)
             log_probs.append(gain.where(alive[:, None], 0.0))
@@ -199,7 +200,9 @@ def best_words(
 
 
 def grow(
-    prefixes: Shaped[Tensor, "b m t"], parent: Int[Tensor, "b k"], last: Shaped[Tensor, "b k"]
+    prefixes: Shaped[Tensor, "b m t"],
+    parent: Int[Tensor, "b k"],
+    last: Shaped[Tensor, "b k"],
 ) -> Shaped[Tensor, "b k t_plus_1"]:
     """The kept prefixes, each with what was added to it."""
     images = torch.arange(len(parent), device=parent.device)[:, None]
@@ -238,7 +241,8 @@ def beam_steps(
             alive = alive.gather(1, parent) & (word != eos) & gain.isfinite()
             first = torch.arange(b, device=device)[:, None] * m
             cache.select((first + parent).flatten())
-            yield BeamStep(words, totals.view(words.shape), parent, word, total,
+            totals = totals.view(words.shape)
+            yield BeamStep(words, totals, parent, word, total,
                            tokens[..., 1:], log_probs[..., 1:])
 
 

@@ -16,7 +16,7 @@ from mmlearn.metrics.caption import (
     tokenise_captions,
 )
 from mmlearn.metrics.detection import average_precision
-from mmlearn.metrics.meteor import STAGES
+from mmlearn.metrics.meteor_tables import STAGES
 from mmlearn.metrics.spice import missing_for_official_spice
 
 

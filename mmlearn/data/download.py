@@ -2,8 +2,9 @@
 
 Survey: 1.1 (where COCO comes from).  Addresses and checksums of COCO stand once, in ``COCO_FILES``.
 
-A file arrives as ``NAME.part`` and gets its name when it is complete and its checksum right, so that a file with its
-name is whole. A download that broke off goes on where it stopped if the server still has the same file.
+A file arrives as ``NAME.part`` and gets its name when it is complete and its checksum right, so that a file
+with its name is whole. A download that broke off goes on where it stopped if the server still has the same
+file.
 """
 
 import hashlib
@@ -71,9 +72,9 @@ def download(remote: Remote, target: str | Path, progress: Progress | None = Non
              timeout: float = 30.0) -> Path:
     """Fetch ``remote`` to the path ``target``, going on with a part that is there; returns ``target``.
 
-    A target that exists and has the right size and checksum is kept. Raises ``Offline`` if the server cannot be
-    reached, ``OSError`` if it refuses or the transfer breaks off ``attempts`` times in a row without progress, and
-    ``ValueError`` for a wrong checksum (the bad file is removed).
+    A target that exists and has the right size and checksum is kept. Raises ``Offline`` if the server cannot
+    be reached, ``OSError`` if it refuses or the transfer breaks off ``attempts`` times in a row without
+    progress, and ``ValueError`` for a wrong checksum (the bad file is removed).
     """
     target = Path(target)
     if urllib.parse.urlparse(remote.url).scheme not in ("http", "https"):
@@ -117,14 +118,15 @@ def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: fl
     have = part.stat().st_size if part.exists() else 0
     known = _etag_file(part).read_text() if have and _etag_file(part).exists() else ""
     headers = {"User-Agent": "mmlearn", "Accept-Encoding": "identity"}
-    if have and (known or remote.md5 or remote.sha256):           # without either, a mixture would go unnoticed
+    if have and (known or remote.md5 or remote.sha256):         # without either, a mixture would go unnoticed
         headers["Range"] = f"bytes={have}-"
         if known:
             headers["If-Range"] = known
     try:
-        response = urllib.request.urlopen(urllib.request.Request(remote.url, headers=headers), timeout=timeout)
+        response = urllib.request.urlopen(urllib.request.Request(remote.url, headers=headers),
+                                          timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and "Range" in headers:              # nothing after what we have: complete, or another file
+        if error.code == 416 and "Range" in headers:   # nothing after what we have: complete, or another file
             whole = (error.headers.get("Content-Range") or "").rpartition("/")[2]
             if whole.isdigit() and int(whole) == have:
                 return True
@@ -190,7 +192,8 @@ def _safe(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _zip_members(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePosixPath, Callable[[], IO[bytes]]]]:
+def _zip_members(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePosixPath,
+                                                                         Callable[[], IO[bytes]]]]:
     for info in file.infolist():
         path = _safe(info.filename, archive)
         if stat.S_ISLNK(info.external_attr >> 16):
@@ -199,7 +202,8 @@ def _zip_members(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePos
             yield path, partial(file.open, info)
 
 
-def _tar_members(file: tarfile.TarFile, archive: Path) -> Iterator[tuple[PurePosixPath, Callable[[], IO[bytes]]]]:
+def _tar_members(file: tarfile.TarFile, archive: Path) -> Iterator[tuple[PurePosixPath,
+                                                                         Callable[[], IO[bytes]]]]:
     for info in file.getmembers():
         path = PurePosixPath(".") if info.name in (".", "./") else _safe(info.name, archive)
         if info.isdir():
@@ -231,7 +235,8 @@ def unpack(archive: str | Path, folder: str | Path, progress: Progress | None = 
     else:
         raise ValueError(f"{archive} is neither a zip nor a tar archive; download it again")
     with opened as file:
-        members = list(_zip_members(file, archive) if isinstance(file, zipfile.ZipFile) else _tar_members(file, archive))
+        members = list(_zip_members(file, archive) if isinstance(file, zipfile.ZipFile)
+                       else _tar_members(file, archive))
         for parent in {(folder / path).parent for path, _ in members}:
             if not parent.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{parent} leads outside {folder} by a link; remove the link and run it again")
@@ -247,9 +252,11 @@ def unpack(archive: str | Path, folder: str | Path, progress: Progress | None = 
     return folder
 
 
-def download_coco(folder: str | Path, split: str = "val2017", progress: Callable[[str, int, int], None] | None = None,
+def download_coco(folder: str | Path, split: str = "val2017",
+                  progress: Callable[[str, int, int], None] | None = None,
                   *, files: dict[str, Remote] | None = None, keep_archives: bool = False) -> Path:
-    """Images and annotations of a COCO split in ``folder`` (``val2017/``, ``annotations/`` …); returns the folder.
+    """Images and annotations of a COCO split in ``folder`` (``val2017/``, ``annotations/`` …); returns the
+    folder.
 
     What is there already is not fetched again. ``progress(what, done, total)``. The Karpathy split puts
     ``dataset_coco.json`` beside ``train2014/`` and ``val2014/``.

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlearn.data.ptb import ptb_tokenise
 from mmlearn.data.scenes import captions, sample_scene
-from mmlearn.exercises import Hint, as_number, as_several, as_tensor, check, diagnose, same
+from mmlearn.exercises import Case, Hint, as_number, as_several, as_tensor, check, diagnose, same
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.metrics.caption import caption_scores
 
@@ -340,7 +340,7 @@ def clipped_precision(answer: Callable[[list[str], list[list[str]]], Any]) -> st
 
 def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]], *, clip: bool = True,
           sigma: float = 6.0, two: float = 2.0, factor: float = 10.0, over: str = "images",
-          smooth: float = 0.0, total: bool = False) -> list[float]:
+          smooth: float = 0.0, total: bool = False, frequency: bool = False) -> list[float]:
     """CIDEr-D of single words, with the parts that are forgotten as options."""
     groups = [[w for s in refs for w in s] for refs in references] if over == "images" else \
              [list(s) for refs in references for s in refs]
@@ -349,7 +349,7 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]], *,
     def weights(s: Words) -> dict[str, float]:
         if over == "counts":
             return {w: float(s.count(w)) for w in set(s)}
-        return {w: s.count(w) * (math.log(n + smooth) - math.log(max(1, sum(w in g for g in groups))))
+        return {w: s.count(w) / (len(s) if frequency else 1) * (math.log(n + smooth) - math.log(max(1, sum(w in g for g in groups))))
                 for w in set(s)}
 
     def score(c: Words, s: Words) -> float:
@@ -365,11 +365,12 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]], *,
 @check("your CIDEr-D of single words is the official one")
 def cider_d_of_words(answer: Callable[..., Any]) -> str | None:
     """Compares scores on random corpora, the corpus of one image among them."""
-    draw, cases = random.Random(0), []
+    draw, cases, corpora = random.Random(0), [], []
     for images in (2, 3, 4, 5, 5, 4, 6):
         some = [[draw.choices("abcdefgh", k=draw.randint(2, 9)) for _ in range(4)] for _ in range(images)]
         candidates, references = [group[0] for group in some], [group[1:] for group in some]
         candidates[0].append("word")                                 # which no reference has
+        corpora.append((candidates, references))
         got = scores_of(answer, candidates, references)
         version = functools.partial(cider, candidates, references)
         cases.append((got, version(), {
@@ -384,11 +385,17 @@ def cider_d_of_words(answer: Callable[..., Any]) -> str | None:
             "document frequency counts captions here; it counts images, each once however many captions have the word":
                 version(over="captions"),
             "document frequency counts captions here, out of the number of images": version(over="mixed"),
+            "counts are divided by the length of their caption; that changes what the clip compares, so take counts":
+                version(frequency=True),
+            "two things: document frequency counts images, each once, and counts are not divided by the length":
+                version(over="mixed", frequency=True),
+            "two things: document frequency and I both count images, and counts are not divided by the length":
+                version(over="captions", frequency=True),
             "words have no weights: a word that all images share should count for nothing": version(over="counts"),
             "you add over the references; the mean is asked for": version(total=True),
             "log(I + 1) instead of log I: a word that all images share should weigh exactly 0": version(smooth=1.0),
         }))
-    wrong = diagnose(cases, "the scores of one corpus should be {want}, yours are {got}")
+    wrong = diagnose(cases, example_of(cases, corpora))
     if wrong:
         return wrong
     try:
@@ -398,6 +405,17 @@ def cider_d_of_words(answer: Callable[..., Any]) -> str | None:
             return "with one image all weights are 0, and so are the norms: the cosine 0 / 0 counts as 0"
         raise
     return None if same(alone, [0.0]) else f"with one image every weight is 0, so that the score is 0; you say {alone}"
+
+
+def example_of(cases: Sequence[Case], corpora: Sequence[tuple[list, list]]) -> str:
+    """The first image whose score is wrong, in words."""
+    for (got, want, _), (candidates, references) in zip(cases, corpora):
+        for one, right, c, refs in zip(got, want, candidates, references):
+            if not same(one, right):
+                others = ", ".join(f"'{' '.join(s)}'" for s in refs)
+                return (f"in a corpus of {len(candidates)} images the caption '{' '.join(c)}' against {others} "
+                        f"should score {right:.4f}, you say {one:.4f}")
+    return "the scores differ"
 
 
 def scores_of(answer: Callable[..., Any], candidates: list, references: list) -> list[float]:

@@ -1,14 +1,18 @@
 (() => {const D = __DATA__;
 for (const R of document.querySelectorAll('[data-mm="__ID__"]:not([data-on])')) {
   R.dataset.on = 1;
-  const all = s => [...R.querySelectorAll(s)], S = all('.mm-stage')[0], still = S.lastElementChild;
+  const all = s => [...R.querySelectorAll(s)], S = all('.mm-stage')[0], still = S.firstElementChild;
+  const put = (text, name, where, place) => {
+    const d = document.createElement('div');
+    d.className = name; d.innerHTML = text; where.insertAdjacentElement(place, d);
+    return d;};
+  if (D.under) put(D.under, 'mm-frame', S, 'beforeend');
+  if (D.words) put(D.words, 'mm-words', S, 'beforebegin');
+  if (D.bar) put(D.bar, 'mm-bar', S, 'afterend');
+  const frames = D.frames.map(text => text ? put(text, 'mm-frame mm-off', S, 'beforeend') : still);
+  if (D.frames[D.start]) still.remove();
   const sliders = all('input'), words = all('.mm-words button');
   const [back, play, next] = all('.mm-bar button');
-  const frames = D.frames.map((text, i) => {
-    if (i == D.start) return still;
-    const d = document.createElement('div');
-    d.className = 'mm-frame mm-off'; d.innerHTML = text; S.append(d);
-    return d;});
   let at = D.start, timer = 0, x0 = null;
   const show = i => {
     let rest = at = Math.max(0, Math.min(frames.length - 1, i));
@@ -39,6 +43,5 @@ for (const R of document.querySelectorAll('[data-mm="__ID__"]:not([data-on])')) 
     const d = e.clientX - x0;
     if (x0 !== null && Math.abs(d) > 40 && sliders.length < 2) go(at + (d < 0 ? 1 : -1));
     x0 = null;};
-  all('.mm-bar').forEach(b => {b.hidden = false;});
   show(at);
 }})();

@@ -44,13 +44,21 @@ def _theme(dark: bool) -> str:
 
 _DARK = ('html[data-theme="dark"] .mm,html[theme="dark"] .mm,[data-jp-theme-light="false"] .mm,'
          ".vscode-dark .mm")
+_CSS = re.sub(r"\n *", "", Path(__file__).with_name("block.css").read_text(encoding="utf-8"))
+_ROLES = "".join(f".mm .mm-{role}{{--c:var(--mm-{role});--f:var(--mm-{role}-fill)}}" for role in ROLES)
 STYLE = "".join([
     ".mm", _theme(False), _DARK, _theme(True), "@media(prefers-color-scheme:dark){",
     "html:not([data-theme]):not([theme]) body:not([data-jp-theme-light]):not(.vscode-light) .mm",
     _theme(True), "}",
-    *(f".mm .mm-{role}{{--c:var(--mm-{role});--f:var(--mm-{role}-fill)}}" for role in ROLES),
-    re.sub(r"\n *", "", Path(__file__).with_name("block.css").read_text(encoding="utf-8")),
+    _ROLES, _CSS,
 ])
+_ALONE = (f"<style>svg{_theme(False)}svg{{font-family:system-ui,sans-serif;background:#fff}}"
+          + (_ROLES + _CSS.split("/**/")[0]).replace(".mm ", "") + "</style>")
+# A diagram is a picture where neither scripts nor SVG are let through (GitHub, an untrusted notebook); where
+# scripts run, it becomes part of the page, and so of its light.
+_INLINE = """<script>for (const i of document.querySelectorAll('img.mm-svg')) {
+const t = new TextDecoder().decode(Uint8Array.from(atob(i.src.split(',')[1]), c => c.charCodeAt(0)));
+i.outerHTML = t.replace(/<style>.*?<\\/style>/, '');}</script>"""
 
 
 def literal(text: str) -> str:
@@ -246,16 +254,27 @@ class Diagram:
     @property
     def svg(self) -> str:
         """The drawing alone, for a frame of a moving figure."""
-        least, most = self.width * 9 / self.smallest, self.width * 1.1
+        return self._svg("".join(self.parts))
+
+    def _svg(self, inner: str) -> str:
         return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
-                f'role="img" aria-label="{html.escape(self.alt)}" '
-                f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px">'
-                + "".join(self.parts) + "</svg>")
+                f'role="img" aria-label="{html.escape(self.alt)}" {self._size}>{inner}</svg>')
+
+    @property
+    def _size(self) -> str:
+        least, most = self.width * 9 / self.smallest, self.width * 1.1
+        return f'style="width:100%;min-width:{least:.0f}px;max-width:{most:.0f}px"'
+
+    def still(self, under: "Diagram | None" = None) -> str:
+        """HTML of the drawing as a picture, on request over another one."""
+        svg = self._svg(_ALONE + "".join([*(under.parts if under else ()), *self.parts]))
+        return (f'<img class="mm-svg" alt="{html.escape(self.alt)}" {self._size} '
+                f'src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">')
 
     def _repr_html_(self) -> str:
-        wide = f'<div class="mm{" mm-wide" if self.narrow else ""}">{self.svg}</div>'
-        narrow = f'<div class="mm mm-narrow">{self.narrow.svg}</div>' if self.narrow else ""
-        return f"<style>{STYLE}</style>{wide}{narrow}"
+        wide = f'<div class="mm{" mm-wide" if self.narrow else ""}">{self.still()}</div>'
+        narrow = f'<div class="mm mm-narrow">{self.narrow.still()}</div>' if self.narrow else ""
+        return f"<style>{STYLE}</style>{wide}{narrow}{_INLINE}"
 
     def __repr__(self) -> str:
         return f"diagram: {self.alt}"

@@ -90,26 +90,27 @@ def _block(frames: Sequence[Any], labels: Sequence[str], alt: str, start: int, w
         raise ValueError(f"{len(frames)} frames and {len(labels)} labels for {wanted} places; give one each")
     start %= len(frames)
     names = labels if any(labels) else words or [", ".join(v) for v in itertools.product(*axes.values())]
-    parts = [_frame(frame, f"{alt}: {name}", width) for frame, name in zip(frames, names)]
-    parts = [part + (f'<div class="mm-label">{html.escape(label)}</div>' if label else "")
-             for part, label in zip(parts, labels)]
-    still, parts[start] = parts[start], ""
-    data = {"frames": parts, "axes": [*axes.values()], "start": start, "wait": round(1000 * wait), **_ICONS}
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    text = text.replace("</", "<\\/").replace("<!", "<\\u0021")           # nothing may end or hide the script
-    name = f"mm-{zlib.crc32((still + text).encode()):08x}-{next(_numbers)}"
-    row = "".join(f'<button type="button" aria-pressed="{["false", "true"][i == start]}">{html.escape(word)}'
-                  "</button>" for i, word in enumerate(words))
+    below = [f'<div class="mm-label">{html.escape(label)}</div>' if label else "" for label in labels]
+    parts = [_frame(frame, f"{alt}: {name}", width) + label
+             for frame, name, label in zip(frames, names, below)]
+    first, still = frames[start], parts[start]
+    if isinstance(first, Diagram):
+        still = first.still(under) + below[start]
+    else:
+        parts[start] = ""                                                 # the still one is carried once
+    row = "".join(f'<button type="button">{html.escape(word)}</button>' for word in words)
     for axis, values in axes.items():
         bar += (f'<label>{html.escape(axis)}<input type="range" min="0" max="{len(values) - 1}" step="1" '
                 f'aria-label="{html.escape(axis or "step")}"><output></output></label>')
+    data = {"frames": parts, "start": start, "under": under.svg if under else "", "words": row, "bar": bar,
+            "axes": [*axes.values()], "wait": round(1000 * wait), **_ICONS}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = text.replace("</", "<\\/").replace("<!", "<\\u0021")           # nothing may end or hide the script
+    name = f"mm-{zlib.crc32((still + text).encode()):08x}-{next(_numbers)}"
     block = (f'<style>{STYLE}</style><div class="mm" id="{name}" data-mm="{name}" role="group" '
              f'aria-label="{html.escape(alt)}" data-lm-suppress-shortcuts="true">'
-             + (f'<div class="mm-words">{row}</div>' if row else "")
-             + '<div class="mm-stage">' + (f'<div class="mm-frame">{under.svg}</div>' if under else "")
-             + f'<div class="mm-frame">{still}</div></div>'
-             + (f'<div class="mm-bar" hidden>{bar}</div>' if bar else "")
-             + f"</div><script>{_SCRIPT.replace('__ID__', name).replace('__DATA__', text)}</script>")
+             f'<div class="mm-stage"><div class="mm-frame">{still}</div></div></div>'
+             f"<script>{_SCRIPT.replace('__ID__', name).replace('__DATA__', text)}</script>")
     if len(block.encode()) > LIMIT:
         raise ValueError(f"the figure is {len(block.encode()) / 1000:.0f} kB, at most {LIMIT // 1000} kB are "
                          "allowed; give fewer frames, or smaller ones")

@@ -21,8 +21,8 @@ def caption_cross_entropy(
     A model that has learnt nothing has a loss of log V. Raises ``ValueError`` if all targets are padding.
     """
     if not (targets != pad).any():
-        raise ValueError(f"all {targets.numel()} targets are padding (id {pad});"
-                         " give captions with at least one token")
+        raise ValueError(f"all {targets.numel()} targets are padding (id "
+                         f"{pad}); give captions with at least one token")
     # bfloat16 has too few digits for a sum
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten().long(),

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from mmlearn.metrics.ngrams import ORDERS, Match, NgramIndex, Words, check_pairs
 
-TINY, SMALL = 1e-15, 1e-9       # added to numerators and denominators by the official code: no division by zero
+TINY, SMALL = 1e-15, 1e-9     # added to numerators and denominators by the official code: no division by zero
 
 
 @dataclass(frozen=True)

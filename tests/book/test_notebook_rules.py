@@ -123,9 +123,9 @@ def test_a_cell_that_must_print_the_same_everywhere_says_so_by_its_tag(path):
 def test_a_folded_box_is_one_cell_of_markdown_that_renders_everywhere(path):
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
         if cell.cell_type == "markdown" and "<details" in cell.source:
-            boxes = re.findall(r"(?:^|\n)<details>\n<summary>[^\n]+</summary>\n\n(.*?)\n\n</details>(?:\n|$)", cell.source, re.S)
+            boxes = re.findall(r"(?:^|\n)<details>\n<summary>[^\n]+</summary>\n\n(.*?)\n</details>(?:\n|$)", cell.source, re.S)
             assert len(boxes) == cell.source.count("<details") == cell.source.count("</details>"), (
-                f"cell {number}: <details>, <summary>…</summary>, an empty line, Markdown, an empty line, </details>")
+                f"cell {number}: <details>, <summary>…</summary>, an empty line, Markdown, </details>")
             assert not any(re.search(r"(?m)^#{1,6}\s", box) for box in boxes), f"cell {number}: a heading inside a folded box"
 
 

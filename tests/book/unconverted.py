@@ -4,14 +4,10 @@
 WIDE_SOURCE = {
     "book/1-image2text.ipynb",
     "book/4-text-for-vision.ipynb",
-    "book/exercises/1-image2text.ipynb",
-    "book/exercises/4-text-for-vision.ipynb",
 }
 
 # Pages of the site that cut something off at 1300 px (tools/cut_off.py).
 CUT_OFF = {
     "book/1-image2text",
     "book/4-text-for-vision",
-    "book/exercises/1-image2text",
-    "book/exercises/4-text-for-vision",
 }

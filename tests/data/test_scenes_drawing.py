@@ -30,6 +30,7 @@ from mmlearn.data.scenes import (
     render,
     sample_scene,
     shapes,
+    sheet,
 )
 from mmlearn.data.scenes.sample import Draws, is_on
 
@@ -324,6 +325,72 @@ def test_distances_are_those_to_the_nearest_edge_point():
     np.testing.assert_allclose(shapes.path(x, y, corners, 0.1), want - 0.1, atol=2e-3)
     np.testing.assert_allclose(shapes.capsule(x, y, *corners[0], *corners[1], 0.1),
                                shapes.path(x, y, corners[:2], 0.1), atol=1e-5)
+
+
+NUMBERS = {                                                       # two shapes of each kind, as ``shapes`` names them
+    "circle": [(0.1, -0.2, 0.4), (-0.3, 0.2, 0.15)], "ellipse": [(0.1, 0.0, 0.5, 0.2), (0.0, 0.3, 0.05, 0.4)],
+    "box": [(0.0, 0.1, 0.5, 0.3, 0.1), (0.2, 0.2, 0.1, 0.4)], "arc": [(0.0, 0.0, 0.5, 0.3, 2.5, 0.05), (0.2, 0.1, 0.2, 1, 4, 0.1)],
+    "capsule": [(-0.5, 0.1, 0.4, -0.3, 0.1), (0.1, 0.1, 0.2, 0.7, 0.2, 0.05)],
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_many_shapes_at_once_are_the_shapes_one_by_one(kind):
+    grids = [[a.astype(np.float32) for a in np.mgrid[-1:1:rows * 1j, -1:1:9j]] for rows in (7, 12)]
+    prepare = getattr(shapes, f"{kind}_numbers", lambda *numbers: numbers)
+    together = shapes.batch(kind, [g[1] for g in grids], [g[0] for g in grids], [prepare(*n) for n in NUMBERS[kind]])
+    for (y, x), numbers, got in zip(grids, NUMBERS[kind], together):
+        assert np.array_equal(got, getattr(shapes, kind)(x, y, *numbers))
+
+
+def test_many_outlines_at_once_are_the_outlines_one_by_one():
+    grids = [[a.astype(np.float32) for a in np.mgrid[-1:1:rows * 1j, -1:1:9j]] for rows in (7, 12, 5)]
+    points = [(-0.6, -0.5), (0.1, 0.0), (0.7, -0.6), (0.5, 0.6)]
+    lines = [shapes.Edges(points, True, 0.1), shapes.Edges(points[:3], False, 0.1), shapes.Edges(points, False, 0.1, 0.02)]
+    together = shapes.edge_batch([g[1] for g in grids], [g[0] for g in grids], lines)
+    alone = [shapes.polygon(grids[0][1], grids[0][0], points, 0.1), shapes.path(grids[1][1], grids[1][0], points[:3], 0.1),
+             shapes.path(grids[2][1], grids[2][0], points, 0.1, 0.02)]
+    assert all(np.array_equal(got, want) for got, want in zip(together, alone))
+
+
+@pytest.mark.parametrize("size", [48, 96])
+def test_layers_painted_together_in_their_own_rows_are_the_layers_painted_one_by_one(monkeypatch, size):
+    scenes = [sample_scene(8, i, SPLITS[i % 5]) for i in range(40)]
+    scenes += [portrait(c.name, pose=pose, texture=c.textures[-1], variant=c.id) for c in CATEGORIES for pose in c.poses]
+    together = [render(scene, size) for scene in scenes]
+    monkeypatch.setattr(sheet, "_MANY", 0)                        # each layer is painted as soon as it is noted,
+    monkeypatch.setattr(sheet, "_want", lambda shape, rows, wanted: None)              # and over all rows
+    monkeypatch.setattr(sheet.Sheet, "note", note_whole)
+    for scene, picture in zip(scenes, together):
+        alone = render(scene, size)
+        assert np.array_equal(alone.image, picture.image) and np.array_equal(alone.masks, picture.masks)
+
+
+def note_whole(self, part, layer):
+    """Take a layer and paint it at once, every shape worked out alone and as a whole."""
+    for shape in (layer.distance, layer.inside):
+        if isinstance(shape, sheet.Shape):
+            shape.value()
+    part.layers.append(layer)
+    self.flush()
+
+
+def test_a_shape_behaves_like_its_array_in_a_drawing(monkeypatch):
+    tried = []
+
+    def draw_snowman_by_arrays(pen):
+        ball = pen.circle(0.0, 0.2, 0.5)
+        array = np.asarray(ball)
+        assert array.shape == pen.x.shape and ball.shape == array.shape
+        assert np.array_equal(np.asarray(0.3 - ball), 0.3 - array) and np.array_equal(np.asarray(-ball), -array)
+        assert np.array_equal(np.asarray(pen.x + ball), pen.x + array) and np.array_equal(ball < 0, array < 0)
+        assert np.array_equal(np.asarray(abs(ball) * 2), abs(array) * 2) and np.array_equal(np.minimum(ball, 0.1), np.minimum(array, 0.1))
+        pen.fill(np.maximum(ball, pen.y - 0.3))
+        tried.append(pen.name)
+
+    with add_category(SNOWMAN, draw_snowman_by_arrays):
+        assert render(portrait("snowman"), 64).masks[0].sum() > 200
+    assert tried
 
 
 def test_coverage_of_a_disc_adds_up_to_its_area():

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from mmlearn.metrics.meteor import Aligner, available_stages, meteor, meteor_score, normalise, synonyms
+from mmlearn.metrics.meteor import meteor, meteor_score, normalise
+from mmlearn.metrics.meteor_alignment import Aligner
+from mmlearn.metrics.meteor_tables import available_stages, synonyms
 
 CANDIDATES = ["a red circle left of a blue square", "two green triangles above a star", "a white square",
               "a big red circle in a small blue square", "three stars three stars three stars of different colors"]
@@ -107,7 +109,7 @@ def test_an_unknown_stage_is_refused():
 
 
 def test_a_stage_without_its_table_is_refused(monkeypatch):
-    monkeypatch.setattr("mmlearn.metrics.meteor.find_spec", lambda name: None)
+    monkeypatch.setattr("mmlearn.metrics.meteor_tables.find_spec", lambda name: None)
     assert available_stages() == ("exact", "stem")
     with pytest.raises(FileNotFoundError, match="pip install pycocoevalcap"):
         meteor([["a"]], [[["a"]]], stages=("exact", "synonym"))

@@ -245,7 +245,7 @@ def test_no_weights_make_a_box_without_width_or_outside_the_picture(data, scale,
 def test_a_handful_of_scenes_is_found_again(data):
     model, history = train_detector(data, steps=120, batch=4, lr=4e-3, config=TINY, progress=False)
     assert history.loss[-1] < 0.6 * history.loss[0]
-    assert judged(model, data)["AP50"] > 0.3
+    assert judged(model, data)["AP50"] > 0.6
     found = detections(model, data)
     assert {r["category_id"] for r in found} == {1} and all(r["bbox"][2] > 0 for r in found)
     perfect = [{**a, "score": 1.0} for a in truths(model, data)]

@@ -31,8 +31,7 @@ def frames(block: Block) -> list[str]:
     """The frames of a block, the still one in its place."""
     page = block._repr_html_()
     data = json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-    still = page.split("<script>")[0].rsplit('<div class="mm-frame">', 1)[1]
-    return [part or still for part in data["frames"]]
+    return [part or page.split("<script>")[0].split('class="mm-frame"')[1] for part in data["frames"]]
 
 
 def texts(drawn: Diagram) -> list[str]:
