@@ -42,6 +42,7 @@ def at_least_float32(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+@torch.no_grad()
 def next_logits(
     model: Decoder, tokens: Int[Tensor, "r t"], context: Context
 ) -> Float[Tensor, "r v"]:
@@ -209,7 +210,6 @@ def grow(
     return torch.cat([prefixes[images, parent], last[..., None]], dim=-1)
 
 
-@torch.no_grad()
 def beam_steps(
     model: Decoder, context: Context, *, k: int = 5,
     bos: int = 2, eos: int = 3, pad: int = 1, max_len: int = 20,

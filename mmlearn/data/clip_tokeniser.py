@@ -212,8 +212,8 @@ class CLIPTokeniser(Tokeniser):
 def _read(path: Path) -> list[tuple[str, str]]:
     """The first 48,894 pairs of a file."""
     if path.suffix == ".json":
-        found = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
-        halves = [tuple(line.split(" ")) if isinstance(line, str) else tuple(line) for line in found]
+        listed = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
+        halves = [tuple(line.split(" ")) if isinstance(line, str) else tuple(line) for line in listed]
     else:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content

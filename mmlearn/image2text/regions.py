@@ -9,7 +9,6 @@ fractions) is appended to its vector, because the captions of the scene world sp
 picture is always one of the regions, because no object says whether it stands on a beach.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 
-from mmlearn.checkpoints import load_model, pair_of, save_model
+from mmlearn.checkpoints import load_model, read_description, save_model
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
 from mmlearn.files import package_data
@@ -388,13 +387,7 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
     Raises ``FileNotFoundError`` if the file is not there, ``ValueError`` if it was trained on other categories.
     """
     remedy = "train one with `python -m mmlearn.experiments detector`"
-    _, description = pair_of(path)
-    if description.is_file():               # before the weights, which would fit no other number of categories
-        try:
-            known = json.loads(description.read_text(encoding="utf-8")).get("categories")
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{description} does not describe a detector ({error}); {remedy}") from error
-        if known != [c.name for c in CATEGORIES]:
-            raise ValueError(f"the detector at {path} knows other categories than the scene world has now; {remedy}")
-    detector, _about = load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)
-    return cast(Detector, detector)
+    known = read_description(path, remedy).get("categories")
+    if known != [c.name for c in CATEGORIES]:
+        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; {remedy}")
+    return cast(Detector, load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)[0])

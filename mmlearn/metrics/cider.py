@@ -103,11 +103,11 @@ def weighted_dots(
     unseen = len(weight) - 1             # an n-gram in no reference: df = 1
     g_c = match.count * weight[np.minimum(match.gram, unseen)]
     norms = np.sqrt(np.bincount(match.owner, g_c**2, candidates))
-    found = match.hit >= 0
-    g_s = match.ref_count[found] * weight[match.ref_gram[found]]
-    g_c = g_c[match.hit[found]]
+    present = match.hit >= 0
+    g_s = match.ref_count[present] * weight[match.ref_gram[present]]
+    g_c = g_c[match.hit[present]]
     products = (np.minimum(g_c, g_s) if clip else g_c) * g_s
-    dots = np.bincount(match.ref_pair[found], products, pairs)
+    dots = np.bincount(match.ref_pair[present], products, pairs)
     return dots.astype(float), norms     # of nothing, bincount makes integers
 
 

@@ -208,13 +208,13 @@ def average_precision(
     annotations, detections = list(annotations), list(detections)
     image_ids = sorted({a["image_id"] for a in annotations + detections} if images is None else set(images))
     category_ids = sorted({a["category_id"] for a in annotations} if categories is None else set(categories))
-    truths, found = _group(annotations, masks, sizes), _group(detections, masks, sizes)
+    truths, detected = _group(annotations, masks, sizes), _group(detections, masks, sizes)
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), *shape))
     recall = -np.ones((len(THRESHOLDS), *shape))
     for k, category in enumerate(category_ids):
-        images_of = [(_truth(truths[image, category], masks), _detected(found[image, category], masks))
-                     for image in image_ids if truths[image, category] or found[image, category]]
+        images_of = [(_truth(truths[image, category], masks), _detected(detected[image, category], masks))
+                     for image in image_ids if truths[image, category] or detected[image, category]]
         overlaps = [(mask_iou if masks else iou)(d.shapes, g.shapes, g.crowd) if len(d.score) and len(g.area)
                     else np.zeros((len(d.score), len(g.area))) for g, d in images_of]
         for a, bounds in enumerate(AREAS.values()):
@@ -234,14 +234,14 @@ def average_precision(
     return DetectionResult(_summary(precision, recall), precision, recall)
 
 
-def _evaluate(truth: Truth, found: Detected, overlap: np.ndarray, bounds: tuple[float, float]) -> tuple:
+def _evaluate(truth: Truth, detected: Detected, overlap: np.ndarray, bounds: tuple[float, float]) -> tuple:
     """Of one image: scores, matched (t, d), neither right nor wrong (t, d), how many truths count."""
     low, high = bounds
     ignore = truth.crowd | (truth.area < low) | (truth.area > high)
     order = np.argsort(ignore, kind="stable")
     matched, ignored = match(overlap[:, order], ignore[order], truth.crowd[order])
-    outside = (found.area < low) | (found.area > high)
-    return found.score, matched, ignored | (~matched & outside), int((~ignore).sum())
+    outside = (detected.area < low) | (detected.area > high)
+    return detected.score, matched, ignored | (~matched & outside), int((~ignore).sum())
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

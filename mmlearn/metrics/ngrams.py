@@ -151,10 +151,10 @@ class NgramIndex:
             wanted = (pair_candidate[ref_pair] << SHIFT) + order.gram[entry]
             have = (owner << SHIFT) + gram                              # ascending, by construction of _tally
             place = np.searchsorted(have, wanted)
-            found = place < len(have)
-            found[found] = have[place[found]] == wanted[found]
+            present = place < len(have)
+            present[present] = have[place[present]] == wanted[present]
             out.append(Match(owner, gram, times, ref_pair, order.gram[entry], order.count[entry],
-                             np.where(found, place, -1)))
+                             np.where(present, place, -1)))
         return words.lengths, out
 
 

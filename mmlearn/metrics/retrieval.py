@@ -94,8 +94,8 @@ def retrieval(
     """R@k in both directions, as "image to text R@1" and so on, and the median ranks; see
     ``retrieval_ranks``."""
     ranks = retrieval_ranks(u, v, owner, chunk=chunk)
-    found: dict[str, float] = {}
+    recalls: dict[str, float] = {}
     for name, places in (("image to text", ranks.image_to_text), ("text to image", ranks.text_to_image)):
-        found |= {f"{name} R@{k}": recall_at_k(places, k) for k in ks}
-        found[f"{name} median rank"] = median_rank(places)
-    return found
+        recalls |= {f"{name} R@{k}": recall_at_k(places, k) for k in ks}
+        recalls[f"{name} median rank"] = median_rank(places)
+    return recalls

@@ -17,8 +17,10 @@ All categories are written about, also those that no training picture shows (the
 stand before things that can have them, whatever the theme.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from math import sqrt
+from types import MappingProxyType
 
 from mmlearn.data.scenes.categories import CATEGORIES, CATEGORY
 from mmlearn.data.scenes.language import Dice, article, sentence
@@ -58,7 +60,7 @@ FRAMES = (
 
 
 @cache
-def affinities() -> dict[str, tuple[float, ...]]:
+def affinities() -> Mapping[str, tuple[float, ...]]:
     """The affinity of every word to every theme, concrete words first (order of ``THEMES``)."""
     table: dict[str, tuple[float, ...]] = {}
     for category in CATEGORIES:
@@ -68,7 +70,7 @@ def affinities() -> dict[str, tuple[float, ...]]:
         table[category.name] = tuple(0.2 + fits.get(theme, 0.0) for theme in THEMES)
     for word, fits in ABSTRACT.items():
         table[word] = tuple(float(fits.get(theme, 0.2)) for theme in THEMES)
-    return table
+    return MappingProxyType(table)
 
 
 def is_concrete(word: str) -> bool:

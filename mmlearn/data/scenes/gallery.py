@@ -72,14 +72,14 @@ def attributes(category: str = "cat", size: int = 96) -> Figure:
 
 def _first(count: int, split: str = "train", seed: int = 0, **wanted: str) -> list[Scene]:
     """The first scenes of a split whose fields (setting, kind) have the values wanted."""
-    found: list[Scene] = []
+    chosen: list[Scene] = []
     index = 0
-    while len(found) < count:
+    while len(chosen) < count:
         scene = sample_scene(seed, index, split)
         if all(getattr(scene, field) == value for field, value in wanted.items()):
-            found.append(scene)
+            chosen.append(scene)
         index += 1
-    return found
+    return chosen
 
 
 def settings(count: int = 1, size: int = 128) -> Figure:

@@ -91,5 +91,5 @@ def refer(scene: Scene, index: int) -> Referring | None:
 
 def referring(scene: Scene) -> tuple[Referring, ...]:
     """One expression for each thing that words can single out (nearly all); a function of the scene alone."""
-    found = (refer(scene, index) for index in range(len(scene.objects)))
-    return tuple(expression for expression in found if expression is not None)
+    expressions = (refer(scene, index) for index in range(len(scene.objects)))
+    return tuple(expression for expression in expressions if expression is not None)

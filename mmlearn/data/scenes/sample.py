@@ -323,7 +323,7 @@ def relations(objects: Sequence[SceneObject]) -> tuple[Relation, ...]:
     *on*: the subject's bottom is the standing line of a table or bed, and its middle is over it.
     *in front of / behind*: the boxes overlap, the nearer is drawn later, and neither is on the other.
     """
-    found: list[Relation] = []
+    holding: list[Relation] = []
     for i, a in enumerate(objects):
         for j in range(i + 1, len(objects)):
             b = objects[j]
@@ -331,15 +331,15 @@ def relations(objects: Sequence[SceneObject]) -> tuple[Relation, ...]:
             down = min(a.y + a.height / 2, b.y + b.height / 2) - max(a.y - a.height / 2, b.y - b.height / 2)
             if across <= min(a.width, b.width) / 4:
                 left, right = (i, j) if a.x < b.x else (j, i)
-                found += [Relation(left, "left of", right), Relation(right, "right of", left)]
+                holding += [Relation(left, "left of", right), Relation(right, "right of", left)]
             if is_on(b, a):
-                found.append(Relation(j, "on", i))
+                holding.append(Relation(j, "on", i))
             elif across > 0 and down > 0:
-                found += [Relation(j, "in front of", i), Relation(i, "behind", j)]
+                holding += [Relation(j, "in front of", i), Relation(i, "behind", j)]
             elif across > 0 and down <= 1 / 64:
                 above, below = (i, j) if a.y < b.y else (j, i)
-                found += [Relation(above, "above", below), Relation(below, "below", above)]
-    return tuple(found)
+                holding += [Relation(above, "above", below), Relation(below, "below", above)]
+    return tuple(holding)
 
 
 def is_on(thing: SceneObject, support: SceneObject) -> bool:

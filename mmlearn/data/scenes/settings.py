@@ -82,10 +82,10 @@ class _Paper:
         for _ in range(count):
             cx, cy = self.draw(), first + (1 - first) * self.draw() ** 0.8
             h = 0.012 + 0.028 * (cy - first) / (1 - first)
-            found = shapes.union(*(shapes.capsule(self.x, self.y, cx + 0.3 * s * h, cy, cx + s * h, cy - h,
+            blades = shapes.union(*(shapes.capsule(self.x, self.y, cx + 0.3 * s * h, cy, cx + s * h, cy - h,
                                                   0.0028, 0.001)
                                    for s in (-0.7, 0.05, 0.8)))
-            self.paint(found, colour if self.draw() < 0.6 else light, 0.75)
+            self.paint(blades, colour if self.draw() < 0.6 else light, 0.75)
 
 
 def _meadow(p: _Paper) -> None:

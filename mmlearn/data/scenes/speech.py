@@ -100,7 +100,7 @@ def sounds_of(word: str) -> list[str]:
     word = re.sub("[^a-z]", "", word.lower())
     if word in EXCEPTIONS:
         return _spread(EXCEPTIONS[word])
-    found: list[str] = []
+    phonemes: list[str] = []
     i = 0
     while i < len(word):
         for spelling, sounds in RULES:
@@ -111,17 +111,17 @@ def sounds_of(word: str) -> list[str]:
             if spelling.endswith("$") and rest:
                 continue
             if (spelling, sounds) == ("e$",
-                                      "") and not any(SOUNDS[s].voice == 1.0 for s in found if s in SOUNDS):
+                                      "") and not any(SOUNDS[s].voice == 1.0 for s in phonemes if s in SOUNDS):
                 continue                                        # "be" is no "b"
             if spelling.endswith("(e)") and not re.fullmatch("[^aeiouy]es?", rest):
                 continue
-            found += sounds.split()
+            phonemes += sounds.split()
             # double letter: once
             i += len(letters) + (len(rest) > 0 and letters == rest[0] and letters not in "aeiou")
             break
         else:
             i += 1
-    return _spread(found)
+    return _spread(phonemes)
 
 
 def _spread(sounds: list[str]) -> list[str]:
