@@ -227,11 +227,11 @@ def save_model(path: str | Path, model: nn.Module, system: str, about: Mapping[s
     write_atomically(description, json.dumps(content, indent=1) + "\n")
 
 
-def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it again") -> tuple[nn.Module, dict[str, Any]]:
-    """A trained model of one of ``kinds`` in evaluation mode and float32, and what stands in its description.
+def read_description(path: str | Path, remedy: str = "train it again") -> dict[str, Any]:
+    """What stands beside the weights of a trained model: system, configuration, and what was noted at saving.
 
-    A description that names no system is one of the first of ``kinds``. Raises ``FileNotFoundError`` or ``ValueError``
-    with the name of the file that is missing or does not fit, and the ``remedy``.
+    Raises ``FileNotFoundError`` or ``ValueError`` with the name of the file that is missing or damaged, and the
+    ``remedy``.
     """
     weights, description = pair_of(path)
     missing = next((file for file in (description, weights) if not file.is_file()), None)
@@ -239,11 +239,27 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it again") -
         raise FileNotFoundError(f"no trained model at {path}: {missing.name} is missing; {remedy}")
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{description} is not JSON ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{description} describes no model, it holds a {type(content).__name__}; {remedy}")
+    return content
+
+
+def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it again") -> tuple[nn.Module, dict[str, Any]]:
+    """A trained model of one of ``kinds`` in evaluation mode and float32, and what stands in its description.
+
+    A description that names no system is one of the first of ``kinds``. Raises ``FileNotFoundError`` or ``ValueError``
+    with the name of the file that is missing or does not fit, and the ``remedy``.
+    """
+    content = read_description(path, remedy)
+    weights, description = pair_of(path)
+    try:
         config_kind, kind = kinds[content.get("system", next(iter(kinds)))]
         model = kind(config_from(config_kind, content["config"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} ({type(error).__name__}: {error}); "
-                         f"{remedy}") from error
+        raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} "
+                         f"({type(error).__name__}: {error}); {remedy}") from error
     fill(model, as_trained(read_tensors(weights)), str(weights))
     return model.eval(), content
 

@@ -42,6 +42,7 @@ def at_least_float32(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+@torch.no_grad()
 def next_logits(
     model: Decoder, tokens: Int[Tensor, "r t"], context: Context
 ) -> Float[Tensor, "r v"]:
@@ -84,12 +85,13 @@ def write(
     rows, device = context.rows, context.device
     token = torch.full((rows, 1), bos, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
-    tokens, log_probs = [], []
+    tokens: list[Tensor] = []
+    log_probs: list[Tensor] = []
     with KVCache(model):
         while len(tokens) < max_len and alive.any():
             logits = next_logits(model, token, context)
             token = choose(logits)[:, None]
-            gain = logits.gather(-1, token) - logits.logsumexp(-1, keepdim=True)
+            gain = logits.log_softmax(-1).gather(-1, token)
             token = token.where(alive[:, None], pad)
             tokens.append(token)
             log_probs.append(gain.where(alive[:, None], 0.0))
@@ -199,14 +201,15 @@ def best_words(
 
 
 def grow(
-    prefixes: Shaped[Tensor, "b m t"], parent: Int[Tensor, "b k"], last: Shaped[Tensor, "b k"]
+    prefixes: Shaped[Tensor, "b m t"],
+    parent: Int[Tensor, "b k"],
+    last: Shaped[Tensor, "b k"],
 ) -> Shaped[Tensor, "b k t_plus_1"]:
     """The kept prefixes, each with what was added to it."""
     images = torch.arange(len(parent), device=parent.device)[:, None]
     return torch.cat([prefixes[images, parent], last[..., None]], dim=-1)
 
 
-@torch.no_grad()
 def beam_steps(
     model: Decoder, context: Context, *, k: int = 5,
     bos: int = 2, eos: int = 3, pad: int = 1, max_len: int = 20,

@@ -145,6 +145,7 @@ def main(argv: list[str] | None = None) -> int:
         browser = play.chromium.launch(executable_path=path, args=CHROMIUM)
         for name in names:
             page = browser.new_page()
+            page.set_default_timeout(180_000)            # a busy machine is slow
             page.goto(f"{address}/{name}.html")
             for width in (LAPTOP, PHONE):
                 found = cut_off(page, width)

@@ -1,7 +1,8 @@
-"""Batches in an order that is a pure function of (seed, batch number), so that a stopped run continues exactly.
+"""Batches in an order that is a pure function of (seed, batch number), so that a stopped run continues
+exactly.
 
-A sampler that draws from the global random state has to be replayed to be resumed. Here the order of an epoch follows
-from (seed, epoch), and batch number n of a run from n: training jumps to any place at once.
+A sampler that draws from the global random state has to be replayed to be resumed. Here the order of an epoch
+follows from (seed, epoch), and batch number n of a run from n: training jumps to any place at once.
 """
 
 import random
@@ -28,11 +29,13 @@ class _Places(Sampler):
 
 
 class Batches:
-    """Batches of ``size`` examples of ``data`` (anything with ``len`` and integer indices), epoch after epoch.
+    """Batches of ``size`` examples of ``data`` (anything with ``len`` and integer indices), epoch after
+    epoch.
 
-    Every epoch has its own order (or the given one without ``shuffle``); an incomplete last batch is dropped if
-    ``drop_last``, so that all steps weigh alike. ``collate`` turns a list of examples into a batch. With several
-    processes ``size`` is the size of the whole batch and each takes its share. ``workers`` processes load ahead.
+    Every epoch has its own order (or the given one without ``shuffle``); an incomplete last batch is dropped
+    if ``drop_last``, so that all steps weigh alike. ``collate`` turns a list of examples into a batch. With
+    several processes ``size`` is the size of the whole batch and each takes its share. ``workers`` processes
+    load ahead.
 
     Random augmentation inside ``data`` resumes exactly with ``workers=0``, or if it is a function of the index. A task
     whose batches are more than a list of examples overrides ``make``.
@@ -64,8 +67,8 @@ class Batches:
         return np.random.default_rng((self.seed, epoch)).permutation(len(self.data))
 
     def indices(self, number: int, rank: int = 0, world: int = 1) -> list[int]:
-        """Indices of batch ``number``, counted from the first batch of the first epoch; with several processes the
-        share of process ``rank`` of ``world``."""
+        """Indices of batch ``number``, counted from the first batch of the first epoch; with several
+        processes the share of process ``rank`` of ``world``."""
         epoch, place = divmod(number, len(self))
         if self._order[0] != epoch:
             self._order = (epoch, self.order(epoch))
@@ -103,9 +106,9 @@ class Batches:
 def stream(batches: Any, start: int = 0, seed: int = 0, rank: int = 0, world: int = 1) -> Iterator[Any]:
     """Batches of process ``rank`` from its number ``start`` on, without end where the source allows it.
 
-    ``batches`` is a ``Batches``; or a function of the batch number; or anything that can be iterated again and again
-    (a ``DataLoader``, a list), whose random order is made a function of (``seed``, epoch) and which is
-    read up to ``start``. The last two deal out whole batches: process ``rank`` takes every ``world``-th.
+    ``batches`` is a ``Batches``; or a function of the batch number; or anything that can be iterated again
+    and again (a ``DataLoader``, a list), whose random order is made a function of (``seed``, epoch) and which
+    is read up to ``start``. The last two deal out whole batches: process ``rank`` takes every ``world``-th.
     """
     if isinstance(batches, Batches):
         return batches.stream(start, rank, world)
@@ -131,7 +134,7 @@ def _repeated(source: Iterable, seed: int, rank: int, world: int) -> Iterator[An
         generator = getattr(source, "generator", None)
         if generator is not None:
             generator.manual_seed(_mixed(seed, epoch))
-        with _seeded(_mixed(seed, epoch)):                       # a sampler draws its order with the first batch
+        with _seeded(_mixed(seed, epoch)):                    # a sampler draws its order with the first batch
             iterator = iter(source)
             batch = next(iterator, iterator)
         while batch is not iterator:

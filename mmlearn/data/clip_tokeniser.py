@@ -1,7 +1,9 @@
-"""CLIP's tokeniser: text is repaired, lower-cased, cut into words, and each word's bytes are merged in the order learned.
+"""CLIP's tokeniser: text is repaired, lower-cased, cut into words, and each word's bytes are merged in the
+order learned.
 
-Papers: R. Sennrich, B. Haddow and A. Birch (2016), arXiv:1508.07909 (byte-pair encoding); A. Radford et al. (2021),
-arXiv:2103.00020, sec. 2.4; the rules of ``simple_tokenizer.py`` in github.com/openai/CLIP.  Survey: 4.2.2.
+Papers: R. Sennrich, B. Haddow and A. Birch (2016), arXiv:1508.07909 (byte-pair encoding); A. Radford et al.
+(2021), arXiv:2103.00020, sec. 2.4; the rules of ``simple_tokenizer.py`` in github.com/openai/CLIP.  Survey:
+4.2.2.
 Differs from the paper: it says 49,152 tokens and at most 76 positions, its code has 49,408 and 77, as here.
 
 A copy of the list of merges is not part of this package: it is read from a checkpoint's folder or from where
@@ -40,8 +42,8 @@ WORD = regex.compile(rf"{regex.escape(START)}|{regex.escape(END)}|'s|'t|'re|'ve|
 def byte_letters() -> dict[int, str]:
     """A visible letter for each of the 256 bytes, in the order of their token ids.
 
-    A byte that Latin-1 prints stands for itself; the 68 others (control codes, spaces, the soft hyphen) take the
-    letters from U+0100 on.
+    A byte that Latin-1 prints stands for itself; the 68 others (control codes, spaces, the soft hyphen) take
+    the letters from U+0100 on.
     """
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
@@ -49,8 +51,10 @@ def byte_letters() -> dict[int, str]:
 
 
 def clean(text: str) -> str:
-    """``text`` without broken Unicode, HTML escapes (also doubly escaped ones), capital letters and doubled spaces."""
-    if not (text.isascii() and text.isprintable() and "&" not in text):     # of other text ftfy would change nothing
+    """``text`` without broken Unicode, HTML escapes (also doubly escaped ones), capital letters and doubled
+    spaces."""
+    # of other text ftfy would change nothing
+    if not (text.isascii() and text.isprintable() and "&" not in text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return regex.sub(r"\s+", " ", text.strip()).strip().lower()
 
@@ -75,10 +79,11 @@ def merge(pieces: Sequence[str], ranks: dict[tuple[str, str], int]) -> list[str]
 class CLIPTokeniser(Tokeniser):
     """Byte-level BPE with an end-of-word mark, as CLIP reads text; no text is unknown.
 
-    Ids: 256 bytes, 256 bytes that end a word, one a merge, <start> and <end>; ``pad`` is 0 (also a byte's id, which
-    only stands inside words). ``encode`` and ``decode`` as in every ``Tokeniser``; ``batch`` pads to the longest text,
-    ``tokeniser(texts)`` to ``context`` positions. A longer text is cut, and its last position holds <end>.
-    Lower-casing and repair are lost: ``decode(encode(text))`` is the cleaned text, with a space after each word.
+    Ids: 256 bytes, 256 bytes that end a word, one a merge, <start> and <end>; ``pad`` is 0 (also a byte's id,
+    which only stands inside words). ``encode`` and ``decode`` as in every ``Tokeniser``; ``batch`` pads to
+    the longest text, ``tokeniser(texts)`` to ``context`` positions. A longer text is cut, and its last
+    position holds <end>. Lower-casing and repair are lost: ``decode(encode(text))`` is the cleaned text, with
+    a space after each word.
     """
 
     def __init__(self, merges: Sequence[tuple[str, str]], context: int = CONTEXT) -> None:
@@ -87,7 +92,8 @@ class CLIPTokeniser(Tokeniser):
         self.context = context
         self.letters = byte_letters()
         alphabet = list(self.letters.values())
-        self.words = [*alphabet, *(letter + WORD_END for letter in alphabet), *(a + b for a, b in merges), START, END]
+        self.words = [*alphabet, *(letter + WORD_END for letter in alphabet), *(a + b for a, b in merges),
+                      START, END]
         self.index = {word: i for i, word in enumerate(self.words)}
         self.ranks = {pair: i for i, pair in enumerate(merges)}
         self.bytes = {letter: byte for byte, letter in self.letters.items()}
@@ -97,13 +103,15 @@ class CLIPTokeniser(Tokeniser):
 
     @classmethod
     def find(cls, folder: str | Path | None = None) -> "CLIPTokeniser":
-        """From the list of merges in a checkpoint's folder, or, if it has none, from ``open_clip_torch``'s copy.
+        """From the list of merges in a checkpoint's folder, or, if it has none, from ``open_clip_torch``'s
+        copy.
 
         Raises ``FileNotFoundError`` if there is neither.
         """
         places = [Path(folder) / name for name in FILES] if folder is not None else []
         spec = importlib.util.find_spec("open_clip")                # found, not imported
-        places += [Path(place) / FILES[1] for place in (spec.submodule_search_locations or [])] if spec else []
+        places += [Path(place) / FILES[1]
+                   for place in (spec.submodule_search_locations or [])] if spec else []
         for path in places:
             if path.is_file():
                 return _remembered(path.resolve(), path.stat().st_mtime_ns)
@@ -112,7 +120,8 @@ class CLIPTokeniser(Tokeniser):
 
     @classmethod
     def load(cls, path: str | Path) -> "CLIPTokeniser":
-        """From one file: Hugging Face's ``merges.txt`` or ``tokenizer.json``, or OpenAI's ``bpe_simple_vocab_16e6.txt.gz``.
+        """From one file: Hugging Face's ``merges.txt`` or ``tokenizer.json``, or OpenAI's
+        ``bpe_simple_vocab_16e6.txt.gz``.
 
         Raises ``FileNotFoundError``, and ``ValueError`` for a file that does not hold CLIP's 48,894 merges.
         """
@@ -130,13 +139,15 @@ class CLIPTokeniser(Tokeniser):
 
     @classmethod
     def train(cls, texts: Iterable[str], merges: int, context: int = CONTEXT) -> "CLIPTokeniser":
-        """Learn a list of at most ``merges``: again and again the most frequent pair of neighbours inside words is joined.
+        """Learn a list of at most ``merges``: again and again the most frequent pair of neighbours inside
+        words is joined.
 
         Of equally frequent pairs, the first by alphabet; ends early when every word is one piece.
         """
         letters = byte_letters()
         counts = Counter(word for text in texts for word in WORD.findall(clean(text)))
-        spelled = {word: [*(letters[byte] for byte in word.encode()[:-1]), letters[word.encode()[-1]] + WORD_END] for word in counts}
+        spelled = {word: [*(letters[byte] for byte in word.encode()[:-1]),
+                          letters[word.encode()[-1]] + WORD_END] for word in counts}
         learned: list[tuple[str, str]] = []
         while len(learned) < merges:
             pairs: Counter[tuple[str, str]] = Counter()
@@ -158,18 +169,20 @@ class CLIPTokeniser(Tokeniser):
         rows = self.batch([texts] if isinstance(texts, str) else texts)
         return torch.nn.functional.pad(rows, (0, self.context - rows.shape[1]), value=self.pad)
 
-    def __reduce__(self) -> tuple:                                  # the cache does not travel to worker processes
+    def __reduce__(self) -> tuple:                             # the cache does not travel to worker processes
         return type(self), (list(self.ranks), self.context)
 
     def batch(self, texts: Sequence[str], max_len: int | None = None) -> Int64[Tensor, "b t"]:
-        """One row a text, as long as the longest; over ``max_len`` (default: ``context``) it is cut and ends in <end>."""
+        """One row a text, as long as the longest; over ``max_len`` (default: ``context``) it is cut and ends
+        in <end>."""
         return super().batch(texts, self.context if max_len is None else max_len)
 
     def _merged(self, word: str) -> tuple[int, ...]:
         if word in (START, END):
             return (self.index[word],)
         letters = [self.letters[byte] for byte in word.encode("utf-8")]
-        return tuple(self.index[piece] for piece in merge([*letters[:-1], letters[-1] + WORD_END], self.ranks))
+        return tuple(self.index[piece] for piece in merge([*letters[:-1], letters[-1] + WORD_END],
+                                                          self.ranks))
 
     def _ids(self, text: str) -> list[int]:
         return [i for word in WORD.findall(clean(text)) for i in self._word(word)]
@@ -181,7 +194,7 @@ class CLIPTokeniser(Tokeniser):
         """
         numbers: list[int] = ids.tolist() if isinstance(ids, Tensor) else [int(i) for i in ids]
         numbers = numbers[: numbers.index(self.eos)] if self.eos in numbers else numbers
-        while numbers and numbers[-1] == self.pad:                  # id 0 ends no word, so that these are padding
+        while numbers and numbers[-1] == self.pad:              # id 0 ends no word, so that these are padding
             numbers.pop()
         for i in numbers:
             if not 0 <= i < len(self):
@@ -199,12 +212,13 @@ class CLIPTokeniser(Tokeniser):
 def _read(path: Path) -> list[tuple[str, str]]:
     """The first 48,894 pairs of a file."""
     if path.suffix == ".json":
-        found = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
-        halves = [tuple(line.split(" ")) if isinstance(line, str) else tuple(line) for line in found]
+        listed = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
+        halves = [tuple(line.split(" ")) if isinstance(line, str) else tuple(line) for line in listed]
     else:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
-        lines = [line for line in content.decode("utf-8").split("\n") if line.strip() and not line.startswith('"bpe_simple')]
+        lines = [line for line in content.decode("utf-8").split("\n") if line.strip()
+                 and not line.startswith('"bpe_simple')]
         halves = [tuple(line.split()) for line in lines if not line.startswith("#version")][:MERGES]
     return [(left, right) for left, right in halves]
 

@@ -1,10 +1,10 @@
 """Reading COCO folders: images with captions, images with boxes and masks, and the Karpathy split.
 
-Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312; X. Chen et al. (2015), arXiv:1504.00325; A. Karpathy
-and L. Fei-Fei (2015), arXiv:1412.2306, for the split that captioning reports.  Survey: 1.1.
+Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312; X. Chen et al. (2015), arXiv:1504.00325; A.
+Karpathy and L. Fei-Fei (2015), arXiv:1412.2306, for the split that captioning reports.  Survey: 1.1.
 
-Any folder in COCO's format will do: COCO itself, the scenes that ``mmlearn data scenes`` writes, or one's own. The
-items look like those of ``SceneDataset``. Nothing outside the given image folder is ever opened.
+Any folder in COCO's format will do: COCO itself, the scenes that ``mmlearn data scenes`` writes, or one's
+own. The items look like those of ``SceneDataset``. Nothing outside the given image folder is ever opened.
 """
 
 import json
@@ -46,7 +46,8 @@ def to_pixels(image: Image.Image) -> Float[Tensor, "3 h w"]:
 
 def imagenet_transform(size: int = 224, crop: bool = True) -> Transform:
     """What torchvision's classifiers expect: resized, cropped (or squeezed) to a square, normalised."""
-    shape = [v2.Resize(size, antialias=True), v2.CenterCrop(size)] if crop else [v2.Resize((size, size), antialias=True)]
+    shape = [v2.Resize(size, antialias=True),
+             v2.CenterCrop(size)] if crop else [v2.Resize((size, size), antialias=True)]
     return v2.Compose([v2.ToImage(), *shape, v2.ToDtype(torch.float32, scale=True),
                        v2.Normalize(list(IMAGENET_MEAN), list(IMAGENET_STD))])
 
@@ -96,7 +97,8 @@ def _require(folder: Path, problem: str, bad: Sequence[str], total: int) -> None
                          "out with skip_incomplete=True")
 
 
-def _usable(records: list[CaptionRecord], folder: Path, source: Path, skip_incomplete: bool) -> list[CaptionRecord]:
+def _usable(records: list[CaptionRecord], folder: Path, source: Path,
+            skip_incomplete: bool) -> list[CaptionRecord]:
     """Records with file and captions; raises if some have not and are not to be skipped."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; give the folder that holds the images of {source}")
@@ -117,9 +119,11 @@ def _usable(records: list[CaptionRecord], folder: Path, source: Path, skip_incom
 class CocoCaptions(Dataset):
     """Images with captions from a COCO captions file.
 
-    An item is a dict: ``image`` (what ``transform`` makes of the PIL image; float32 (3, h, w) in [0, 1] by default),
-    ``captions`` (tuple of sentences), ``image_id``, ``index``. ``records`` can be read without opening images.
-    Raises ``ValueError`` or ``FileNotFoundError`` for files that do not belong together (see ``skip_incomplete``).
+    An item is a dict: ``image`` (what ``transform`` makes of the PIL image; float32 (3, h, w) in [0, 1] by
+    default), ``captions`` (tuple of sentences), ``image_id``, ``index``. ``records`` can be read without
+    opening images.
+    Raises ``ValueError`` or ``FileNotFoundError`` for files that do not belong together (see
+    ``skip_incomplete``).
     """
 
     def __init__(self, images: str | Path, annotations: str | Path, transform: Transform | None = None, *,
@@ -162,7 +166,8 @@ class CocoCaptions(Dataset):
 
 def read_karpathy(images: str | Path, annotations: str | Path, split: str = "train", *,
                   skip_incomplete: bool = False) -> list[CaptionRecord]:
-    """The images of one split of a Karpathy file. ``images`` holds train2014/ and val2014/, or all images together."""
+    """The images of one split of a Karpathy file. ``images`` holds train2014/ and val2014/, or all images
+    together."""
     folder, source = Path(images), Path(annotations)
     if split not in KARPATHY_SPLITS:
         raise ValueError(f"split {split!r} is unknown; take one of {', '.join(KARPATHY_SPLITS)}")
@@ -243,14 +248,16 @@ class CocoFolder(Dataset):
         own = self.annotations[image_id]
         boxes = torch.tensor([a["bbox"] for a in own], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]                             # left, top, width, height -> corners
-        masks = [to_mask(a["segmentation"], height, width) if a.get("segmentation") else np.zeros((height, width), bool)
+        masks = [to_mask(a["segmentation"], height, width) if a.get("segmentation")
+                 else np.zeros((height, width), bool)
                  for a in own]
         item: dict[str, Any] = {
             "image": image, "image_id": image_id,
             "boxes": tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY,
                                               canvas_size=(height, width)),
             "labels": torch.tensor([self.class_of[a["category_id"]] for a in own], dtype=torch.long),
-            "masks": tv_tensors.Mask(torch.from_numpy(np.stack(masks) if masks else np.zeros((0, height, width), bool))),
+            "masks": tv_tensors.Mask(torch.from_numpy(np.stack(masks) if masks
+                                                      else np.zeros((0, height, width), bool))),
             "crowd": torch.tensor([bool(a.get("iscrowd", 0)) for a in own], dtype=torch.bool),
             "area": torch.tensor([float(a.get("area", a["bbox"][2] * a["bbox"][3])) for a in own]),
         }

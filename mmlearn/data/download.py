@@ -2,26 +2,26 @@
 
 Survey: 1.1 (where COCO comes from).  Addresses and checksums of COCO stand once, in ``COCO_FILES``.
 
-A file arrives as ``NAME.part`` and gets its name when it is complete and its checksum right, so that a file with its
-name is whole. A download that broke off goes on where it stopped if the server still has the same file.
+``pooch`` fetches under another name, compares checksums and renames, so that a file with its name is whole.
+What it lacks is here: a transfer that broke off goes on from ``NAME.part`` if the server still has the same
+file (COCO's largest has 19 GB), and a redirection leads to https or nowhere.
 """
 
-import hashlib
-import http.client
 import os
-import shutil
 import stat
-import tarfile
+import tempfile
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
+
+import pooch
+import requests
+import urllib3
 
 Progress = Callable[[int, int], None]       # bytes so far, bytes in all (0: unknown)
 _BLOCK = 1 << 20
@@ -39,6 +39,11 @@ class Remote:
     @property
     def name(self) -> str:
         return PurePosixPath(urllib.parse.urlparse(self.url).path).name
+
+    @property
+    def known_hash(self) -> str | None:
+        """The checksum as ``pooch`` writes it."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}" if self.md5 else None
 
 
 _COCO = "http://images.cocodataset.org"
@@ -71,45 +76,89 @@ def download(remote: Remote, target: str | Path, progress: Progress | None = Non
              timeout: float = 30.0) -> Path:
     """Fetch ``remote`` to the path ``target``, going on with a part that is there; returns ``target``.
 
-    A target that exists and has the right size and checksum is kept. Raises ``Offline`` if the server cannot be
-    reached, ``OSError`` if it refuses or the transfer breaks off ``attempts`` times in a row without progress, and
-    ``ValueError`` for a wrong checksum (the bad file is removed).
+    A target that exists and has the right size and checksum is kept. Raises ``Offline`` if the server cannot
+    be reached, ``OSError`` if it refuses or the transfer breaks off ``attempts`` times in a row without
+    progress, and ``ValueError`` for a wrong checksum (the bad file is removed) or an address that is neither
+    http nor https.
     """
     target = Path(target)
     if urllib.parse.urlparse(remote.url).scheme not in ("http", "https"):
         raise ValueError(f"address {remote.url!r} is neither http nor https; nothing else is downloaded")
     if target.exists():
-        _verify(target, remote, remove=False)
+        if problem := _problem(target, remote):
+            raise ValueError(f"{target} is there already but {problem}; move it away and run the same command again")
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part, failures = target.with_name(target.name + ".part"), 0
+    part = target.with_name(target.name + ".part")
+    fetch = partial(_fetch, remote, part, progress, attempts, timeout)
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")                                      # what it reports, we report by ``progress``
+    try:
+        pooch.retrieve(remote.url, None, fname=target.name, path=target.parent, downloader=fetch)
+    finally:
+        logger.setLevel(level)
+    return target
+
+
+def _problem(path: Path, remote: Remote) -> str:
+    """What is wrong with the size or checksum of a file, as far as they are known; "" if nothing is."""
+    if remote.size and path.stat().st_size != remote.size:
+        return f"has {path.stat().st_size} bytes, expected {remote.size}"
+    for algorithm, expected in (("sha256", remote.sha256), ("md5", remote.md5)):
+        if expected and (actual := pooch.file_hash(str(path), algorithm)) != expected:
+            return f"has {algorithm} {actual}, expected {expected}"
+    return ""
+
+
+def _fetch(remote: Remote, part: Path, progress: Progress | None, attempts: int, timeout: float, url: str,
+           output: Any, _: Any) -> None:
+    """A downloader for ``pooch``: fetch ``url`` by way of ``part``, which a later run goes on with."""
+    failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
             if _transfer(remote, part, progress, timeout):
                 break
             reason = "the connection closed early"
-        except urllib.error.HTTPError as error:
-            raise OSError(f"{remote.url} answers {error.code} {error.reason}; check the address") from None
-        except urllib.error.URLError as error:
-            raise Offline(f"cannot reach {urllib.parse.urlparse(remote.url).hostname} ({error.reason}); connect to the "
-                          f"network and run the same command again, or put the file at {target}") from None
-        except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except requests.exceptions.HTTPError as error:
+            reason = str(error).partition(" for url")[0]
+            raise OSError(f"{url} answers {reason}; check the address") from None
+        except (urllib3.exceptions.HTTPError, requests.exceptions.ReadTimeout) as error:
             reason = str(error) or type(error).__name__
+        except requests.exceptions.ConnectionError as error:
+            if not (part.exists() and part.stat().st_size > before):
+                host = urllib.parse.urlparse(url).hostname
+                raise Offline(f"cannot reach {host} ({error}); connect to the network and run the same command again, "
+                              f"or put the file at {part.with_suffix('')}") from None
+            reason = str(error)
         grown = part.exists() and part.stat().st_size > before
         failures = 0 if grown else failures + 1
         if failures >= attempts:
-            raise OSError(f"{remote.url} broke off {attempts} times ({reason}); what has arrived is kept in {part}, run "
-                          "the same command again to go on")
+            raise OSError(f"{url} broke off {attempts} times ({reason}); what has arrived is kept in {part}, run the "
+                          "same command again to go on")
         time.sleep(min(8.0, 0.1 * 2 ** failures))
-    _verify(part, remote, remove=True)
-    os.replace(part, target)
     _etag_file(part).unlink(missing_ok=True)
-    return target
+    if problem := _problem(part, remote):
+        part.unlink()
+        raise ValueError(f"{remote.name} from {url} {problem}; it was removed, run the same command again")
+    os.replace(part, output)
 
 
 def _etag_file(part: Path) -> Path:
     return part.with_name(part.name + ".etag")
+
+
+def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
+    """The answer of a server, after redirections to https alone."""
+    for _ in range(5):
+        answer = requests.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
+        if not answer.is_redirect:
+            return answer
+        url = urllib.parse.urljoin(url, answer.headers["Location"])
+        answer.close()
+        if not url.startswith("https://"):
+            raise OSError(f"the server sends us on to {url}, which is not https; nothing was downloaded")
+    raise OSError(f"the server sends us on again and again, last to {url}; nothing was downloaded")
 
 
 def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: float) -> bool:
@@ -117,32 +166,29 @@ def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: fl
     have = part.stat().st_size if part.exists() else 0
     known = _etag_file(part).read_text() if have and _etag_file(part).exists() else ""
     headers = {"User-Agent": "mmlearn", "Accept-Encoding": "identity"}
-    if have and (known or remote.md5 or remote.sha256):           # without either, a mixture would go unnoticed
+    if have and (known or remote.known_hash):                   # without either, a mixture would go unnoticed
         headers["Range"] = f"bytes={have}-"
         if known:
             headers["If-Range"] = known
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(remote.url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and "Range" in headers:              # nothing after what we have: complete, or another file
-            whole = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-            if whole.isdigit() and int(whole) == have:
+    with _ask(remote.url, headers, timeout) as answer:
+        span = answer.headers.get("Content-Range") or ""
+        # nothing after what we have: complete, or another
+        if answer.status_code == 416 and "Range" in headers:
+            if span.rpartition("/")[2] == str(have):
                 return True
             part.unlink()
             return False
-        raise
-    with response:
-        begins = (response.headers.get("Content-Range") or "").removeprefix("bytes ").partition("-")[0]
-        append = response.status == 206 and begins == str(have)
-        length = int(response.headers.get("Content-Length") or 0)
+        answer.raise_for_status()
+        append = answer.status_code == 206 and span.removeprefix("bytes ").partition("-")[0] == str(have)
+        length = int(answer.headers.get("Content-Length") or 0)
         done = have if append else 0
         total = done + length if length else remote.size
-        etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        if etag.startswith("W/"):
-            etag = ""                                             # a weak tag cannot vouch for a range
-        _etag_file(part).write_text(etag)
+        etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        # a weak one cannot vouch for a range
+        _etag_file(part).write_text("" if etag.startswith("W/") else etag)
         with open(part, "ab" if append else "wb") as out:
-            while block := response.read(_BLOCK):
+            answer.raw.enforce_content_length = False       # else the last block of a broken transfer is lost
+            while block := answer.raw.read(_BLOCK):
                 out.write(block)
                 done += len(block)
                 if progress:
@@ -150,106 +196,46 @@ def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: fl
     return not total or done >= total
 
 
-def _digests(path: Path) -> tuple[str, str]:
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            md5.update(block)
-            sha256.update(block)
-    return md5.hexdigest(), sha256.hexdigest()
-
-
-def _verify(path: Path, remote: Remote, remove: bool) -> None:
-    """Size and checksums as far as they are known."""
-    problems = []
-    if remote.size and path.stat().st_size != remote.size:
-        problems.append(f"has {path.stat().st_size} bytes, expected {remote.size}")
-    elif remote.md5 or remote.sha256:
-        md5, sha256 = _digests(path)
-        if remote.sha256 and sha256 != remote.sha256:
-            problems.append(f"has sha256 {sha256}, expected {remote.sha256}")
-        elif remote.md5 and md5 != remote.md5:
-            problems.append(f"has md5 {md5}, expected {remote.md5}")
-    if problems:
-        name = path.name.removesuffix(".part")
-        if remove:
-            path.unlink()
-            _etag_file(path).unlink(missing_ok=True)
-            raise ValueError(f"{name} from {remote.url} {problems[0]}; it was removed, run the same command again")
-        raise ValueError(f"{path} is there already but {problems[0]}; move it away and run the same command again")
-
-
-# ---- archives --------------------------------------------------------------------------------------------------------
-
-def _safe(name: str, archive: Path) -> PurePosixPath:
-    """The relative path of a member, refused if it could leave the folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
-        raise ValueError(f"{archive} holds the member {name!r}, which would be written outside the folder; nothing was "
-                         "unpacked, get the archive from another source")
-    return path
-
-
-def _zip_members(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePosixPath, Callable[[], IO[bytes]]]]:
-    for info in file.infolist():
-        path = _safe(info.filename, archive)
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise ValueError(f"{archive} holds the link {info.filename!r}; nothing was unpacked, links are refused")
-        if not info.is_dir():
-            yield path, partial(file.open, info)
-
-
-def _tar_members(file: tarfile.TarFile, archive: Path) -> Iterator[tuple[PurePosixPath, Callable[[], IO[bytes]]]]:
-    for info in file.getmembers():
-        path = PurePosixPath(".") if info.name in (".", "./") else _safe(info.name, archive)
-        if info.isdir():
-            continue
-        if not info.isreg():
-            raise ValueError(f"{archive} holds {info.name!r}, which is a link or a device; nothing was unpacked, only "
-                             "files and folders are")
-        yield path, partial(_tar_open, file, info)
-
-
-def _tar_open(file: tarfile.TarFile, info: tarfile.TarInfo) -> Any:      # a reader that is no typing.IO
-    data = file.extractfile(info)
-    if data is None:
-        raise ValueError(f"{info.name!r} cannot be read from its archive; download it again")
-    return data
-
-
 def unpack(archive: str | Path, folder: str | Path, progress: Progress | None = None) -> Path:
-    """Unpack a zip or tar archive into ``folder``; every member is checked before the first is written.
+    """Unpack a zip archive into ``folder``; every member is checked before the first is written.
 
-    Each file is written under a temporary name and renamed, over an older one of its name.
-    Raises ``ValueError`` for members outside the folder, links, or another format.
+    Each file is written under another name and renamed, over an older one of its name. Raises ``ValueError``
+    for members outside the folder, links, or another format.
     """
     archive, folder = Path(archive), Path(folder)
-    if zipfile.is_zipfile(archive):
-        opened: zipfile.ZipFile | tarfile.TarFile = zipfile.ZipFile(archive)
-    elif tarfile.is_tarfile(archive):
-        opened = tarfile.open(archive)
-    else:
-        raise ValueError(f"{archive} is neither a zip nor a tar archive; download it again")
-    with opened as file:
-        members = list(_zip_members(file, archive) if isinstance(file, zipfile.ZipFile) else _tar_members(file, archive))
+    if not zipfile.is_zipfile(archive):
+        raise ValueError(f"{archive} is no zip archive; download it again")
+    with zipfile.ZipFile(archive) as file:
+        members = [(_safe(info, archive), info) for info in file.infolist() if not info.is_dir()]
         for parent in {(folder / path).parent for path, _ in members}:
             if not parent.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{parent} leads outside {folder} by a link; remove the link and run it again")
             parent.mkdir(parents=True, exist_ok=True)
-        for number, (path, source) in enumerate(members, 1):
-            target = folder / path
-            scratch = target.with_name(f".{target.name}.unpacking")
-            with source() as data, open(scratch, "wb") as out:
-                shutil.copyfileobj(data, out, _BLOCK)
-            os.replace(scratch, target)
-            if progress:
-                progress(number, len(members))
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+            for number, (path, info) in enumerate(members, 1):
+                os.replace(file.extract(info, scratch), folder / path)
+                if progress:
+                    progress(number, len(members))
     return folder
 
 
-def download_coco(folder: str | Path, split: str = "val2017", progress: Callable[[str, int, int], None] | None = None,
+def _safe(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
+    """The relative path of a member, refused if it could leave the folder."""
+    path = PurePosixPath(info.filename.replace("\\", "/"))
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in info.filename:
+        raise ValueError(f"{archive} holds the member {info.filename!r}, which would be written outside the folder; "
+                         "nothing was unpacked, get the archive from another source")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise ValueError(f"{archive} holds the link {info.filename!r}; nothing was unpacked, links are refused")
+    return path
+
+
+def download_coco(folder: str | Path, split: str = "val2017",
+                  progress: Callable[[str, int, int], None] | None = None,
                   *, files: dict[str, Remote] | None = None, keep_archives: bool = False) -> Path:
-    """Images and annotations of a COCO split in ``folder`` (``val2017/``, ``annotations/`` …); returns the folder.
+    """Images and annotations of a COCO split in ``folder`` (``val2017/``, ``annotations/`` …); returns the
+    folder.
 
     What is there already is not fetched again. ``progress(what, done, total)``. The Karpathy split puts
     ``dataset_coco.json`` beside ``train2014/`` and ``val2014/``.

@@ -1,11 +1,12 @@
 """Pictures: read from files, prepared for a network, given out in batches.
 
-Paper: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.4-2.5; resizing, mean and deviation of github.com/openai/CLIP.
-Survey: 1.2, 4.2.2.  Differs from the paper: a picture with a palette or transparency becomes RGB before it is resized (the
-code does so afterwards); every other picture gives the same numbers.
+Paper: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.4-2.5; resizing, mean and deviation of
+github.com/openai/CLIP.
+Survey: 1.2, 4.2.2.  Differs from the paper: a picture with a palette or transparency becomes RGB before it is
+resized (the code does so afterwards); every other picture gives the same numbers.
 
-A source of what a model reads of images has two methods: ``len(source)`` images, and ``source.rows(indices)`` ->
-(values, mask), the mask True where a region is real, None where all are.
+A source of what a model reads of images has two methods: ``len(source)`` images, and ``source.rows(indices)``
+-> (values, mask), the mask True where a region is real, None where all are.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,8 +47,9 @@ def unstandardise(
 class ImageRecipe:
     """How a picture becomes the input of an image tower. The default is CLIP's at 224 pixels."""
 
-    size: int = 224                                 # pixels a side of the square that is cut out of the middle
-    resize: int | tuple[int, int] | None = None     # short side, or (height, width), before that; None: short side = size
+    size: int = 224                                # pixels a side of the square that is cut out of the middle
+    # short side, or (height, width), before that; None: short side = size
+    resize: int | tuple[int, int] | None = None
     mean: tuple[float, ...] = MEAN                  # subtracted, in [0, 1]
     std: tuple[float, ...] = STD                    # divided by
     filter: int = Image.Resampling.BICUBIC          # of resizing
@@ -118,7 +120,8 @@ class Inputs(Protocol):
 
 
 class TensorInputs:
-    """Features (n, p, f) or pictures (n, 3, s, s) that are in memory already; bytes are given out in [0, 1]."""
+    """Features (n, p, f) or pictures (n, 3, s, s) that are in memory already; bytes are given out in [0,
+    1]."""
 
     def __init__(self, values: Tensor, mask: Bool[Tensor, "n p"] | None = None):
         self.values, self.mask = values, mask

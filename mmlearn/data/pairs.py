@@ -1,7 +1,8 @@
 """Pictures with captions, pictures of one thing with its class, and batches of pairs, from the scene world.
 
-Survey: 1.2, 4.2.  A pair is an image and one of its captions, drawn anew every time the image is seen. Everything here
-is a function of its arguments, so that a training that is stopped and resumed sees what it would have seen.
+Survey: 1.2, 4.2.  A pair is an image and one of its captions, drawn anew every time the image is seen.
+Everything here is a function of its arguments, so that a training that is stopped and resumed sees what it
+would have seen.
 """
 
 import multiprocessing
@@ -79,7 +80,8 @@ class PairData:
 
 @dataclass(frozen=True)
 class ClassPictures:
-    """Pictures of one thing each, with the number of its class; ``classes`` are noun phrases without article."""
+    """Pictures of one thing each, with the number of its class; ``classes`` are noun phrases without
+    article."""
 
     images: UInt8[Tensor, "n 3 s s"]
     labels: Int[Tensor, " n"]
@@ -95,14 +97,15 @@ def _draw(task: tuple[Sequence[Scene], int, str]) -> np.ndarray:
     return np.stack([render(scene, size, style).image for scene in scenes])
 
 
-def draw_scenes(scenes: Sequence[Scene], size: int = SIZE, style: str = "normal", processes: int = 2) -> UInt8[Tensor, "n 3 s s"]:
+def draw_scenes(scenes: Sequence[Scene], size: int = SIZE, style: str = "normal",
+                processes: int = 2) -> UInt8[Tensor, "n 3 s s"]:
     """Pictures of scenes, drawn by ``processes`` processes where the system can fork, else by this one."""
     if not scenes:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     tasks = [(scenes[i:i + 20], size, style) for i in range(0, len(scenes), 20)]
     forks = "fork" in multiprocessing.get_all_start_methods() and os.name == "posix"
     if processes > 1 and len(tasks) > 2 and forks and not multiprocessing.current_process().daemon:
-        with warnings.catch_warnings():                     # Python warns of forking beside threads; only NumPy runs here
+        with warnings.catch_warnings():         # Python warns of forking beside threads; only NumPy runs here
             warnings.simplefilter("ignore", DeprecationWarning)
             with multiprocessing.get_context("fork").Pool(processes) as pool:
                 parts = pool.map(_draw, tasks, chunksize=1)
@@ -114,14 +117,16 @@ def draw_scenes(scenes: Sequence[Scene], size: int = SIZE, style: str = "normal"
 @remembered
 def scene_pairs(count: int, split: str = "train", *, size: int = SIZE, seed: int = 0, style: str = "normal",
                 longest: int = 16) -> PairData:
-    """Scenes ``0 … count-1`` of a split with their captions of at most ``longest`` words (at least the shortest).
+    """Scenes ``0 … count-1`` of a split with their captions of at most ``longest`` words (at least the
+    shortest).
 
-    A function of its arguments, remembered as long as the process lives. Raises ``ValueError`` for an unknown split or
-    style and for less than one scene.
+    A function of its arguments, remembered as long as the process lives. Raises ``ValueError`` for an unknown
+    split or style and for less than one scene.
     """
     _check(count, split, style)
     scenes = tuple(sample_scene(seed, i, split) for i in range(count))
-    return PairData(draw_scenes(scenes, size, style), tuple(short_captions(s, longest) for s in scenes), scenes)
+    return PairData(draw_scenes(scenes, size, style), tuple(short_captions(s, longest) for s in scenes),
+                    scenes)
 
 
 def file_pairs(records: Sequence[CaptionRecord], size: int = SIZE) -> PairData:
@@ -174,9 +179,10 @@ def class_pictures(count: int, split: str = "test", *, by: By = "category", styl
                    seed: int = 0, unseen: bool | None = None) -> ClassPictures:
     """The first ``count`` pictures of a split that show one thing, with its class.
 
-    ``by`` "category" (30 classes), "pair" (colour and category; in split "compositional" all are pairs never drawn in
-    training), "kind" (animal, plant, vehicle …; things whose kind has no word are left out). ``unseen`` adds the
-    categories never drawn in training to the classes, as split "zero_shot" does by itself.
+    ``by`` "category" (30 classes), "pair" (colour and category; in split "compositional" all are pairs never
+    drawn in training), "kind" (animal, plant, vehicle …; things whose kind has no word are left out).
+    ``unseen`` adds the categories never drawn in training to the classes, as split "zero_shot" does by
+    itself.
     """
     _check(count, split, style)
     classes = class_names(by, split == "zero_shot" if unseen is None else unseen)
@@ -193,7 +199,8 @@ def class_pictures(count: int, split: str = "test", *, by: By = "category", styl
 
 
 def scene_tokeniser(data: PairData, min_count: int = 1) -> WordTokeniser:
-    """A tokeniser of the words of the captions; ids 0-3 are <unk> <pad> <bos> <eos>, and <eos> is where CLIP reads."""
+    """A tokeniser of the words of the captions; ids 0-3 are <unk> <pad> <bos> <eos>, and <eos> is where CLIP
+    reads."""
     return WordTokeniser.train((text for texts in data.captions for text in texts), min_count)
 
 
@@ -203,7 +210,8 @@ def pixels(images: UInt8[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
 
 
 class PairBatch(NamedTuple):
-    """Pairs: row i of ``tokens`` is a caption of image i; ``which`` is the number of each image in the data set."""
+    """Pairs: row i of ``tokens`` is a caption of image i; ``which`` is the number of each image in the data
+    set."""
 
     images: Float[Tensor, "b 3 s s"]
     tokens: Int[Tensor, "b t"]

@@ -1,6 +1,8 @@
-"""Five photographs that come with a package under a free licence: something real to look at without a download.
+"""Five photographs that come with a package under a free licence: something real to look at without a
+download.
 
-Survey: 1.2.  They ship in scikit-image's wheel (the ``book`` extra), so that no file of ours and no network is needed.
+Survey: 1.2.  They ship in scikit-image's wheel (the ``book`` extra), so that no file of ours and no network
+is needed.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,10 @@
-"""Tokenisers: words for captions, WordPiece for BERT's family, byte-level BPE for GPT-2's family, with one interface.
+"""Tokenisers: words for captions, WordPiece for BERT's family, byte-level BPE for GPT-2's family, with one
+interface.
 
-Papers: Y. Wu et al. (2016), *Google's Neural Machine Translation System*, arXiv:1609.08144 (WordPiece);
-R. Sennrich, B. Haddow and A. Birch (2016), *Neural Machine Translation of Rare Words with Subword Units*,
-arXiv:1508.07909 (BPE); A. Radford et al. (2019), *Language Models are Unsupervised Multitask Learners* (on bytes).
+Papers: Y. Wu et al. (2016), *Google's Neural Machine Translation System*, arXiv:1609.08144 (WordPiece); R.
+Sennrich, B. Haddow and A. Birch (2016), *Neural Machine Translation of Rare Words with Subword Units*,
+arXiv:1508.07909 (BPE); A. Radford et al. (2019), *Language Models are Unsupervised Multitask Learners* (on
+bytes).
 Survey: 1.2 and 2.1.  Differs: the two subword tokenisers are thin wrappers over the `tokenizers` library.
 """
 
@@ -43,7 +45,8 @@ SPLITTERS: dict[str, Callable[[str], list[str]]] = {"ptb": ptb_words, "simple": 
 class Tokeniser(ABC):
     """What every tokeniser offers: text to ids, ids to text, and padded batches.
 
-    ``unk``, ``pad``, ``bos``, ``eos`` are ids. A text that is padded reads ``bos … eos pad pad``; ``decode`` drops these.
+    ``unk``, ``pad``, ``bos``, ``eos`` are ids. A text that is padded reads ``bos … eos pad pad``; ``decode``
+    drops these.
     """
 
     unk: int
@@ -69,7 +72,8 @@ class Tokeniser(ABC):
         return [self.bos, *ids, self.eos] if add_special else ids
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """Text of ``ids`` up to the first ``eos`` (one that does not open the text), without ``pad`` and ``bos``.
+        """Text of ``ids`` up to the first ``eos`` (one that does not open the text), without ``pad`` and
+        ``bos``.
 
         Raises ``ValueError`` for an id outside the vocabulary.
         """
@@ -84,8 +88,8 @@ class Tokeniser(ABC):
         return self._text([i for i in numbers if i not in (self.pad, self.bos)])
 
     def batch(self, texts: Sequence[str], max_len: int | None = None) -> Int64[Tensor, "b t"]:
-        """One row ``bos … eos pad …`` a text, as long as the longest; over ``max_len`` (specials counted) it is cut,
-        and ends in ``eos`` all the same."""
+        """One row ``bos … eos pad …`` a text, as long as the longest; over ``max_len`` (specials counted) it
+        is cut, and ends in ``eos`` all the same."""
         if max_len is not None and max_len < 2:
             raise ValueError(f"max_len is {max_len}, but bos and eos take 2 tokens; use 2 or more")
         rows = [self._ids(text)[: None if max_len is None else max_len - 2] for text in texts]
@@ -96,10 +100,12 @@ class Tokeniser(ABC):
 
 
 class WordTokeniser(Tokeniser):
-    """One id a word, as captioning systems do it; ids 0-3 are ``<unk> <pad> <bos> <eos>`` (the order of the M2 code).
+    """One id a word, as captioning systems do it; ids 0-3 are ``<unk> <pad> <bos> <eos>`` (the order of the
+    M2 code).
 
-    Words are lower-cased and punctuation is dropped, by the PTB rules that the metrics use (``splitter="ptb"``) or by
-    one regular expression (``"simple"``). ``words`` lists the vocabulary, the most frequent first after the specials.
+    Words are lower-cased and punctuation is dropped, by the PTB rules that the metrics use
+    (``splitter="ptb"``) or by one regular expression (``"simple"``). ``words`` lists the vocabulary, the most
+    frequent first after the specials.
     """
 
     SPECIALS = ("<unk>", "<pad>", "<bos>", "<eos>")
@@ -110,7 +116,8 @@ class WordTokeniser(Tokeniser):
         if splitter not in SPLITTERS:
             raise ValueError(f"splitter {splitter!r} is unknown; use one of {', '.join(SPLITTERS)}")
         self.words, self.splitter = list(words), splitter
-        self.index = {word: i for i, word in enumerate(self.words) if i > 3}    # a text cannot spell a special token
+        # a text cannot spell a special token
+        self.index = {word: i for i, word in enumerate(self.words) if i > 3}
         if len(set(self.words)) != len(self.words):
             twice = next(word for word, n in Counter(self.words).items() if n > 1)
             raise ValueError(f"the vocabulary lists {twice!r} twice; every word must have one id")
@@ -120,7 +127,8 @@ class WordTokeniser(Tokeniser):
 
     @classmethod
     def train(cls, texts: Iterable[str], min_count: int = 1, splitter: str = "ptb") -> "WordTokeniser":
-        """Vocabulary of the words that occur at least ``min_count`` times, by falling count, then by alphabet."""
+        """Vocabulary of the words that occur at least ``min_count`` times, by falling count, then by
+        alphabet."""
         if splitter not in SPLITTERS:
             raise ValueError(f"splitter {splitter!r} is unknown; use one of {', '.join(SPLITTERS)}")
         split = SPLITTERS[splitter]
@@ -132,7 +140,7 @@ class WordTokeniser(Tokeniser):
     def __len__(self) -> int:
         return len(self.words)
 
-    def __reduce__(self) -> tuple:                       # the cached splitter does not travel to worker processes
+    def __reduce__(self) -> tuple:                   # the cached splitter does not travel to worker processes
         return type(self), (self.words, self.splitter)
 
     def _ids(self, text: str) -> list[int]:
@@ -229,7 +237,8 @@ class WordPieceTokeniser(_Subwords):
         """From BERT's ``vocab.txt``: one piece a line, the line number is the id."""
         lines = Path(path).read_text(encoding="utf-8").splitlines()
         vocabulary = {piece.rstrip("\n"): i for i, piece in enumerate(lines)}
-        inner = cls._build(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100), lowercase)
+        inner = cls._build(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100),
+                           lowercase)
         inner.add_special_tokens([t for t in (*cls.SPECIALS, "[MASK]") if t in vocabulary])
         return cls(inner, cls.SPECIALS)
 
@@ -242,8 +251,8 @@ class WordPieceTokeniser(_Subwords):
 class BPETokeniser(_Subwords):
     """GPT-2's tokeniser: byte pairs are merged in the order learned, so that no text is unknown.
 
-    GPT-2 has one special token, ``<|endoftext|>``; it serves as ``unk``, ``pad``, ``bos`` and ``eos``. A tokeniser
-    trained here has ``<pad>`` and ``<bos>`` besides, so that padding and end differ.
+    GPT-2 has one special token, ``<|endoftext|>``; it serves as ``unk``, ``pad``, ``bos`` and ``eos``. A
+    tokeniser trained here has ``<pad>`` and ``<bos>`` besides, so that padding and end differ.
     """
 
     END = "<|endoftext|>"
@@ -263,10 +272,12 @@ class BPETokeniser(_Subwords):
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int = 8000, min_count: int = 2) -> "BPETokeniser":
-        """Learn at most ``size`` tokens from ``texts``; the 256 bytes and 3 special tokens are always among them."""
+        """Learn at most ``size`` tokens from ``texts``; the 256 bytes and 3 special tokens are always among
+        them."""
         inner = cls._build(models.BPE())
         inner.train_from_iterator(texts, trainers.BpeTrainer(
-            vocab_size=size, min_frequency=min_count, show_progress=False, special_tokens=[cls.END, "<pad>", "<bos>"],
+            vocab_size=size, min_frequency=min_count, show_progress=False,
+            special_tokens=[cls.END, "<pad>", "<bos>"],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
         return cls(inner)
 

@@ -1,8 +1,8 @@
-"""What each cell of a picture shows: the labels on which the grid captioner's trunk is trained before it captions.
+"""What each cell of a picture shows: the labels on which the grid captioner's trunk is trained first.
 
-Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 4.3 (a network trained on ImageNet's labels,
-then kept as it is); H. Jiang et al. (2020), *In Defense of Grid Features for Visual Question Answering*,
-arXiv:2001.03615 (labels of things and attributes make good grids).  Survey: 1.2.
+Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 4.3 (a network trained on
+ImageNet's labels, then kept); H. Jiang et al. (2020), *In Defense of Grid Features for Visual Question
+Answering*, arXiv:2001.03615 (labels of things and attributes make good grids).  Survey: 1.2.
 Differs from the papers: the labels are asked of every cell of the grid, not of the picture or of boxes.
 """
 
@@ -22,16 +22,22 @@ from mmlearn.image2text.regions import ATTRIBUTES, UNKNOWN
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
-NOTHING = 0             # category of a cell without a thing; the others count from 1
-LEAST = 4               # pixels of a cell that a thing must cover
-LABELS: dict[str, int] = {              # what is asked of a cell that shows a thing, and how many answers there are
-    "category": len(CATEGORIES) + 1, "colour": len(COLOURS), "texture": len(TEXTURES), "size": len(SIZES),
-    "pose": len(ATTRIBUTES["pose"]), "facing": 2,
+NOTHING = 0  # category of a cell without a thing; the others count from 1
+LEAST = 4  # pixels of a cell that a thing must cover
+LABELS: dict[str, int] = {  # what is asked of a cell that shows a thing, and how many answers there are
+    "category": len(CATEGORIES) + 1,
+    "colour": len(COLOURS),
+    "texture": len(TEXTURES),
+    "size": len(SIZES),
+    "pose": len(ATTRIBUTES["pose"]),
+    "facing": 2,
 }
 
 
-def cell_labels(scene: Scene, masks: Bool[np.ndarray, "n s s"], cells: int = 8) -> Int[np.ndarray, "label y x"]:
-    """For each of ``cells`` x ``cells`` squares the labels of the thing that covers most of it, rows as ``LABELS``.
+def cell_labels(
+    scene: Scene, masks: Bool[np.ndarray, "n s s"], cells: int = 8
+) -> Int[np.ndarray, "label y x"]:
+    """Of each of ``cells`` x ``cells`` squares the labels of the thing that covers most, rows as ``LABELS``.
 
     The category of an empty cell is ``NOTHING``, its other labels are ``UNKNOWN``.
     """
@@ -40,14 +46,20 @@ def cell_labels(scene: Scene, masks: Bool[np.ndarray, "n s s"], cells: int = 8) 
     if not scene.objects:
         return labels
     side = masks.shape[-1] // cells
-    covered = masks.reshape(len(masks), cells, side, cells, side).sum((2, 4))           # n y x
+    covered = masks.reshape(len(masks), cells, side, cells, side).sum((2, 4))  # n y x
     which, most = covered.argmax(0), covered.max(0)
     names = [category.name for category in CATEGORIES]
     for i, thing in enumerate(scene.objects):
         here = (which == i) & (most >= LEAST)
         facing = (0 if thing.flip else 1) if CATEGORY[thing.category].facing else UNKNOWN
-        of_thing = (names.index(thing.category) + 1, COLOURS.index(thing.colour), TEXTURES.index(thing.texture),
-                    SIZES.index(thing.size), ATTRIBUTES["pose"].index(thing.pose), facing)
+        of_thing = (
+            names.index(thing.category) + 1,
+            COLOURS.index(thing.colour),
+            TEXTURES.index(thing.texture),
+            SIZES.index(thing.size),
+            ATTRIBUTES["pose"].index(thing.pose),
+            facing,
+        )
         labels[:, here] = np.array(of_thing)[:, None]
     return labels
 
@@ -61,10 +73,18 @@ class CellBatch(NamedTuple):
 
 
 class CellData:
-    """Pictures as bytes with the labels of their cells, of scenes ``0 … count-1``; batch i is a function of i."""
+    """Pictures as bytes and the labels of their cells, scenes ``0 … count-1``; batch i is a function of i."""
 
-    def __init__(self, count: int, split: str = "train", *, size: int = 64, cells: int = 8, seed: int = 1,
-                 batch: int = 64) -> None:
+    def __init__(
+        self,
+        count: int,
+        split: str = "train",
+        *,
+        size: int = 64,
+        cells: int = 8,
+        seed: int = 1,
+        batch: int = 64,
+    ) -> None:
         images = np.empty((count, 3, size, size), dtype=np.uint8)
         labels = np.empty((count, len(LABELS), cells, cells), dtype=np.int16)
         settings = np.empty(count, dtype=np.int64)
@@ -98,7 +118,7 @@ class CellData:
 
 
 class CellReader(nn.Module):
-    """A trunk with one linear layer a label: pictures (b, 3, s, s) -> logits (b, p, answers) of each cell's labels.
+    """A trunk and one linear layer a label: pictures (b, 3, s, s) -> logits (b, p, answers) of each cell.
 
     The setting is read off the mean of the cells, (b, 6). Only the trunk is kept afterwards.
     """
@@ -111,11 +131,14 @@ class CellReader(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> dict[str, Tensor]:
         grid = self.trunk(images)
-        return {**{name: head(grid) for name, head in self.labels.items()}, "setting": self.setting(grid.mean(1))}
+        return {
+            **{name: head(grid) for name, head in self.labels.items()},
+            "setting": self.setting(grid.mean(1)),
+        }
 
 
 def cell_loss(model: CellReader, batch: CellBatch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Cross-entropy of the setting, of every cell's category, and of the attributes where there is a thing; summed."""
+    """Cross-entropies of the setting, every cell's category, and the attributes where a thing is; summed."""
     logits = model(batch.images)
     parts = {"setting": F.cross_entropy(logits["setting"], batch.setting)}
     for row, name in enumerate(LABELS):
@@ -127,7 +150,7 @@ def cell_loss(model: CellReader, batch: CellBatch) -> tuple[Float[Tensor, ""], d
 
 @torch.no_grad()
 def cell_accuracy(model: CellReader, data: CellData, batch: int = 100) -> dict[str, float]:
-    """Fraction of right answers, the category among the cells that show a thing ("thing") and among all ("category")."""
+    """Fraction of right answers; the category among cells with a thing ("thing") and all ("category")."""
     right: dict[str, int] = dict.fromkeys([*LABELS, "thing", "setting"], 0)
     asked = dict(right)
     for start in range(0, len(data), batch):
@@ -144,18 +167,29 @@ def cell_accuracy(model: CellReader, data: CellData, batch: int = 100) -> dict[s
     return {name: right[name] / max(1, asked[name]) for name in right}
 
 
-def train_cells(model: CellReader, data: CellData, *, steps: int = 2000, lr: float = 2e-3, seed: int = 0,
-                **options: Any) -> History:
+def train_cells(
+    model: CellReader, data: CellData, *, steps: int = 2000, lr: float = 2e-3, seed: int = 0, **options: Any
+) -> History:
     """Train trunk and linear layers on the labels of the cells; ``options`` go to ``fit``."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     schedule = warmup_cosine(lr, min(100, steps // 5), steps, lr / 100)
-    return fit(model, cell_loss, data, steps=steps, optimizer=optimizer, schedule=schedule, clip=5.0, seed=seed, **options)
+    return fit(
+        model,
+        cell_loss,
+        data,
+        steps=steps,
+        optimizer=optimizer,
+        schedule=schedule,
+        clip=5.0,
+        seed=seed,
+        **options,
+    )
 
 
 class OnCells(nn.Module):
     """A captioner whose trunk has looked already: it reads grids (b, p, c) and speaks as the captioner does.
 
-    A frozen trunk gives the same cells at every step, so they are computed once. The weights are the captioner's own.
+    A frozen trunk gives the same cells at every step: computed once. The weights are the captioner's.
     """
 
     def __init__(self, captioner: CNNTransformer) -> None:

@@ -74,10 +74,14 @@ def region_extractor(detector: Detector, max_regions: int = 10) -> Extractor:
 
 
 class ExtractedInputs:
-    """Features of another source's pictures, computed when asked for and kept in half precision while memory allows."""
+    """Features of another source's pictures, computed when asked for and kept in half precision while memory allows.
+
+    ``batch`` pictures are computed at a time on a GPU, one elsewhere: the last digits of a convolution change with the
+    number of pictures, and a run that is resumed asks for other pictures together than one that was not stopped.
+    """
 
     def __init__(self, pictures: Inputs, extract: Extractor, batch: int = 32):
-        self.pictures, self.extract, self.batch = pictures, extract, batch
+        self.pictures, self.extract, self.batch = pictures, extract, batch if torch.cuda.is_available() else 1
         self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._used = 0
 

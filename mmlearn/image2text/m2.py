@@ -229,7 +229,8 @@ def softmax_gates(
     r"""eq:m2-softmax-gate: the same scores, normalised over the layers so that $\sum_i\alpha_i=1$ in each
     channel."""
     pairs = torch.cat([Y[:, None].expand_as(C), C], dim=-1)
-    return (torch.einsum("bnti,ndi->bntd", pairs, W) + b[:, None]).softmax(dim=1)
+    scores = torch.einsum("bnti,ndi->bntd", pairs, W) + b[:, None]
+    return scores.softmax(dim=1)
 
 
 def mesh(
@@ -322,31 +323,40 @@ class MeshedDecoderLayer(nn.Module):
         super().__init__()
         d, aoa = config.width, config.aoa
         self.mesh, self.norm = config.mesh, config.norm
-        attend: type[MultiHeadAttention] = AttentionOnAttention if aoa else MultiHeadAttention
-        self.self_attention = attend(d, config.heads, causal=True)
+        own = AttentionOnAttention if aoa else MultiHeadAttention
+        cross = CrossAttentionOnAttention if aoa else CrossAttention
+        self.self_attention = own(d, config.heads, causal=True)
         self.self_norm = nn.LayerNorm(d)
-        self.cross_attention = (CrossAttentionOnAttention if aoa else CrossAttention)(d, config.heads)
+        self.cross_attention = cross(d, config.heads)
         self.cross_norm = nn.LayerNorm(d)
         self.feed_forward = FeedForward(d, config.ff, config.dropout)
         self.feed_forward_norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(config.dropout)
         if self.mesh in ("sigmoid", "softmax"):
-            self.gate_weight = nn.Parameter(torch.empty(config.layers, d, 2 * d))
-            self.gate_bias = nn.Parameter(torch.zeros(config.layers, d))
+            N = config.layers
+            self.gate_weight = nn.Parameter(torch.empty(N, d, 2 * d))
+            self.gate_bias = nn.Parameter(torch.zeros(N, d))
             for weight in self.gate_weight.detach():
                 nn.init.xavier_uniform_(weight)
 
-    def gates(self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]) -> Float[Tensor, "r n t d"]:
+    def gates(
+        self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]
+    ) -> Float[Tensor, "r n t d"]:
         """The gates of all encoder layers, each with its own W_i and b_i."""
         if self.mesh == "softmax":
             return softmax_gates(Y, C, self.gate_weight, self.gate_bias)
         layers = zip(C.unbind(1), self.gate_weight, self.gate_bias)
-        return torch.stack([mesh_gate(Y, C_i, W_i, b_i) for C_i, W_i, b_i in layers], dim=1)
+        alpha = [mesh_gate(Y, C_i, W_i, b_i) for C_i, W_i, b_i in layers]
+        return torch.stack(alpha, dim=1)
 
-    def combine(self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]) -> Float[Tensor, "r t d"]:
+    def combine(
+        self, Y: Float[Tensor, "r t d"], C: Float[Tensor, "r n t d"]
+    ) -> Float[Tensor, "r t d"]:
         """What the words take from the encoder's layers: a gated sum (eq:m2-mesh), or the only layer there
         is."""
-        return C[:, 0] if self.mesh in ("one-to-one", "last") else mesh(self.gates(Y, C), C)
+        if self.mesh in ("one-to-one", "last"):
+            return C[:, 0]
+        return mesh(self.gates(Y, C), C)
 
     def forward(
         self,

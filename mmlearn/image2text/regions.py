@@ -27,7 +27,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 
-from mmlearn.checkpoints import load_model, save_model
+from mmlearn.checkpoints import load_model, read_description, save_model
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
 from mmlearn.files import package_data
@@ -387,7 +387,7 @@ def load_detector(path: Path | str = CHECKPOINT) -> Detector:
     Raises ``FileNotFoundError`` if the file is not there, ``ValueError`` if it was trained on other categories.
     """
     remedy = "train one with `python -m mmlearn.experiments detector`"
-    detector, about = load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)
-    if about.get("categories") != [c.name for c in CATEGORIES]:
+    known = read_description(path, remedy).get("categories")
+    if known != [c.name for c in CATEGORIES]:
         raise ValueError(f"the detector at {path} knows other categories than the scene world has now; {remedy}")
-    return cast(Detector, detector)
+    return cast(Detector, load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)[0])

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from mmlearn.metrics.ngrams import ORDERS, Match, NgramIndex, Words, check_pairs
 
-TINY, SMALL = 1e-15, 1e-9       # added to numerators and denominators by the official code: no division by zero
+TINY, SMALL = 1e-15, 1e-9     # added to numerators and denominators by the official code: no division by zero
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def bleu_from_matches(index: NgramIndex, lengths: Int[np.ndarray, "i"], matches:
 def _clipped(match: Match, size: int) -> Int[np.ndarray, "i"]:
     """For each candidate: its n-grams, each counted at most as often as the reference that has it most."""
     most = np.zeros(len(match.count), dtype=np.int64)
-    found = match.hit >= 0
-    np.maximum.at(most, match.hit[found], match.ref_count[found])
+    present = match.hit >= 0
+    np.maximum.at(most, match.hit[present], match.ref_count[present])
     matched = np.bincount(match.owner, weights=np.minimum(most, match.count), minlength=size)
     return matched.astype(np.int64)
 

@@ -1,9 +1,10 @@
 """The caption metrics of COCO in one place: BLEU, METEOR, ROUGE-L, CIDEr, CIDEr-D, SPICE.
 
-Paper: X. Chen et al. (2015), *Microsoft COCO Captions: Data Collection and Evaluation Server*, arXiv:1504.00325,
-sec. 3.  Survey: none (the numbers its systems are compared by).
-Differs from the paper: the key "CIDEr" holds what the official evaluation prints under this name, which is CIDEr-D;
-the key "CIDEr-D" holds the same number under its right name. The original CIDEr is the function ``cider``.
+Paper: X. Chen et al. (2015), *Microsoft COCO Captions: Data Collection and Evaluation Server*,
+arXiv:1504.00325, sec. 3.  Survey: none (the numbers its systems are compared by).
+Differs from the paper: the key "CIDEr" holds what the official evaluation prints under this name, which is
+CIDEr-D; the key "CIDEr-D" holds the same number under its right name. The original CIDEr is the function
+``cider``.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -24,7 +25,8 @@ from mmlearn.metrics.spice import SpiceResult, official_spice, spice
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "CIDEr-D")
 
 __all__ = ["METRICS", "BleuResult", "CaptionScores", "CiderD", "CiderResult", "MeteorResult", "RougeResult",
-           "SpiceResult", "available_stages", "bleu", "caption_scores", "cider", "cider_d", "evaluate_captions",
+           "SpiceResult", "available_stages", "bleu", "caption_scores", "cider", "cider_d",
+           "evaluate_captions",
            "meteor", "official_spice", "rouge_l", "spice", "tokenise_captions"]
 
 
@@ -67,7 +69,8 @@ def caption_scores(
     if "ROUGE_L" in metrics:
         common = rouge_l(candidates, references)
         corpus["ROUGE_L"], per_image["ROUGE_L"] = common.corpus, common.per_image
-    return CaptionScores({name: corpus[name] for name in metrics}, {name: per_image[name] for name in metrics})
+    return CaptionScores({name: corpus[name] for name in metrics},
+                         {name: per_image[name] for name in metrics})
 
 
 def tokenise_captions(
@@ -93,7 +96,8 @@ def evaluate_captions(
 ) -> dict[str, float]:
     """The official numbers of COCO captioning: image id -> text, image id -> reference texts.
 
-    Keys Bleu_1 … Bleu_4, METEOR, ROUGE_L, CIDEr (= CIDEr-D, as officially) and CIDEr-D, or those of ``metrics``.
+    Keys Bleu_1 … Bleu_4, METEOR, ROUGE_L, CIDEr (= CIDEr-D, as officially) and CIDEr-D, or those of
+    ``metrics``.
     Raises ``ValueError`` unless there is one candidate for each image.
     """
     return caption_scores(*tokenise_captions(candidates, references), metrics, stages).corpus

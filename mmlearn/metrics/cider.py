@@ -1,9 +1,10 @@
 """CIDEr and CIDEr-D: n-grams weighted by how rare they are over the images.
 
-Paper: R. Vedantam et al. (2015), *CIDEr: Consensus-based Image Description Evaluation*, arXiv:1411.5726, sec. 3, 6.
+Paper: R. Vedantam et al. (2015), *CIDEr: Consensus-based Image Description Evaluation*, arXiv:1411.5726, sec.
+3, 6.
 Survey: none (metrics); the reward of self-critical training.
-Differs from the paper: in CIDEr-D the term frequency is the raw count and the length is counted in bigrams, as in
-the official code, because under the clip a division by the caption's length would change the score.
+Differs from the paper: in CIDEr-D the term frequency is the raw count and the length is counted in bigrams,
+as in the official code, because under the clip a division by the caption's length would change the score.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ SIGMA = 6.0                     # sigma, words; width of the length penalty
 
 @dataclass(frozen=True)
 class CiderResult:
-    """CIDEr or CIDEr-D: ``corpus`` is the mean of ``per_image``, whose mean over n is taken of ``per_order``."""
+    """CIDEr or CIDEr-D: ``corpus`` is the mean of ``per_image``, whose mean over n is taken of
+    ``per_order``."""
 
     corpus: float
     per_image: Float[np.ndarray, "i"]
@@ -31,10 +33,11 @@ class CiderResult:
 class CiderD:
     """CIDEr-D against fixed references (eq:cider-tfidf, eq:cider-d); fast enough to be a reward.
 
-    ``references[i]`` are the tokenised captions of image i; document frequencies are counted once, over images, or
-    with ``documents="caption"`` over single captions (as in M2's self-critical training). ``clip=False`` and
-    ``sigma=inf`` leave out one of the two ideas that CIDEr-D adds to CIDEr. A reward that should see the end of a
-    caption gets the end token as a word, in references and candidates. Scores lie between 0 and 10.
+    ``references[i]`` are the tokenised captions of image i; document frequencies are counted once, over
+    images, or with ``documents="caption"`` over single captions (as in M2's self-critical training).
+    ``clip=False`` and ``sigma=inf`` leave out one of the two ideas that CIDEr-D adds to CIDEr. A reward that
+    should see the end of a caption gets the end token as a word, in references and candidates. Scores lie
+    between 0 and 10.
     Raises ``ValueError`` for an image without references.
     """
 
@@ -45,17 +48,21 @@ class CiderD:
         self.index = NgramIndex(references, documents)
         self.clip, self.sigma = clip, sigma
         top = np.log(float(self.index.num_documents))
-        self.weights = [np.append(top - np.log(np.maximum(1.0, order.frequency)), top) for order in self.index.orders]
+        self.weights = [np.append(top - np.log(np.maximum(1.0, order.frequency)), top)
+                        for order in self.index.orders]
         self.norms = [np.sqrt(np.bincount(np.repeat(np.arange(len(self.index.lengths)), np.diff(order.first)),
                                           (order.count * weight[order.gram]) ** 2, len(self.index.lengths)))
                       for order, weight in zip(self.index.orders, self.weights)]
 
-    def __call__(self, candidates: Sequence[Words], images: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, candidates: Sequence[Words],
+                 images: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """CIDEr-D of each candidate, (c,): a reward."""
         return self.score(candidates, images).per_image
 
-    def score(self, candidates: Sequence[Words], images: Sequence[int] | np.ndarray | None = None) -> CiderResult:
-        """CIDEr-D of tokenised ``candidates``; candidate i belongs to image ``images[i]`` (default: to image i).
+    def score(self, candidates: Sequence[Words],
+              images: Sequence[int] | np.ndarray | None = None) -> CiderResult:
+        """CIDEr-D of tokenised ``candidates``; candidate i belongs to image ``images[i]`` (default: to image
+        i).
 
         Raises ``ValueError`` if there is not one image for each candidate, or no such image.
         """
@@ -96,11 +103,11 @@ def weighted_dots(
     unseen = len(weight) - 1             # an n-gram in no reference: df = 1
     g_c = match.count * weight[np.minimum(match.gram, unseen)]
     norms = np.sqrt(np.bincount(match.owner, g_c**2, candidates))
-    found = match.hit >= 0
-    g_s = match.ref_count[found] * weight[match.ref_gram[found]]
-    g_c = g_c[match.hit[found]]
+    present = match.hit >= 0
+    g_s = match.ref_count[present] * weight[match.ref_gram[present]]
+    g_c = g_c[match.hit[present]]
     products = (np.minimum(g_c, g_s) if clip else g_c) * g_s
-    dots = np.bincount(match.ref_pair[found], products, pairs)
+    dots = np.bincount(match.ref_pair[present], products, pairs)
     return dots.astype(float), norms     # of nothing, bincount makes integers
 
 
@@ -112,14 +119,17 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def cider_d(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> CiderResult:
     """eq:cider-d: CIDEr-D of tokenised candidates, document frequencies from the same references.
 
-    It is the number that COCO evaluation prints as "CIDEr". Raises ``ValueError`` if the lists differ in length.
+    It is the number that COCO evaluation prints as "CIDEr". Raises ``ValueError`` if the lists differ in
+    length.
     """
     check_pairs(candidates, references)
     return CiderD(references).score(candidates)
 
 
-def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]], *, stem: bool = True) -> CiderResult:
-    """eq:cider: the original CIDEr of the paper, between 0 and 1: stemmed words, mean cosine, no clip, no length penalty.
+def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]], *,
+          stem: bool = True) -> CiderResult:
+    """eq:cider: the original CIDEr of the paper, between 0 and 1: stemmed words, mean cosine, no clip, no
+    length penalty.
 
     It is *not* the number that papers report under this name; see ``cider_d``.
     Raises ``ValueError`` if the lists differ in length.

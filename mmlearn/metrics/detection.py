@@ -1,8 +1,9 @@
 r"""Detection metrics of COCO: run-length masks, overlap, average precision.
 
-Paper: T.-Y. Lin et al. (2014), *Microsoft COCO: Common Objects in Context*, arXiv:1405.0312, sec. 4; the rules are
-those of the evaluation code published with it.  Survey: 1.1.
-Differs from the paper: nothing in the numbers. An annotation may have the id 0 here (the official code loses it).
+Paper: T.-Y. Lin et al. (2014), *Microsoft COCO: Common Objects in Context*, arXiv:1405.0312, sec. 4; the
+rules are those of the evaluation code published with it.  Survey: 1.1.
+Differs from the paper: nothing in the numbers. An annotation may have the id 0 here (the official code loses
+it).
 """
 
 from collections import defaultdict
@@ -45,18 +46,20 @@ def rle_area(counts: Sequence[int]) -> int:
 
 
 def rle_delta(counts: Sequence[int]) -> list[int]:
-    """eq:rle-delta: $x_i = c_i$ for $i \\le 2$ (from 0), else $c_i - c_{i-2}$; runs of a column resemble each other."""
+    """eq:rle-delta: $x_i = c_i$ for $i \\le 2$ (from 0), else $c_i - c_{i-2}$; runs of a column resemble each
+    other."""
     return [c if i <= 2 else c - counts[i - 2] for i, c in enumerate(counts)]
 
 
 def rle_to_string(counts: Sequence[int]) -> str:
-    """The compressed form: differences (eq:rle-delta) in groups of 5 bits, lowest first, one character a group."""
+    """The compressed form: differences (eq:rle-delta) in groups of 5 bits, lowest first, one character a
+    group."""
     out = []
     for x in rle_delta(counts):
         more = True
         while more:
             group, x = x & 31, x >> 5
-            more = x != (-1 if group & 16 else 0)           # what is left is only the sign that bit 4 already says
+            more = x != (-1 if group & 16 else 0)      # what is left is only the sign that bit 4 already says
             out.append(chr(48 + group + 32 * more))
     return "".join(out)
 
@@ -89,7 +92,8 @@ def iou(
     truths: Num[np.ndarray, "g 4"],
     crowd: Bool[np.ndarray, "g"] | None = None,
 ) -> Float[np.ndarray, "d g"]:
-    """eq:iou, eq:iou-crowd: overlap of boxes ``[x, y, width, height]``; over the detection's area where truth is a crowd."""
+    """eq:iou, eq:iou-crowd: overlap of boxes ``[x, y, width, height]``; over the detection's area where truth
+    is a crowd."""
     d, g = detections[:, None].astype(float), truths[None].astype(float)
     start = np.maximum(d[..., :2], g[..., :2])
     end = np.minimum(d[..., :2] + d[..., 2:], g[..., :2] + g[..., 2:])
@@ -98,11 +102,13 @@ def iou(
 
 
 def mask_iou(
-    detections: Bool[np.ndarray, "d h w"], truths: Bool[np.ndarray, "g h w"], crowd: Bool[np.ndarray, "g"] | None = None
+    detections: Bool[np.ndarray, "d h w"], truths: Bool[np.ndarray, "g h w"],
+    crowd: Bool[np.ndarray, "g"] | None = None
 ) -> Float[np.ndarray, "d g"]:
     """eq:iou, eq:iou-crowd for masks."""
     d, g = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (detections, truths))
-    return _ratio((d @ g.T).astype(float), d.sum(1)[:, None].astype(float), g.sum(1)[None].astype(float), crowd)
+    return _ratio((d @ g.T).astype(float), d.sum(1)[:, None].astype(float), g.sum(1)[None].astype(float),
+                  crowd)
 
 
 def _ratio(common: np.ndarray, d: np.ndarray, g: np.ndarray, crowd: np.ndarray | None) -> np.ndarray:
@@ -134,8 +140,8 @@ class Detected:
 class DetectionResult:
     """The 12 numbers of COCO; -1 where there is nothing to find.
 
-    ``precision`` (t, r, k, a, m): at 10 overlaps, 101 recalls, each category, area range, number of detections.
-    ``recall`` (t, k, a, m): the largest recall.
+    ``precision`` (t, r, k, a, m): at 10 overlaps, 101 recalls, each category, area range, number of
+    detections. ``recall`` (t, k, a, m): the largest recall.
     """
 
     stats: dict[str, float]
@@ -146,10 +152,11 @@ class DetectionResult:
 def match(
     overlap: Float[np.ndarray, "d g"], ignore: Bool[np.ndarray, "g"], crowd: Bool[np.ndarray, "g"]
 ) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
-    """Give each detection, best first, the free truth it overlaps most: matched, and matched to an ignored one.
+    """Give each detection, best first, the free truth it overlaps most: matched, and matched to an ignored
+    one.
 
-    ``ignore`` is sorted: truths that count come first, and one of them is never given up for an ignored one. A crowd
-    may be taken many times. Of truths that overlap equally the last wins, as in the official code.
+    ``ignore`` is sorted: truths that count come first, and one of them is never given up for an ignored one.
+    A crowd may be taken many times. Of truths that overlap equally the last wins, as in the official code.
     """
     matched, ignored = np.zeros((2, len(THRESHOLDS), len(overlap)), dtype=bool)
     for t, threshold in enumerate(THRESHOLDS):
@@ -193,20 +200,21 @@ def average_precision(
 ) -> DetectionResult:
     """eq:coco-ap: AP and AR of ``detections`` by the rules of COCO.
 
-    Both are COCO records (dictionaries with image_id, category_id, bbox or segmentation; area and iscrowd; score).
-    ``masks=True`` compares masks; ``sizes`` then gives (height, width) of each image that has polygons. Images
-    default to those that occur, categories to those of the annotations. Raises ``ValueError`` for a record without a field it needs.
+    Both are COCO records (dictionaries with image_id, category_id, bbox or segmentation; area and iscrowd;
+    score). ``masks=True`` compares masks; ``sizes`` then gives (height, width) of each image that has
+    polygons. Images default to those that occur, categories to those of the annotations. Raises
+    ``ValueError`` for a record without a field it needs.
     """
     annotations, detections = list(annotations), list(detections)
     image_ids = sorted({a["image_id"] for a in annotations + detections} if images is None else set(images))
     category_ids = sorted({a["category_id"] for a in annotations} if categories is None else set(categories))
-    truths, found = _group(annotations, masks, sizes), _group(detections, masks, sizes)
+    truths, detected = _group(annotations, masks, sizes), _group(detections, masks, sizes)
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), *shape))
     recall = -np.ones((len(THRESHOLDS), *shape))
     for k, category in enumerate(category_ids):
-        images_of = [(_truth(truths[image, category], masks), _detected(found[image, category], masks))
-                     for image in image_ids if truths[image, category] or found[image, category]]
+        images_of = [(_truth(truths[image, category], masks), _detected(detected[image, category], masks))
+                     for image in image_ids if truths[image, category] or detected[image, category]]
         overlaps = [(mask_iou if masks else iou)(d.shapes, g.shapes, g.crowd) if len(d.score) and len(g.area)
                     else np.zeros((len(d.score), len(g.area))) for g, d in images_of]
         for a, bounds in enumerate(AREAS.values()):
@@ -217,7 +225,8 @@ def average_precision(
             for m, most in enumerate(MAX_DETECTIONS):
                 score = np.concatenate([row[0][:most] for row in rows])
                 order = np.argsort(-score, kind="stable")
-                matched, skip = (np.concatenate([row[i][:, :most] for row in rows], axis=1)[:, order] for i in (1, 2))
+                matched, skip = (np.concatenate([row[i][:, :most] for row in rows], axis=1)[:, order]
+                                 for i in (1, 2))
                 p, r = precision_recall(matched & ~skip, ~matched & ~skip, positives)
                 recall[:, k, a, m] = r[:, -1] if len(order) else 0.0
                 for t in range(len(THRESHOLDS)):
@@ -225,14 +234,14 @@ def average_precision(
     return DetectionResult(_summary(precision, recall), precision, recall)
 
 
-def _evaluate(truth: Truth, found: Detected, overlap: np.ndarray, bounds: tuple[float, float]) -> tuple:
+def _evaluate(truth: Truth, detected: Detected, overlap: np.ndarray, bounds: tuple[float, float]) -> tuple:
     """Of one image: scores, matched (t, d), neither right nor wrong (t, d), how many truths count."""
     low, high = bounds
     ignore = truth.crowd | (truth.area < low) | (truth.area > high)
     order = np.argsort(ignore, kind="stable")
     matched, ignored = match(overlap[:, order], ignore[order], truth.crowd[order])
-    outside = (found.area < low) | (found.area > high)
-    return found.score, matched, ignored | (~matched & outside), int((~ignore).sum())
+    outside = (detected.area < low) | (detected.area > high)
+    return detected.score, matched, ignored | (~matched & outside), int((~ignore).sum())
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
@@ -245,12 +254,14 @@ def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
     return dict(zip(NAMES, aps + ars))
 
 
-def _group(records: Sequence[Mapping[str, Any]], masks: bool, sizes: Mapping[int, tuple[int, int]] | None) -> dict:
+def _group(records: Sequence[Mapping[str, Any]], masks: bool,
+           sizes: Mapping[int, tuple[int, int]] | None) -> dict:
     """Records by (image, category), each with its shape."""
     grouped: dict[tuple[int, int], list[tuple[Mapping[str, Any], np.ndarray]]] = defaultdict(list)
     for record in records:
         try:
-            shape = decode_segmentation(record["segmentation"], (sizes or {}).get(record["image_id"])) if masks \
+            shape = decode_segmentation(record["segmentation"],
+                                        (sizes or {}).get(record["image_id"])) if masks \
                 else np.asarray(record["bbox"], dtype=float)
             grouped[record["image_id"], record["category_id"]].append((record, shape))
         except KeyError as error:
@@ -273,20 +284,23 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int] | None) -> Bool
 
 
 def _stack(pairs: list, masks: bool) -> np.ndarray:
-    return np.stack([shape for _, shape in pairs]) if pairs else np.zeros((0, 1, 1), bool) if masks else np.zeros((0, 4))
+    return np.stack([shape for _, shape in pairs]) if pairs else np.zeros((0, 1, 1),
+                                                                          bool) if masks else np.zeros((0, 4))
 
 
 def _truth(pairs: list, masks: bool) -> Truth:
     shapes = _stack(pairs, masks)
     area = [r["area"] if "area" in r else _area(shape, masks) for r, shape in pairs]
-    return Truth(shapes, np.array(area, dtype=float), np.array([bool(r.get("iscrowd", 0)) for r, _ in pairs], dtype=bool))
+    return Truth(shapes, np.array(area, dtype=float),
+                 np.array([bool(r.get("iscrowd", 0)) for r, _ in pairs], dtype=bool))
 
 
 def _detected(pairs: list, masks: bool) -> Detected:
     score = np.array([r["score"] for r, _ in pairs], dtype=float)
     order = np.argsort(-score, kind="stable")[:MAX_DETECTIONS[-1]]
     pairs = [pairs[i] for i in order]
-    return Detected(_stack(pairs, masks), np.array([_area(shape, masks) for _, shape in pairs], dtype=float), score[order])
+    return Detected(_stack(pairs, masks), np.array([_area(shape, masks) for _, shape in pairs], dtype=float),
+                    score[order])
 
 
 def _area(shape: np.ndarray, masks: bool) -> float:

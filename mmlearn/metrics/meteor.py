@@ -1,10 +1,11 @@
 """METEOR 1.5: align candidate and reference word by word, also by stem, synonym and paraphrase.
 
-Paper: M. Denkowski and A. Lavie (2014), *Meteor Universal: Language Specific Translation Evaluation for Any Target
-Language*, WMT.  Survey: none (metrics).
-Differs from the paper: nothing for English, task "rank", where the tables of the official tool are installed (they
-come with the package pycocoevalcap); without them only the stages "exact" and "stem" run, and the score is a lower
-bound. The alignment search keeps the tool's habits (rounding, beam of 40), since they decide between alignments.
+Paper: M. Denkowski and A. Lavie (2014), *Meteor Universal: Language Specific Translation Evaluation for Any
+Target Language*, WMT.  Survey: none (metrics).
+Differs from the paper: nothing for English, task "rank", where the tables of the official tool are installed
+(they come with the package pycocoevalcap); without them only the stages "exact" and "stem" run, and the score
+is a lower bound. The alignment search keeps the tool's habits (rounding, beam of 40), since they decide
+between alignments.
 """
 
 import re
@@ -26,8 +27,8 @@ WEIGHTS = (1.0, 0.6, 0.8, 0.6)                          # w_k, what a match of e
 class MeteorResult:
     """METEOR of a corpus and of its images, with the counts of the chosen reference and the stages that ran.
 
-    The 23 numbers of ``statistics`` are: words of candidate and reference, function words of both; for each stage
-    content words matched in both and function words matched in both; chunks, words matched in both.
+    The 23 numbers of ``statistics`` are: words of candidate and reference, function words of both; for each
+    stage content words matched in both and function words matched in both; chunks, words matched in both.
     """
 
     corpus: float                                       # the formula on the summed statistics, not a mean
@@ -41,9 +42,9 @@ def meteor(
 ) -> MeteorResult:
     """eq:meteor: METEOR of tokenised, lower-case candidates against the best of their references.
 
-    ``stages`` defaults to all that can run here (``available_stages``). The paraphrase table is read once a call,
-    which takes some seconds. Raises ``ValueError`` for an unknown stage, ``FileNotFoundError`` for one whose table
-    is missing.
+    ``stages`` defaults to all that can run here (``available_stages``). The paraphrase table is read once a
+    call, which takes some seconds. Raises ``ValueError`` for an unknown stage, ``FileNotFoundError`` for one
+    whose table is missing.
     """
     check_pairs(candidates, references)
     used = tuple(available_stages() if stages is None else stages)
@@ -51,7 +52,7 @@ def meteor(
     targets = [[normalise(words) for words in refs] for refs in references]
     aligner = Aligner(used, {word for line in hypotheses for word in line}
                       | {word for refs in targets for line in refs for word in line})
-    chosen = [max((aligner.statistics(h, r) for r in refs), key=meteor_score)        # max keeps the first of equals
+    chosen = [max((aligner.statistics(h, r) for r in refs), key=meteor_score)  # max keeps the first of equals
               for h, refs in zip(hypotheses, targets)]
     statistics = np.array(chosen, dtype=np.float64)
     return MeteorResult(meteor_score(statistics.sum(0).tolist()), np.array([meteor_score(s) for s in chosen]),
@@ -94,7 +95,8 @@ RULES = tuple((re.compile(pattern), to) for pattern, to in (
 
 
 def normalise(words: Words) -> list[str]:
-    """METEOR's own tokens of a caption (the tool's option -norm): hyphens and apostrophes split, full stops too."""
+    """METEOR's own tokens of a caption (the tool's option -norm): hyphens and apostrophes split, full stops
+    too."""
     line = " " + " ".join(words).lower() + " "
     for pattern, to in RULES:
         line = pattern.sub(to, line)

@@ -1,9 +1,9 @@
 """METEOR's alignment: which words of a candidate and a reference belong together.
 
-Paper: M. Denkowski and A. Lavie (2014), *Meteor Universal: Language Specific Translation Evaluation for Any Target
-Language*, WMT, sec. 2.  Survey: none (metrics).
-Differs from the paper: nothing for English. The search keeps the official tool's habits (rounding, beam of 40), since
-they decide between alignments.
+Paper: M. Denkowski and A. Lavie (2014), *Meteor Universal: Language Specific Translation Evaluation for Any
+Target Language*, WMT, sec. 2.  Survey: none (metrics).
+Differs from the paper: nothing for English. The search keeps the official tool's habits (rounding, beam of
+40), since they decide between alignments.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,8 @@ FUNCTION_WORDS = frozenset(                             # the words of relative 
 
 @dataclass(frozen=True)
 class Link:
-    """Words ``start … start + length`` of the reference stand for words ``at … at + span`` of the candidate."""
+    """Words ``start … start + length`` of the reference stand for words ``at … at + span`` of the
+    candidate."""
 
     stage: int
     start: int
@@ -103,7 +104,8 @@ class Aligner:
             chunks += not (link.start == after and link.at == end)
             end, after = link.at + link.span, link.start + link.length
         matched = [float(sum(link.span for link in links)), float(sum(link.length for link in links))]
-        return (float(len(candidate)), float(len(reference)), float(sum(functions[0])), float(sum(functions[1])),
+        return (float(len(candidate)), float(len(reference)), float(sum(functions[0])),
+                float(sum(functions[1])),
                 *(count for stage in counts for count in stage), float(chunks), *matched)
 
     def align(self, candidate: Words, reference: Words) -> list[Link]:
@@ -125,7 +127,8 @@ class Aligner:
                 for j, span, i, length in self._paraphrased(candidate, reference):
                     yield Link(k, i, length, j, span)
                 continue
-            keys: dict[str, Callable[[str], frozenset]] = {"exact": frozenset_of_word, "stem": frozenset_of_stem,
+            keys: dict[str, Callable[[str], frozenset]] = {"exact": frozenset_of_word,
+                                                           "stem": frozenset_of_stem,
                                                            "synonym": synonyms}
             of = keys[stage]
             theirs = [of(word) for word in candidate]
@@ -136,7 +139,8 @@ class Aligner:
                         yield Link(k, i, 1, j, 1)
 
     def _paraphrased(self, source: Words, target: Words) -> Iterable[tuple[int, int, int, int]]:
-        """(start, length, start there, length there) of phrases of ``source`` with a paraphrase in ``target``."""
+        """(start, length, start there, length there) of phrases of ``source`` with a paraphrase in
+        ``target``."""
         for i in range(len(source)):
             for length in range(1, min(self.longest, len(source) - i) + 1):
                 for phrase in self.phrases.get(tuple(source[i:i + length]), ()):
@@ -164,7 +168,8 @@ class Aligner:
 
 
 def search(places: list[list[Link]], start: Partial) -> Partial:
-    """Beam search over the reference from left to right: each word is linked in one of its ways, or skipped."""
+    """Beam search over the reference from left to right: each word is linked in one of its ways, or
+    skipped."""
     beam = [start]
     for i, links in enumerate(places):
         after: list[Partial] = []
@@ -181,10 +186,11 @@ def search(places: list[list[Link]], start: Partial) -> Partial:
                 if partial.taken[0] & r or partial.taken[1] & h:
                     continue
                 child = Partial(partial.links | {i: link}, (partial.taken[0] | r, partial.taken[1] | h),
-                                partial.covered_h, partial.covered_r, partial.chunks, partial.next, partial.end,
+                                partial.covered_h, partial.covered_r, partial.chunks, partial.next,
+                                partial.end,
                                 partial.distance)
                 child.add(link)
-                partial.distance += abs(link.start - link.at)   # the tool charges the one that skips; so do we
+                partial.distance += abs(link.start - link.at)  # the tool charges the one that skips; so do we
                 after.append(child)
             partial.close()
             partial.next += 1

@@ -39,7 +39,8 @@ def wordnet() -> tuple[Mapping[str, frozenset[int]], Mapping[str, tuple[str, ...
         raise FileNotFoundError("WordNet synonyms need the archive meteor-1.5.jar; pip install pycocoevalcap")
     with zipfile.ZipFile(path) as archive:
         lines = archive.read("synonym/english.synsets").decode("utf-8").splitlines()
-        synsets = {word: frozenset(map(int, numbers.split())) for word, numbers in zip(lines[::2], lines[1::2])}
+        synsets = {word: frozenset(map(int, numbers.split())) for word,
+                   numbers in zip(lines[::2], lines[1::2])}
         lines = archive.read("synonym/english.exceptions").decode("utf-8").splitlines()
     bases: dict[str, list[str]] = {}
     for base, forms in zip(lines[::2], lines[1::2]):
@@ -49,14 +50,17 @@ def wordnet() -> tuple[Mapping[str, frozenset[int]], Mapping[str, tuple[str, ...
 
 
 # WordNet's rules of detachment: nouns, verbs, adjectives
-ENDINGS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"),
-           ("ies", "y"), ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"),
+ENDINGS = (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"),
+           ("men", "man"),
+           ("ies", "y"), ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""),
+           ("ing", "e"),
            ("ing", ""), ("er", ""), ("est", ""), ("er", "e"), ("est", "e"))
 
 
 @lru_cache(maxsize=100_000)
 def synonyms(word: str) -> frozenset[int]:
-    """Numbers of the WordNet synsets of a word and of its base form; two words that share one are synonyms."""
+    """Numbers of the WordNet synsets of a word and of its base form; two words that share one are
+    synonyms."""
     synsets, bases = wordnet()
     own = synsets.get(word, frozenset())
     if word in bases:
@@ -70,11 +74,12 @@ def synonyms(word: str) -> frozenset[int]:
 
 
 Paraphrases = Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]
-_read: tuple[set[bytes], Paraphrases] = (set(), MappingProxyType({}))                      # words known, their rows
+_read: tuple[set[bytes], Paraphrases] = (set(), MappingProxyType({}))                # words known, their rows
 
 
 def paraphrases(words: Iterable[str]) -> Paraphrases:
-    """The part of the paraphrase table that uses no other words: phrase -> its paraphrases, in the table's order.
+    """The part of the paraphrase table that uses no other words: phrase -> its paraphrases, in the table's
+    order.
 
     The table (5 million rows) is read again only when a word is new, so repeated evaluations are fast.
     """

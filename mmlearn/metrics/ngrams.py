@@ -13,7 +13,7 @@ from itertools import chain, count
 import numpy as np
 
 ORDERS = (1, 2, 3, 4)
-SHIFT = 32                      # an n-gram's key is (id of its first n-1 words << SHIFT) + id of its last word
+SHIFT = 32                     # an n-gram's key is (id of its first n-1 words << SHIFT) + id of its last word
 LOW = (1 << SHIFT) - 1
 
 Words = Sequence[str]
@@ -45,7 +45,8 @@ def check_words(captions: Sequence[Words]) -> None:
 
 
 class Captions:
-    """Captions as one run of word ids, with the caption that each word is in and how many words are left in it."""
+    """Captions as one run of word ids, with the caption that each word is in and how many words are left in
+    it."""
 
     def __init__(self, captions: Sequence[Words], ids: Iterator[int]) -> None:
         self.lengths = np.fromiter(map(len, captions), np.int64, len(captions))     # (c,)
@@ -55,7 +56,8 @@ class Captions:
         self.left = ends[self.owners] - np.arange(len(self.words))                  # (w,) 1 at the last word
 
     def extend(self, grams: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places where an n-gram begins, and its keys; ``grams`` (w,) holds the (n-1)-gram that begins at each place."""
+        """Places where an n-gram begins, and its keys; ``grams`` (w,) holds the (n-1)-gram that begins at
+        each place."""
         at = np.flatnonzero(self.left >= n)
         return at, (grams[at] << SHIFT) + self.words[at + n - 1]
 
@@ -64,8 +66,9 @@ class Captions:
 class Match:
     """The n-grams of one order in candidates, and in those references that share them.
 
-    A candidate entry is one distinct n-gram of one candidate; a reference entry likewise. ``pair`` numbers the
-    (candidate, reference) pairs, ``hit`` is the candidate entry with the same n-gram, -1 where there is none.
+    A candidate entry is one distinct n-gram of one candidate; a reference entry likewise. ``pair`` numbers
+    the (candidate, reference) pairs, ``hit`` is the candidate entry with the same n-gram, -1 where there is
+    none.
     """
 
     owner: np.ndarray           # (e,) candidate of each candidate entry
@@ -102,7 +105,7 @@ class NgramIndex:
         if self.documents not in ("image", "caption"):
             raise ValueError(f"documents is {self.documents!r}; use 'image' or 'caption'")
         check_references(self.references)
-        intern: defaultdict[str, int] = defaultdict(count().__next__)            # a new word gets the next number
+        intern: defaultdict[str, int] = defaultdict(count().__next__)        # a new word gets the next number
         captions = [caption for refs in self.references for caption in refs]
         words = Captions(captions, map(intern.__getitem__, chain.from_iterable(captions)))
         self.words = dict(intern)
@@ -129,7 +132,8 @@ class NgramIndex:
         return candidate, _ranges(self.image_start[images], self.per_image[images])
 
     def match(self, candidates: Sequence[Words], images: np.ndarray) -> tuple[np.ndarray, list[Match]]:
-        """Lengths of the candidates, and for each order 1..4 their n-grams against those of their references."""
+        """Lengths of the candidates, and for each order 1..4 their n-grams against those of their
+        references."""
         known = self.words
         fresh: defaultdict[str, int] = defaultdict(count(len(known)).__next__)
         words = Captions(candidates, (known[word] if word in known else fresh[word]
@@ -145,12 +149,12 @@ class NgramIndex:
             entry = _ranges(order.first[pair_reference], sizes)           # reference entries of all pairs
             ref_pair = np.repeat(np.arange(len(pair_reference)), sizes)
             wanted = (pair_candidate[ref_pair] << SHIFT) + order.gram[entry]
-            have = (owner << SHIFT) + gram                                # ascending, by construction of _tally
+            have = (owner << SHIFT) + gram                              # ascending, by construction of _tally
             place = np.searchsorted(have, wanted)
-            found = place < len(have)
-            found[found] = have[place[found]] == wanted[found]
+            present = place < len(have)
+            present[present] = have[place[present]] == wanted[present]
             out.append(Match(owner, gram, times, ref_pair, order.gram[entry], order.count[entry],
-                             np.where(found, place, -1)))
+                             np.where(present, place, -1)))
         return words.lengths, out
 
 

@@ -1,8 +1,9 @@
 """ROUGE-L: the longest common subsequence of candidate and reference.
 
-Paper: C.-Y. Lin (2004), *ROUGE: A Package for Automatic Evaluation of Summaries*, sec. 3.  Survey: none (metrics).
-Differs from the paper: as in the COCO caption evaluation, the best precision and the best recall may come from
-different references, and an empty caption counts as one empty word.
+Paper: C.-Y. Lin (2004), *ROUGE: A Package for Automatic Evaluation of Summaries*, sec. 3.  Survey: none
+(metrics).
+Differs from the paper: as in the COCO caption evaluation, the best precision and the best recall may come
+from different references, and an empty caption counts as one empty word.
 """
 
 from collections.abc import Sequence
@@ -25,12 +26,14 @@ class RougeResult:
 
 
 def rouge_l(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> RougeResult:
-    """eq:rouge-l: $F_\\beta$ of LCS precision and recall, each the best over the references; mean over images.
+    """eq:rouge-l: $F_\\beta$ of LCS precision and recall, each the best over the references; mean over
+    images.
 
     Raises ``ValueError`` if the two lists differ in length, or a caption is a string.
     """
     check_pairs(candidates, references)
-    scores = np.array([_score(c or ("",), [r or ("",) for r in refs]) for c, refs in zip(candidates, references)])
+    scores = np.array([_score(c or ("",), [r or ("",) for r in refs]) for c,
+                       refs in zip(candidates, references)])
     return RougeResult(float(scores.mean()), scores)
 
 
@@ -45,7 +48,8 @@ def _score(candidate: Words, references: Sequence[Words]) -> float:
 
 
 def lcs_table(a: Words, b: Words) -> Int[np.ndarray, "rows columns"]:
-    """eq:lcs: entry (i, j) is the length for the first i words of ``a`` and the first j of ``b``; the plain way."""
+    """eq:lcs: entry (i, j) is the length for the first i words of ``a`` and the first j of ``b``; the plain
+    way."""
     table = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
     for i in range(1, len(a) + 1):
         for j in range(1, len(b) + 1):
@@ -70,7 +74,8 @@ def _places(words: Words) -> dict[str, int]:
 
 
 def _lcs(places: dict[str, int], length: int, other: Words) -> int:
-    """LCS by Hyyrö's bit vectors: a whole row of the dynamic programme is one integer, its steps are the zero bits."""
+    """LCS by Hyyrö's bit vectors: a whole row of the dynamic programme is one integer, its steps are the zero
+    bits."""
     row = full = (1 << length) - 1
     for word in other:
         if word in places:

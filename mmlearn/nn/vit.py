@@ -141,7 +141,7 @@ class VisionTransformer(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(x)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        x = self.layers[-1].forward_at(x, first)            # nothing else of the last layer is read
+        x = self.layers[-1].forward_at(x, first)            # type: ignore[operator]  # all that is read of it
         return self.norm_after(x[:, 0])
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:

@@ -214,7 +214,7 @@ class TextTransformer(nn.Module):
         for layer in self.layers[:-1]:
             x = layer(x)
         end = eot_position(tokens, self.config.eot)
-        x = self.layers[-1].forward_at(x, end)              # nothing else of the last layer is read
+        x = self.layers[-1].forward_at(x, end)              # type: ignore[operator]  # all that is read of it
         return self.norm_after(x[:, 0]) @ self.projection
 
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import stat
-import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,12 +23,18 @@ class Server(BaseHTTPRequestHandler):
     files: dict[str, bytes]
     breaks: list[int]
     asked: list[tuple[str, str]]
+    moved: dict[str, str]
     etag = '"one"'
     ranges = True
 
     def do_GET(self) -> None:
         body = self.files.get(self.path)
         self.asked.append((self.path, self.headers.get("Range", "")))
+        if self.path in self.moved:
+            self.send_response(302)
+            self.send_header("Location", self.moved[self.path])
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if body is None:
             return self.send_error(404)
         wanted, start = self.headers.get("Range"), 0
@@ -57,7 +62,7 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    handler = type("Handler", (Server,), {"files": {"/data.bin": CONTENT}, "breaks": [], "asked": []})
+    handler = type("Handler", (Server,), {"files": {"/data.bin": CONTENT}, "breaks": [], "asked": [], "moved": {}})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     handler.url = f"http://127.0.0.1:{httpd.server_port}"
@@ -168,6 +173,13 @@ def test_no_network_and_no_such_file_are_told_apart(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_that_sends_us_on_without_https_is_not_followed(server, tmp_path):
+    server.moved["/old.bin"] = f"{server.url}/data.bin"
+    with pytest.raises(OSError, match="sends us on to http://.*not https; nothing was downloaded"):
+        download(Remote(f"{server.url}/old.bin"), tmp_path / "old.bin")
+    assert [path for path, _ in server.asked] == ["/old.bin"] and list(tmp_path.iterdir()) == []
+
+
 # ---- archives --------------------------------------------------------------------------------------------------------
 
 def zip_of(members: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
@@ -181,46 +193,29 @@ def zip_of(members: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
     return out.getvalue()
 
 
-def tar_of(members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.type, info.size = kind, len(content) if kind == tarfile.REGTYPE else 0
-            info.linkname = "/etc/passwd"
-            file.addfile(info, io.BytesIO(content) if kind == tarfile.REGTYPE else None)
-    return out.getvalue()
-
-
 def files_in(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("pack", [zip_of, tar_of])
-def test_an_archive_becomes_its_files(tmp_path, pack):
+def test_an_archive_becomes_its_files(tmp_path):
     members = {"val2017/1.jpg": b"one", "annotations/captions.json": b"{}"}
-    (tmp_path / "archive").write_bytes(pack(members))
+    (tmp_path / "archive").write_bytes(zip_of(members))
     unpack(tmp_path / "archive", tmp_path / "out")
     assert files_in(tmp_path / "out") == members
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
-@pytest.mark.parametrize("pack", [zip_of, tar_of])
-def test_a_member_that_leaves_the_folder_stops_everything(tmp_path, pack, name):
-    (tmp_path / "archive").write_bytes(pack({"good.txt": b"good", name: b"evil"}))
+def test_a_member_that_leaves_the_folder_stops_everything(tmp_path, name):
+    (tmp_path / "archive").write_bytes(zip_of({"good.txt": b"good", name: b"evil"}))
     with pytest.raises(ValueError, match="outside the folder; nothing was unpacked"):
         unpack(tmp_path / "archive", tmp_path / "out")
     assert sorted(files_in(tmp_path)) == ["archive"]
 
 
-def test_links_and_devices_are_refused(tmp_path):
+def test_links_are_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(zip_of({"link": b"/etc/passwd"}, links=("link",)))
     with pytest.raises(ValueError, match="holds the link 'link'"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
-    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
-        (tmp_path / "a.tar").write_bytes(tar_of({"link": b""}, kind))
-        with pytest.raises(ValueError, match="a link or a device"):
-            unpack(tmp_path / "a.tar", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -236,7 +231,7 @@ def test_a_link_that_is_there_already_does_not_lead_out(tmp_path):
 
 def test_something_else_is_no_archive(tmp_path):
     (tmp_path / "page.html").write_text("<html>not found</html>")
-    with pytest.raises(ValueError, match="neither a zip nor a tar archive"):
+    with pytest.raises(ValueError, match="is no zip archive"):
         unpack(tmp_path / "page.html", tmp_path / "out")
 
 

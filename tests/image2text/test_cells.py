@@ -36,7 +36,7 @@ def test_a_cell_is_labelled_by_the_thing_that_covers_most_of_it():
     names = [c.name for c in CATEGORIES]
     for y in range(8):
         for x in range(8):
-            counts = [int(mask[8 * y:8 * y + 8, 8 * x:8 * x + 8].sum()) for mask in masks]
+            counts = [int(mask[8 * y : 8 * y + 8, 8 * x : 8 * x + 8].sum()) for mask in masks]
             if max(counts) < 4:
                 assert labels[0, y, x] == NOTHING and (labels[1:, y, x] == UNKNOWN).all()
                 continue
@@ -57,7 +57,9 @@ def test_a_mirrored_picture_has_mirrored_labels_and_directions(data):
     before, after = plain.cells.unflatten(2, (8, 8)), mirrored.cells.unflatten(2, (8, 8)).flip(-1)
     assert torch.equal(before[:, :-1], after[:, :-1])
     known = before[:, -1] != UNKNOWN
-    assert torch.equal(after[:, -1][known], 1 - before[:, -1][known]) and bool((after[:, -1][~known] == UNKNOWN).all())
+    assert torch.equal(after[:, -1][known], 1 - before[:, -1][known]) and bool(
+        (after[:, -1][~known] == UNKNOWN).all()
+    )
 
 
 def test_a_batch_is_a_function_of_its_number(data):
@@ -70,8 +72,10 @@ def test_a_right_answer_everywhere_costs_nothing_and_is_counted_as_right(data):
         def forward(self, images):
             rows = data.rows(range(len(images)))
             wanted = rows.cells.clamp(min=0)
-            logits = {name: 50.0 * torch.nn.functional.one_hot(wanted[:, i], count).float()
-                      for i, (name, count) in enumerate(LABELS.items())}
+            logits = {
+                name: 50.0 * torch.nn.functional.one_hot(wanted[:, i], count).float()
+                for i, (name, count) in enumerate(LABELS.items())
+            }
             return {**logits, "setting": 50.0 * torch.nn.functional.one_hot(rows.setting, 6).float()}
 
     reader = Knows(torch.nn.Identity(), 4)
@@ -88,7 +92,9 @@ def test_a_trunk_learns_a_handful_of_pictures_and_the_grid_is_its_cells(data):
     assert sum(history.loss[-5:]) < 0.5 * sum(history.loss[:5])
     cells = grids(reader.trunk, data.images)
     assert cells.shape == (6, 64, 16) and cells.dtype == torch.float16
-    torch.testing.assert_close(cells[:1].float(), reader.trunk(data.images[:1].float() / 255), atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(
+        cells[:1].float(), reader.trunk(data.images[:1].float() / 255), atol=5e-3, rtol=5e-3
+    )
 
 
 def test_a_captioner_says_the_same_from_a_picture_and_from_its_cells():

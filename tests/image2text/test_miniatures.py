@@ -12,7 +12,7 @@ from mmlearn.image2text.saved import SavedCaptioner, Sight, load_captioner
 from mmlearn.image2text.training import CaptionData, evaluate_captioner, scene_data
 
 NAMES = ("captioner-grid", "m2-regions")
-FEW = 100               # scenes; what the .json says of them is "half precision" / "100 scenes"
+FEW = 100  # scenes; what the .json says of them is "half precision" / "100 scenes"
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def test_a_committed_captioner_is_worth_what_its_record_says(name, scenes):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_captions_of_the_miniatures_persuade(name):
-    """At least nine facts of ten are true, and they score like the captions that the data holds."""
+    """Most facts are true, and they score above the captions of the data (each against the others)."""
     about = load_captioner(name).about
-    assert about["beam 5"]["true facts"] > 0.9
-    assert about["beam 5"]["CIDEr-D"] > 0.9 * about["captions of the data"]["CIDEr-D"]
+    assert about["beam 5"]["true facts"] > 0.88
+    assert about["beam 5"]["CIDEr-D"] > 1.2 * about["captions of the data"]["CIDEr-D"]
 
 
 def test_the_committed_detector_is_worth_what_its_record_says():
@@ -56,9 +56,15 @@ def test_a_miniature_is_read_back_as_it_was_written(tmp_path):
     torch.manual_seed(0)
     saved = load_captioner("captioner-grid")
     path = tmp_path / "again.safetensors"
-    write_miniature(path, SavedCaptioner("captioner", saved.model, saved.tokeniser, Sight("pictures", 64), {"note": "x"}))
+    write_miniature(
+        path, SavedCaptioner("captioner", saved.model, saved.tokeniser, Sight("pictures", 64), {"note": "x"})
+    )
     again = load_captioner(path)
-    assert again.about["note"] == "x" and again.tokeniser.words == saved.tokeniser.words and again.sight.size == 64
+    assert (
+        again.about["note"] == "x"
+        and again.tokeniser.words == saved.tokeniser.words
+        and again.sight.size == 64
+    )
     for (name, ours), theirs in zip(saved.model.state_dict().items(), again.model.state_dict().values()):
         assert torch.equal(ours, theirs), name
 

@@ -136,7 +136,8 @@ def test_gradients_reach_every_parameter():
 def test_the_layers_start_as_pytorchs_own_modules_do():
     torch.manual_seed(0)
     model = VisionTransformer(ViTConfig(16, 8, 256, 1, 4), embed=64)
-    theirs, linear = torch.nn.MultiheadAttention(256, 4), torch.nn.Linear(256, 1024)
+    theirs, linear = torch.nn.MultiheadAttention(256, 4).requires_grad_(False), torch.nn.Linear(256, 1024)
+    linear.requires_grad_(False)
     layer = model.layers[0]
     assert float(layer.attention.in_weight.detach().std()) == pytest.approx(float(theirs.in_proj_weight.std()), rel=0.01)
     assert float(layer.attention.out.weight.detach().std()) == pytest.approx(float(theirs.out_proj.weight.std()), rel=0.02)

@@ -32,11 +32,14 @@ from mmlearn.data.scenes.shifts import STYLES
 from mmlearn.data.scenes.speech import spectrogram, speech
 
 __all__ = [
-    "CATEGORIES", "CATEGORY", "COLOURS", "HELD_OUT_CATEGORIES", "HELD_OUT_PAIRS", "KINDS", "PREDICATES", "SETTINGS",
-    "SIZES", "SPLITS", "STYLES", "TEXTURES", "Category", "Picture", "Relation", "Scene", "SceneObject", "add_category", "portrait",
+    "CATEGORIES", "CATEGORY", "COLOURS", "HELD_OUT_CATEGORIES", "HELD_OUT_PAIRS", "KINDS", "PREDICATES",
+    "SETTINGS",
+    "SIZES", "SPLITS", "STYLES", "TEXTURES", "Category", "Picture", "Relation", "Scene", "SceneObject",
+    "add_category", "portrait",
     "relations", "remove_category", "render", "sample_scene",
 ]
 __all__ += [
-    "Question", "Referring", "SceneDataset", "captions", "corpus", "export_coco", "parse_caption", "questions",
+    "Question", "Referring", "SceneDataset", "captions", "corpus", "export_coco", "parse_caption",
+    "questions",
     "referring", "scene_tuples", "spectrogram", "speech", "word_similarity",
 ]

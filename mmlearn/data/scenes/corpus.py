@@ -1,21 +1,26 @@
 r"""A text corpus whose word similarities are known, with concrete and abstract words.
 
-Paper: T. Mikolov et al. (2013), arXiv:1301.3781, for what is learned from such text; E. Bruni, N.-K. Tran and M. Baroni
-(2014), *Multimodal distributional semantics*, JAIR 49, for concrete and abstract words.  Survey: 3.1.
-Differs from real text: it is drawn from a known process, so that the similarity of two words is no matter of opinion.
+Paper: T. Mikolov et al. (2013), arXiv:1301.3781, for what is learned from such text; E. Bruni, N.-K. Tran and
+M. Baroni (2014), *Multimodal distributional semantics*, JAIR 49, for concrete and abstract words.  Survey:
+3.1.
+Differs from real text: it is drawn from a known process, so that the similarity of two words is no matter of
+opinion.
 
-The process. A sentence has a hidden theme $z$, drawn uniformly from ``THEMES``. Its frame (the function words) is drawn
-independently of the theme. Each slot of the frame, concrete or abstract, is filled with a word of its class drawn with
-probability $p(w \mid z) = A_{wz} / \sum_{w'} A_{w'z}$, independently of the other slots, where the affinity $A_{wz}$
-says how well the word fits the theme. So two words share contexts exactly as far as they share themes, and their
-similarity is known: the cosine of $p(z \mid w) \propto p(w \mid z)$ (``word_similarity``).
+The process. A sentence has a hidden theme $z$, drawn uniformly from ``THEMES``. Its frame (the function
+words) is drawn independently of the theme. Each slot of the frame, concrete or abstract, is filled with a
+word of its class drawn with probability $p(w \mid z) = A_{wz} / \sum_{w'} A_{w'z}$, independently of the
+other slots, where the affinity $A_{wz}$ says how well the word fits the theme. So two words share contexts
+exactly as far as they share themes, and their similarity is known: the cosine of
+$p(z \mid w) \propto p(w \mid z)$ (``word_similarity``).
 
-All categories are written about, also those that no training picture shows (the zero-shot split). Colours stand
-before things that can have them, whatever the theme.
+All categories are written about, also those that no training picture shows (the zero-shot split). Colours
+stand before things that can have them, whatever the theme.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from math import sqrt
+from types import MappingProxyType
 
 from mmlearn.data.scenes.categories import CATEGORIES, CATEGORY
 from mmlearn.data.scenes.language import Dice, article, sentence
@@ -26,19 +31,23 @@ _SETTING_THEME = {"meadow": "garden", "beach": "sea", "street": "traffic", "nigh
 _KIND_THEMES: dict[str, dict[str, float]] = {     # supercategory -> what its things are most about
     "person": {"play": 1, "feast": 1}, "animal": {"garden": 3, "play": 1}, "plant": {"garden": 5},
     "vehicle": {"traffic": 6}, "building": {"traffic": 2, "home": 3}, "food": {"feast": 9},
-    "sky": {"night": 2, "sea": 1}, "furniture": {"home": 8}, "toy": {"play": 9}, "household": {"home": 4, "feast": 2},
+    "sky": {"night": 2, "sea": 1}, "furniture": {"home": 8}, "toy": {"play": 9},
+                                             "household": {"home": 4, "feast": 2},
 }
 # Abstract words: affinity to each theme; a theme that is not named counts as 0.2.
 ABSTRACT: dict[str, dict[str, float]] = {
     "joy": {"play": 6, "feast": 4, "garden": 2}, "calm": {"night": 5, "sea": 4, "home": 2},
-    "danger": {"traffic": 6, "sea": 2, "winter": 2}, "time": {"home": 2, "traffic": 2, "night": 2, "winter": 2},
+    "danger": {"traffic": 6, "sea": 2, "winter": 2},
+    "time": {"home": 2, "traffic": 2, "night": 2, "winter": 2},
     "hunger": {"feast": 7, "winter": 2}, "rest": {"night": 5, "home": 5}, "speed": {"traffic": 6, "play": 3},
     "silence": {"night": 5, "winter": 5}, "freedom": {"sea": 5, "garden": 3, "play": 2},
-    "hope": {"garden": 4, "winter": 2, "sea": 2}, "fear": {"night": 4, "traffic": 4}, "luck": {"play": 5, "sea": 2},
+    "hope": {"garden": 4, "winter": 2, "sea": 2}, "fear": {"night": 4, "traffic": 4},
+    "luck": {"play": 5, "sea": 2},
     "love": {"home": 5, "feast": 4}, "beauty": {"garden": 5, "sea": 4}, "noise": {"traffic": 5, "play": 4},
     "sleep": {"night": 6, "home": 3}, "peace": {"garden": 3, "night": 4, "sea": 2},
     "memory": {"home": 4, "winter": 3}, "hurry": {"traffic": 7}, "friendship": {"play": 5, "feast": 5},
-    "sorrow": {"winter": 4, "night": 3}, "growth": {"garden": 7}, "patience": {"winter": 3, "home": 3, "garden": 2},
+    "sorrow": {"winter": 4, "night": 3}, "growth": {"garden": 7},
+    "patience": {"winter": 3, "home": 3, "garden": 2},
     "pleasure": {"feast": 6, "play": 4},
 }
 # {c} a concrete word, {C} one with a colour, {a} an abstract word.
@@ -51,7 +60,7 @@ FRAMES = (
 
 
 @cache
-def affinities() -> dict[str, tuple[float, ...]]:
+def affinities() -> Mapping[str, tuple[float, ...]]:
     """The affinity of every word to every theme, concrete words first (order of ``THEMES``)."""
     table: dict[str, tuple[float, ...]] = {}
     for category in CATEGORIES:
@@ -61,7 +70,7 @@ def affinities() -> dict[str, tuple[float, ...]]:
         table[category.name] = tuple(0.2 + fits.get(theme, 0.0) for theme in THEMES)
     for word, fits in ABSTRACT.items():
         table[word] = tuple(float(fits.get(theme, 0.2)) for theme in THEMES)
-    return table
+    return MappingProxyType(table)
 
 
 def is_concrete(word: str) -> bool:
@@ -108,7 +117,7 @@ def word_similarity() -> list[tuple[str, str, float]]:
 def _draw(dice: Dice, concrete: bool, theme: int) -> str:
     words, sums = _slot(concrete)
     value, low, high = dice.random(), 0, len(words) - 1
-    while low < high:                                           # the first word whose running sum passes the value
+    while low < high:                                      # the first word whose running sum passes the value
         middle = (low + high) // 2
         low, high = (low, middle) if sums[theme][middle] > value else (middle + 1, high)
     return words[low]

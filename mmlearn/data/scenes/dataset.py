@@ -1,6 +1,7 @@
 """The scene world as a PyTorch data set: made while it is read, nothing on disk.
 
-Survey: 1.1.  Differs from COCO: the number of images is up to the caller, and an image is a function of its index.
+Survey: 1.1.  Differs from COCO: the number of images is up to the caller, and an image is a function of its
+index.
 """
 
 from typing import Any
@@ -17,11 +18,13 @@ from mmlearn.data.scenes.sample import SPLITS, sample_scene
 class SceneDataset(Dataset):
     """``count`` scenes of a split, each a dict.
 
-    ``image`` float32 (3, size, size) in [0, 1]; ``captions`` a tuple of five sentences; ``scene`` the graph; ``index``.
+    ``image`` float32 (3, size, size) in [0, 1]; ``captions`` a tuple of five sentences; ``scene`` the graph;
+    ``index``.
     Raises ``ValueError`` for an unknown split or style, a negative count, or a size that cannot be drawn.
     """
 
-    def __init__(self, count: int, split: str = "train", size: int = 64, seed: int = 0, style: str = "normal") -> None:
+    def __init__(self, count: int, split: str = "train", size: int = 64, seed: int = 0,
+                 style: str = "normal") -> None:
         check_recipe(count, size, split, style)
         self.count, self.split, self.size, self.seed, self.style = count, split, size, seed, style
 
@@ -47,7 +50,8 @@ class SceneDataset(Dataset):
 
     @staticmethod
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch for ``DataLoader(collate_fn=…)``: images stacked to (b, 3, size, size), everything else in lists."""
+        """A batch for ``DataLoader(collate_fn=…)``: images stacked to (b, 3, size, size), everything else in
+        lists."""
         batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
         batch["image"] = torch.stack(batch["image"])
         return batch

@@ -23,10 +23,12 @@ def draw_person(p: Pen) -> None:
     legs: list[Sequence[tuple[float, float]]]
     lean = 0.10 if running else 0.0
     if running:
-        legs = [((cx - 0.02, hip), (cx - 0.26, 0.52), (cx - 0.60, 0.62)), ((cx + 0.04, hip), (cx + 0.34, 0.46), (cx + 0.30, 0.90))]
+        legs = [((cx - 0.02, hip), (cx - 0.26, 0.52), (cx - 0.60, 0.62)),
+                ((cx + 0.04, hip), (cx + 0.34, 0.46), (cx + 0.30, 0.90))]
     else:
         legs = [((-0.13 + cx, hip), (-0.14 + cx, 0.90)), ((0.13 + cx, hip), (0.14 + cx, 0.90))]
-    back = [(cx - 0.05, -0.22), (cx + 0.30, 0.02), (cx + 0.50, -0.16)] if running else [(cx + 0.22, -0.24), (cx + 0.32, 0.22)]
+    back = [(cx - 0.05, -0.22), (cx + 0.30, 0.02), (cx + 0.50, -0.16)] if running else [(cx + 0.22, -0.24),
+                                                                                        (cx + 0.32, 0.22)]
     p.fill(p.path(back, arm, 0.075), darker(sleeve, 0.10))
     p.fill(p.circle(*back[-1], 0.085), hand)
     if long_hair:
@@ -37,14 +39,17 @@ def draw_person(p: Pen) -> None:
         fx, fy = leg[-1]
         p.fill(p.capsule(fx - 0.02, fy + 0.02, fx + 0.11, fy + 0.02, 0.08), shoe)
     if skirt and not running:
-        p.fill(p.polygon([(cx - 0.15, 0.16), (cx + 0.15, 0.16), (cx + 0.27, 0.54), (cx - 0.27, 0.54)], 0.03), cloth)
-    body = p.polygon([(cx - 0.17 + lean, -0.26), (cx + 0.17 + lean, -0.26), (cx + 0.17, 0.30), (cx - 0.17, 0.30)], 0.09)
+        p.fill(p.polygon([(cx - 0.15, 0.16), (cx + 0.15, 0.16), (cx + 0.27, 0.54), (cx - 0.27, 0.54)], 0.03),
+               cloth)
+    body = p.polygon([(cx - 0.17 + lean, -0.26), (cx + 0.17 + lean, -0.26), (cx + 0.17, 0.30),
+                      (cx - 0.17, 0.30)], 0.09)
     p.fill(body, textured=True, period=0.26)
     if p.pose == "waving":
         wave = [(cx + 0.20, -0.22), (cx + 0.42, -0.40), (cx + 0.46, -0.76)]
         p.fill(p.path(wave, arm, 0.075), sleeve)
         p.fill(p.circle(cx + 0.47, -0.82, 0.095), hand)
-    front = [(cx, -0.22), (cx - 0.30, -0.04), (cx - 0.34, 0.22)] if running else [(cx - 0.22, -0.24), (cx - 0.32, 0.22)]
+    front = [(cx, -0.22), (cx - 0.30, -0.04), (cx - 0.34, 0.22)] if running else [(cx - 0.22, -0.24),
+                                                                                  (cx - 0.32, 0.22)]
     p.fill(p.path(front, arm, 0.075), sleeve)
     p.fill(p.circle(*front[-1], 0.085), hand)
     hx, hy = cx + lean, -0.65
@@ -96,7 +101,8 @@ def _cat_head(p: Pen, asleep: bool = False) -> None:
         p.mark(p.arc(side * 0.07, 0.20, 0.07, 0.2, 2.94, 0.014), (90, 60, 66))
         if p.pixel < 0.08:
             for dy in (-0.03, 0.06):
-                p.stroke(p.capsule(side * 0.28, 0.17 + dy * 0.5, side * 0.72, 0.13 + dy * 2.2, 0.008), whisker)
+                p.stroke(p.capsule(side * 0.28, 0.17 + dy * 0.5, side * 0.72, 0.13 + dy * 2.2, 0.008),
+                         whisker)
 
 
 def draw_cat(p: Pen) -> None:
@@ -116,7 +122,8 @@ def draw_cat(p: Pen) -> None:
         p.fill(p.curve([(-1.25, 0.60), (-0.75, 0.84), (-0.1, 0.84), (0.45, 0.74)], 0.15, 0.12), deep)
         _cat_head(p.at(0.98, 0.14, 0.12, 1.02), asleep=True)
     else:
-        p.fill(p.curve([(-0.72, 0.02), (-1.02, -0.14), (-1.14, -0.46), (-1.00 + p.vary(6, -0.10, 0.18), -0.78)], 0.115, 0.085))
+        p.fill(p.curve([(-0.72, 0.02), (-1.02, -0.14), (-1.14, -0.46),
+                        (-1.00 + p.vary(6, -0.10, 0.18), -0.78)], 0.115, 0.085))
         for cx in (-0.48, 0.52):
             p.fill(p.capsule(cx, 0.30, cx + 0.02, 0.86, 0.12, 0.10), darker(p.colour, 0.22))
         for cx in (-0.68, 0.30):
@@ -154,7 +161,8 @@ def draw_dog(p: Pen) -> None:
     collar = rgb(p.pick(4, ((214, 66, 64), (64, 128, 204), (246, 190, 60))))
     if p.pose == "sitting":
         p.fill(p.curve([(-0.35, 0.72), (-0.62, 0.62), (-0.70, 0.32)], 0.10, 0.06))
-        _coat(p, blend(p.ellipse(-0.16, 0.56, 0.46, 0.40), p.at(0.06, 0.18, 0.22).ellipse(0, 0, 0.32, 0.56), 0.2))
+        _coat(p, blend(p.ellipse(-0.16, 0.56, 0.46, 0.40), p.at(0.06, 0.18, 0.22).ellipse(0, 0, 0.32, 0.56),
+                       0.2))
         p.fill(p.ellipse(-0.02, 0.88, 0.30, 0.10))
         for cx in (0.12, 0.32):
             p.fill(p.capsule(cx, 0.30, cx + 0.02, 0.84, 0.105))
@@ -181,7 +189,8 @@ def draw_dog(p: Pen) -> None:
         if not running:
             p.fill(p.ellipse(legs[1][-1][0] + 0.06, 0.89, 0.17, 0.095), lighter(p.colour, 0.2))
     length = 0.92 if running else 0.74
-    chest = blend(p.ellipse(-0.16, 0.12, length, 0.34), p.at(0.48, -0.10, 0.6).ellipse(0, 0, 0.26, 0.40), 0.22)
+    chest = blend(p.ellipse(-0.16, 0.12, length, 0.34), p.at(0.48, -0.10, 0.6).ellipse(0, 0, 0.26, 0.40),
+                  0.22)
     _coat(p, chest)
     p.mark(both(p.ellipse(0.42, 0.26, 0.22, 0.20), chest), lighter(p.colour, 0.4), 0.8)
     hx, hy = (1.02, -0.38) if running else (0.66, -0.44)
@@ -197,7 +206,8 @@ def draw_bird(p: Pen) -> None:
     beak = rgb((250, 176, 56)) if p.name not in ("orange", "yellow") else rgb((226, 96, 48))
     if p.pose == "flying":
         far = p.at(0.30, 0.20, 0.10)
-        far.fill(union(far.ellipse(0, -0.52, 0.22, 0.58), far.ellipse(-0.16, -0.40, 0.20, 0.46)), darker(wing, 0.15))
+        far.fill(union(far.ellipse(0, -0.52, 0.22, 0.58), far.ellipse(-0.16, -0.40, 0.20, 0.46)),
+                 darker(wing, 0.15))
         p.fill(p.polygon([(-0.70, 0.36), (-1.30, 0.14), (-1.22, 0.44), (-1.28, 0.72)], 0.05), wing)
         p.fill(p.polygon([(1.02, 0.12), (1.32, 0.26), (1.00, 0.34)], 0.02), beak)
         body = blend(p.ellipse(-0.05, 0.42, 0.86, 0.40), p.circle(0.72, 0.18, 0.34), 0.25)
@@ -227,8 +237,10 @@ def draw_fish(p: Pen) -> None:
     """A fish, swimming level or jumping out of the water in an arc of drops."""
     q = p
     if p.pose == "jumping":
-        for cx, cy, r in ((-0.78, 0.80, 0.12), (-0.40, 0.88, 0.10), (-0.98, 0.52, 0.08), (-0.10, 0.90, 0.08), (-0.62, 0.58, 0.07)):
-            p.fill(union(p.circle(cx, cy, r), p.capsule(cx, cy, cx, cy - 1.9 * r, 0.7 * r, 0.01)), (190, 228, 250), outline=0.8)
+        for cx, cy, r in ((-0.78, 0.80, 0.12), (-0.40, 0.88, 0.10), (-0.98, 0.52, 0.08), (-0.10, 0.90, 0.08),
+                          (-0.62, 0.58, 0.07)):
+            p.fill(union(p.circle(cx, cy, r), p.capsule(cx, cy, cx, cy - 1.9 * r, 0.7 * r, 0.01)),
+                   (190, 228, 250), outline=0.8)
         q = p.at(0.10, -0.10, -0.68, 0.66)
     fin = darker(p.colour, 0.20)
     sway = 0.06 * p.vary(1)
@@ -256,7 +268,8 @@ def draw_rabbit(p: Pen) -> None:
         p.fill(p.path([(-0.60, 0.45), (-0.92, 0.72), (-1.10, 0.90)], 0.16, 0.10), deep)
         p.fill(p.path([(0.30, 0.50), (0.56, 0.74), (0.78, 0.80)], 0.12, 0.09), deep)
         p.fill(p.circle(-1.00, 0.16, 0.19), tail)
-        _coat(p, blend(p.at(-0.34, 0.32, -0.2).ellipse(0, 0, 0.70, 0.46), p.circle(0.30, 0.20, 0.34), 0.25), period=0.3)
+        _coat(p, blend(p.at(-0.34, 0.32, -0.2).ellipse(0, 0, 0.70, 0.46), p.circle(0.30, 0.20, 0.34), 0.25),
+              period=0.3)
         head = p.at(0.66, -0.08, 0.0, 0.74)
     else:
         p.fill(p.circle(-0.60, 0.62, 0.17), tail)

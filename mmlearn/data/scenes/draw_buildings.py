@@ -30,7 +30,8 @@ def draw_house(p: Pen) -> None:
     wall = p.polygon([(-0.76, 0.96), (-0.76, -0.12), (0, -0.78), (0.76, -0.12), (0.76, 0.96)], 0.01)
     p.fill(wall)
     _bricks(p, wall, 0.24)
-    p.mark(p.polygon([(-0.78, -0.10), (0, -0.74), (0.78, -0.10), (0.78, 0.06), (0, -0.58), (-0.78, 0.06)]), INK, 0.18, inside=wall)
+    p.mark(p.polygon([(-0.78, -0.10), (0, -0.74), (0.78, -0.10), (0.78, 0.06), (0, -0.58), (-0.78, 0.06)]),
+           INK, 0.18, inside=wall)
     p.fill(p.path([(-0.92, -0.06), (0, -0.84), (0.92, -0.06)], 0.10), roof)
     door = union(p.box(-side * 0.30, 0.66, 0.20, 0.30, 0.02), p.circle(-side * 0.30, 0.38, 0.20))
     wood = rgb(p.pick(4, ((138, 88, 58), (66, 104, 142), (150, 70, 70), (70, 120, 90))))
@@ -102,7 +103,8 @@ def draw_chair(p: Pen) -> None:
         p.fill(p.capsule(cx, 0.25, cx + 0.02, 0.78, 0.05), darker(wood, 0.22))
     back = p.polygon([(-0.46, -0.84), (-0.16, -0.92), (-0.08, 0.20), (-0.40, 0.24)], 0.08)
     p.fill(back, textured=True, period=0.32)
-    p.mark(p.polygon([(-0.50, -0.84), (-0.42, -0.86), (-0.36, 0.22), (-0.44, 0.24)], 0.03), INK, 0.16, inside=back)
+    p.mark(p.polygon([(-0.50, -0.84), (-0.42, -0.86), (-0.36, 0.22), (-0.44, 0.24)], 0.03), INK, 0.16,
+           inside=back)
     for cx in (-0.40, 0.32):
         p.fill(p.capsule(cx, 0.30, cx, 0.93, 0.06), wood)
     seat = p.polygon([(-0.46, 0.20), (0.48, 0.20), (0.56, 0.32), (-0.40, 0.36)], 0.08)
@@ -121,7 +123,8 @@ def draw_table(p: Pen) -> None:
     top = p.polygon([(-1.22, -0.92), (1.22, -0.92), (1.44, -0.50), (-1.44, -0.50)], 0.05)
     p.fill(top, lighter(p.colour, 0.10))
     if p.texture == "checked":
-        cloth = union(p.polygon([(-1.0, -0.94), (1.0, -0.94), (1.18, -0.48), (-1.18, -0.48)], 0.02), p.box(0, -0.28, 1.20, 0.24, 0.02))
+        cloth = union(p.polygon([(-1.0, -0.94), (1.0, -0.94), (1.18, -0.48), (-1.18, -0.48)], 0.02),
+                      p.box(0, -0.28, 1.20, 0.24, 0.02))
         p.fill(cloth, textured=True, period=0.36)
         p.mark(p.y + 0.48, INK, 0.13, inside=both(cloth, -0.48 - p.y))
     else:
@@ -143,7 +146,8 @@ def draw_bed(p: Pen) -> None:
     p.fill(p.box(0, 0.30, 1.54, 0.26, 0.12), (250, 246, 238))
     quilt = union(p.polygon([(-0.70, -0.02), (1.50, -0.02), (1.58, 0.20), (1.58, 0.62), (-0.84, 0.62)], 0.06))
     p.fill(quilt, textured=True, period=0.34)
-    p.fill(p.polygon([(-0.76, -0.04), (-0.46, -0.04), (-0.54, 0.64), (-0.90, 0.64)], 0.04), lighter(p.colour, 0.6))
+    p.fill(p.polygon([(-0.76, -0.04), (-0.46, -0.04), (-0.54, 0.64), (-0.90, 0.64)], 0.04),
+           lighter(p.colour, 0.6))
     for cx in (0.2, 0.9):
         p.mark(p.arc(cx, -0.3, 0.7, 0.7, 1.5, 0.016), INK, 0.14, inside=quilt)
     pillow = p.at(-1.10, -0.06, -0.16)

@@ -1,4 +1,5 @@
-"""Drawings of plants and of things in the sky. Each function draws one object with a ``Pen``, facing right."""
+"""Drawings of plants and of things in the sky. Each function draws one object with a ``Pen``, facing
+right."""
 
 import math
 from collections.abc import Sequence
@@ -23,21 +24,26 @@ def draw_tree(p: Pen) -> None:
         for top, bottom, half in ((-0.10, 0.74, 0.66), (-0.52, 0.30, 0.52), (-0.92, -0.14, 0.38)):
             tier = p.polygon([(0, top), (half, bottom), (0, bottom + 0.07), (-half, bottom)], 0.05)
             p.fill(tier, mix(p.colour, deep, 0.5 * (bottom + 0.14)))
-            p.mark(p.polygon([(0, top + 0.06), (-0.05, bottom), (-half * 0.9, bottom - 0.02)], 0.01), light, 0.35, inside=tier)
+            p.mark(p.polygon([(0, top + 0.06), (-0.05, bottom), (-half * 0.9, bottom - 0.02)], 0.01), light,
+                   0.35, inside=tier)
         places = ((-0.28, 0.58), (0.30, 0.60), (0.02, 0.36), (-0.22, 0.14), (0.22, 0.10), (0.0, -0.22))
     else:
-        p.fill(p.polygon([(-0.11, -0.1), (0.11, -0.1), (0.13, 0.80), (0.24, 0.96), (-0.24, 0.96), (-0.13, 0.80)], 0.02), _BARK)
+        p.fill(p.polygon([(-0.11, -0.1), (0.11, -0.1), (0.13, 0.80), (0.24, 0.96), (-0.24, 0.96),
+                          (-0.13, 0.80)], 0.02), _BARK)
         p.fill(p.capsule(0.04, 0.40, 0.30, 0.10, 0.06, 0.04), _BARK)
         w = 0.05 * p.vary(2)
-        puffs = [(-0.34, 0.04, 0.34), (0.34, 0.02 + w, 0.34), (-0.30, -0.40 + w, 0.34), (0.30, -0.42, 0.35), (0.0, -0.64, 0.33),
+        puffs = [(-0.34, 0.04, 0.34), (0.34, 0.02 + w, 0.34), (-0.30, -0.40 + w, 0.34), (0.30, -0.42, 0.35),
+                 (0.0, -0.64, 0.33),
                  (0.0, -0.10, 0.42)]
         crown = union(*(p.circle(*puff) for puff in puffs))
         p.fill(crown)
-        p.mark(union(p.circle(-0.42, 0.16, 0.36), p.circle(0.06, 0.24, 0.40), p.circle(0.46, 0.14, 0.36)), deep, 0.5, inside=crown)
+        p.mark(union(p.circle(-0.42, 0.16, 0.36), p.circle(0.06, 0.24, 0.40), p.circle(0.46, 0.14, 0.36)),
+               deep, 0.5, inside=crown)
         p.mark(union(p.circle(-0.16, -0.66, 0.24), p.circle(-0.40, -0.36, 0.20)), light, 0.65, inside=crown)
         for cx, cy in ((0.14, -0.34), (0.34, -0.12), (-0.10, 0.0)):
             p.mark(p.arc(cx, cy, 0.10, 3.5, 5.9, 0.022), light, 0.8)
-        places = ((-0.36, -0.10), (0.34, -0.24), (0.02, -0.44), (-0.22, -0.52), (0.20, 0.14), (-0.08, 0.10), (0.48, 0.12))
+        places = ((-0.36, -0.10), (0.34, -0.24), (0.02, -0.44), (-0.22, -0.52), (0.20, 0.14), (-0.08, 0.10),
+                  (0.48, 0.12))
     if p.texture == "spotted":
         for cx, cy in places:
             p.fill(p.circle(cx, cy, 0.085), fruit, outline=0.7)
@@ -83,12 +89,15 @@ def draw_cactus(p: Pen) -> None:
     shape = blend(body, arms, 0.08)
     p.fill(shape, textured=True, period=0.20 if p.texture == "striped" else 0.30, angle=1.57)
     if p.texture == "plain":
-        for cx, cy in ((-0.09, -0.58), (0.10, -0.34), (-0.10, -0.08), (0.09, 0.18), (-0.08, 0.40), (-0.49, -0.10), (0.49, -0.22)):
-            tick = union(p.capsule(cx - 0.04, cy - 0.03, cx, cy, 0.014), p.capsule(cx + 0.04, cy - 0.03, cx, cy, 0.014))
+        for cx, cy in ((-0.09, -0.58), (0.10, -0.34), (-0.10, -0.08), (0.09, 0.18), (-0.08, 0.40),
+                       (-0.49, -0.10), (0.49, -0.22)):
+            tick = union(p.capsule(cx - 0.04, cy - 0.03, cx, cy, 0.014),
+                         p.capsule(cx + 0.04, cy - 0.03, cx, cy, 0.014))
             p.mark(tick, lighter(p.colour, 0.75))
     p.mark(p.capsule(-0.15, -0.70, -0.15, 0.20, 0.03), lighter(p.colour), 0.4)
     bloom = (244, 128, 160) if p.name != "purple" else (252, 206, 96)
-    p.fill(union(p.circle(-0.10, -0.88, 0.09), p.circle(0.10, -0.88, 0.09), p.circle(0, -0.92, 0.075)), bloom, outline=0.8)
+    p.fill(union(p.circle(-0.10, -0.88, 0.09), p.circle(0.10, -0.88, 0.09), p.circle(0, -0.92, 0.075)), bloom,
+           outline=0.8)
     p.fill(p.polygon([(-0.40, 0.48), (0.40, 0.48), (0.28, 0.95), (-0.28, 0.95)], 0.03), _CLAY)
     p.fill(p.box(0, 0.46, 0.46, 0.095, 0.04), lighter(_CLAY, 0.12))
 
@@ -104,7 +113,8 @@ def draw_mushroom(p: Pen) -> None:
     p.fill(cap)
     if p.texture == "spotted":
         pale = rgb((255, 250, 236)) if p.name != "white" else rgb((214, 96, 84))
-        for cx, cy, r in ((-0.10, -0.52, 0.19), (0.48, -0.30, 0.16), (-0.58, -0.22, 0.15), (0.12, -0.10, 0.13), (-0.24, -0.06, 0.09), (0.78, 0.0, 0.10)):
+        for cx, cy, r in ((-0.10, -0.52, 0.19), (0.48, -0.30, 0.16), (-0.58, -0.22, 0.15),
+                          (0.12, -0.10, 0.13), (-0.24, -0.06, 0.09), (0.78, 0.0, 0.10)):
             p.mark(p.circle(cx + w, cy, r), pale, inside=cap)
     p.mark(p.at(-0.40, -0.56, -0.7).ellipse(0, 0, 0.22, 0.07), lighter(p.colour, 0.6), 0.7)
     for side in (-1, 1):
@@ -121,7 +131,8 @@ def draw_sun(p: Pen) -> None:
     turn = np.abs(angle - np.round(angle)) * (2 * math.pi / count)
     radius = length(p.x, p.y)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
-    rays = np.maximum(across - 0.48 * (0.97 - along) * math.tan(math.pi / count) * 1.7, abs(along - 0.70) - 0.22)
+    rays = np.maximum(across - 0.48 * (0.97 - along) * math.tan(math.pi / count) * 1.7,
+                      abs(along - 0.70) - 0.22)
     p.fill(rays.astype(np.float32), mix(p.colour, (255, 160, 50), 0.35), outline=0.6)
     disc = p.circle(0, 0, 0.64)
     p.fill(disc)
@@ -139,7 +150,8 @@ def draw_moon(p: Pen) -> None:
     p.fill(shape)
     tone = mix(p.colour, (150, 140, 160), 0.45)
     if p.texture == "spotted":
-        for cx, cy, r in ((-0.62, -0.36, 0.13), (-0.42, 0.62, 0.11), (-0.72, 0.16, 0.09), (0.06, 0.80, 0.08), (-0.24, -0.66, 0.08)):
+        for cx, cy, r in ((-0.62, -0.36, 0.13), (-0.42, 0.62, 0.11), (-0.72, 0.16, 0.09), (0.06, 0.80, 0.08),
+                          (-0.24, -0.66, 0.08)):
             p.mark(p.circle(cx, cy, r), tone, inside=shape)
     p.mark(p.arc(-0.38, 0.04, 0.13, 0.4, 2.75, 0.028), INK)
     p.mark(p.circle(-0.44, 0.28, 0.10), _BLUSH, 0.7)
@@ -149,11 +161,13 @@ def draw_moon(p: Pen) -> None:
 def draw_cloud(p: Pen) -> None:
     """A cloud of a few puffs, flat below."""
     w, v = 0.10 * p.vary(1), 0.10 * p.vary(2)
-    puffs = union(p.circle(-0.62 + w, 0.06, 0.62), p.circle(0.16, -0.26 + v * 0.3, 0.70), p.circle(0.86, 0.16, 0.54),
+    puffs = union(p.circle(-0.62 + w, 0.06, 0.62), p.circle(0.16, -0.26 + v * 0.3, 0.70),
+                  p.circle(0.86, 0.16, 0.54),
                   p.capsule(-1.18, 0.44, 1.20, 0.44, 0.50), p.circle(-1.12, 0.36, 0.42))
     shape = both(puffs, p.y - 0.93)
     p.fill(shape)
     shade = mix(p.colour, (120, 140, 190), 0.30)
     p.mark(p.capsule(-1.3, 0.86, 1.3, 0.86, 0.22), shade, 0.75, inside=shape + 0.02)
-    p.mark(union(p.circle(-0.70 + w, -0.10, 0.30), p.circle(0.05, -0.48, 0.34)), lighter(p.colour, 0.8), 0.7, inside=shape)
+    p.mark(union(p.circle(-0.70 + w, -0.10, 0.30), p.circle(0.05, -0.48, 0.34)), lighter(p.colour, 0.8), 0.7,
+           inside=shape)
     p.mark(p.arc(0.26, 0.02, 0.42, 3.5, 4.7, 0.035), shade, 0.7)

@@ -1,4 +1,5 @@
-"""Drawings of food, toys and household things. Each function draws one object with a ``Pen``, facing right."""
+"""Drawings of food, toys and household things. Each function draws one object with a ``Pen``, facing
+right."""
 
 import math
 
@@ -21,7 +22,8 @@ def draw_apple(p: Pen) -> None:
     """An apple with a stalk and a leaf."""
     w = 0.04 * p.vary(1)
     p.fill(p.path([(0.02, -0.44), (0.04, -0.70), (0.14, -0.92)], 0.06), _STALK)
-    body = blend(blend(p.ellipse(-0.34, 0.12, 0.54 + w, 0.66), p.ellipse(0.34, 0.12, 0.54 + w, 0.66), 0.12), p.ellipse(0, 0.44, 0.52, 0.50), 0.2)
+    body = blend(blend(p.ellipse(-0.34, 0.12, 0.54 + w, 0.66), p.ellipse(0.34, 0.12, 0.54 + w, 0.66), 0.12),
+                 p.ellipse(0, 0.44, 0.52, 0.50), 0.2)
     body = cut(body, p.ellipse(0, -0.62, 0.18, 0.22))
     p.fill(body)
     blush = (252, 214, 110) if p.name != "green" else (226, 236, 130)
@@ -55,7 +57,8 @@ def draw_banana(p: Pen) -> None:
     q.mark(abs(q.circle(0.0, -0.90, 1.18)) - 0.06, lighter(p.colour, 0.7), 0.55, inside=body + 0.12)
     if p.texture == "spotted":
         spot = (124, 84, 48) if p.name != "brown" else (72, 46, 36)
-        for cx, cy, r in ((-0.86, 0.14, 0.09), (-0.44, 0.42, 0.11), (0.06, 0.52, 0.09), (0.50, 0.36, 0.11), (0.16, 0.28, 0.06), (0.92, 0.08, 0.08)):
+        for cx, cy, r in ((-0.86, 0.14, 0.09), (-0.44, 0.42, 0.11), (0.06, 0.52, 0.09), (0.50, 0.36, 0.11),
+                          (0.16, 0.28, 0.06), (0.92, 0.08, 0.08)):
             q.mark(q.circle(cx, cy, r), spot, 0.9, inside=body)
     q.fill(q.capsule(1.24, -0.56, 1.32, -0.84, 0.12, 0.09), mix(p.colour, (120, 96, 50), 0.6))
     q.fill(q.circle(-1.28, -0.56, 0.09), (96, 70, 50), outline=0.6)
@@ -80,7 +83,8 @@ def draw_cake(p: Pen) -> None:
     p.fill(candle, (126, 190, 232))
     p.mark(abs((p.y + p.x) % 0.18 - 0.09) - 0.035, (255, 255, 255), 0.9, inside=candle)
     p.glow(p.circle(0, -0.80, 0.1), (255, 220, 120), 0.14, 0.5)
-    p.fill(blend(p.circle(0, -0.77, 0.085), p.capsule(0, -0.80, 0.01, -0.95, 0.06, 0.01), 0.06), (255, 186, 60), outline=0.7)
+    p.fill(blend(p.circle(0, -0.77, 0.085), p.capsule(0, -0.80, 0.01, -0.95, 0.06, 0.01), 0.06),
+           (255, 186, 60), outline=0.7)
     p.mark(p.circle(0, -0.75, 0.04), (255, 246, 190))
 
 
@@ -90,7 +94,9 @@ def draw_ball(p: Pen) -> None:
     turn = 0.6 * p.vary(1)
     if p.texture == "spotted":
         p.fill(disc)
-        for cx, cy, r in ((-0.10, -0.05, 0.25), (-0.62, -0.42, 0.20), (0.56, -0.38, 0.22), (-0.52, 0.46, 0.22), (0.42, 0.50, 0.24), (0.02, -0.74, 0.15), (0.84, 0.18, 0.12), (-0.06, 0.84, 0.12), (-0.88, 0.06, 0.12)):
+        for cx, cy, r in ((-0.10, -0.05, 0.25), (-0.62, -0.42, 0.20), (0.56, -0.38, 0.22),
+                          (-0.52, 0.46, 0.22), (0.42, 0.50, 0.24), (0.02, -0.74, 0.15), (0.84, 0.18, 0.12),
+                          (-0.06, 0.84, 0.12), (-0.88, 0.06, 0.12)):
             q = p.at(0, 0, turn)
             q.mark(q.circle(cx, cy, r), p.accent, inside=disc + 0.02)
     else:
@@ -111,12 +117,14 @@ def draw_kite(p: Pen) -> None:
     p.stroke(p.curve(tail, 0.014), _STRING)
     for (cx, cy), tone in zip(tail[1:], ((250, 200, 80), (120, 190, 230), (240, 130, 150))):
         for turn in (-1, 1):
-            p.fill(p.polygon([(cx, cy), (cx + turn * 0.16, cy - 0.075), (cx + turn * 0.16, cy + 0.075)], 0.012), tone, outline=0.7)
+            p.fill(p.polygon([(cx, cy), (cx + turn * 0.16, cy - 0.075), (cx + turn * 0.16, cy + 0.075)],
+                             0.012), tone, outline=0.7)
     face = q.polygon([(top[0] - 0.06, -0.60), (side, -0.10), (0, low + 0.36), (-side, -0.10)], 0.02)
     q.fill(face, textured=True, period=0.36)
     q.mark(q.polygon([(0, -0.60), (-side, -0.10), (0, -0.10)], 0.0), (255, 255, 255), 0.28, inside=face)
     q.mark(q.polygon([(0, 0.56), (side, -0.10), (0, -0.10)], 0.0), INK, 0.14, inside=face)
-    q.mark(union(q.capsule(0, -0.60, 0, 0.56, 0.016), q.capsule(-side, -0.10, side, -0.10, 0.016)), darker(p.colour, 0.5), 0.9)
+    q.mark(union(q.capsule(0, -0.60, 0, 0.56, 0.016), q.capsule(-side, -0.10, side, -0.10, 0.016)),
+           darker(p.colour, 0.5), 0.9)
 
 
 def draw_balloon(p: Pen) -> None:
@@ -176,7 +184,8 @@ def draw_clock(p: Pen) -> None:
         bell = p.at(side * 0.46, -0.64, side * 0.62)
         bell.fill(both(bell.circle(0, 0.10, 0.32), bell.y - 0.06), darker(p.colour, 0.12))
         p.fill(p.capsule(side * 0.56, -0.86, side * 0.58, -0.90, 0.05), (220, 206, 170), outline=0.7)
-    p.fill(union(p.capsule(0, -0.56, 0, -0.80, 0.035), p.capsule(-0.08, -0.84, 0.08, -0.84, 0.055)), (130, 120, 130), outline=0.7)
+    p.fill(union(p.capsule(0, -0.56, 0, -0.80, 0.035), p.capsule(-0.08, -0.84, 0.08, -0.84, 0.055)),
+           (130, 120, 130), outline=0.7)
     p.fill(p.circle(0, 0.14, 0.76))
     p.fill(p.circle(0, 0.14, 0.58), (255, 252, 240), outline=0.6)
     for k in range(12):

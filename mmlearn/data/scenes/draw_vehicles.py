@@ -28,7 +28,8 @@ def draw_car(p: Pen) -> None:
     back, front = -0.98 + 0.12 * p.vary(1), 0.44 + 0.10 * p.vary(2)
     if p.texture == "checked":
         p.fill(p.box(-0.22, -0.88, 0.22, 0.10, 0.03), (255, 236, 150))
-    cabin = p.polygon([(back - 0.16, 0.05), (back + 0.20, -0.66), (front - 0.16, -0.66), (front + 0.40, 0.05)], 0.10)
+    cabin = p.polygon([(back - 0.16, 0.05), (back + 0.20, -0.66), (front - 0.16, -0.66),
+                       (front + 0.40, 0.05)], 0.10)
     body = blend(p.box(0, 0.28, 1.86, 0.36, 0.24), cabin, 0.10)
     p.fill(body)
     if p.texture == "striped":
@@ -41,8 +42,10 @@ def draw_car(p: Pen) -> None:
         p.mark(abs(v) - 0.20, (250, 248, 242), inside=body)
         p.paint(((field < 0.05) & same & (abs(v) < 0.20) & (body < 0)).astype("float32"), INK)
     middle = (back + front) / 2 + 0.06
-    _window(p, p.polygon([(back + 0.06, -0.06), (back + 0.30, -0.54), (middle - 0.07, -0.54), (middle - 0.07, -0.06)], 0.03))
-    _window(p, p.polygon([(middle + 0.09, -0.06), (middle + 0.09, -0.54), (front - 0.16, -0.54), (front + 0.20, -0.06)], 0.03))
+    _window(p, p.polygon([(back + 0.06, -0.06), (back + 0.30, -0.54), (middle - 0.07, -0.54),
+                          (middle - 0.07, -0.06)], 0.03))
+    _window(p, p.polygon([(middle + 0.09, -0.06), (middle + 0.09, -0.54), (front - 0.16, -0.54),
+                          (front + 0.20, -0.06)], 0.03))
     p.mark(p.capsule(middle + 0.01, 0.05, middle + 0.01, 0.52, 0.018), darker(p.colour, 0.45), 0.8)
     p.mark(p.capsule(middle - 0.34, 0.14, middle - 0.20, 0.14, 0.035), darker(p.colour, 0.45))
     p.mark(p.capsule(-1.5, 0.02, 1.5, 0.02, 0.03), lighter(p.colour, 0.5), 0.5, inside=body)

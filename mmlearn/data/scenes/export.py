@@ -1,9 +1,10 @@
 """The scene world as a COCO folder: images, instances, captions, questions and referring expressions.
 
-Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312, for the instance format; X. Chen et al. (2015),
-arXiv:1504.00325, for captions.  Survey: 1.1.
-Differs from COCO: masks are stored as compressed run lengths also where ``iscrowd`` is 0 (exact, where polygons are
-not; ``pycocotools`` reads both), and annotations carry the attributes and relations of the graph.
+Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312, for the instance format; X. Chen et al.
+(2015), arXiv:1504.00325, for captions.  Survey: 1.1.
+Differs from COCO: masks are stored as compressed run lengths also where ``iscrowd`` is 0 (exact, where
+polygons are not; ``pycocotools`` reads both), and annotations carry the attributes and relations of the
+graph.
 
 ::
 
@@ -11,8 +12,8 @@ not; ``pycocotools`` reads both), and annotations carry the attributes and relat
     FOLDER/annotations/instances_train.json  captions_train.json  questions_train.json  referring_train.json
     FOLDER/annotations/recipe_train.json     what was made, written last
 
-Memory stays the same for any number of images: each scene becomes one line of a scratch file, from which the JSON
-files are put together at the end. An export that was interrupted goes on where it stopped.
+Memory stays the same for any number of images: each scene becomes one line of a scratch file, from which the
+JSON files are put together at the end. An export that was interrupted goes on where it stopped.
 """
 
 import json
@@ -64,7 +65,7 @@ def scene_record(recipe: Recipe, index: int, images: Path) -> dict[str, Any]:
     scratch = images / f".{name}.{os.getpid()}"
     Image.fromarray(picture.image).save(scratch, format="png")
     os.replace(scratch, images / name)
-    visible = [i for i, mask in enumerate(picture.masks) if mask.any()]     # COCO cannot hold what is not seen
+    visible = [i for i, mask in enumerate(picture.masks) if mask.any()]    # COCO cannot hold what is not seen
     instances = []
     for i in visible:
         thing = scene.objects[i]
@@ -72,12 +73,14 @@ def scene_record(recipe: Recipe, index: int, images: Path) -> dict[str, Any]:
         instances.append({
             "category_id": CATEGORY[thing.category].id, "iscrowd": 0,
             "area": int(run_lengths.area(runs)), "bbox": [float(v) for v in run_lengths.toBbox(runs)],
-            "segmentation": {"size": [int(v) for v in runs["size"]], "counts": runs["counts"].decode("ascii")},
+            "segmentation": {"size": [int(v) for v in runs["size"]],
+                             "counts": runs["counts"].decode("ascii")},
             "attributes": list(attributes(thing)),
         })
     place = {i: number for number, i in enumerate(visible)}
     return {
-        "image": {"id": index + 1, "file_name": name, "width": recipe.size, "height": recipe.size, "license": 1,
+        "image": {"id": index + 1, "file_name": name, "width": recipe.size, "height": recipe.size,
+                  "license": 1,
                   "setting": scene.setting, "kind": scene.kind},
         "instances": instances,
         "relations": [[place[r.subject], r.predicate, place[r.object]] for r in scene.relations
@@ -90,14 +93,16 @@ def scene_record(recipe: Recipe, index: int, images: Path) -> dict[str, Any]:
 
 
 def _records(recipe: Recipe, start: int, images: Path, workers: int) -> Iterator[dict[str, Any]]:
-    """The records from ``start`` on, in order; with ``workers`` processes at most 64 scenes a worker are in flight."""
+    """The records from ``start`` on, in order; with ``workers`` processes at most 64 scenes a worker are in
+    flight."""
     if workers <= 1:
         yield from (scene_record(recipe, index, images) for index in range(start, recipe.count))
         return
     indices = iter(range(start, recipe.count))
     with ProcessPoolExecutor(workers) as pool:
         while batch := list(islice(indices, 64 * workers)):
-            yield from pool.map(scene_record, [recipe] * len(batch), batch, [images] * len(batch), chunksize=16)
+            yield from pool.map(scene_record, [recipe] * len(batch), batch, [images] * len(batch),
+                                chunksize=16)
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------
@@ -113,8 +118,9 @@ def export_coco(folder: str | Path, count: int, size: int = 64, split: str = "tr
                 progress: Callable[[int, int], None] | None = None) -> Path:
     """Write ``count`` scenes of a split as a COCO folder that ``pycocotools`` reads; returns the folder.
 
-    Splits share a folder. A finished export of the same recipe is left as it is, an interrupted one is continued.
-    ``force`` replaces an export of another recipe. ``progress(done, count)`` is called after each scene.
+    Splits share a folder. A finished export of the same recipe is left as it is, an interrupted one is
+    continued. ``force`` replaces an export of another recipe. ``progress(done, count)`` is called after each
+    scene.
     Raises ``ValueError`` for a recipe that cannot be made or a folder that holds something else.
     """
     check_recipe(count, size, split, style)
@@ -195,8 +201,9 @@ def _complete_lines(path: Path) -> int:
 # ---- the JSON files --------------------------------------------------------------------------------------------------
 
 def _items(name: str, lines: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """``(array, item)`` for one JSON file; ids count from 1, the id 0 would mean "unmatched" to ``COCOeval``."""
-    first = 1                                                    # annotation id of the first instance of the scene
+    """``(array, item)`` for one JSON file; ids count from 1, the id 0 would mean "unmatched" to
+    ``COCOeval``."""
+    first = 1                                               # annotation id of the first instance of the scene
     number = 0
     with open(lines, encoding="utf-8") as records:
         for line in records:
@@ -211,7 +218,8 @@ def _items(name: str, lines: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield "images", image
                 for item in record[name]:
                     number += 1
-                    yield "annotations", {"id": number, "image_id": image["id"], **_item(name, item, record, first)}
+                    yield "annotations", {"id": number, "image_id": image["id"],
+                                          **_item(name, item, record, first)}
             first += len(record["instances"])
 
 

@@ -19,13 +19,15 @@ from mmlearn.data.scenes.shifts import STYLES
 Image = UInt8[np.ndarray, "size size 3"]
 
 
-def grid(images: Sequence[Image], titles: Sequence[str] = (), columns: int = 6, inches: float = 1.3) -> Figure:
+def grid(images: Sequence[Image], titles: Sequence[str] = (), columns: int = 6,
+         inches: float = 1.3) -> Figure:
     """Images in rows of ``columns``, each with its title above."""
     if not images:
         raise ValueError("no images to lay out; give at least one")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(columns * inches, rows * (inches + (0.22 if titles else 0.04))), layout="constrained")
+    figure = Figure(figsize=(columns * inches, rows * (inches + (0.22 if titles else 0.04))),
+                    layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for i, axis in enumerate(axes):
         axis.set_axis_off()
@@ -38,7 +40,8 @@ def grid(images: Sequence[Image], titles: Sequence[str] = (), columns: int = 6, 
 
 def categories(size: int = 128, columns: int = 7) -> Figure:
     """One portrait of each category, by super-category."""
-    scenes = [portrait(c.name, colour=c.colours[c.id % len(c.colours)], pose=c.poses[-1] if c.id % 2 else c.poses[0],
+    scenes = [portrait(c.name, colour=c.colours[c.id % len(c.colours)],
+                       pose=c.poses[-1] if c.id % 2 else c.poses[0],
                        setting=c.settings[c.id % len(c.settings)], variant=c.id) for c in CATEGORIES]
     return grid([render(s, size).image for s in scenes], [s.objects[0].category for s in scenes], columns)
 
@@ -46,9 +49,11 @@ def categories(size: int = 128, columns: int = 7) -> Figure:
 def variation(category: str, count: int = 6, size: int = 128) -> Figure:
     """Objects of one category that differ in all they can."""
     c = CATEGORY[category]
-    images = [render(portrait(category, colour=c.colours[i % len(c.colours)], texture=c.textures[i % len(c.textures)],
+    images = [render(portrait(category, colour=c.colours[i % len(c.colours)],
+                              texture=c.textures[i % len(c.textures)],
                               pose=c.poses[i % len(c.poses)], setting=c.settings[i % len(c.settings)],
-                              flip=c.facing and i % 2 == 1, variant=31 * i + 5), size).image for i in range(count)]
+                              flip=c.facing and i % 2 == 1, variant=31 * i + 5), size).image
+              for i in range(count)]
     return grid(images, columns=count)
 
 
@@ -57,7 +62,8 @@ def attributes(category: str = "cat", size: int = 96) -> Figure:
     c = CATEGORY[category]
     setting = c.settings[0]
     shown = [(colour, portrait(category, colour=colour, setting=setting)) for colour in c.colours]
-    shown += [(texture, portrait(category, texture=texture, setting=setting)) for texture in c.textures if texture != "plain"]
+    shown += [(texture, portrait(category, texture=texture, setting=setting)) for texture in c.textures
+              if texture != "plain"]
     shown += [(pose, portrait(category, pose=pose, setting=setting)) for pose in c.poses if pose]
     if c.facing:
         shown.append(("facing left", portrait(category, setting=setting, flip=True)))
@@ -66,14 +72,14 @@ def attributes(category: str = "cat", size: int = 96) -> Figure:
 
 def _first(count: int, split: str = "train", seed: int = 0, **wanted: str) -> list[Scene]:
     """The first scenes of a split whose fields (setting, kind) have the values wanted."""
-    found: list[Scene] = []
+    chosen: list[Scene] = []
     index = 0
-    while len(found) < count:
+    while len(chosen) < count:
         scene = sample_scene(seed, index, split)
         if all(getattr(scene, field) == value for field, value in wanted.items()):
-            found.append(scene)
+            chosen.append(scene)
         index += 1
-    return found
+    return chosen
 
 
 def settings(count: int = 1, size: int = 128) -> Figure:
@@ -114,7 +120,8 @@ def overlay(picture: Picture, strength: float = 0.55) -> Image:
 def masks(scenes: Sequence[Scene], size: int = 192) -> Figure:
     """Scenes above, the visible masks of their objects below."""
     pictures = [render(scene, size) for scene in scenes]
-    return grid([p.image for p in pictures] + [overlay(p) for p in pictures], columns=len(pictures), inches=1.8)
+    return grid([p.image for p in pictures] + [overlay(p) for p in pictures], columns=len(pictures),
+                inches=1.8)
 
 
 def _edge(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

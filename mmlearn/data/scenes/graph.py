@@ -1,8 +1,8 @@
 """The scene graph: what a picture of the scene world shows, before anything is drawn or said.
 
 Everything else is a pure function of it: pixels and masks (``render``), captions, questions and referring
-expressions (``language``), COCO files (``export``). Positions are multiples of 1/256, so that a graph is the same
-on every platform.
+expressions (``language``), COCO files (``export``). Positions are multiples of 1/256, so that a graph is the
+same on every platform.
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,14 @@ class Category:
     settings: tuple[str, ...] = SETTINGS    # where it may stand
     aspect: float = 1.0                     # width / height of its box
     scale: float = 0.3                      # height of a medium one, as a fraction of the picture
-    place: str = "ground"                   # "ground", "sky", "water" or "surface" (ground, or on a table or bed)
+    place: str = "ground"               # "ground", "sky", "water" or "surface" (ground, or on a table or bed)
     facing: bool = False                    # whether left/right orientation can be seen
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing in a scene. ``x, y`` is the centre of its box, in fractions of the picture, origin top left."""
+    """One thing in a scene. ``x, y`` is the centre of its box, in fractions of the picture, origin top
+    left."""
 
     category: str
     colour: str
@@ -61,7 +62,8 @@ class Relation:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene: a pure function of ``(seed, index, split)``. ``objects`` go from back to front (painter's order)."""
+    """A scene: a pure function of ``(seed, index, split)``. ``objects`` go from back to front (painter's
+    order)."""
 
     seed: int
     index: int

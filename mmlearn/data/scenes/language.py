@@ -1,13 +1,15 @@
 """Five captions of a scene and the way back: from the words of a caption to the facts it states.
 
-Paper: X. Chen et al. (2015), *Microsoft COCO Captions*, arXiv:1504.00325, for five captions an image; P. Anderson et
-al. (2016), *SPICE*, arXiv:1607.08822, for the facts (objects, attributes, relations).  Survey: 1.1, 1.2.
-Differs from the papers: the captions are written by a grammar from a known graph, so the facts that a caption states
-can be read back exactly, without a statistical parser.
+Paper: X. Chen et al. (2015), *Microsoft COCO Captions*, arXiv:1504.00325, for five captions an image; P.
+Anderson et al. (2016), *SPICE*, arXiv:1607.08822, for the facts (objects, attributes, relations).  Survey:
+1.1, 1.2.
+Differs from the papers: the captions are written by a grammar from a known graph, so the facts that a caption
+states can be read back exactly, without a statistical parser.
 
-A fact is a tuple of words: ``("cat",)``, ``("cat", "red")``, ``("bird", "two")``, ``("cat", "left of", "tree")``, or
-``("meadow",)`` for the setting. Relations are kept in one direction (*right of*, *below* and *behind* are turned
-round), so that "the cat is left of the tree" and "the tree is right of the cat" state the same fact.
+A fact is a tuple of words: ``("cat",)``, ``("cat", "red")``, ``("bird", "two")``, ``("cat", "left of",
+"tree")``, or ``("meadow",)`` for the setting. Relations are kept in one direction (*right of*, *below* and
+*behind* are turned round), so that "the cat is left of the tree" and "the tree is right of the cat" state the
+same fact.
 """
 
 import re
@@ -19,9 +21,10 @@ from random import Random
 from mmlearn.data.scenes.categories import CATEGORY
 from mmlearn.data.scenes.graph import COLOURS, Scene, SceneObject
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+           "twelve",
            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")
-INVERSE = {"right of": "left of", "below": "above", "behind": "in front of"}     # fact kept the other way round
+INVERSE = {"right of": "left of", "below": "above", "behind": "in front of"}   # fact kept the other way round
 OPPOSITE = {"left of": "right of", "above": "below", "in front of": "behind"}
 OPPOSITE |= INVERSE
 
@@ -74,7 +77,8 @@ ONE_OF_A_KIND = ("sun", "moon")                          # "the sun", never "a s
 
 
 class Dice:
-    """Choices that are the same on every platform and Python version (only ``random()`` is promised to be)."""
+    """Choices that are the same on every platform and Python version (only ``random()`` is promised to
+    be)."""
 
     def __init__(self, *key: object) -> None:
         self.random = Random(zlib.crc32("/".join(map(str, key)).encode())).random
@@ -211,7 +215,8 @@ class _Writer:
         return " ".join([*rest, self.dice.pick(("in", "wearing")), article(worn[0]), *worn, "shirt"])
 
     def several(self, things: Sequence[SceneObject], detail: float = 0.5, count: bool = False) -> str:
-        """``a red cat`` or ``two small red birds``: all things of one category; ``count`` says *one* for *a*."""
+        """``a red cat`` or ``two small red birds``: all things of one category; ``count`` says *one* for
+        *a*."""
         if len(things) == 1:
             phrase = self.one(things[0], detail)
             return re.sub("^an? ", "one ", phrase) if count else phrase
@@ -235,7 +240,7 @@ class _Writer:
         for subject, predicate, object in self.dice.shuffled(self.once):
             a, b = objects[subject], objects[object]
             if a.category == b.category and a.colour == b.colour:
-                continue                                          # "a red bird is left of a red one" tells nothing
+                continue                                     # "a red bird is left of a red one" tells nothing
             if predicate in OPPOSITE and self.dice.chance(0.4):
                 subject, predicate, object = object, OPPOSITE[predicate], subject
             facts.append((subject, predicate, object))
@@ -325,7 +330,8 @@ class _Writer:
             named = [(HYPERNYMS[k], n) for k, n in kinds.items() if k in HYPERNYMS]
             if sum(n for _, n in named) > 1:
                 items = join([f"{NUMBERS[n]} {pair[n > 1]}" for pair, n in named])
-                return self.dice.pick(("there {verb} {items}{p}", "{items}{p}", "{items} can be seen{p}")).format(
+                return self.dice.pick(("there {verb} {items}{p}", "{items}{p}",
+                                       "{items} can be seen{p}")).format(
                     items=items, p=self.place(), verb="is" if named[0][1] == 1 else "are")
         if len(self.scene.objects) == 1:
             name = self.several(most, 0.5, count=True)
@@ -344,7 +350,8 @@ class _Writer:
         if self.main is None:
             return self.dice.pick((f"a view of {scene}", f"the picture shows {scene}", f"this is {scene}"))
         items = join(self.inventory(0.3, self.dice.pick((1, 2, 3))))
-        form = self.dice.pick(("with", "view" if self.scene.setting != "night" else "with", "shows", "this", "first"))
+        form = self.dice.pick(("with", "view" if self.scene.setting != "night" else "with", "shows", "this",
+                               "first"))
         if form == "first":
             verb = "is" if items.startswith(("a ", "an ", "the ")) else "are"
             return f"{self.place(before='')} there {verb} {items}"
@@ -354,10 +361,12 @@ class _Writer:
     def things(self) -> str:
         """All that there is."""
         if self.main is None:
-            return self.dice.pick((f"there are no things{self.place()}", f"nothing can be seen{self.place()}"))
+            return self.dice.pick((f"there are no things{self.place()}",
+                                   f"nothing can be seen{self.place()}"))
         items = join(self.inventory(0.6, 6))
         verb = "is" if items.startswith(("a ", "an ", "the ")) else "are"
-        return self.dice.pick((items, f"a picture of {items}", f"there {verb} {items}", f"an image that shows {items}"))
+        return self.dice.pick((items, f"a picture of {items}", f"there {verb} {items}",
+                               f"an image that shows {items}"))
 
     def long(self) -> str:
         """Setting, attributes and up to two relations."""
@@ -402,7 +411,8 @@ class _Writer:
 
 
 def captions(scene: Scene) -> tuple[str, ...]:
-    """Five captions: a relation, numbers, the setting, all things, a long one; a function of the scene alone."""
+    """Five captions: a relation, numbers, the setting, all things, a long one; a function of the scene
+    alone."""
     return _Writer(scene).all()
 
 
@@ -411,7 +421,8 @@ def captions(scene: Scene) -> tuple[str, ...]:
 @cache
 def _lexicon(categories: tuple[str, ...]) -> dict[str, list[tuple[tuple[str, ...], str, str]]]:
     """First word -> (words, part of speech, value), longest first."""
-    entries: list[tuple[str, str, str]] = [("thing", "noun", "thing"), ("things", "noun", "thing"), ("it", "it", "")]
+    entries: list[tuple[str, str, str]] = [("thing", "noun", "thing"), ("things", "noun", "thing"),
+                                           ("it", "it", "")]
     for name in categories:
         pairs = ((name, CATEGORY[name].plural), *SYNONYMS.get(name, ()))
         entries += [(form, "noun", name) for pair in pairs for form in pair]
@@ -426,7 +437,8 @@ def _lexicon(categories: tuple[str, ...]) -> dict[str, list[tuple[tuple[str, ...
     entries += [(form, "place", value) for value, forms in PLACE_LEXICON.items() for form in forms]
     entries += [("indoors", "indoors", "room")]
     entries += [(word, "article", "") for word in ("a", "an", "the", "another", "there")]
-    entries += [(word, "verb", "") for word in ("is", "are", "can", "in", "at", "by", "inside", "along", "wearing")]
+    entries += [(word, "verb", "") for word in ("is", "are", "can", "in", "at", "by", "inside", "along",
+                                                "wearing")]
     entries += [("no", "no", ""), ("without", "no", ""), ("and", "and", ""), ("with", "with", "")]
     table_of: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
     for text, part, value in dict.fromkeys(entries):
@@ -438,7 +450,8 @@ def _lexicon(categories: tuple[str, ...]) -> dict[str, list[tuple[tuple[str, ...
 
 
 def _tokens(clause: str) -> list[tuple[str, str]]:
-    """Parts of speech and values of the known words of a clause, longest phrase first; other words are passed over."""
+    """Parts of speech and values of the known words of a clause, longest phrase first; other words are passed
+    over."""
     words, lexicon, found, i = re.findall(r"[a-z]+", clause), _lexicon(tuple(CATEGORY)), [], 0
     while i < len(words):
         for phrase, part, value in lexicon.get(words[i], ()):
@@ -459,7 +472,8 @@ class _Reader:
         self.adjectives: list[str] = []
         self.number = ""
         self.negated = False
-        self.last = self.anchor = self.subject = ""     # noun just read; noun before "with"; subject of the relation
+        # noun just read; noun before "with"; subject of the relation
+        self.last = self.anchor = self.subject = ""
         self.relation = ""                              # a relation that waits for its object
         self.turned: tuple[str, str] | None = None      # "behind a house": waits for its subject
 
@@ -473,7 +487,7 @@ class _Reader:
         if self.negated:
             self.adjectives, self.number, self.relation, self.negated = [], "", "", False
             return
-        if name != "thing":                             # "four things" counts, but says nothing of what they are
+        if name != "thing":                          # "four things" counts, but says nothing of what they are
             self.facts.add((name,))
         self.facts.update((name, word) for word in self.adjectives)
         if self.number:
@@ -508,7 +522,7 @@ class _Reader:
             elif part == "relation":
                 self.settle()
                 if not (before == "and" and self.subject):
-                    self.subject = self.last            # "left of a tree and behind a house" keeps its subject
+                    self.subject = self.last           # "left of a tree and behind a house" keeps its subject
                 self.relation = value
             elif part == "it" and self.relation and self.anchor:
                 self.relate(self.anchor)
@@ -528,7 +542,8 @@ class _Reader:
 
 
 def parse_caption(text: str) -> set[tuple[str, ...]]:
-    """The facts that a caption states (eq:spice): exact for ours, best effort for any text in the same words."""
+    """The facts that a caption states (eq:spice): exact for ours, best effort for any text in the same
+    words."""
     facts: set[tuple[str, ...]] = set()
     for clause in re.split(r"[.;:!?]|\bwhile\b", text.lower()):
         _Reader(facts).read(_tokens(clause))

@@ -1,7 +1,9 @@
-"""The pen with which a category is drawn: coordinates in the box of an object, shapes, colours, light and texture.
+"""The pen with which a category is drawn: coordinates in the box of an object, shapes, colours, light and
+texture.
 
-A drawing function gets a ``Pen`` and fills shapes, back to front. ``y`` goes from -1 (top of the box) to 1 (bottom),
-``x`` from ``-aspect`` to ``aspect``; drawings face right, and the pen mirrors them where an object faces left.
+A drawing function gets a ``Pen`` and fills shapes, back to front. ``y`` goes from -1 (top of the box) to 1
+(bottom), ``x`` from ``-aspect`` to ``aspect``; drawings face right, and the pen mirrors them where an object
+faces left.
 """
 
 import math
@@ -22,7 +24,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "white": (250, 248, 242), "grey": (152, 156, 166), "black": (58, 56, 70),
 }
 Colour = tuple[Number, Number, Number]
-RGB = str | Sequence[Number]                                      # a palette name, or red, green, blue in 0..255
+RGB = str | Sequence[Number]                                   # a palette name, or red, green, blue in 0..255
 INK: Colour = (38, 30, 48)                                        # darkest line
 
 
@@ -36,8 +38,8 @@ def rgb(colour: RGB) -> Colour:
 
 def mix(first: RGB, second: RGB, share: Number) -> Colour:
     """``share`` of the second colour in the first."""
-    r, g, b = PALETTE[first] if type(first) is str else first
-    u, v, w = PALETTE[second] if type(second) is str else second
+    r, g, b = PALETTE[first] if isinstance(first, str) else first
+    u, v, w = PALETTE[second] if isinstance(second, str) else second
     return (r + share * (u - r), g + share * (v - g), b + share * (w - b))
 
 
@@ -55,7 +57,8 @@ class Pen:
     """Draws one object: notes on a sheet what is to be painted, back to front.
 
     ``colour``: of the object (a triple); ``accent``: of its texture; ``pose``, ``texture``: as in the graph.
-    ``x``, ``y`` (h, w) are the coordinates of the pixels that the object may cover, ``pixel`` is the side of one.
+    ``x``, ``y`` (h, w) are the coordinates of the pixels that the object may cover, ``pixel`` is the side of
+    one.
     """
 
     def __init__(self, thing: SceneObject, sheet: Sheet, part: Part, size: int, flat: bool = False):
@@ -70,12 +73,13 @@ class Pen:
         self.texture, self.pose, self.variant = thing.texture, thing.pose, thing.variant
         if thing.flip:
             np.negative(across, out=across)
-        across *= self.vary(101, 1.0, 1.10)                       # no two of a kind are quite as wide, or as bright
+        across *= self.vary(101, 1.0, 1.10)                 # no two of a kind are quite as wide, or as bright
         shape = bottom - top, right - left
         self.x, self.y = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self.x[:], self.y[:] = across, down[:, None]
         self.sheet, self.part = sheet, part
-        self.top: float | None = (top + 0.5 - thing.y * size) * scale       # height of the first row, unless turned
+        # height of the first row, unless turned
+        self.top: float | None = (top + 0.5 - thing.y * size) * scale
         self.pixel, self.size, self.flat = scale, size, flat
         self.line = scale * max(0.8, size / 80)                   # width of an outline, in units of the box
         shade = self.vary(102, -0.09, 0.09)
@@ -112,7 +116,8 @@ class Pen:
     # Frames and shapes ------------------------------------------------------------------------------------------
 
     def at(self, cx: Number, cy: Number, angle: Number = 0.0, scale: Number = 1.0) -> "Pen":
-        """A pen with its origin at (cx, cy), turned clockwise by ``angle`` radians, drawing ``scale`` times as large."""
+        """A pen with its origin at (cx, cy), turned clockwise by ``angle`` radians, drawing ``scale`` times
+        as large."""
         other = object.__new__(Pen)
         other.__dict__.update(self.__dict__)
         c, s = math.cos(angle) / scale, math.sin(angle) / scale
@@ -132,15 +137,17 @@ class Pen:
         return Shape(self, "circle", (cx, cy, r), cy - r, cy + r)
 
     def ellipse(self, cx: Number, cy: Number, a: Number, b: Number) -> Shape:
-        reach = b if b <= a else b + 4 * self.pixel * (b / a - 1)           # above a slim one distances are too small
+        reach = b if b <= a else b + 4 * self.pixel * (b / a - 1)   # above a slim one distances are too small
         return Shape(self, "ellipse", (cx, cy, a, b), cy - reach, cy + reach)
 
     def box(self, cx: Number, cy: Number, a: Number, b: Number, r: Number = 0.0) -> Shape:
         return Shape(self, "box", shapes.box_numbers(cx, cy, a, b, r), cy - b, cy + b)
 
-    def capsule(self, ax: Number, ay: Number, bx: Number, by: Number, r: Number, s: Number | None = None) -> Shape:
+    def capsule(self, ax: Number, ay: Number, bx: Number, by: Number, r: Number,
+                s: Number | None = None) -> Shape:
         widest, (low, high) = r if s is None or s < r else s, (ay, by) if ay < by else (by, ay)
-        return Shape(self, "capsule", shapes.capsule_numbers(ax, ay, bx, by, r, s), low - widest, high + widest)
+        return Shape(self, "capsule", shapes.capsule_numbers(ax, ay, bx, by, r, s), low - widest,
+                     high + widest)
 
     def path(self, points: Points, r: Number, s: Number | None = None) -> Shape:
         return self._edges(Edges(points, False, r, s), r if s is None or s < r else s)
@@ -152,7 +159,8 @@ class Pen:
         for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:]):
             for t in (0.0, 0.25, 0.5, 0.75):
                 u, v = (
-                    0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2 + (3 * q - o - 3 * w + z) * t**3)
+                    0.5 * (2 * q + (w - o) * t + (2 * o - 5 * q + 4 * w - z) * t**2
+                           + (3 * q - o - 3 * w + z) * t**3)
                     for o, q, w, z in zip(a, b, c, d))
                 smooth.append((u, v))
         return self.path([*smooth, points[-1]], r, s)
@@ -175,8 +183,10 @@ class Pen:
         self.sheet.note(self.part, Layer(cover, rgb(colour), 0.0))
 
     def fill(self, distance: Distance, colour: RGB | None = None, *, outline: Number | None = 1.0,
-             textured: bool = False, period: Number = 0.42, angle: Number = 0.0, accent: RGB | None = None) -> None:
-        """Fill a shape: outline (in line widths, None for none), colour, the object's texture if ``textured``.
+             textured: bool = False, period: Number = 0.42, angle: Number = 0.0,
+             accent: RGB | None = None) -> None:
+        """Fill a shape: outline (in line widths, None for none), colour, the object's texture if
+        ``textured``.
 
         ``period`` and ``angle`` are those of the texture; at angle 0 stripes go across.
         """
@@ -190,13 +200,17 @@ class Pen:
             tone = self.accent if accent is None else rgb(accent)
             note(part, Layer(distance, tone, scale, 0.0, False, None, self.pattern(period, angle)))
 
-    def mark(self, distance: Distance, colour: RGB, strength: Number = 1.0, inside: Distance | None = None) -> None:
-        """Paint a detail without outline, only inside the shape ``inside`` if given; not a part of the silhouette."""
+    def mark(self, distance: Distance, colour: RGB, strength: Number = 1.0,
+             inside: Distance | None = None) -> None:
+        """Paint a detail without outline, only inside the shape ``inside`` if given; not a part of the
+        silhouette."""
         if not self.flat or strength >= 1:
-            self.sheet.note(self.part, Layer(distance, rgb(colour), -1 / self.pixel, 0.0, False, inside, strength))
+            self.sheet.note(self.part, Layer(distance, rgb(colour), -1 / self.pixel, 0.0, False, inside,
+                                             strength))
 
     def stroke(self, distance: Distance, colour: RGB = INK) -> None:
-        """A thin line that counts for the mask: a string, a whisker, a leg. Never thinner than a visible pixel."""
+        """A thin line that counts for the mask: a string, a whisker, a leg. Never thinner than a visible
+        pixel."""
         wider = max(0.0, 0.42 * self.pixel)
         self.sheet.note(self.part, Layer(distance, rgb(colour), -1 / self.pixel, wider, counts=True))
 

@@ -1,11 +1,11 @@
 """Questions about a scene, with answers that are right by construction and the reason why.
 
-Paper: S. Antol et al. (2015), *VQA*, arXiv:1505.00468, for the kinds of questions; J. Johnson et al. (2017), *CLEVR*,
-arXiv:1612.06890, for questions generated from a graph.  Survey: 1.1, 2.1, 5.1.
+Paper: S. Antol et al. (2015), *VQA*, arXiv:1505.00468, for the kinds of questions; J. Johnson et al. (2017),
+*CLEVR*, arXiv:1612.06890, for questions generated from a graph.  Survey: 1.1, 2.1, 5.1.
 Differs from the papers: every answer carries a rationale, one sentence that names the facts it follows from.
 
-Yes and no are balanced exactly in every scene: each question with the answer *yes* is followed by one of the same
-form whose answer is *no*, so that a model that sees no picture is right half of the time.
+Yes and no are balanced exactly in every scene: each question with the answer *yes* is followed by one of the
+same form whose answer is *no*, so that a model that sees no picture is right half of the time.
 """
 
 from dataclasses import dataclass
@@ -87,7 +87,8 @@ class _Asker:
         if not self.single:
             return []
         thing = self.dice.pick(list(self.single.values()))
-        other = self.dice.pick([c for c in CATEGORY[thing.category].colours if c != thing.colour] or ["purple"])
+        other = self.dice.pick([c for c in CATEGORY[thing.category].colours if c != thing.colour]
+                               or ["purple"])
         wears = "in " if thing.category == "person" else ""
         return [
             Question("yes/no", f"Is the {thing.category} {wears}{thing.colour}?", "yes",
@@ -152,7 +153,8 @@ class _Asker:
             return [Question("colour", f"What colour {verb} the {who} wearing?", colour,
                              sentence(f"{_some(name, len(things))} can be seen, in {colour}"))]
         if len(things) == 1:
-            return [Question("colour", f"What colour is the {name}?", colour, f"The only {name} is {colour}.")]
+            return [Question("colour", f"What colour is the {name}?", colour,
+                             f"The only {name} is {colour}.")]
         plural = CATEGORY[name].plural
         return [Question("colour", f"What colour are the {plural}?", colour,
                          sentence(f"{'both' if len(things) == 2 else f'all {NUMBERS[len(things)]}'} {plural} are {colour}"))]
@@ -201,7 +203,8 @@ class _Asker:
 
 
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """Questions of all kinds that the scene answers beyond doubt; as many *yes* as *no*; a function of the scene."""
+    """Questions of all kinds that the scene answers beyond doubt; as many *yes* as *no*; a function of the
+    scene."""
     return _Asker(scene).all()
 
 

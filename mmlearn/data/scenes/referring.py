@@ -1,10 +1,10 @@
 """Referring expressions: words that pick out exactly one thing of a scene.
 
 Paper: R. Dale and E. Reiter (1995), *Computational interpretations of the Gricean maxims in the generation of
-referring expressions*, Cognitive Science 19 (the incremental algorithm); S. Kazemzadeh et al. (2014), *ReferItGame*,
-EMNLP.  Survey: 5.1 (what a model of both modalities can be asked).
-Differs from the papers: where attributes do not suffice, a relation to a thing that is the one of its kind is tried,
-then the order from left to right.
+referring expressions*, Cognitive Science 19 (the incremental algorithm); S. Kazemzadeh et al. (2014),
+*ReferItGame*, EMNLP.  Survey: 5.1 (what a model of both modalities can be asked).
+Differs from the papers: where attributes do not suffice, a relation to a thing that is the one of its kind is
+tried, then the order from left to right.
 """
 
 from dataclasses import dataclass, field
@@ -19,10 +19,11 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 @dataclass(frozen=True)
 class Referring:
-    """Words for one thing, its box ``(left, top, width, height)`` in fractions of the picture, and why it is the one.
+    """Words for one thing, its box ``(left, top, width, height)`` in fractions of the picture, and why it is
+    the one.
 
-    ``description`` holds the properties used: attributes by name, ``relation`` as ``(predicate, category)``, or
-    ``order``, the place from left to right among the things of its category (0 is leftmost).
+    ``description`` holds the properties used: attributes by name, ``relation`` as ``(predicate, category)``,
+    or ``order``, the place from left to right among the things of its category (0 is leftmost).
     """
 
     text: str
@@ -38,10 +39,12 @@ def value_of(thing: SceneObject, name: str) -> str:
 
 
 def _words(category: str, description: dict[str, Any]) -> str:
-    """Attributes and category as a noun phrase; the colour and pattern of a person are those of the clothes."""
+    """Attributes and category as a noun phrase; the colour and pattern of a person are those of the
+    clothes."""
     said = {name: str(description[name]) for name in PREFERRED if name in description}
     worn = " ".join(said[name] for name in ("colour", "texture") if category == "person" and name in said)
-    before = ["the", *(said[name] for name in ("size", "colour", "texture", "pose") if name in said), category]
+    before = ["the", *(said[name] for name in ("size", "colour", "texture", "pose") if name in said),
+              category]
     if worn:
         before = [word for word in before if word not in worn.split()]
         before += ["in", f"{article(worn)} {worn} shirt"]
@@ -67,7 +70,8 @@ def refer(scene: Scene, index: int) -> Referring | None:
     for r in scene.relations:
         other = scene.objects[r.object].category
         if r.subject == index and other in single and not any(
-                s.subject in rivals and s.predicate == r.predicate and s.object == r.object for s in scene.relations):
+                s.subject in rivals and s.predicate == r.predicate and s.object == r.object
+                for s in scene.relations):
             return Referring(f"{text} {RELATION_WORDS[r.predicate][0]} the {other}", index, box,
                              {**description, "relation": (r.predicate, other)})
     row = sorted(o.x for o in scene.objects if o.category == target.category)
@@ -87,5 +91,5 @@ def refer(scene: Scene, index: int) -> Referring | None:
 
 def referring(scene: Scene) -> tuple[Referring, ...]:
     """One expression for each thing that words can single out (nearly all); a function of the scene alone."""
-    found = (refer(scene, index) for index in range(len(scene.objects)))
-    return tuple(expression for expression in found if expression is not None)
+    expressions = (refer(scene, index) for index in range(len(scene.objects)))
+    return tuple(expression for expression in expressions if expression is not None)

@@ -1,7 +1,7 @@
 """Rendering: a scene graph becomes pixels and, from the same distances, the exact mask of each object.
 
-Survey: 1.1 (instance segmentation).  The picture is painted back to front; the mask of an object is where it covers
-most of a pixel and nothing in front of it does.
+Survey: 1.1 (instance segmentation).  The picture is painted back to front; the mask of an object is where it
+covers most of a pixel and nothing in front of it does.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,8 @@ _TINT = np.array((1.0, 0.95, 0.75), np.float32)[:, None, None]    # of a shadow
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a scene: ``image`` in sRGB 0..255, and ``masks``, the visible part of each object of the graph."""
+    """A picture of a scene: ``image`` in sRGB 0..255, and ``masks``, the visible part of each object of the
+    graph."""
 
     image: UInt8[np.ndarray, "size size 3"]
     masks: Bool[np.ndarray, "n size size"]
@@ -39,8 +40,8 @@ class Picture:
 def render(scene: Scene, size: int = 64, style: str = "normal") -> Picture:
     """Draw ``scene`` at ``size`` x ``size`` pixels in one of the drawing styles ``STYLES``.
 
-    The masks do not depend on the style. Raises ``ValueError`` for an unknown style, a size outside 16..1024, or a
-    category without a drawing.
+    The masks do not depend on the style. Raises ``ValueError`` for an unknown style, a size outside 16..1024,
+    or a category without a drawing.
     """
     if style not in STYLES:
         raise ValueError(f"style {style!r} is unknown; take one of {STYLES}")

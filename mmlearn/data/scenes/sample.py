@@ -2,7 +2,8 @@
 
 Survey: 1.1 (iconic objects, iconic scenes and non-iconic images of COCO).  The distribution is our own.
 
-Everything is decided with integers: draws come from the SplitMix64 generator (G. Steele, D. Lea and C. Flood (2014),
+Everything is decided with integers: draws come from the SplitMix64 generator (G. Steele, D. Lea and C. Flood
+(2014),
 *Fast splittable pseudorandom number generators*), positions are counted in 1/256 of the picture. So the graph is the
 same on every platform and in every order of calls.
 """
@@ -29,7 +30,8 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Stage:
-    """Where things can be in a setting, in 1/256 of the picture from the top; (first, last) of a bottom edge."""
+    """Where things can be in a setting, in 1/256 of the picture from the top; (first, last) of a bottom
+    edge."""
 
     ground: tuple[int, int]
     sky: tuple[int, int]                                          # (top edge at least, bottom edge at most)
@@ -48,7 +50,8 @@ STAGES: dict[str, Stage] = {
 }
 # What one expects in a setting: an iconic scene shows some of these, first the ones that make the place.
 TYPICAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "meadow": (("tree", "house", "tent", "tower"), ("flower", "sun", "cloud", "dog", "bird", "mushroom", "kite")),
+    "meadow": (("tree", "house", "tent", "tower"),
+               ("flower", "sun", "cloud", "dog", "bird", "mushroom", "kite")),
     "beach": (("boat", "umbrella", "boat"), ("sun", "ball", "bird", "person", "cloud", "kite", "fish")),
     "street": (("house", "car", "bus", "tower"), ("car", "bicycle", "person", "tree", "cloud", "dog")),
     "night": (("house", "tent", "tree", "tower"), ("moon", "moon", "tree", "cat", "boat", "car")),
@@ -56,7 +59,7 @@ TYPICAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "room": (("table", "bed", "table"), ("chair", "lamp", "cat", "cup", "clock", "cake", "balloon", "apple")),
 }
 _WEIGHTS = {"person": 3, "cat": 2, "dog": 2, "bird": 2, "tree": 2, "car": 2, "table": 2, "flower": 2}
-_SKY_ORDER = ("sun", "moon", "cloud")                             # back to front; everything else in the sky after them
+_SKY_ORDER = ("sun", "moon", "cloud")                   # back to front; everything else in the sky after them
 
 
 def _mix(value: int) -> int:
@@ -72,7 +75,8 @@ class Draws:
     def __init__(self, *key: int):
         self.state = 0
         for part in key:
-            self.state = _mix(self.state ^ _mix(part & _MASK) ^ (_mix(part >> 64) if part >> 64 not in (0, -1) else 0))
+            self.state = _mix(self.state ^ _mix(part & _MASK) ^ (_mix(part >> 64)
+                                                                 if part >> 64 not in (0, -1) else 0))
 
     def below(self, n: int) -> int:
         """An integer in [0, n)."""
@@ -142,7 +146,8 @@ def _place_of(category: Category, pose: str) -> str:
     return "sky" if pose == "flying" else category.place
 
 
-def _thing(draws: Draws, category: Category, split: str, colour: str | None = None, size: str | None = None) -> _Thing:
+def _thing(draws: Draws, category: Category, split: str, colour: str | None = None,
+           size: str | None = None) -> _Thing:
     """Choose attributes. Plain is the commonest texture, medium the commonest size."""
     texture = "plain" if "plain" in category.textures and draws.chance(50) else draws.choice(category.textures)
     thing = _Thing(
@@ -190,8 +195,10 @@ def _covered(things: Sequence[_Thing]) -> int:
     return worst
 
 
-def _put(draws: Draws, thing: _Thing, placed: list[_Thing], stage: Stage, limit: int, tries: int = 14) -> bool:
-    """Find a place for ``thing`` where no box is covered by more than ``limit`` percent; True if there is one."""
+def _put(draws: Draws, thing: _Thing, placed: list[_Thing], stage: Stage, limit: int,
+         tries: int = 14) -> bool:
+    """Find a place for ``thing`` where no box is covered by more than ``limit`` percent; True if there is
+    one."""
     supports = [t for t in placed if t.category.name in SURFACES] if _rests(thing) else []
     for attempt in range(tries):
         if supports and draws.chance(80):
@@ -201,7 +208,8 @@ def _put(draws: Draws, thing: _Thing, placed: list[_Thing], stage: Stage, limit:
             thing.support = None
             thing.bottom = max(draws.between(low, high), thing.height + 4)
             thing.left = draws.between(4, UNIT - 4 - thing.width)
-        if _covered([*placed, thing]) <= limit and (thing.support is not None or not _collides(thing, placed)):
+        if _covered([*placed, thing]) <= limit and (thing.support is not None
+                                                    or not _collides(thing, placed)):
             placed.append(thing)
             return True
         if attempt == tries // 2 and thing.size == "large":
@@ -226,7 +234,8 @@ def _rest(draws: Draws, thing: _Thing, support: _Thing) -> None:
 
 
 def _collides(thing: _Thing, placed: Sequence[_Thing]) -> bool:
-    """Two things on the ground whose feet are at the same depth and overlap: neither is in front of the other."""
+    """Two things on the ground whose feet are at the same depth and overlap: neither is in front of the
+    other."""
     if thing.place == "sky":
         return False
     for other in placed:
@@ -294,7 +303,8 @@ def _compose(draws: Draws, kind: str, setting: str, first: Category, colour: str
     placed: list[_Thing] = []
     for category, shade, size in wish:
         if category.name in ("sun", "moon", "bed") and any(
-                t.category.name == category.name or {t.category.name, category.name} == {"sun", "moon"} for t in placed):
+                t.category.name == category.name or {t.category.name, category.name} == {"sun", "moon"}
+                for t in placed):
             continue                                              # one sun, one moon, one bed
         thing = _thing(draws, category, split, shade, size)
         _resize(draws, thing)
@@ -313,7 +323,7 @@ def relations(objects: Sequence[SceneObject]) -> tuple[Relation, ...]:
     *on*: the subject's bottom is the standing line of a table or bed, and its middle is over it.
     *in front of / behind*: the boxes overlap, the nearer is drawn later, and neither is on the other.
     """
-    found: list[Relation] = []
+    holding: list[Relation] = []
     for i, a in enumerate(objects):
         for j in range(i + 1, len(objects)):
             b = objects[j]
@@ -321,15 +331,15 @@ def relations(objects: Sequence[SceneObject]) -> tuple[Relation, ...]:
             down = min(a.y + a.height / 2, b.y + b.height / 2) - max(a.y - a.height / 2, b.y - b.height / 2)
             if across <= min(a.width, b.width) / 4:
                 left, right = (i, j) if a.x < b.x else (j, i)
-                found += [Relation(left, "left of", right), Relation(right, "right of", left)]
+                holding += [Relation(left, "left of", right), Relation(right, "right of", left)]
             if is_on(b, a):
-                found.append(Relation(j, "on", i))
+                holding.append(Relation(j, "on", i))
             elif across > 0 and down > 0:
-                found += [Relation(j, "in front of", i), Relation(i, "behind", j)]
+                holding += [Relation(j, "in front of", i), Relation(i, "behind", j)]
             elif across > 0 and down <= 1 / 64:
                 above, below = (i, j) if a.y < b.y else (j, i)
-                found += [Relation(above, "above", below), Relation(below, "below", above)]
-    return tuple(found)
+                holding += [Relation(above, "above", below), Relation(below, "below", above)]
+    return tuple(holding)
 
 
 def is_on(thing: SceneObject, support: SceneObject) -> bool:
@@ -344,13 +354,15 @@ def is_on(thing: SceneObject, support: SceneObject) -> bool:
 
 def _scene(seed: int, index: int, split: str, kind: str, setting: str, things: Sequence[_Thing]) -> Scene:
     objects = tuple(
-        SceneObject(t.category.name, t.colour, t.size, t.texture, t.pose, t.flip, (t.left + t.width // 2) / UNIT,
+        SceneObject(t.category.name, t.colour, t.size, t.texture, t.pose, t.flip,
+                    (t.left + t.width // 2) / UNIT,
                     (t.bottom - t.height // 2) / UNIT, t.width / UNIT, t.height / UNIT, t.variant)
         for t in sorted(things, key=_Thing.order))
     return Scene(seed, index, split, kind, setting, objects, relations(objects))
 
 
-def sample_scene(seed: int, index: int, split: str = "train", categories: Sequence[Category] = CATEGORIES) -> Scene:
+def sample_scene(seed: int, index: int, split: str = "train",
+                 categories: Sequence[Category] = CATEGORIES) -> Scene:
     """The scene number ``index`` of a split: a pure function of its arguments, the same on every platform.
 
     ``categories`` are those that may occur (your own included); the held-out ones occur in "zero_shot" only.
@@ -376,12 +388,14 @@ def sample_scene(seed: int, index: int, split: str = "train", categories: Sequen
         first = draws.choice([c for c in pool for _ in range(_WEIGHTS.get(c.name, 1))])
     setting = draws.choice(first.settings)
     kind = _kind(draws)
-    return _scene(seed, index, split, kind, setting, _compose(draws, kind, setting, first, colour, split, known))
+    return _scene(seed, index, split, kind, setting,
+                  _compose(draws, kind, setting, first, colour, split, known))
 
 
 def portrait(category: str, *, colour: str | None = None, texture: str | None = None, pose: str | None = None,
              setting: str | None = None, flip: bool = False, variant: int = 0) -> Scene:
-    """A picture of one thing with the attributes asked for (or its first ones): an iconic object, split "portrait".
+    """A picture of one thing with the attributes asked for (or its first ones): an iconic object, split
+    "portrait".
 
     Raises ``ValueError`` for a category or attribute that is not in the table.
     """
@@ -400,7 +414,7 @@ def portrait(category: str, *, colour: str | None = None, texture: str | None = 
     stage = STAGES[values["setting"]]
     wanted = thing.pose
     _fill(thing, Draws(variant), stage)
-    if thing.pose != wanted:                                      # a swimming fish keeps to its size in the sea
+    if thing.pose != wanted:                                    # a swimming fish keeps to its size in the sea
         thing.pose, thing.size = wanted, "medium"
         thing.width, thing.height = _box(known, wanted, 180)
         thing.left, thing.bottom = (UNIT - thing.width) // 2, stage.water[1] - 2

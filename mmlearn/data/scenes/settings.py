@@ -1,7 +1,7 @@
 """The six settings: meadow, beach, street, night, snow and room, painted as backgrounds without objects.
 
-Each has eight variants (and their mirror images), and a shade of its own for every scene. Nothing in a background
-belongs to a category, so that what a picture shows is exactly what its graph says.
+Each has eight variants (and their mirror images), and a shade of its own for every scene. Nothing in a
+background belongs to a category, so that what a picture shows is exactly what its graph says.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ VARIANTS = 8
 
 def background(scene: Scene, size: int, flat: bool = False) -> np.ndarray:
     """The background of a scene, (3, size, size) float32 in 0..255, the caller's own copy."""
-    bits = ((scene.index + 1) * 0x9E3779B1 ^ (abs(scene.seed) + 7) * 0x85EBCA6B ^ len(scene.split) * 0xC2B2AE35)
+    bits = ((scene.index + 1) * 0x9E3779B1 ^ (abs(scene.seed)
+                                              + 7) * 0x85EBCA6B ^ len(scene.split) * 0xC2B2AE35)
     bits = ((bits & 0xFFFFFFFF) ^ ((bits & 0xFFFFFFFF) >> 13)) * 0x5BD1E995 & 0xFFFFFFFF
     bits ^= bits >> 15
     picture = _painted(scene.setting, size, bits % VARIANTS, flat)
@@ -54,16 +55,19 @@ class _Paper:
     def gradient(self, top: RGB, bottom: RGB, first: Number = 0.0, last: Number = 1.0) -> np.ndarray:
         """A vertical gradient (3, size, size) between two heights; in flat style its middle colour."""
         t = np.clip((self.y - first) / (last - first), 0, 1) if not self.flat else np.full_like(self.y, 0.5)
-        return np.array(rgb(top), np.float32)[:, None, None] * (1 - t) + np.array(rgb(bottom), np.float32)[:, None, None] * t
+        return np.array(rgb(top), np.float32)[:, None, None] * (1 - t) + np.array(rgb(bottom), np.float32)[:,
+                None, None] * t
 
     def paint(self, distance: np.ndarray, colour: RGB | np.ndarray, strength: Number = 1.0) -> None:
-        target = colour if isinstance(colour, np.ndarray) else np.array(rgb(colour), np.float32)[:, None, None]
+        target = colour if isinstance(colour, np.ndarray) else np.array(rgb(colour), np.float32)[:, None,
+                                                                                                 None]
         cover = shapes.coverage(distance, self.pixel) * np.float32(strength)
         self.canvas += cover * (target - self.canvas)
 
     def haze(self, cover: np.ndarray, colour: RGB) -> None:
         if not self.flat:
-            self.canvas += cover.astype(np.float32) * (np.array(rgb(colour), np.float32)[:, None, None] - self.canvas)
+            self.canvas += cover.astype(np.float32) * (np.array(rgb(colour), np.float32)[:, None,
+                                                                                         None] - self.canvas)
 
     def hill(self, height: Number, swell: Number, slot: int) -> np.ndarray:
         """A rolling skyline about ``height``: negative below it."""
@@ -78,9 +82,10 @@ class _Paper:
         for _ in range(count):
             cx, cy = self.draw(), first + (1 - first) * self.draw() ** 0.8
             h = 0.012 + 0.028 * (cy - first) / (1 - first)
-            found = shapes.union(*(shapes.capsule(self.x, self.y, cx + 0.3 * s * h, cy, cx + s * h, cy - h, 0.0028, 0.001)
+            blades = shapes.union(*(shapes.capsule(self.x, self.y, cx + 0.3 * s * h, cy, cx + s * h, cy - h,
+                                                  0.0028, 0.001)
                                    for s in (-0.7, 0.05, 0.8)))
-            self.paint(found, colour if self.draw() < 0.6 else light, 0.75)
+            self.paint(blades, colour if self.draw() < 0.6 else light, 0.75)
 
 
 def _meadow(p: _Paper) -> None:
@@ -94,7 +99,8 @@ def _meadow(p: _Paper) -> None:
     middle = 0.5 + 0.22 * np.sin(3.2 * (p.y - 0.55) * 2 + p.variant) * (p.y - 0.45)
     path = np.abs(p.x - middle.astype(np.float32)) - (0.015 + 0.24 * np.maximum(p.y - 0.59, 0) ** 1.25)
     if p.variant % 2:
-        p.paint(shapes.both(path.astype(np.float32), ground), p.gradient((232, 216, 164), (222, 196, 142), 0.6, 1), 0.85)
+        p.paint(shapes.both(path.astype(np.float32), ground),
+                p.gradient((232, 216, 164), (222, 196, 142), 0.6, 1), 0.85)
     p.haze(0.20 * (np.sin(p.x * 9 + p.y * 31 + p.variant) > 0.55) * (p.y > 0.63), (170, 220, 110))
     p.tufts(34, 0.64, (70, 146, 66), (188, 226, 120))
 
@@ -111,14 +117,16 @@ def _beach(p: _Paper) -> None:
         window = np.abs(((p.x + p.draw()) % 0.5) - 0.25) - (0.06 + 0.012 * i)
         line = np.maximum(np.abs(p.y - wave) - 0.0022 - 0.0004 * i, window * 0.3)
         p.paint(line.astype(np.float32), (220, 246, 248), 0.6)
-    shore = (0.655 + 0.02 * np.sin(p.x * 5 + p.variant) + 0.008 * np.sin(p.x * 13 + 2 * p.variant)).astype(np.float32)
+    shore = (0.655 + 0.02 * np.sin(p.x * 5 + p.variant)
+             + 0.008 * np.sin(p.x * 13 + 2 * p.variant)).astype(np.float32)
     p.paint(shore - 0.030 - p.y, (160, 226, 222), 0.7)
     p.paint(shore - 0.016 - p.y, (252, 252, 246))
     p.paint(shore - p.y, (214, 182, 128))
     p.paint(shore + 0.026 - p.y, p.gradient((240, 216, 160), (248, 224, 170), 0.66, 1))
     for _ in range(0 if p.flat else 60):
         cx, cy = p.draw(), p.draw(0.73, 1)
-        p.paint(shapes.ellipse(p.x, p.y, cx, cy, 0.006, 0.0035), (218, 186, 132) if p.draw() < 0.7 else (255, 244, 214), 0.8)
+        p.paint(shapes.ellipse(p.x, p.y, cx, cy, 0.006, 0.0035),
+                (218, 186, 132) if p.draw() < 0.7 else (255, 244, 214), 0.8)
     for _ in range(3):
         a, b = p.draw(), p.draw(0.8, 0.98)
         p.haze(0.5 * np.exp(-(((p.x - a) / 0.25) ** 2 + ((p.y - b) / 0.022) ** 2)), (228, 198, 142))
@@ -134,11 +142,13 @@ def _street(p: _Paper) -> None:
         if not p.flat:
             for row in range(6):
                 for column in range(2):
-                    p.paint(shapes.box(p.x, p.y, x + width * (0.3 + 0.4 * column), top + 0.035 + 0.038 * row, 0.012, 0.010),
+                    p.paint(shapes.box(p.x, p.y, x + width * (0.3 + 0.4 * column), top + 0.035 + 0.038 * row,
+                                       0.012, 0.010),
                             mix(shade, (255, 246, 214), 0.55), 0.8)
         x += width
     p.paint(0.555 - p.y, p.gradient((134, 176, 132), (150, 188, 138), 0.55, 0.63))        # a hedge
-    p.haze(0.35 * (np.sin(p.x * 60) * np.sin(p.y * 190 + p.variant) > 0.2) * (p.y > 0.565) * (p.y < 0.615), (112, 158, 116))
+    p.haze(0.35 * (np.sin(p.x * 60) * np.sin(p.y * 190 + p.variant) > 0.2) * (p.y > 0.565) * (p.y < 0.615),
+           (112, 158, 116))
     p.paint(0.62 - p.y, p.gradient((222, 214, 206), (208, 200, 194), 0.62, 0.75))         # pavement
     for i in range(-6, 18):
         slab = np.abs((p.x - 0.5) - (i / 12 - 0.5) * (0.8 + 0.8 * (p.y - 0.62))) - 0.002
@@ -147,7 +157,8 @@ def _street(p: _Paper) -> None:
     p.paint(0.742 - p.y, (240, 236, 230))                                                 # kerb
     p.paint(0.758 - p.y, (172, 168, 172))
     p.paint(0.772 - p.y, p.gradient((116, 118, 132), (98, 100, 114), 0.77, 1))            # road
-    dash = np.maximum(np.abs(((p.x + 0.11 * p.variant - 0.25 * (p.y - 0.88)) % 0.26) - 0.13) - 0.075, np.abs(p.y - 0.885) - 0.009)
+    dash = np.maximum(np.abs(((p.x + 0.11 * p.variant - 0.25 * (p.y - 0.88)) % 0.26) - 0.13) - 0.075,
+                      np.abs(p.y - 0.885) - 0.009)
     p.paint(dash.astype(np.float32), (244, 236, 214), 0.9)
 
 
@@ -163,7 +174,8 @@ def _night(p: _Paper) -> None:
         if i % 12 == 0:
             near = shapes.circle(p.x, p.y, cx, cy, 0)
             p.haze(0.5 * np.exp(-near / 0.010), colour)
-            cross = np.minimum(np.abs(p.x - cx) * 5 + np.abs(p.y - cy), np.abs(p.y - cy) * 5 + np.abs(p.x - cx)) - 0.014
+            cross = np.minimum(np.abs(p.x - cx) * 5 + np.abs(p.y - cy),
+                               np.abs(p.y - cy) * 5 + np.abs(p.x - cx)) - 0.014
             p.paint(cross.astype(np.float32), colour, 0.8)
     p.paint(p.hill(0.47, 0.03, 0), (82, 82, 146))
     p.paint(p.hill(0.515, 0.022, 1), (62, 72, 128))
@@ -209,14 +221,17 @@ def _room(p: _Paper) -> None:
     p.paint(frame, (252, 248, 240))
     pane = shapes.box(p.x, p.y, cx, 0.27, 0.130, 0.165, 0.004)
     evening = p.variant in (2, 5)
-    sky = p.gradient((120, 150, 210), (252, 206, 170), 0.1, 0.44) if evening else p.gradient((138, 200, 242), (226, 242, 248), 0.1, 0.44)
+    sky = p.gradient((120, 150, 210), (252, 206, 170), 0.1, 0.44) if evening else p.gradient((138, 200, 242),
+            (226, 242, 248), 0.1, 0.44)
     p.paint(pane, sky)
     p.paint(shapes.both(pane, p.hill(0.385, 0.015, 1)), (148, 200, 140))
-    p.paint(np.minimum(np.abs(p.x - cx), np.abs(p.y - 0.27)) - 0.007 + 10 * np.maximum(frame, 0), (252, 248, 240))
+    p.paint(np.minimum(np.abs(p.x - cx), np.abs(p.y - 0.27)) - 0.007 + 10 * np.maximum(frame, 0),
+            (252, 248, 240))
     p.paint(shapes.box(p.x, p.y, cx, 0.462, 0.172, 0.013, 0.006), (252, 248, 240))
     cloth = rgb(((226, 122, 110), (92, 136, 186), (136, 170, 110), (232, 160, 110))[p.variant % 4])
     for side in (-1, 1):                                          # curtains
-        edge = np.abs(p.x - (cx + side * 0.175)) - (0.038 + 0.018 * np.sin(np.clip((p.y - 0.06) * 6.2, 0, 3.1)))
+        edge = np.abs(p.x - (cx + side * 0.175)) - (0.038
+                                                    + 0.018 * np.sin(np.clip((p.y - 0.06) * 6.2, 0, 3.1)))
         curtain = np.maximum(edge, np.abs(p.y - 0.275) - 0.225).astype(np.float32)
         p.paint(curtain, cloth)
         p.haze(0.18 * (np.sin(p.x * 190) > 0.1) * (curtain < 0), mix(cloth, (40, 20, 40), 0.6))

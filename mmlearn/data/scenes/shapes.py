@@ -1,7 +1,7 @@
 """Signed distances to simple shapes: negative inside, positive outside, in the units of the coordinates.
 
-A distance gives everything that a drawing needs: filling with smooth edges (``coverage``), outlines (a wider distance),
-unions and cuts (minimum and maximum). After I. Quilez, *2D distance functions* (2020), in NumPy.
+A distance gives everything that a drawing needs: filling with smooth edges (``coverage``), outlines (a wider
+distance), unions and cuts (minimum and maximum). After I. Quilez, *2D distance functions* (2020), in NumPy.
 """
 
 import math
@@ -14,7 +14,7 @@ from jaxtyping import Float32
 Field = Float32[np.ndarray, "h w"]
 Number = float | int
 Value = Number | np.ndarray             # a number of one shape, or a number for each pixel
-_ZERO, _ONE, _HALF = (np.array(value, np.float32) for value in (0, 1, 0.5))       # arrays: quicker than numbers
+_ZERO, _ONE, _HALF = (np.array(value, np.float32) for value in (0, 1, 0.5))     # arrays: quicker than numbers
 
 
 def length(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -24,9 +24,10 @@ def length(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.sqrt(square, out=square)
 
 
-# Each shape is a function of coordinates and numbers. What can be said of the numbers alone is computed first, in full
-# precision (``box_numbers`` …); what remains is done pixel by pixel, and so for many shapes in one go: the pixels of
-# all of them in a row, and beside each pixel the numbers of its own shape (``batch``, ``edge_batch``).
+# Each shape is a function of coordinates and numbers. What can be said of the numbers alone is computed
+# first, in full precision (``box_numbers`` …); what remains is done pixel by pixel, and so for many shapes in
+# one go: the pixels of all of them in a row, and beside each pixel the numbers of its own shape (``batch``,
+# ``edge_batch``).
 
 def circle(x: Field, y: Field, cx: Number, cy: Number, r: Number) -> Field:
     """Distance to a circle of radius ``r`` about (cx, cy)."""
@@ -97,7 +98,8 @@ def capsule_numbers(ax: Number, ay: Number, bx: Number, by: Number, r: Number,
     return ax, ay, dx, dy, dx * scale, dy * scale, r, 0.0 if s is None else s - r
 
 
-def _capsule(x: np.ndarray, y: np.ndarray, ax: Value, ay: Value, dx: Value, dy: Value, ex: Value, ey: Value, r: Value,
+def _capsule(x: np.ndarray, y: np.ndarray, ax: Value, ay: Value, dx: Value, dy: Value, ex: Value, ey: Value,
+             r: Value,
              growth: Value) -> np.ndarray:
     u, v = x - ax, y - ay
     t = u * ex
@@ -112,19 +114,24 @@ def _capsule(x: np.ndarray, y: np.ndarray, ax: Value, ay: Value, dx: Value, dy: 
     return distance
 
 
-def arc(x: Field, y: Field, cx: Number, cy: Number, radius: Number, start: Number, stop: Number, r: Number) -> Field:
-    """Distance to a stroke along a circle from angle ``start`` to ``stop`` (radians, clockwise from the right)."""
+def arc(x: Field, y: Field, cx: Number, cy: Number, radius: Number, start: Number, stop: Number,
+        r: Number) -> Field:
+    """Distance to a stroke along a circle from angle ``start`` to ``stop`` (radians, clockwise from the
+    right)."""
     return _arc(x, y, *arc_numbers(cx, cy, radius, start, stop, r))
 
 
-def arc_numbers(cx: Number, cy: Number, radius: Number, start: Number, stop: Number, r: Number) -> tuple[Number, ...]:
-    """Centre, radius, direction of the middle, of an end seen from the middle, that end, radius of the stroke."""
+def arc_numbers(cx: Number, cy: Number, radius: Number, start: Number, stop: Number,
+                r: Number) -> tuple[Number, ...]:
+    """Centre, radius, direction of the middle, of an end seen from the middle, that end, radius of the
+    stroke."""
     middle, half = (start + stop) / 2, (stop - start) / 2
     c, s = math.cos(half), math.sin(half)
     return cx, cy, radius, math.cos(middle), math.sin(middle), c, s, radius * c, radius * s, r
 
 
-def _arc(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, radius: Value, mx: Value, my: Value, c: Value, s: Value,
+def _arc(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, radius: Value, mx: Value, my: Value, c: Value,
+         s: Value,
          ex: Value, ey: Value, r: Value) -> np.ndarray:
     x, y = x - cx, y - cy
     u, v = x * mx, y * mx
@@ -142,7 +149,8 @@ def _arc(x: np.ndarray, y: np.ndarray, cx: Value, cy: Value, radius: Value, mx: 
     return distance
 
 
-FIELDS: dict[str, Callable[..., np.ndarray]] = {"circle": _circle, "ellipse": _ellipse, "box": _box, "capsule": _capsule,
+FIELDS: dict[str, Callable[..., np.ndarray]] = {"circle": _circle, "ellipse": _ellipse, "box": _box,
+                                                "capsule": _capsule,
                                            "arc": _arc}
 
 
@@ -198,7 +206,8 @@ def edge_batch(x: Sequence[np.ndarray], y: Sequence[np.ndarray], lines: Sequence
         counts += [row.size] * edges[-1]
     across = np.concatenate([row for row, n in zip(x, edges) for _ in range(n)], axis=None)
     down = np.concatenate([row for row, n in zip(y, edges) for _ in range(n)], axis=None)
-    square, t, crossed = _edges(across, down, np.array(starts, np.float32).T, np.array(ends, np.float32).T, counts)
+    square, t, crossed = _edges(across, down, np.array(starts, np.float32).T, np.array(ends, np.float32).T,
+                                counts)
     distances, begin = [], 0
     for row, line, n in zip(x, lines, edges):
         here, begin = slice(begin, begin + n * row.size), begin + n * row.size
@@ -219,8 +228,8 @@ def edge_batch(x: Sequence[np.ndarray], y: Sequence[np.ndarray], lines: Sequence
 
 def _edges(x: np.ndarray, y: np.ndarray, starts: np.ndarray, ends: np.ndarray,
            counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For edges (2, n) and the ``counts`` pixels of each, all in a row: squared distance, where along the edge (0..1)
-    the nearest point is, and whether a ray from the pixel to the right crosses the edge."""
+    """For edges (2, n) and the ``counts`` pixels of each, all in a row: squared distance, where along the
+    edge (0..1) the nearest point is, and whether a ray from the pixel to the right crosses the edge."""
     dx, dy = ends - starts
     scale = 1 / np.maximum(dx * dx + dy * dy, 1e-9)
     table = np.array((*starts, ends[1], dx, dy, scale, dy > 0), np.float32).repeat(counts, axis=1)

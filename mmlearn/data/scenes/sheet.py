@@ -1,8 +1,9 @@
-"""The sheet of a picture: pens only note what they draw, and the sheet paints many notes in few large array operations.
+"""The sheet of a picture: pens only note what they draw, and the sheet paints many notes in few large array
+operations.
 
-A picture of 64 px has some fifty shapes of a few hundred pixels each, so that calls, not pixels, would take the time.
-A detail is worked out only in the rows that it can reach. The pixels are bit for bit those of painting shape after
-shape.
+A picture of 64 px has some fifty shapes of a few hundred pixels each, so that calls, not pixels, would take
+the time. A detail is worked out only in the rows that it can reach. The pixels are bit for bit those of
+painting shape after shape.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from mmlearn.data.scenes import shapes
 from mmlearn.data.scenes.shapes import Number
 
 _FEW = 1 << 16          # numbers of one array operation: they stay in the processor's second cache
-_MANY = 1 << 18         # pixels of all noted layers after which they are painted: bounds the memory of large pictures
+# pixels of all noted layers after which they are painted: bounds the memory of large pictures
+_MANY = 1 << 18
 Rows = tuple[int, int]  # first row and the row after the last
 
 
@@ -31,10 +33,12 @@ class _Frame(Protocol):
 
 
 class Shape:
-    """The distance to a shape, worked out when it is needed; in calculations it behaves like its array (h, w).
+    """The distance to a shape, worked out when it is needed; in calculations it behaves like its array (h,
+    w).
 
-    Either a drawn shape, with a ``kind`` of ``shapes.FIELDS`` (or "edges") and numbers, or, without a kind, what
-    ``numbers[0]`` makes of the other ``numbers``. Its inside lies between the heights ``low`` and ``high``.
+    Either a drawn shape, with a ``kind`` of ``shapes.FIELDS`` (or "edges") and numbers, or, without a kind,
+    what ``numbers[0]`` makes of the other ``numbers``. Its inside lies between the heights ``low`` and
+    ``high``.
     """
 
     __slots__ = ("array", "frame", "high", "kind", "low", "numbers", "rows", "whole")
@@ -133,7 +137,8 @@ class Layer(NamedTuple):
 
 
 class Part:
-    """What is drawn of one object: the pixels it can reach, its layers so far, and how much of a pixel they cover."""
+    """What is drawn of one object: the pixels it can reach, its layers so far, and how much of a pixel they
+    cover."""
 
     def __init__(self, box: tuple[int, int, int, int], before: Callable[[np.ndarray], None] | None):
         left, top, right, bottom = self.box = box
@@ -146,7 +151,8 @@ class Part:
 
 
 class Sheet:
-    """A canvas (3, size, size) and what is noted but not yet painted on it; ``masks`` of the objects, in order."""
+    """A canvas (3, size, size) and what is noted but not yet painted on it; ``masks`` of the objects, in
+    order."""
 
     def __init__(self, canvas: np.ndarray, masks: np.ndarray):
         self.canvas, self.masks = canvas, masks
@@ -207,7 +213,7 @@ class Sheet:
                     if shape.whole or frame.top is None or not shape.kind:
                         _want(shape, None, wanted)
                     else:
-                        wider = layer.offset * -layer.scale + 1.5           # half a pixel of soft edge, and one more
+                        wider = layer.offset * -layer.scale + 1.5    # half a pixel of soft edge, and one more
                         first = int((shape.low - frame.top) / frame.pixel - wider)
                         last = int((shape.high - frame.top) / frame.pixel + wider) + 1
                         first, last = 0 if first < 0 else first, last if last < part.height else part.height
@@ -222,7 +228,8 @@ class Sheet:
 
 
 def _want(shape: Shape, rows: Rows | None, wanted: dict[str, list[Shape]]) -> None:
-    """Put a shape on the list ``wanted`` of its kind, or the drawn shapes that it is made of; the more rows count."""
+    """Put a shape on the list ``wanted`` of its kind, or the drawn shapes that it is made of; the more rows
+    count."""
     if not shape.kind:
         for argument in shape.numbers[1:]:
             if type(argument) is Shape and (argument.array is None or argument.rows is not None):

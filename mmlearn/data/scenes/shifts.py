@@ -1,7 +1,7 @@
 """Drawing styles: distribution shifts that change the pixels of a picture and leave its masks alone.
 
-Survey: 2.2 and 3 (robustness to distribution shift).  The shifts stand for the sketches, renditions and corruptions of
-the ImageNet variants (D. Hendrycks et al. (2021), *The Many Faces of Robustness*).
+Survey: 2.2 and 3 (robustness to distribution shift).  The shifts stand for the sketches, renditions and
+corruptions of the ImageNet variants (D. Hendrycks et al. (2021), *The Many Faces of Robustness*).
 """
 
 import numpy as np
@@ -9,7 +9,8 @@ from jaxtyping import Bool, UInt8
 
 from mmlearn.data.scenes.graph import Scene
 
-STYLES = ("normal", "sketch", "inverted", "flat", "night", "pixelated", "cluttered", "blurred", "grey", "noisy")
+STYLES = ("normal", "sketch", "inverted", "flat", "night", "pixelated", "cluttered", "blurred", "grey",
+          "noisy")
 _GREY = np.array((0.299, 0.587, 0.114), np.float32)
 
 Image = UInt8[np.ndarray, "size size 3"]
@@ -17,7 +18,8 @@ Masks = Bool[np.ndarray, "n size size"]
 
 
 def restyle(image: Image, masks: Masks, style: str, scene: Scene) -> Image:
-    """The picture in another style. "normal" and "flat" are drawn as such (``render``), and pass unchanged."""
+    """The picture in another style. "normal" and "flat" are drawn as such (``render``), and pass
+    unchanged."""
     if style in ("normal", "flat"):
         return image
     if style == "inverted":
@@ -55,7 +57,8 @@ def blur(pixels: np.ndarray, sigma: float | int) -> np.ndarray:
 
 
 def sketch(pixels: np.ndarray) -> np.ndarray:
-    """A pencil drawing: dark where a pixel is darker than its neighbourhood (dodge by the blurred picture)."""
+    """A pencil drawing: dark where a pixel is darker than its neighbourhood (dodge by the blurred
+    picture)."""
     grey = pixels @ _GREY
     size = grey.shape[0]
     ratio = (grey + 8) / (blur(grey, max(1.0, size / 50)) + 8)
@@ -106,7 +109,8 @@ def clutter(image: Image, masks: Masks, scene: Scene) -> Image:
 
 def _bits(scene: Scene, slot: int, count: int) -> list[float]:
     """``count`` numbers in [0, 1) that belong to the scene and the slot."""
-    state = np.random.Philox(key=abs(scene.seed) % (1 << 62), counter=[scene.index, slot, len(scene.split), 0])
+    state = np.random.Philox(key=abs(scene.seed) % (1 << 62),
+                             counter=[scene.index, slot, len(scene.split), 0])
     return ((state.random_raw(count) >> np.uint64(40)) / (1 << 24)).tolist()
 
 

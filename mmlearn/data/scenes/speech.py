@@ -1,11 +1,12 @@
 """Spoken captions: a simple formant synthesiser, letters to sounds to waveform, in NumPy.
 
-Paper: D. H. Klatt (1980), *Software for a cascade/parallel formant synthesizer*, J. Acoust. Soc. Am. 67; formant
-frequencies after G. E. Peterson and H. L. Barney (1952), J. Acoust. Soc. Am. 24.  Survey: 5.1 (speech as a modality).
-Differs from the paper: the voice is a sum of harmonics weighted by three resonances, noise is shaped in the frequency
-domain, and English spelling is turned into sounds by some eighty rules and a few exceptions. It sounds like a robot;
-it is no recording and no neural synthesiser. What matters here: it is speech-like, the same words give the same
-sounds, different words different ones, and no two speakers sound the same.
+Paper: D. H. Klatt (1980), *Software for a cascade/parallel formant synthesizer*, J. Acoust. Soc. Am. 67;
+formant frequencies after G. E. Peterson and H. L. Barney (1952), J. Acoust. Soc. Am. 24.  Survey: 5.1 (speech
+as a modality).
+Differs from the paper: the voice is a sum of harmonics weighted by three resonances, noise is shaped in the
+frequency domain, and English spelling is turned into sounds by some eighty rules and a few exceptions. It
+sounds like a robot; it is no recording and no neural synthesiser. What matters here: it is speech-like, the
+same words give the same sounds, different words different ones, and no two speakers sound the same.
 """
 
 import re
@@ -54,7 +55,8 @@ SOUNDS: dict[str, Sound] = {
     "y": Sound((260, 2070, 3020), 0.05, 0.6),
     "s": _hiss(5800, 1600, 0.55), "sh": _hiss(3000, 1400, 0.55), "f": _hiss(5000, 4000, 0.22),
     "th": _hiss(6200, 3500, 0.20), "h": _hiss(1500, 2500, 0.22), "z": _hiss(5800, 1600, 0.35, 0.35),
-    "zh": _hiss(3000, 1400, 0.35, 0.35), "v": _hiss(5000, 4000, 0.12, 0.4), "dh": _hiss(6200, 3500, 0.10, 0.4),
+    "zh": _hiss(3000, 1400, 0.35, 0.35), "v": _hiss(5000, 4000, 0.12, 0.4),
+    "dh": _hiss(6200, 3500, 0.10, 0.4),
     "p": _burst(900, 900, 0.0), "t": _burst(1800, 4500, 0.0), "k": _burst(2000, 2000, 0.0),
     "b": _burst(900, 900, 0.4), "d": _burst(1800, 4500, 0.4), "g": _burst(2000, 2000, 0.4),
     "closure": Sound((250, 1500, 2500), 0.05, 0.0), "murmur": Sound((200, 1200, 2400), 0.05, 0.15),
@@ -62,22 +64,30 @@ SOUNDS: dict[str, Sound] = {
 }
 EXCEPTIONS = {w: s.split() for w, s in {
     "a": "ah", "the": "dh ah", "of": "ah v", "is": "ih z", "are": "aa r", "one": "w ah n", "two": "t uw",
-    "four": "f ao r", "eight": "eh iy t", "to": "t uw", "there": "dh eh r", "people": "p iy p ah l", "they": "dh eh iy",
+    "four": "f ao r", "eight": "eh iy t", "to": "t uw", "there": "dh eh r", "people": "p iy p ah l",
+    "they": "dh eh iy",
     "orange": "ao r ih n d zh", "nothing": "n ah th ih ng", "only": "ao uh n l iy", "picture": "p ih k ch er",
     "with": "w ih th", "this": "dh ih s", "that": "dh ae t", "above": "ah b ah v", "person": "p er s ah n",
-    "banana": "b ah n ae n ah", "balloon": "b ah l uw n", "building": "b ih l d ih ng", "purple": "p er p ah l",
-    "animal": "ae n ih m ah l", "vehicle": "v iy ih k ah l", "furniture": "f er n ih ch er", "can": "k ae n", "bicycle": "b aa iy s ih k ah l",
+    "banana": "b ah n ae n ah", "balloon": "b ah l uw n", "building": "b ih l d ih ng",
+    "purple": "p er p ah l",
+    "animal": "ae n ih m ah l", "vehicle": "v iy ih k ah l", "furniture": "f er n ih ch er", "can": "k ae n",
+    "bicycle": "b aa iy s ih k ah l",
 }.items()}
 # Spelling -> sounds, tried in this order at each place; "$" is the end of the word, "(e)" a silent e after a consonant.
 RULES: tuple[tuple[str, str], ...] = tuple((spelling, sounds) for spelling, sounds in (
-    ("igh", "aa iy"), ("tch", "ch"), ("sh", "sh"), ("ch", "ch"), ("th", "th"), ("ph", "f"), ("wh", "w"), ("ck", "k"),
+    ("igh", "aa iy"), ("tch", "ch"), ("sh", "sh"), ("ch", "ch"), ("th", "th"), ("ph", "f"), ("wh", "w"),
+    ("ck", "k"),
     ("ng$", "ng"), ("ng", "ng g"), ("qu", "k w"), ("kn", "n"), ("tion", "sh ah n"), ("ture", "ch er"),
-    ("oor", "ao r"), ("air", "eh r"), ("ear", "iy r"), ("our", "ao r"), ("ar", "aa r"), ("or", "ao r"), ("er", "er"),
+    ("oor", "ao r"), ("air", "eh r"), ("ear", "iy r"), ("our", "ao r"), ("ar", "aa r"), ("or", "ao r"),
+    ("er", "er"),
     ("ir", "er"), ("ur", "er"), ("ee", "iy"), ("ea", "iy"), ("oo", "uw"), ("ou", "aa uw"), ("ow$", "ao uh"),
-    ("ow", "aa uw"), ("oa", "ao uh"), ("ai", "eh iy"), ("ay", "eh iy"), ("au", "ao"), ("aw", "ao"), ("oi", "ao iy"),
-    ("oy", "ao iy"), ("ie", "iy"), ("ew", "y uw"), ("ue$", "uw"), ("le$", "ah l"), ("ge$", "d zh"), ("ce$", "s"),
+    ("ow", "aa uw"), ("oa", "ao uh"), ("ai", "eh iy"), ("ay", "eh iy"), ("au", "ao"), ("aw", "ao"),
+    ("oi", "ao iy"),
+    ("oy", "ao iy"), ("ie", "iy"), ("ew", "y uw"), ("ue$", "uw"), ("le$", "ah l"), ("ge$", "d zh"),
+    ("ce$", "s"),
     ("se$", "s"), ("a(e)", "eh iy"), ("i(e)", "aa iy"), ("o(e)", "ao uh"), ("u(e)", "y uw"), ("e(e)", "iy"),
-    ("all", "ao l"), ("e$", ""), ("e$", "iy"), ("a$", "ah"), ("y$", "iy"), ("ce", "s eh"), ("ci", "s ih"), ("x", "k s"), ("a", "ae"), ("e", "eh"),
+    ("all", "ao l"), ("e$", ""), ("e$", "iy"), ("a$", "ah"), ("y$", "iy"), ("ce", "s eh"), ("ci", "s ih"),
+    ("x", "k s"), ("a", "ae"), ("e", "eh"),
     ("i", "ih"), ("o", "aa"), ("u", "ah"), ("y", "ih"), ("c", "k"), ("q", "k"), ("j", "d zh"),
     *((letter, letter) for letter in "bdfghklmnprstvwz"),
 ))
@@ -90,7 +100,7 @@ def sounds_of(word: str) -> list[str]:
     word = re.sub("[^a-z]", "", word.lower())
     if word in EXCEPTIONS:
         return _spread(EXCEPTIONS[word])
-    found: list[str] = []
+    phonemes: list[str] = []
     i = 0
     while i < len(word):
         for spelling, sounds in RULES:
@@ -100,16 +110,18 @@ def sounds_of(word: str) -> list[str]:
             rest = word[i + len(letters):]
             if spelling.endswith("$") and rest:
                 continue
-            if (spelling, sounds) == ("e$", "") and not any(SOUNDS[s].voice == 1.0 for s in found if s in SOUNDS):
+            if (spelling, sounds) == ("e$",
+                                      "") and not any(SOUNDS[s].voice == 1.0 for s in phonemes if s in SOUNDS):
                 continue                                        # "be" is no "b"
             if spelling.endswith("(e)") and not re.fullmatch("[^aeiouy]es?", rest):
                 continue
-            found += sounds.split()
-            i += len(letters) + (len(rest) > 0 and letters == rest[0] and letters not in "aeiou")   # double letter: once
+            phonemes += sounds.split()
+            # double letter: once
+            i += len(letters) + (len(rest) > 0 and letters == rest[0] and letters not in "aeiou")
             break
         else:
             i += 1
-    return _spread(found)
+    return _spread(phonemes)
 
 
 def _spread(sounds: list[str]) -> list[str]:
@@ -136,7 +148,8 @@ class Speaker:
         """The speaker with this number: from a deep slow voice to a high quick one."""
         dice = Dice("speaker", seed)
         pitch = 95 + 125 * dice.random()
-        return cls(pitch, 1.12 - 0.0016 * (pitch - 95) + 0.06 * (dice.random() - 0.5), 0.9 + 0.25 * dice.random())
+        return cls(pitch, 1.12 - 0.0016 * (pitch - 95) + 0.06 * (dice.random() - 0.5),
+                   0.9 + 0.25 * dice.random())
 
 
 def _tracks(sounds: list[str], speaker: Speaker) -> dict[str, np.ndarray]:
@@ -144,7 +157,8 @@ def _tracks(sounds: list[str], speaker: Speaker) -> dict[str, np.ndarray]:
     rows = []
     for name in sounds:
         sound = SOUNDS[name]
-        row = [f / speaker.tract for f in sound.formants] + [sound.voice, sound.noise, sound.centre, sound.width]
+        row = [f / speaker.tract for f in sound.formants] + [sound.voice, sound.noise, sound.centre,
+                                                             sound.width]
         rows += [row] * max(2, round(sound.seconds / speaker.speed / HOP))
     table = np.array(rows)
     glide = np.hanning(9)[1:-1] / np.hanning(9).sum()
@@ -215,6 +229,7 @@ def spectrogram(wave: Float[np.ndarray, "t"], rate: int = 16000, window: float =
     size, step = int(window * rate), int(hop * rate)
     if len(wave) < size:
         raise ValueError(f"the wave has {len(wave)} samples, fewer than one window of {size}")
-    frames = np.lib.stride_tricks.sliding_window_view(wave.astype(np.float64), size)[::step] * np.hanning(size)
+    frames = np.lib.stride_tricks.sliding_window_view(wave.astype(np.float64),
+                                                      size)[::step] * np.hanning(size)
     power = np.abs(np.fft.rfft(frames)) ** 2
     return np.maximum(10 * np.log10(power / power.max() + 1e-12), -80.0).T

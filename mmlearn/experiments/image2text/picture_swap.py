@@ -1,12 +1,14 @@
 """The picture-swap control on photographs: is a caption likelier beside its own picture than beside another?
 
-Paper: M. Cornia et al. (2020), *Meshed-Memory Transformer for Image Captioning*, arXiv:1912.08226; M. Hodosh et al.
-(2013), *Framing Image Description as a Ranking Task*, for ranking in place of writing.  Survey: 1.2.1.
-Differs from the paper: fifty photographs, a small M2, cells of a convolutional network in place of detected regions.
+Paper: M. Cornia et al. (2020), *Meshed-Memory Transformer for Image Captioning*, arXiv:1912.08226; M. Hodosh
+et al. (2013), *Framing Image Description as a Ranking Task*, for ranking in place of writing.  Survey: 1.2.1.
+Differs from the paper: fifty photographs, a small M2, cells of a convolutional network in place of detected
+regions.
 
-The loss of a captioner falls on any data, since words are easier to guess than pictures are to read. So each held-out
-caption is scored twice: beside its own photograph, and beside others. Only the difference shows that the model looks.
-Two networks give the cells: EfficientNet-Lite0, trained on ImageNet, and a ResNet-18 of random weights.
+The loss of a captioner falls on any data, since words are easier to guess than pictures are to read. So each
+held-out caption is scored twice: beside its own photograph, and beside others. Only the difference shows that
+the model looks. Two networks give the cells: EfficientNet-Lite0, trained on ImageNet, and a ResNet-18 of
+random weights.
 """
 
 import argparse
@@ -34,7 +36,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=int, default=30, help="photographs that are not trained on")
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--every", type=int, default=30, help="steps between two measurements")
-    parser.add_argument("--swaps", type=int, default=3, help="other photographs beside which a caption is scored")
+    parser.add_argument("--swaps", type=int, default=3,
+                        help="other photographs beside which a caption is scored")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=3)
 
@@ -63,7 +66,8 @@ def caption_losses(model: M2Transformer, features: Tensor, tokens: Tensor) -> Te
 
 
 def measure(model: M2Transformer, features: Tensor, tokens: Tensor, swaps: int) -> dict[str, float]:
-    """Mean loss beside the own photograph and beside the next ``swaps`` ones, and how often the own one is the best."""
+    """Mean loss beside the own photograph and beside the next ``swaps`` ones, and how often the own one is
+    the best."""
     matched = caption_losses(model, features, tokens)
     swapped = torch.stack([caption_losses(model, features.roll(k, 0), tokens) for k in range(1, swaps + 1)])
     return {"matched": round(matched.mean().item(), 4), "swapped": round(swapped.mean().item(), 4),
@@ -71,13 +75,15 @@ def measure(model: M2Transformer, features: Tensor, tokens: Tensor, swaps: int) 
 
 
 def train(features: Tensor, data: CaptionData, seed: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train one captioner in stretches of ``args.every`` steps; held-out and training photographs after each."""
+    """Train one captioner in stretches of ``args.every`` steps; held-out and training photographs after
+    each."""
     tokeniser = data.vocabulary()
     count = len(data) - args.held_out
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
     parts = {"trained": order[:count], "held out": order[count:]}
     most = min(len(texts) for texts in data.captions)
-    tokens = tokeniser.batch([text for i in order for text in data.captions[i][:most]], 30).unflatten(0, (-1, most))
+    tokens = tokeniser.batch([text for i in order for text in data.captions[i][:most]], 30).unflatten(0,
+            (-1, most))
     inputs = TensorInputs(features[parts["trained"]])
     captions = CaptionData(inputs, [data.captions[i] for i in parts["trained"]], range(count))
     with seeded(seed):
@@ -85,9 +91,11 @@ def train(features: Tensor, data: CaptionData, seed: int, args: argparse.Namespa
     curve: list[dict[str, Any]] = []
     places = {"trained": slice(0, count), "held out": slice(count, None)}
     for step in range(args.every, args.steps + 1, args.every):
-        train_cross_entropy(model, captions, tokeniser, steps=args.every, images=10, captions=most, lr=args.lr,
+        train_cross_entropy(model, captions, tokeniser, steps=args.every, images=10, captions=most,
+                            lr=args.lr,
                             warmup=10, seed=seed * 1000 + step, progress=False)
-        curve.append({"step": step, **{part: measure(model, features[parts[part]], tokens[places[part]], args.swaps)
+        curve.append({"step": step, **{part: measure(model, features[parts[part]], tokens[places[part]],
+                                                     args.swaps)
                                        for part in parts}})
     return curve
 

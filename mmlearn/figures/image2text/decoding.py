@@ -47,11 +47,12 @@ def beam_steps(trace: BeamTree, words: WordTokeniser, image: int = 0, cut: int =
             said = "end" if frozen or word == words.eos else words.words[word]
             return Hypothesis(said, total, parent, frozen or word == words.eos, kept)
 
-        kept = [hypothesis(int(p), int(w), float(s)) for p, w, s in
-                zip(step.parent[image], step.token[image], step.total[image])]
+        kept = [hypothesis(*choice) for choice in
+                zip(*(part[image].tolist() for part in (step.parent, step.token, step.total)))]
         taken = {(h.parent, h.word) for h in kept}
-        others = [hypothesis(p, int(w), float(s), kept=False) for p, row in enumerate(step.words[image])
-                  for w, s in zip(row, step.totals[image, p]) if float(s) > float("-inf")]
+        rows = zip(step.words[image].tolist(), step.totals[image].tolist())
+        others = [hypothesis(p, word, total, kept=False) for p, row in enumerate(rows)
+                  for word, total in zip(*row) if total > float("-inf")]
         others = sorted((h for h in others if (h.parent, h.word) not in taken), key=lambda h: -h.score)
         steps.append(kept + others[:cut])
     return steps

@@ -92,7 +92,8 @@ def test_the_example_of_a_beam_could_be_one():
 
 def test_beam_steps_are_those_of_the_search(seen):
     _, regions, model = seen
-    context = model.encode(regions.features, regions.mask)
+    with torch.no_grad():
+        context = model.encode(regions.features, regions.mask)
     trace = beam_trace(model, context, k=3, bos=WORDS.bos, eos=WORDS.eos, pad=WORDS.pad, max_len=6)
     steps = beam_steps(trace, WORDS)
     assert [sum(h.kept for h in step) for step in steps] == [3] * len(trace.steps)
@@ -102,7 +103,7 @@ def test_beam_steps_are_those_of_the_search(seen):
         place = step[place].parent
     best = [WORDS.words[i] for i in trace.tokens[0, 0].tolist() if i not in (WORDS.eos, WORDS.pad)]
     assert [word for word in reversed(said) if word != "end"] == best
-    assert steps[-1][0].score == pytest.approx(float(trace.log_probs[0, 0].sum()), abs=1e-4)
+    assert steps[-1][0].score == pytest.approx(trace.log_probs[0, 0].sum().item(), abs=1e-4)
     for step in steps:                                          # nothing that was cut beats what was kept
         cut = [h.score for h in step if not h.kept]
         assert max(cut, default=-np.inf) <= min(h.score for h in step if h.kept)
