@@ -96,8 +96,8 @@ def zero_shot_weights(
     sentences = [sentence for name in classes for sentence in prompts(name, templates)]
     tokens = tokeniser.batch(sentences, getattr(getattr(model, "config", None), "context", None))
     with eval_mode(model) as device:
-        v = torch.cat([model.encode_text(part.to(device))
-                       for part in tokens.split(batch)])     # type: ignore[operator]
+        parts = [model.encode_text(part.to(device)) for part in tokens.split(batch)]   # type: ignore[operator]
+        v = torch.cat(parts)
     return average_prompts(v.unflatten(0, (len(classes), len(templates))).float())
 
 
