@@ -103,7 +103,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.child:
         return one_memory(args.child, args.batch, args.width)
-    about = f"{args.batch} pairs of width {args.width}, float32, {args.threads} threads, torch {torch.__version__}"
+    about = (f"{args.batch} pairs of width {args.width}, float32, {args.threads} threads, "
+             f"torch {torch.__version__}")
     if args.memory:
         found, matrix = memory(args), 4 * args.batch**2
         if args.json:

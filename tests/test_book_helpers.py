@@ -188,7 +188,8 @@ def test_a_notebook_keeps_one_line_of_progress_rendered_source_and_no_stderr():
     cells = [
         "from mmlearn.book import chapter_claims, setup, show_source\nsetup('1-image2text')",
         "import torch\nfrom mmlearn.train import fit, noam_rate\nmodel = torch.nn.Linear(2, 1)\n"
-        "history = fit(model, lambda m, x: m(x).square().mean(), [torch.ones(3, 2)], steps=600, title='a line')",
+        "history = fit(model, lambda m, x: m(x).square().mean(), [torch.ones(3, 2)], steps=600, "
+        "title='a line')",
         "show_source(noam_rate)\nchapter_claims()",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

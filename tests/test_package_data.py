@@ -22,8 +22,8 @@ from mmlearn.text_for_vision.training import load_mini
 
 sample = package_data("scenes-sample")
 pictures = CocoCaptions(sample / "images", sample / "annotations" / "captions_train.json")
-print(mmlearn.__file__, results("detector")["recipe"], load_mini("vit").model.config.size, load_detector().config.size,
-      len(pictures), callable(slider), sep="|")
+print(mmlearn.__file__, results("detector")["recipe"], load_mini("vit").model.config.size,
+      load_detector().config.size, len(pictures), callable(slider), sep="|")
 """
 
 

@@ -32,8 +32,10 @@ MEASURE = r"""
   article.querySelectorAll('.toggle-hidden').forEach(t => t.classList.remove('toggle-hidden'));
   const seen = e => e.getClientRects().length > 0;
   const column = article.getBoundingClientRect(), style = getComputedStyle(article);
-  const right = column.right - parseFloat(style.paddingRight), left = column.left + parseFloat(style.paddingLeft);
-  const begin = e => (e.textContent || e.getAttribute('alt') || e.outerHTML).trim().replace(/\s+/g, ' ').slice(0, 70);
+  const right = column.right - parseFloat(style.paddingRight);
+  const left = column.left + parseFloat(style.paddingLeft);
+  const begin = e => (e.textContent || e.getAttribute('alt') || e.outerHTML)
+    .trim().replace(/\s+/g, ' ').slice(0, 70);
   const overflow = e => e.scrollWidth - e.clientWidth;
   const scrolls = e => { for (let p = e.parentElement; p && p !== article; p = p.parentElement)
       if (['auto', 'scroll'].includes(getComputedStyle(p).overflowX)) return true; return false; };
@@ -44,7 +46,8 @@ MEASURE = r"""
     pen.font = css.font;
     const room = pre.clientWidth - parseFloat(css.paddingLeft) - parseFloat(css.paddingRight);
     const wide = pre.textContent.split('\n').filter(line => pen.measureText(line).width > room + 1);
-    const kind = pre.closest('.cell_input') ? 'code' : pre.closest('.cell_output') ? 'output' : 'code in the text';
+    const kind = pre.closest('.cell_input') ? 'code'
+      : pre.closest('.cell_output') ? 'output' : 'code in the text';
     (wide.length ? wide : [begin(pre)]).forEach(line => found.push([kind, line.trim().slice(0, 90)]));
   }
   for (const math of article.querySelectorAll('div.math')) {
@@ -53,7 +56,8 @@ MEASURE = r"""
     if (!drawn) continue;
     const box = drawn.getBoundingClientRect(), inside = math.getBoundingClientRect();
     const label = number ? number.textContent.trim() : begin(math);
-    if (box.left < inside.left - 1 || box.right > inside.right + 1 || overflow(math) > 1) found.push(['equation', label]);
+    if (box.left < inside.left - 1 || box.right > inside.right + 1 || overflow(math) > 1)
+      found.push(['equation', label]);
     else if (number) {
       const n = number.getBoundingClientRect();
       if (n.left < box.right && n.right > box.left && n.top < box.bottom && n.bottom > box.top)
@@ -69,7 +73,8 @@ MEASURE = r"""
     if (!seen(table)) continue;
     const box = table.getBoundingClientRect();
     if (phone ? box.right > right + 1 && !scrolls(table) && getComputedStyle(table).overflowX === 'visible'
-              : box.right > right + 1 || overflow(table) > 1 || (table.parentElement && overflow(table.parentElement) > 1))
+              : box.right > right + 1 || overflow(table) > 1
+                || (table.parentElement && overflow(table.parentElement) > 1))
       found.push(['table', begin(table)]);
   }
   for (const figure of article.querySelectorAll('img, svg, canvas, video, [class*="mml-"]')) {
@@ -79,7 +84,8 @@ MEASURE = r"""
       found.push(['figure', begin(figure)]);
   }
   if (document.documentElement.scrollWidth > document.documentElement.clientWidth)
-    found.push(['page', `${document.documentElement.scrollWidth} px wide on a screen of ${document.documentElement.clientWidth}`]);
+    found.push(['page', `${document.documentElement.scrollWidth} px wide on a screen of ` +
+                        `${document.documentElement.clientWidth}`]);
   return found;
 }
 """

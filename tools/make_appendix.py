@@ -116,9 +116,10 @@ def equations_page() -> str:
     out = [
         STAMP,
         "# Equation index\n\n",
-        "Every labelled equation of the book, the function of `mmlearn` that implements it, the tests that compare the "
-        "function with the equation written out naively, and what else it is compared with. The number, as the text "
-        "says it, leads to the equation in its chapter; the name beside it is what code calls it. A labelled equation without a test fails the build.\n\n",
+        "Every labelled equation of the book, the function of `mmlearn` that implements it, the tests that "
+        "compare the function with the equation written out naively, and what else it is compared with. "
+        "The number, as the text says it, leads to the equation in its chapter; the name beside it is what "
+        "code calls it. A labelled equation without a test fails the build.\n\n",
     ]
     seen: set[str] = set()
 
@@ -135,7 +136,8 @@ def equations_page() -> str:
             )
             tests = markers.get(label, [])
             files = [
-                f"{sum(t.startswith(file + '::') for t in tests)} in {source_link(f'`{Path(file).name}`', ROOT / file)}"
+                f"{sum(t.startswith(file + '::') for t in tests)} in "
+                f"{source_link(f'`{Path(file).name}`', ROOT / file)}"
                 for file in dict.fromkeys(t.split("::")[0] for t in tests)
             ]
             rows.append(f"| {number}`{label}` | {functions or '–'} | {', '.join(files) or '–'} |\n")
@@ -159,8 +161,9 @@ def systems_page() -> str:
     out = [
         STAMP,
         "# Systems\n\n",
-        "What `mmlearn` holds, as `mmlearn systems` prints it (with `--json` for programs). Parameters are counted on "
-        "models built at the size of the paper; where a source states a number, it stands beside ours.\n\n",
+        "What `mmlearn` holds, as `mmlearn systems` prints it (with `--json` for programs). Parameters are "
+        "counted on models built at the size of the paper; where a source states a number, it stands beside "
+        "ours.\n\n",
     ]
     for record in as_records():
         out.append(f"## {record['section']} {record['name']}\n\n{record['paper']}\n\n")
@@ -206,9 +209,9 @@ def api_page() -> str:
     out = [
         STAMP,
         "# Package\n\n",
-        "The modules of `mmlearn` in one list, read off the source. A name leads to its file; `help(name)` in Python "
-        "prints shapes, units and errors. Configurations are frozen dataclasses whose classmethods are the sizes of the "
-        "papers; letters of shapes are those of [Notation](../notation.md).\n\n",
+        "The modules of `mmlearn` in one list, read off the source. A name leads to its file; `help(name)` "
+        "in Python prints shapes, units and errors. Configurations are frozen dataclasses whose classmethods "
+        "are the sizes of the papers; letters of shapes are those of [Notation](../notation.md).\n\n",
     ]
     groups: dict[str, list[Path]] = {}
     for path in python_files("mmlearn"):

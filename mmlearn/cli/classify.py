@@ -9,7 +9,8 @@ from typing import Any
 DEFAULT = "openai/clip-vit-base-patch32"
 EXAMPLES = """examples:
   mmlearn classify photo.jpg --labels "a dog,a cat,a bicycle"
-  mmlearn classify *.jpg --labels dog,cat --template "a photo of a {}" --template "a drawing of a {}" --top 1 --json
+  mmlearn classify *.jpg --labels dog,cat --template "a photo of a {}" --template "a drawing of a {}" --top \
+1 --json
   mmlearn classify scene.png --labels cat,car,house --template "a picture of {a}." --weights clip-mini
 """
 

@@ -1,13 +1,15 @@
-"""Exercises that answer in words: what is right, what is not yet, what is not written yet, where code stopped.
+"""Exercises that answer in words: what is right, what is not yet, what is not written yet, where code
+stopped.
 
-One module a chapter holds the checks of its exercises. A notebook calls a check by name with the function that was
-written, ``check.gates_that_sum_to_one(competing_mesh)``, and one sentence is printed:
+One module a chapter holds the checks of its exercises. A notebook calls a check by name with the function
+that was written, ``check.gates_that_sum_to_one(competing_mesh)``, and one sentence is printed:
 
 * ``right: …`` says what the answer has shown;
 * ``not yet: …`` says what is wrong, or at which line the code stopped;
 * ``not written yet: …`` means that the cell still holds ``not_written()``.
 
-A check never stops the notebook, draws its inputs from a fixed seed and leaves the global random state as it was.
+A check never stops the notebook, draws its inputs from a fixed seed and leaves the global random state as it
+was.
 """
 
 import functools
@@ -23,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COLUMNS = 79                                        # of a printed line
-Case = tuple[Any, Any, Mapping[str, Any]]           # what came out, what should, mistake -> what it would give
+COLUMNS = 79                                    # of a printed line
+Case = tuple[Any, Any, Mapping[str, Any]]       # what came out, what should, mistake -> what it would give
 
 
 class NotWrittenYet(Exception):
@@ -93,10 +95,12 @@ class Check:
     def __call__(self, *answers: Any) -> None:
         wanted = len(inspect.signature(self.look).parameters)
         if len(answers) != wanted or not callable(answers[0]):
-            said = f"not yet: hand over {wanted} argument{'s' * (wanted > 1)}, your function by its name and uncalled"
+            said = (f"not yet: hand over {wanted} argument{'s' * (wanted > 1)}, your function by its name "
+                    "and uncalled")
         else:
             said = self.verdict(*answers)
-        print(textwrap.fill(said, COLUMNS, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False))
+        print(textwrap.fill(said, COLUMNS, subsequent_indent="    ", break_on_hyphens=False,
+                            break_long_words=False))
 
 
 def check(right: str) -> Callable[[Callable[..., str | None]], Check]:
@@ -104,7 +108,7 @@ def check(right: str) -> Callable[[Callable[..., str | None]], Check]:
     return lambda look: Check(look, right)
 
 
-# ------------------------------------------------------------------------------------------------ the student's code
+# ----------------------------------------------------------------------------------------- the student's code
 
 
 def copied(value: Any) -> Any:
@@ -136,7 +140,7 @@ def where(error: Exception, function: Callable[..., Any]) -> str:
     return f"your code stopped in line {frames[-1].lineno} of its cell{quoted} with {about}"
 
 
-# -------------------------------------------------------------------------------------------------------- comparing
+# -------------------------------------------------------------------------------------------------- comparing
 
 
 def same(a: Any, b: Any, exact: bool = False) -> bool:
@@ -182,14 +186,16 @@ def as_number(got: Any, what: str = "the answer") -> float:
     if isinstance(got, list | tuple | dict | str):
         raise Hint(f"{what} is a {type(got).__name__}, and should be one number")
     if isinstance(got, Tensor | np.ndarray) and math.prod(got.shape) != 1:
-        raise Hint(f"{what} has shape {tuple(got.shape)}, and should be one number: what is summed or averaged?")
+        raise Hint(f"{what} has shape {tuple(got.shape)}, and should be one number: what is summed or "
+                   "averaged?")
     try:
         return float(got)
     except (TypeError, ValueError):
         raise Hint(f"{what} is a {type(got).__name__}, and should be one number") from None
 
 
-def as_tensor(got: Any, shape: Sequence[int], what: str = "the answer", dtype: torch.dtype | None = None) -> Tensor:
+def as_tensor(got: Any, shape: Sequence[int], what: str = "the answer",
+              dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of a shape (and of a dtype, where it matters), or a hint."""
     if not isinstance(got, Tensor):
         raise Hint(f"{what} is a {type(got).__name__}, and should be a tensor of shape {tuple(shape)}")

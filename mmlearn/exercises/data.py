@@ -20,7 +20,8 @@ def category_of_your_own(answer: Answer, category: Category) -> str | None:
     if len(rows) / box <= 0.4:
         return f"the mask covers only {len(rows) / box:.0%} of the box: let the thing fill it, from -1 to 1"
     if len(rows) / box >= 0.95:
-        return f"the mask covers {len(rows) / box:.0%} of the box: it reaches beyond it, or is no more than a block"
+        return (f"the mask covers {len(rows) / box:.0%} of the box: it reaches beyond it, or is no more than "
+                "a block")
     if columns.std() > rows.std():
         return "it is wider than high: the box is higher than wide"
     if (rows < (rows.min() + rows.max()) / 2).mean() > 0.52:

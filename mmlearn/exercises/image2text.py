@@ -1,6 +1,7 @@
 """The checks of chapter 1's exercises. Reading on shows answers: try the exercise first.
 
-Every check compares with the formula written out by hand, and with what the usual mistakes of its task would give.
+Every check compares with the formula written out by hand, and with what the usual mistakes of its task would
+give.
 """
 
 import functools
@@ -24,7 +25,7 @@ from mmlearn.metrics.caption import caption_scores
 
 Words = Sequence[str]
 
-# --------------------------------------------------------------------------------------- 1-3: annotation and detection
+# ------------------------------------------------------------------------------ 1-3: annotation and detection
 
 
 def runs(flat: np.ndarray) -> list[int]:
@@ -45,9 +46,11 @@ def run_lengths(answer: Callable[[np.ndarray], Any]) -> str | None:
         down, along = mask.ravel(order="F"), mask.ravel()
         want = [0] * bool(down[0]) + runs(down)
         cases.append(([int(c) for c in got], want, {
-            "the runs are those of the rows: COCO reads a mask down its columns": [0] * bool(along[0]) + runs(along),
+            "the runs are those of the rows: COCO reads a mask down its columns":
+                [0] * bool(along[0]) + runs(along),
             "the first count is the number of zeros at the start, even if that is 0": runs(down),
-            "a 0 stands in front of every list; it belongs there only if the first pixel is set": [0, *runs(down)],
+            "a 0 stands in front of every list; it belongs there only if the first pixel is set":
+                [0, *runs(down)],
             "a 0 stands in front if the first pixel is not set, where it should be the other way round":
                 [0] * (not down[0]) + runs(down),
             "the last run is missing: it ends at the end of the mask, not at a change": want[:-1],
@@ -65,21 +68,26 @@ def annotators_needed(answer: Callable[[float, float], Any]) -> str | None:
     for p, r in chances + [(draw.uniform(0.02, 0.9), draw.uniform(0.05, 0.999)) for _ in range(50)]:
         got = as_number(answer(p, r), f"the answer for p = {p:.2f} and r = {r:.2f}")
         if got != int(got) or got < 1:
-            return f"for p = {p:.2f} and r = {r:.2f} you say {got:.4g}; annotators come in whole numbers from 1 on"
+            return (f"for p = {p:.2f} and r = {r:.2f} you say {got:.4g}; annotators come in whole numbers "
+                    "from 1 on")
         exact = math.log(1 - r) / math.log(1 - p)
         want = next(n for n in range(1, 10_000) if 1 - (1 - p) ** n >= r - 1e-12)
         cases.append((got, want, {
-            "you add up what each one finds, but two annotators often notice the same label": max(1, math.ceil(r / p)),
+            "you add up what each one finds, but two annotators often notice the same label":
+                max(1, math.ceil(r / p)),
             "rounding to the nearest number is too few half of the time": max(1, round(exact)),
             "rounding down leaves one annotator too few": max(1, math.floor(exact)),
-            "at the border one annotator fewer is enough: 1 - (1 - p)^n may be equal to r": max(1, int(exact) + 1),
+            "at the border one annotator fewer is enough: 1 - (1 - p)^n may be equal to r":
+                max(1, int(exact) + 1),
             "one annotator more than is needed": want + 1,
-            "a label is lost if everybody misses it, each with chance 1 - p; you multiply the chances p of noticing":
+            "a label is lost if everybody misses it, each with chance 1 - p; you multiply the chances p of "
+            "noticing":
                 max(1, math.ceil(math.log(1 - r) / math.log(p))),
             "that many would all have to notice the label; one of them is enough":
                 max(1, math.ceil(math.log(r) / math.log(p))),
         }))
-    return diagnose(cases, "for p = 0.50 and r = 0.75 two are needed; somewhere you say {got} instead of {want}")
+    return diagnose(cases, "for p = 0.50 and r = 0.75 two are needed; somewhere you say {got} instead of "
+                           "{want}")
 
 
 @check("the whole area under the envelope, and nothing beyond the last recall")
@@ -95,16 +103,20 @@ def area_under_envelope(answer: Callable[[np.ndarray, np.ndarray], Any]) -> str 
         width = [recall[0], *(b - a for a, b in zip(recall, recall[1:]))]
         want = sum(w * e for w, e in zip(width, best))
         cases.append((as_number(answer(recall, precision)), want, {
-            "this is the area under the precisions as they are: the envelope takes the best one at any higher recall":
+            "this is the area under the precisions as they are: the envelope takes the best one at any "
+            "higher recall":
                 sum(w * p for w, p in zip(width, precision)),
             "trapezia under the precisions as they are: first the envelope, which is a staircase":
-                sum((b - a) * (p + q) / 2 for a, b, p, q in zip(recall, recall[1:], precision, precision[1:])),
+                sum((b - a) * (p + q) / 2
+                    for a, b, p, q in zip(recall, recall[1:], precision, precision[1:])),
             "your envelope runs from the wrong side: at a recall it is the best precision still to come":
                 sum(w * e for w, e in zip(width, so_far)),
-            "the first step is missing: it begins at recall 0": sum(w * e for w, e in zip(width[1:], best[1:])),
+            "the first step is missing: it begins at recall 0":
+                sum(w * e for w, e in zip(width[1:], best[1:])),
             "recalls that were never reached have precision 0; you go on with the last one":
                 want + (1 - recall[-1]) * best[-1],
-            "this is the mean over detections; each step of the staircase has the width by which recall grows":
+            "this is the mean over detections; each step of the staircase has the width by which recall "
+            "grows":
                 float(np.mean(best)),
             "this samples the envelope at 101 recalls; the area is exact": sampled(recall, best, 101),
             "this samples the envelope at 11 recalls; the area is exact": sampled(recall, best, 11),
@@ -118,7 +130,7 @@ def sampled(recall: np.ndarray, envelope: list, points: int) -> float:
     return float(reached[np.searchsorted(recall, np.linspace(0, 1, points))].mean())
 
 
-# ------------------------------------------------------------------------------------- 4-6 and 12: attention, M2
+# ---------------------------------------------------------------------------------- 4-6 and 12: attention, M2
 
 
 @check("every word sees itself and the words before it, nobody sees padding or the future")
@@ -141,7 +153,8 @@ def caption_mask(answer: Callable[[Tensor, int], Any]) -> str | None:
             "the future is visible: a word would be predicted from itself": there[:, None].expand(4, 7, 7),
             "words see the later ones and not the earlier: rows are who looks, columns what is looked at":
                 past.mT & there[:, None],
-            "a row of padding sees nothing, and a softmax over nothing is 0 / 0; hide padding as a column, not as a row":
+            "a row of padding sees nothing, and a softmax over nothing is 0 / 0; hide padding as a column, "
+            "not as a row":
                 past & there[:, :, None],
             "the two conditions must both hold; you let one of them do": past | there[:, None],
             "the id of the padding is an argument, you always look for 1": past & (tokens != 1)[:, None],
@@ -169,15 +182,16 @@ def attention_in_parts(answer: Callable[..., Any]) -> str | None:
     cases, shares_cases = [], []
     for strength in (1.0, 3.0, 3000.0):
         Q = strength * torch.randn(5, 8, dtype=torch.float64)
-        parts = [(torch.randn(n, 8, dtype=torch.float64), torch.randn(n, 4, dtype=torch.float64)) for n in (6, 3, 4)]
+        parts = [(torch.randn(n, 8, dtype=torch.float64), torch.randn(n, 4, dtype=torch.float64))
+                 for n in (6, 3, 4)]
         with Joined(13) as joined:
             shares, out = as_several(answer(Q, parts), ("the shares (n, parts)", "the output (n, v)"))
         if joined.seen:
             return "keys or values of several parts were joined to one tensor; let each part answer by itself"
         shares, out = as_tensor(shares, (5, 3), "the shares"), as_tensor(out, (5, 4), "the output")
         if not (torch.isfinite(shares).all() and torch.isfinite(out).all()):
-            return ("with large scores your shares are not finite: exponentials overflow, the logarithm of their sum "
-                    "does not if it is taken in one function")
+            return ("with large scores your shares are not finite: exponentials overflow, the logarithm of "
+                    "their sum does not if it is taken in one function")
         scores = [Q @ K.T / math.sqrt(8) for K, _ in parts]
         each = torch.stack([s.softmax(1) @ V for s, (_, V) in zip(scores, parts)])           # parts n v
         logs = torch.stack([s.logsumexp(1) for s in scores], 1)                               # n parts
@@ -186,7 +200,8 @@ def attention_in_parts(answer: Callable[..., Any]) -> str | None:
         sizes = torch.tensor([6.0, 3.0, 4.0], dtype=torch.float64).expand(5, 3)
         if strength < 100:
             shares_cases.append((shares, want, {
-                "every query gets the same shares: how well its keys answer a query matters, not how many they are":
+                "every query gets the same shares: how well its keys answer a query matters, not how many "
+                "they are":
                     sizes / 13,
                 "every part has the same share": torch.ones_like(want) / 3,
                 "the scores are divided by the root of their width before the exponential": bare.softmax(1),
@@ -202,12 +217,14 @@ def attention_in_parts(answer: Callable[..., Any]) -> str | None:
         cases.append((out, torch.einsum("np,pnv->nv", want, each), {
             "the shares are right, but the parts' outputs are added as if each had weight 1": each.sum(0),
             "the shares are right, but the parts' outputs are averaged evenly": each.mean(0),
-            "the shares are right, the answer of each part is not: its own softmax also needs the root of the width":
+            "the shares are right, the answer of each part is not: its own softmax also needs the root of "
+            "the width":
                 torch.einsum("np,pnv->nv", want, torch.stack([(s * math.sqrt(8)).softmax(1) @ V
                                                               for s, (_, V) in zip(scores, parts)])),
         }))
     return (diagnose(shares_cases, "a query should have shares {want}; yours are {got}")
-            or diagnose(cases, "the shares are right, their mixture is not: a share weighs the answer of its own part"))
+            or diagnose(cases, "the shares are right, their mixture is not: a share weighs the answer of its "
+                               "own part"))
 
 
 @check("your gates compete over the layers, and their mixture is M2's softmax variant")
@@ -242,7 +259,8 @@ def gates_that_sum_to_one(answer: Callable[..., Any]) -> str | None:
             "the gates are right, but the readings are added without them": C.sum(1) / math.sqrt(5),
         }))
     return (diagnose(gates, "the gates have other values than the softmax over layers of W_i [Y; C_i] + b_i")
-            or diagnose(meshes, "the gates are right, the mesh is not: what is added up, and what is it divided by?"))
+            or diagnose(meshes, "the gates are right, the mesh is not: what is added up, and what is it "
+                                "divided by?"))
 
 
 def encoder(slots: int, seed: int) -> tuple[M2Transformer, Tensor]:
@@ -254,8 +272,8 @@ def encoder(slots: int, seed: int) -> tuple[M2Transformer, Tensor]:
 
 @functools.cache
 def telling_seeds() -> tuple[int, ...]:
-    """Seeds of two encoders in which an inner layer changes more than the last one, whose largest change is once
-    a rise and once a fall."""
+    """Seeds of two encoders in which an inner layer changes more than the last one, whose largest change is
+    once a rise and once a fall."""
     found: dict[bool, int] = {}
     for seed in range(200):
         model, features = encoder(8, seed)
@@ -282,7 +300,8 @@ def change_by_duplication(answer: Callable[..., Any]) -> str | None:
             hint: round(float(value), 4) for hint, value in {
                 "you compare other regions: with a, a, b, b, … row i is not region i any more":
                     (once[:, -1] - mixed[:, -1]).abs().max(),
-                "this is the largest change over all layers; the last one is asked for": (once - block).abs().max(),
+                "this is the largest change over all layers; the last one is asked for":
+                    (once - block).abs().max(),
                 "this is the change of the first layer; the last one is asked for":
                     (once[:, 0] - block[:, 0]).abs().max(),
                 "this is the mean change; the largest one is asked for": change.abs().mean(),
@@ -296,7 +315,7 @@ def change_by_duplication(answer: Callable[..., Any]) -> str | None:
     return diagnose(cases, "one of the encoders changes by {want}, you measure {got}")
 
 
-# ------------------------------------------------------------------------------------------------------ 7-9: metrics
+# ----------------------------------------------------------------------------------------------- 7-9: metrics
 
 
 @check("clipped by the best single reference, over the words of the candidate")
@@ -323,7 +342,8 @@ def clipped_precision(answer: Callable[[list[str], list[list[str]]], Any]) -> st
             "this is a count; a precision is divided by the length of the candidate": total,
             "only the first reference is read":
                 sum(min(n, among[0][w]) for w, n in counts.items()) / len(candidate),
-            "a precision per reference, and then the best one: the clip takes the best reference word by word":
+            "a precision per reference, and then the best one: the clip takes the best reference word by "
+            "word":
                 max(sum(min(n, r[w]) for w, n in counts.items()) for r in among) / len(candidate),
         }))
     wrong = diagnose(cases, "one of the captions has precision {want}, you say {got}")
@@ -349,7 +369,8 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]], *,
     def weights(s: Words) -> dict[str, float]:
         if over == "counts":
             return {w: float(s.count(w)) for w in set(s)}
-        return {w: s.count(w) / (len(s) if frequency else 1) * (math.log(n + smooth) - math.log(max(1, sum(w in g for g in groups))))
+        return {w: s.count(w) / (len(s) if frequency else 1)
+                * (math.log(n + smooth) - math.log(max(1, sum(w in g for g in groups))))
                 for w in set(s)}
 
     def score(c: Words, s: Words) -> float:
@@ -376,24 +397,32 @@ def cider_d_of_words(answer: Callable[..., Any]) -> str | None:
         cases.append((got, version(), {
             "the factor 2 in the exponent is missing: the Gaussian divides by 2 sigma^2": version(two=1.0),
             "the factor 10 is missing": version(factor=1.0),
-            "too high: a word that the candidate repeats more often than the reference is paid too much, clip it":
+            "too high: a word that the candidate repeats more often than the reference is paid too much, "
+            "clip it":
                 version(clip=False),
-            "too high where lengths differ: the Gaussian of the difference is missing": version(sigma=math.inf),
+            "too high where lengths differ: the Gaussian of the difference is missing":
+                version(sigma=math.inf),
             "too high: neither the clip nor the Gaussian is there; this is CIDEr, not CIDEr-D":
                 version(clip=False, sigma=math.inf),
             "the exponent divides by 2 sigma instead of 2 sigma^2": version(two=2.0 / 6),
-            "document frequency counts captions here; it counts images, each once however many captions have the word":
+            "document frequency counts captions here; it counts images, each once however many captions have "
+            "the word":
                 version(over="captions"),
             "document frequency counts captions here, out of the number of images": version(over="mixed"),
-            "counts are divided by the length of their caption; that changes what the clip compares, so take counts":
+            "counts are divided by the length of their caption; that changes what the clip compares, so take "
+            "counts":
                 version(frequency=True),
-            "two things: document frequency counts images, each once, and counts are not divided by the length":
+            "two things: document frequency counts images, each once, and counts are not divided by the "
+            "length":
                 version(over="mixed", frequency=True),
-            "two things: document frequency and I both count images, and counts are not divided by the length":
+            "two things: document frequency and I both count images, and counts are not divided by the "
+            "length":
                 version(over="captions", frequency=True),
-            "words have no weights: a word that all images share should count for nothing": version(over="counts"),
+            "words have no weights: a word that all images share should count for nothing":
+                version(over="counts"),
             "you add over the references; the mean is asked for": version(total=True),
-            "log(I + 1) instead of log I: a word that all images share should weigh exactly 0": version(smooth=1.0),
+            "log(I + 1) instead of log I: a word that all images share should weigh exactly 0":
+                version(smooth=1.0),
         }))
     wrong = diagnose(cases, example_of(cases, corpora))
     if wrong:
@@ -404,7 +433,8 @@ def cider_d_of_words(answer: Callable[..., Any]) -> str | None:
         if "ZeroDivisionError" in str(hint):
             return "with one image all weights are 0, and so are the norms: the cosine 0 / 0 counts as 0"
         raise
-    return None if same(alone, [0.0]) else f"with one image every weight is 0, so that the score is 0; you say {alone}"
+    return None if same(alone, [0.0]) else ("with one image every weight is 0, so that the score is 0; "
+                                            f"you say {alone}")
 
 
 def example_of(cases: Sequence[Case], corpora: Sequence[tuple[list, list]]) -> str:
@@ -413,8 +443,8 @@ def example_of(cases: Sequence[Case], corpora: Sequence[tuple[list, list]]) -> s
         for one, right, c, refs in zip(got, want, candidates, references):
             if not same(one, right):
                 others = ", ".join(f"'{' '.join(s)}'" for s in refs)
-                return (f"in a corpus of {len(candidates)} images the caption '{' '.join(c)}' against {others} "
-                        f"should score {right:.4f}, you say {one:.4f}")
+                return (f"in a corpus of {len(candidates)} images the caption '{' '.join(c)}' against "
+                        f"{others} should score {right:.4f}, you say {one:.4f}")
     return "the scores differ"
 
 
@@ -424,19 +454,21 @@ def scores_of(answer: Callable[..., Any], candidates: list, references: list) ->
         got = answer(candidates, references)
     except Hint as hint:
         if "math domain error" in str(hint) or "expected a positive input" in str(hint):
-            raise Hint("a word of the candidate that no reference has is in 0 images, and log 0 does not exist: "
-                       "the formula takes max(1, df)") from None
+            raise Hint("a word of the candidate that no reference has is in 0 images, and log 0 does not "
+                       "exist: the formula takes max(1, df)") from None
         raise
     got = got.tolist() if isinstance(got, Tensor | np.ndarray) else got
     if not isinstance(got, list | tuple) or len(got) != len(candidates):
-        raise Hint(f"{len(candidates)} images went in; return a list of {len(candidates)} scores, one for each")
+        raise Hint(f"{len(candidates)} images went in; return a list of {len(candidates)} scores, one for "
+                   "each")
     return [as_number(x, "a score") for x in got]
 
 
 @functools.cache
 def tokenised_scenes() -> tuple[tuple[tuple[str, ...], ...], ...]:
     """The captions of 60 validation scenes, as words."""
-    return tuple(tuple(tuple(ptb_tokenise(text)) for text in captions(sample_scene(0, i, "val"))) for i in range(60))
+    return tuple(tuple(tuple(ptb_tokenise(text)) for text in captions(sample_scene(0, i, "val")))
+                 for i in range(60))
 
 
 def blind_score(sentence: str, metric: str) -> float:
@@ -450,24 +482,28 @@ def one_sentence_for_all(answer: Callable[[], Any], metric: str) -> str | None:
     """Scores the sentence blindly; it has to be a sentence, and the same one every time."""
     sentence = answer()
     if not isinstance(sentence, str) or not sentence.strip():
-        return f"return one sentence as text, not {'nothing' if not sentence else 'a ' + type(sentence).__name__}"
+        return ("return one sentence as text, not "
+                f"{'nothing' if not sentence else 'a ' + type(sentence).__name__}")
     words = [w for w in ptb_tokenise(sentence) if w.isalpha()]
     if len(words) > 20:
         return f"{len(words)} words are no caption any more; stay within 20"
     if len(set(words)) < 4 or len(set(words)) < 0.6 * len(words):
-        return f"{sentence!r} says the same few words again and again: find a sentence that somebody could have said"
+        return (f"{sentence!r} says the same few words again and again: find a sentence that somebody could "
+                "have said")
     known = {w for refs in tokenised_scenes() for s in refs for w in s}
     if len(known & set(words)) < 0.5 * len(set(words)):
-        return f"most words of {sentence!r} are in no caption of any scene: which words do many captions share?"
+        return (f"most words of {sentence!r} are in no caption of any scene: which words do many captions "
+                "share?")
     if answer() != sentence:
         return "two calls give two sentences; every scene gets the same one"
     ours, plain = blind_score(sentence, metric), blind_score("a picture", metric)
     if ours <= plain:
-        return f"{sentence!r} has {metric} {ours:.3f}, the sentence 'a picture' {plain:.3f}: it has to be higher"
+        return (f"{sentence!r} has {metric} {ours:.3f}, the sentence 'a picture' {plain:.3f}: it has to be "
+                "higher")
     return None
 
 
-# ----------------------------------------------------------------------------- 10, 11 and 13: decoding and training
+# ----------------------------------------------------------------------- 10, 11 and 13: decoding and training
 
 
 @check("captions are compared by what each of their own words costs")
@@ -482,7 +518,8 @@ def ranking(answer: Callable[..., Any]) -> str | None:
             log_probs[row, :n] = -torch.rand(n) - 0.5
         got = answer(log_probs, tokens, alpha, eos)
         if isinstance(got, list | tuple):
-            return f"you return a {type(got).__name__}; return a tensor of indices, as torch.Tensor.argsort does"
+            return (f"you return a {type(got).__name__}; return a tensor of indices, as torch.Tensor.argsort "
+                    "does")
         got = as_tensor(got, (6,), "the order")
         if got.is_floating_point():
             return "you return the scores; the indices of the captions are asked for, best first"
@@ -491,13 +528,15 @@ def ranking(answer: Callable[..., Any]) -> str | None:
         want = order(sums / lengths**alpha)
         cases.append((got, want, {
             "this is the worst first": want.flip(0),
-            "this is the order of the plain sums: a length that is the same for all changes no order": order(sums),
+            "this is the order of the plain sums: a length that is the same for all changes no order":
+                order(sums),
             "the <eos> of a caption counts as one of its words: the model had to predict it":
                 order(sums / (lengths - 1).clamp(min=1) ** alpha),
             "a long caption is punished twice here: dividing, not multiplying, makes up for its length":
                 order(sums * lengths**alpha),
             "alpha is not there: this is the mean for every alpha": order(sums / lengths),
-            "these are places, not indices: caption i stands at place got[i]; best first, the indices are asked for":
+            "these are places, not indices: caption i stands at place got[i]; best first, the indices are "
+            "asked for":
                 want.argsort(),
             "what stands behind the first <eos> is no word of the caption, even if it is another <eos>":
                 order(sums / (torch.full_like(lengths, 12) if fill == eos else lengths) ** alpha),
@@ -532,7 +571,8 @@ def gradient_of_one_word_captions(answer: Callable[..., Any]) -> str | None:
                 push(advantage, torch.zeros(6, dtype=torch.float64)),
             "this is the derivative with respect to the probabilities; the logits move all of them":
                 push(advantage, torch.zeros(6, dtype=torch.float64), one_hot / p),
-            "you subtract the log-probabilities where the probabilities belong": push(advantage, z.log_softmax(0)),
+            "you subtract the log-probabilities where the probabilities belong":
+                push(advantage, z.log_softmax(0)),
             "the advantages are divided by their standard deviation; the loss does not ask for that":
                 push(advantage / rewards.std()),
             "the advantages are divided by their standard deviation; the loss asks for none":
@@ -554,14 +594,16 @@ def ablation_of_memory(answer: Callable[..., Any], train: Callable[..., Any]) ->
     if not isinstance(table, dict) or not all(isinstance(row, list | tuple) for row in table.values()):
         return "return a dictionary {slots: [accuracy of each seed]}: a mean alone has no spread"
     if 0 not in table or len(table) < 3:
-        return f"the table has rows for {sorted(table)} slots; it needs 0 (the control) and at least two others"
+        return (f"the table has rows for {sorted(table)} slots; it needs 0 (the control) and at least two "
+                "others")
     if min(map(len, table.values())) < 3:
         return "fewer than three seeds somewhere: a single run cannot tell a difference from luck"
     if any(len({seed for slots, seed in record if slots == row}) < len(table[row]) for row in table):
         return "some accuracies were not measured with a number of slots and a seed of their own"
     for slots, row in table.items():
         if sorted(row) != sorted(v for (s, _), v in record.items() if s == slots):
-            return f"the accuracies reported for {slots} slots are not those measured: none left out, none made up"
+            return (f"the accuracies reported for {slots} slots are not those measured: none left out, none "
+                    "made up")
     mean, spread = ({slots: float(f(row)) for slots, row in table.items()} for f in (np.mean, np.std))
     best = max((slots for slots in table if slots), key=lambda slots: mean[slots])
     for slots in sorted(table):

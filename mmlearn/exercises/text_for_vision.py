@@ -1,6 +1,7 @@
 """The checks of chapter 4's exercises. Reading on shows answers: try the exercise first.
 
-Every check compares with the formula written out by hand, and with what the usual mistakes of its task would give.
+Every check compares with the formula written out by hand, and with what the usual mistakes of its task would
+give.
 """
 
 import math
@@ -15,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlearn.exercises import Answer, Case, Hint, as_number, as_several, as_tensor, check, diagnose, same
 
-OVERFLOW = ("finite logits give {got}: an exponential overflows; subtract the largest logit before it, or take the "
-            "logarithm of the sum in one function")
+OVERFLOW = ("finite logits give {got}: an exponential overflows; subtract the largest logit before it, or "
+            "take the logarithm of the sum in one function")
 
 
 def unit_rows(*shape: int) -> Tensor:
@@ -35,7 +36,7 @@ def symmetric(l: Tensor) -> float:
     return float((rows + columns).mean() / 2)
 
 
-# ---------------------------------------------------------------------------------------------- 1-4: contrastive losses
+# ------------------------------------------------------------------------------------ 1-4: contrastive losses
 
 
 @check("images look for texts and texts for images, among the pairs that exist")
@@ -60,9 +61,11 @@ def both_ways(answer: Callable[..., Any]) -> str | None:
                 float((l.logsumexp(1) + l.logsumexp(0) - 2 * l.diagonal())[there].mean() / 2),
             "pairs that do not exist take part: they shall neither ask nor answer": symmetric(l),
             "a softmax of a softmax: a cross-entropy takes logits, and normalises by itself":
-                (symmetric_of_probabilities(part.softmax(1), 1) + symmetric_of_probabilities(part.softmax(0), 0)) / 2,
+                (symmetric_of_probabilities(part.softmax(1), 1)
+                 + symmetric_of_probabilities(part.softmax(0), 0)) / 2,
             "a softmax of a softmax: hand the logits themselves to both cross-entropies":
-                (symmetric_of_probabilities(part.softmax(1), 1) + symmetric_of_probabilities(part.softmax(1), 0)) / 2,
+                (symmetric_of_probabilities(part.softmax(1), 1)
+                 + symmetric_of_probabilities(part.softmax(1), 0)) / 2,
             "the pair itself is missing in the denominator: the right answer is one of the candidates":
                 float(((others.logsumexp(1) + others.logsumexp(0)) / 2 - part.diagonal()).mean()),
             "the sign is wrong: a loss falls as the right answer becomes likelier": -want,
@@ -87,9 +90,11 @@ def what_a_batch_proves(proved: Callable[..., Any], batch_for: Callable[..., Any
         loss = draw.uniform(0, math.log(b - 1))
         want = math.log(b) - loss
         bounds.append((as_number(proved(loss, b), "what is proved"), want, {
-            "these are bits; the loss is in nats, so that the logarithm is the natural one": want / math.log(2),
+            "these are bits; the loss is in nats, so that the logarithm is the natural one":
+                want / math.log(2),
             "log2 of the candidates minus a loss in nats: one unit for both": math.log2(b) - loss,
-            "one candidate is missing: the right text is one of the b that are compared": math.log(b - 1) - loss,
+            "one candidate is missing: the right text is one of the b that are compared":
+                math.log(b - 1) - loss,
             "the sign is wrong: a small loss proves much": -want,
             "this is the ceiling, whatever the loss is": math.log(b),
             "the loss is a mean over the batch already": math.log(b) - loss / b,
@@ -102,7 +107,8 @@ def what_a_batch_proves(proved: Callable[..., Any], batch_for: Callable[..., Any
             "rounding down leaves one candidate too few": float(math.floor(exact)),
             "a batch has a whole number of candidates": exact,
             "that is for bits; the amount is in nats": float(math.ceil(2**nats)),
-            "one candidate more than is needed: the right one is among those counted": float(math.ceil(exact) + 1),
+            "one candidate more than is needed: the right one is among those counted":
+                float(math.ceil(exact) + 1),
         }))
     return (diagnose(bounds, "a loss that should prove {want} nats proves {got} here")
             or diagnose(above, "a loss above log b proves nothing, which is 0 nats and not {got}")
@@ -117,7 +123,8 @@ def negatives_that_count(answer: Callable[..., Any]) -> str | None:
     for tau in (0.1, 0.3, 1.0, 0.001):
         s = 2 * torch.rand(5, 5, dtype=torch.float64) - 1
         if tau < 0.01:
-            s = torch.tensor([[0.9 - 0.2 * ((j - i) % 5) for j in range(5)] for i in range(5)], dtype=torch.float64)
+            s = torch.tensor([[0.9 - 0.2 * ((j - i) % 5) for j in range(5)] for i in range(5)],
+                             dtype=torch.float64)
         got = as_tensor(answer(s, tau), (5,))
         itself = torch.eye(5, dtype=torch.bool)
 
@@ -147,13 +154,14 @@ def negatives_that_count(answer: Callable[..., Any]) -> str | None:
     if wrong:
         return wrong
     if any(not torch.isfinite(got).all() for got, _, _ in cold):
-        return ("at tau = 0.001 you get nan or inf: a share of 0 contributes 0 to an entropy, where 0 log 0 is computed "
-                "as nan, and exp(1000) overflows")
+        return ("at tau = 0.001 you get nan or inf: a share of 0 contributes 0 to an entropy, where 0 log 0 "
+                "is computed as nan, and exp(1000) overflows")
     return diagnose(cold, "at tau = 0.001 the numbers are {want}, yours are {got}")
 
 
 class LargestTensor(TorchDispatchMode):
-    """While it is entered, remembers the number of entries of the largest tensor that an operation returned."""
+    """While it is entered, remembers the number of entries of the largest tensor that an operation
+    returned."""
 
     most = 0
 
@@ -173,7 +181,8 @@ def loss_in_chunks(answer: Callable[..., Any]) -> str | None:
         with LargestTensor() as seen:
             got = as_number(answer(u, v, scale, chunk), "the loss")
         if seen.most > max(chunk * b, u.numel()):
-            return f"a tensor of {seen.most} entries was made; with chunks of {chunk} rows {chunk * b} are enough"
+            return (f"a tensor of {seen.most} entries was made; with chunks of {chunk} rows {chunk * b} are "
+                    "enough")
         l = scale * u.double() @ v.double().T
         parts = [slice(i, min(i + chunk, b)) for i in range(0, b, chunk)]
         pair, rows, columns = l.diagonal(), l.logsumexp(1), l.logsumexp(0)
@@ -212,13 +221,14 @@ def loss_in_chunks(answer: Callable[..., Any]) -> str | None:
     return wrong
 
 
-# ----------------------------------------------------------------------------------------- 5-7: zero-shot and retrieval
+# ------------------------------------------------------------------------------- 5-7: zero-shot and retrieval
 
 
 @check("every sentence has one vote, every class a vector of length 1")
 def classifier_of_sentences(answer: Callable[..., Any]) -> str | None:
     """Compares class vectors, from an encoder whose vectors have lengths from 1 to 100."""
-    sentences = {"cat": ["a photo of a cat", "a cat"], "crane": ["a crane, a bird", "a tall bird", "a grey crane"],
+    sentences = {"cat": ["a photo of a cat", "a cat"],
+                 "crane": ["a crane, a bird", "a tall bird", "a grey crane"],
                  "tree": ["a tree"], "dog": ["a dog", "there is a dog", "a drawn dog", "the dog"]}
     memory: dict[str, Tensor] = {}
 
@@ -247,7 +257,8 @@ def classifier_of_sentences(answer: Callable[..., Any]) -> str | None:
         "nothing has length 1 here, neither a sentence nor a class": torch.stack([v.mean(0) for v in each]),
         "the normalisation runs over the classes; a row should have length 1": votes / votes.norm(dim=0),
         "only the first sentence of each class is read": torch.stack([unit(v[0]) for v in each]),
-        "classes with many sentences get longer rows: divide by the number of its own sentences, or normalise":
+        "classes with many sentences get longer rows: divide by the number of its own sentences, or "
+        "normalise":
             torch.stack([unit(v).sum(0) for v in each]) / 10,
         "this is the largest value of each channel over the sentences; their mean is asked for":
             unit(torch.stack([unit(v).amax(0) for v in each])),
@@ -288,7 +299,8 @@ def recalls(answer: Callable[..., Any]) -> str | None:
         (tied if rounded else texts).append((numbers[0], to_text, {
             "all captions of a picture are asked to stand in the first places; one of them is enough":
                 share([max(ahead(i, j) for j in own[i]) < k for i in range(6)]),
-            "all captions of a picture have to stand in the first places here, and they compete with each other":
+            "all captions of a picture have to stand in the first places here, and they compete with each "
+            "other":
                 share([max(ahead(i, j, siblings=True) for j in own[i]) < k for i in range(6)]),
             "every caption is counted by itself, with the picture's other captions as competitors; "
             "a picture is answered once, by any of its captions":
@@ -301,10 +313,12 @@ def recalls(answer: Callable[..., Any]) -> str | None:
                 share([ahead(i, first[i], siblings=True) < k for i in range(6)]),
             "this is the recall at k + 1: k wrong answers before the right one are too many":
                 share([min(ahead(i, j) for j in own[i]) <= k for i in range(6)]),
-            "the two recalls are exchanged: first from picture to text, then from text to picture": to_picture,
+            "the two recalls are exchanged: first from picture to text, then from text to picture":
+                to_picture,
         }))
         pictures.append((numbers[1], to_picture, {
-            "from text to picture: a wrong picture with the same score stands before the right one, ties do not help":
+            "from text to picture: a wrong picture with the same score stands before the right one, ties do "
+            "not help":
                 share([sum(S[w][j] > S[O[j]][j] for w in range(6)) < k for j in n]),
             "from text to picture: this is the mean over pictures; the captions are asked, each once":
                 share_of_means([[before[j] < k for j in own[i]] for i in range(6)]),
@@ -313,8 +327,9 @@ def recalls(answer: Callable[..., Any]) -> str | None:
                 share([ahead(O[j], j) < k for j in n]),
         }))
     return (diagnose(texts, "from picture to text a recall should be {want}, yours is {got}")
-            or diagnose(tied, "from picture to text you are right without ties; with a tie a recall should be {want} and "
-                              "is {got}: a wrong caption with the same score stands before the right one")
+            or diagnose(tied, "from picture to text you are right without ties; with a tie a recall should "
+                              "be {want} and is {got}: a wrong caption with the same score stands "
+                              "before the right one")
             or diagnose(pictures, "from text to picture a recall should be {want}, yours is {got}"))
 
 
@@ -341,11 +356,11 @@ def search_for_a_prompt(answer: Callable[..., Any], accuracy: Callable[..., Any]
     scores = {templates: a for split, templates, a in looks if split == "val"}
     tests = [(templates, a) for split, templates, a in looks if split == "test"]
     if len(tests) > 1:
-        return (f"you looked at the test pictures {len(tests)} times: each look that may change the choice makes them "
-                "training data")
+        return (f"you looked at the test pictures {len(tests)} times: each look that may change "
+                "the choice makes them training data")
     if not tests:
-        return ("the test pictures were never looked at: what you report as 'test' is the accuracy of the pictures "
-                "that chose")
+        return ("the test pictures were never looked at: what you report as 'test' is the accuracy of the "
+                "pictures that chose")
     if len(scores) < 10:
         return f"{len(scores)} candidates were compared on the validation pictures; try at least ten"
     if ("{}",) not in scores:
@@ -356,12 +371,13 @@ def search_for_a_prompt(answer: Callable[..., Any], accuracy: Callable[..., Any]
         return "on the validation pictures your choice does worse than the bare name"
     if not (same(report["val"], scores[chosen]) and same(report["test"], tests[0][1])):
         return "the reported accuracies are not the measured ones: which of them belongs to which pictures?"
-    print(f"{len(scores)} candidates; {report['val']:.3f} on validation, {report['test']:.3f} on test pictures:")
+    print(f"{len(scores)} candidates; {report['val']:.3f} on validation, "
+          f"{report['test']:.3f} on test pictures:")
     print("\n".join(f"  {template}" for template in chosen))
     return None
 
 
-# ----------------------------------------------------------------------------------------------- 8 and 9: the two towers
+# ------------------------------------------------------------------------------------ 8 and 9: the two towers
 
 
 @check("one query, the mean of what is there; keys are the mean and the cells that exist; heads of their own")
@@ -372,9 +388,10 @@ def pool_with_filling(answer: Callable[..., Any]) -> str | None:
     W_q, W_k, W_v, W_o = (torch.randn(c, n, dtype=torch.float64) / c**0.5 for n in (c, c, c, e))
     got = as_tensor(answer(cells, there, W_q, W_k, W_v, W_o, heads), (b, e), "the pooled vectors")
 
-    def pool(n: int = heads, mean: str = "there", keys: str = "there", first: bool = True, everybody: bool = False,
-             root: float | None = None, after: bool = False) -> Tensor:
-        """The pool written out image by image and head by head, with the parts that are mistaken as options."""
+    def pool(n: int = heads, mean: str = "there", keys: str = "there", first: bool = True,
+             everybody: bool = False, root: float | None = None, after: bool = False) -> Tensor:
+        """The pool written out image by image and head by head, with the parts that are mistaken as
+        options."""
         out = []
         for i in range(b):
             real = cells[i][there[i]] if keys == "there" and not after else cells[i]
@@ -393,17 +410,20 @@ def pool_with_filling(answer: Callable[..., Any]) -> str | None:
         return torch.stack(out)
 
     return diagnose([(got, pool(), {
-        "filling is in the mean, and it is a key: cells that do not exist have no say": pool(mean="all", keys="all"),
+        "filling is in the mean, and it is a key: cells that do not exist have no say":
+            pool(mean="all", keys="all"),
         "filling is in the mean: average the cells that exist": pool(mean="all"),
         "the mean divides by all cells; divide by the number of those that exist": pool(mean="zero"),
         "filling is a key: hide its scores before the softmax": pool(keys="all"),
-        "weights of filling are set to 0 after the softmax, so that the rest does not sum to 1": pool(after=True),
+        "weights of filling are set to 0 after the softmax, so that the rest does not sum to 1":
+            pool(after=True),
         "every row asks here and the answers are averaged; the mean alone is the query": pool(everybody=True),
         "this is one head of width c; split queries, keys and values into heads of width c / h": pool(n=1),
         "the mean asks and is not among the keys; it is one of them, as in CLIP": pool(first=False),
         "the scores are divided by the root of c; a head has the width c / h": pool(root=c),
         "the scores are not divided by the root of a head's width": pool(root=1.0),
-    })], "the pooled vectors differ: do queries, keys and values meet their own matrices, and rows stand on the left?")
+    })], "the pooled vectors differ: do queries, keys and values meet their own matrices, and rows stand on "
+         "the left?")
 
 
 @check("the mean runs to the first end and no further, whatever stands behind it")
@@ -442,10 +462,11 @@ def mean_to_the_end(answer: Callable[..., Any]) -> str | None:
         cut_cases.append((as_tensor(answer(states, tokens, eot), (2, 4)),
                           torch.stack([states[0].mean(0), states[1, :5].mean(0)]), {}))
     return (diagnose(cases, "a caption's mean should be {want}, yours is {got}")
-            or diagnose(cut_cases, "a caption that was cut off has no end of text: then its whole row counts"))
+            or diagnose(cut_cases, "a caption that was cut off has no end of text: then its whole row "
+                                   "counts"))
 
 
-# ------------------------------------------------------------------------------------------- 10-13: targets, and a bias
+# --------------------------------------------------------------------------------- 10-13: targets, and a bias
 
 
 @check("at your gap the softmax is the target, and nothing pulls any more")
@@ -455,12 +476,15 @@ def gap_of_smoothed_labels(answer: Callable[..., Any]) -> str | None:
     for b, eps in ((8, 0.1), (64, 0.2), (1000, 0.01), (3, 0.5)):
         right, other = 1 - eps + eps / b, eps / b
         cases.append((as_number(answer(b, eps), "the gap"), math.log(right / other), {
-            "almost: the share eps goes to all b texts, the right one too": math.log((1 - eps) * (b - 1) / eps),
+            "almost: the share eps goes to all b texts, the right one too":
+                math.log((1 - eps) * (b - 1) / eps),
             "there is not one other text, there are b - 1 of them": math.log((1 - eps) / eps),
             "the right text has a share of eps as well as the others: its target is more than 1 - eps":
                 math.log((1 - eps) / other),
-            "this is the difference of the targets; logits are logarithms of what the softmax gives": right - other,
-            "this is the ratio of the targets; a softmax turns differences of logits into ratios": right / other,
+            "this is the difference of the targets; logits are logarithms of what the softmax gives":
+                right - other,
+            "this is the ratio of the targets; a softmax turns differences of logits into ratios":
+                right / other,
             "the sign is wrong: the right logit is larger than the others": -math.log(right / other),
             "this is the logarithm of the right target alone": math.log(right),
             "this makes the right probability right in a softmax of two; the others are b - 1":
@@ -497,12 +521,14 @@ def loss_with_keys(answer: Callable[..., Any]) -> str | None:
                 loss(unknown=False),
             "one half only: texts look for their images as well, over the columns": loss(halves="images"),
             "one half only: images look for their texts as well, over the rows": loss(halves="texts"),
-            "keys that occur often weigh more here: the targets of each row have to sum to 1": loss(share=False),
+            "keys that occur often weigh more here: the targets of each row have to sum to 1":
+                loss(share=False),
             "this is the logarithm of the summed probability; the mean of the logarithms is asked for":
                 loss(inside=True),
             "the two halves are added; their mean is asked for": 2 * loss(),
             "this is the sum over the batch; the mean is asked for": 6 * loss(),
-            "pairs without a key are left out; each has its own text as the right answer": left_out(l, keys, as_known),
+            "pairs without a key are left out; each has its own text as the right answer":
+                left_out(l, keys, as_known),
         }))
     if any(math.isnan(got) for got, _, _ in cases):
         return "a batch gives nan: does a pair without a key have no right answer at all? Its own text is one"
@@ -551,16 +577,19 @@ def yes_or_no(answer: Callable[..., Any]) -> str | None:
             "this is the sum over images; their mean is asked for": want * b,
             "the bias is missing": float(cost(scale * cosines, mine).sum()) / b,
             "the bias is subtracted; it is added to the logits": float(cost(l - 2 * bias, mine).sum()) / b,
-            "the bias is scaled as if it were a cosine": float(cost(scale * (cosines + bias), mine).sum()) / b,
+            "the bias is scaled as if it were a cosine":
+                float(cost(scale * (cosines + bias), mine).sum()) / b,
             "the bias stands outside the sign: it belongs to the logit, before z turns it round":
-                float(torch.nn.functional.softplus(torch.where(mine, -scale * cosines, scale * cosines) - bias).sum()) / b,
+                float(torch.nn.functional.softplus(
+                    torch.where(mine, -scale * cosines, scale * cosines) - bias).sum()) / b,
         }))
     wrong = diagnose(cases, "one of the losses is {want}, you say {got}")
     if wrong:
         return wrong
     far = as_number(answer(torch.eye(3), -torch.eye(3), torch.arange(3), 1e4, 0.0), "the loss")
-    return None if math.isfinite(far) else (f"logits of -10,000 give {far}: the sigmoid is 0 there and its logarithm "
-                                            "minus infinity; take the logarithm of the sigmoid in one function")
+    return None if math.isfinite(far) else (
+        f"logits of -10,000 give {far}: the sigmoid is 0 there and its logarithm minus infinity; take the "
+        "logarithm of the sigmoid in one function")
 
 
 Record = dict[tuple[float, int], float]
@@ -612,7 +641,8 @@ def planted_bias(plant: Answer, study: Callable[..., Any], train: Callable[..., 
             return "the same generator gives other roles: draw with the generator that is given"
         if torch.equal(roles, plant(group, agreement, g)):
             return "two draws are the same person by person: who agrees has to be drawn"
-    table, record = study_with(study, lambda agreement, seed: math.sin(100 * agreement + seed))   # costs nothing
+    # the first run costs nothing
+    table, record = study_with(study, lambda agreement, seed: math.sin(100 * agreement + seed))
     wrong = table_of_gaps(table, record)
     if wrong:
         return wrong
@@ -621,10 +651,11 @@ def planted_bias(plant: Answer, study: Callable[..., Any], train: Callable[..., 
     if wrong:
         return wrong
     for a in sorted(table):
-        print(f"agreement {a:.2f}: gaps {', '.join(f'{x:+.2f}' for x in table[a])}; captions {2 * a - 1:+.2f}")
+        print(f"agreement {a:.2f}: gaps {', '.join(f'{x:+.2f}' for x in table[a])}; "
+              f"captions {2 * a - 1:+.2f}")
     mean, spread = ({a: float(f(row)) for a, row in table.items()} for f in (np.mean, np.std))
     for a, sign in ((max(table), 1), (min(table), -1)):
         if sign * (mean[a] - mean[0.5]) < spread[a] + spread[0.5]:
-            return (f"agreement {a} does not stand out from the control by more than the spread over seeds: plant more, "
-                    "or train more seeds")
+            return (f"agreement {a} does not stand out from the control by more than the spread over seeds: "
+                    "plant more, or train more seeds")
     return None

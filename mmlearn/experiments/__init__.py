@@ -28,21 +28,32 @@ RESULTS = package_data("results")
 
 EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "image2text/detector": "train the Faster R-CNN whose regions M2 reads, and measure its AP",
-    "image2text/m2-ablation": "plain Transformer, memory, mesh, both, one-to-one, softmax gates: learning curves with seeds",
+    "image2text/m2-ablation":
+        "plain Transformer, memory, mesh, both, one-to-one, softmax gates: learning curves with seeds",
     "image2text/scst": "self-critical training after cross-entropy, with and without <eos> in the reward",
     "image2text/m2-photographs": "M2 at the paper's size on a COCO folder, killed half-way and resumed",
-    "image2text/picture-swap": "does a captioner of photographs look? its loss with the right picture and with another",
-    "image2text/captioner-grid": "the CNN + Transformer from pixels, trained until it captions, and two ways of not looking",
+    "image2text/picture-swap":
+        "does a captioner of photographs look? its loss with the right picture and with another",
+    "image2text/captioner-grid":
+        "the CNN + Transformer from pixels, trained until it captions, and two ways of not looking",
     "image2text/m2-regions": "M2 on the regions of the detector, trained until it captions",
-    "text_for_vision/clip-mini": "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
-    "text_for_vision/clip-efficiency": "write the caption, predict its words, or recognise it: zero-shot accuracy against images seen",
-    "text_for_vision/contrastive-ablation": "fewer negatives, fixed temperatures, smoothed targets and other losses at equal steps",
-    "text_for_vision/robustness": "labels against captions, narrow against broad pictures: accuracy beyond the line under shift",
+    "text_for_vision/clip-mini":
+        "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
+    "text_for_vision/clip-efficiency":
+        "write the caption, predict its words, or recognise it: zero-shot accuracy against images seen",
+    "text_for_vision/contrastive-ablation":
+        "fewer negatives, fixed temperatures, smoothed targets and other losses at equal steps",
+    "text_for_vision/robustness":
+        "labels against captions, narrow against broad pictures: accuracy beyond the line under shift",
     "text_for_vision/noise-scale": "many noisy captions against few clean ones, and label smoothing",
-    "text_for_vision/text-filters": "training on junk texts, on what ALIGN's rules leave of them, and on captions alone",
-    "text_for_vision/dynamic-head": "find things in drawn scenes with CoSwin and a Dynamic Head, and the same without the head",
-    "text_for_vision/unicl": "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
-    "text_for_vision/caption-bias": "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
+    "text_for_vision/text-filters":
+        "training on junk texts, on what ALIGN's rules leave of them, and on captions alone",
+    "text_for_vision/dynamic-head":
+        "find things in drawn scenes with CoSwin and a Dynamic Head, and the same without the head",
+    "text_for_vision/unicl":
+        "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
+    "text_for_vision/caption-bias":
+        "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
 }
 
 

@@ -23,13 +23,16 @@ PARTS = {  # what is cut off at 1300 px, what is said about it
     "<img alt='a wide picture' style='width: 800px; max-width: none'>": ["figure: a wide picture"],
     "<div class='mml-player' style='width: 800px; max-width: none'>frames</div>": ["figure: frames"],
     "<svg width='300'><svg width='900'></svg></svg>": [],
-    "<div class='math'><mjx-math style='display: inline-block; width: 300px'>x</mjx-math><span class='eqno'>(1)</span></div>": [],
-    "<div class='math'><mjx-math style='display: inline-block; width: 900px'>x</mjx-math><span class='eqno'>(1)</span></div>": [
+    "<div class='math'><mjx-math style='display: inline-block; width: 300px'>x</mjx-math>"
+    "<span class='eqno'>(1)</span></div>": [],
+    "<div class='math'><mjx-math style='display: inline-block; width: 900px'>x</mjx-math>"
+    "<span class='eqno'>(1)</span></div>": [
         "equation: (1)"
     ],
     "<div class='math'><mjx-math style='display: inline-block; width: 300px'>x</mjx-math>"
     "<span class='eqno' style='margin-left: -60px'>(1)</span></div>": ["equation under its number: (1)"],
-    "<p>so <span class='math'><mjx-math style='display: inline-block; width: 900px'>long</mjx-math></span></p>": [
+    "<p>so <span class='math'><mjx-math style='display: inline-block; width: 900px'>long</mjx-math>"
+    "</span></p>": [
         "formula in the text: long"
     ],
 }

@@ -42,7 +42,8 @@ def put(page, html: str):
         "<pre>{}</pre>",
         "<div class='cell'><div class='cell_input'><div class='highlight'><pre>{}</pre></div></div></div>",
         "<div class='cell'><div class='cell_output'><pre>{}</pre></div></div>",
-        "<details open><summary>s</summary><div class='highlight-python'><div class='highlight'><pre>{}</pre></div></div></details>",
+        "<details open><summary>s</summary><div class='highlight-python'>"
+        "<div class='highlight'><pre>{}</pre></div></div></details>",
     ],
 )
 def test_at_laptop_width_a_block_holds_79_columns(page_at, box):

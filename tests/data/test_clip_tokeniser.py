@@ -226,6 +226,7 @@ def test_wrong_files_are_refused_in_one_sentence(tmp_path, monkeypatch):
 def test_open_clip_is_found_without_being_imported():
     import subprocess
 
-    code = "import sys; from mmlearn.data.clip_tokeniser import CLIPTokeniser; CLIPTokeniser.find(); print('open_clip' in sys.modules)"
+    code = ("import sys; from mmlearn.data.clip_tokeniser import CLIPTokeniser; CLIPTokeniser.find(); "
+            "print('open_clip' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           check=True).stdout.strip() == "False"

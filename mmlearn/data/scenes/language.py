@@ -295,7 +295,8 @@ class _Writer:
         if form == "turned" and a.category != b.category:
             return f"{self.tail(fact, 0.8)} there is {self.head(fact)}"
         if form == "with" and a.category != b.category and b.category not in ONE_OF_A_KIND:
-            return f"{self.one(b)} with {self.head(fact)} {self.dice.pick(RELATION_WORDS[fact[1]])} it{self.place(0.3)}"
+            return (f"{self.one(b)} with {self.head(fact)} {self.dice.pick(RELATION_WORDS[fact[1]])} "
+                    f"it{self.place(0.3)}")
         return f"{self.head(fact)}{self.doing(a)} {self.tail(fact)}{self.place(0.4)}"
 
     def single(self) -> str:

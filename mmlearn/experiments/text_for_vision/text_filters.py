@@ -47,7 +47,8 @@ def _letters(rng: np.random.Generator, count: int) -> str:
 
 def file_name(rng: np.random.Generator) -> str:
     """Such as IMG_4821.jpg."""
-    return f"{_pick(rng, ('IMG_', 'DSC0', 'image', 'scan-'))}{rng.integers(10_000):04d}.{_pick(rng, ('jpg', 'JPG', 'png', 'gif'))}"
+    return (f"{_pick(rng, ('IMG_', 'DSC0', 'image', 'scan-'))}{rng.integers(10_000):04d}."
+            f"{_pick(rng, ('jpg', 'JPG', 'png', 'gif'))}")
 
 
 def code(rng: np.random.Generator) -> str:
