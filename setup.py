@@ -1,4 +1,5 @@
-"""The wheel carries results, miniatures and the sample of scenes as ``mmlearn/_data``; all else stands in pyproject.toml."""
+"""The wheel carries results, miniatures and the sample of scenes as ``mmlearn/_data``; all else stands in
+pyproject.toml."""
 
 from setuptools import find_packages, setup
 

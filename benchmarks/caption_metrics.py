@@ -20,12 +20,15 @@ KEYS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
 
 
 def captions(images: int, references: int, seed: int) -> tuple[list, list]:
-    """Random captions of 8 to 15 words; words as frequent as in English (Zipf), candidates made from a reference."""
+    """Random captions of 8 to 15 words; words as frequent as in English (Zipf), candidates made from a
+    reference."""
     random.seed(seed)
     words = [f"w{i}" for i in range(9_000)]
     weights = [1 / (i + 1) for i in range(len(words))]
-    refs = [[random.choices(words, weights, k=random.randint(8, 15)) for _ in range(references)] for _ in range(images)]
-    candidates = [[w if random.random() < 0.7 else random.choice(words) for w in random.choice(r)] for r in refs]
+    refs = [[random.choices(words, weights, k=random.randint(8, 15)) for _ in range(references)]
+            for _ in range(images)]
+    candidates = [[w if random.random() < 0.7 else random.choice(words) for w in random.choice(r)]
+                  for r in refs]
     return candidates, refs
 
 
@@ -57,7 +60,8 @@ def main() -> None:
     difference = max(abs(a - ours[key]) for key, a in zip(KEYS, theirs))
     print(f"{args.images} captions, {args.references} references each, BLEU-1..4 + ROUGE-L + CIDEr-D")
     print(f"pycocoevalcap   {seconds_theirs:8.3f} s\nmmlearn         {seconds_ours:8.3f} s")
-    print(f"ratio           {seconds_theirs / seconds_ours:8.1f} x\nlargest difference of the scores {difference:.1e}")
+    print(f"ratio           {seconds_theirs / seconds_ours:8.1f} x\nlargest difference of the scores "
+          f"{difference:.1e}")
     print(f"a batch of {len(batch)} rewards (CIDEr-D, frequencies fixed): {1000 * seconds_batch:.1f} ms")
 
 

@@ -1,11 +1,12 @@
-"""How fast is CLIP?  ``python benchmarks/clip.py`` times a training step of ViT-B/32 (151 M parameters) at the paper's size.
+"""How fast is CLIP?  ``python benchmarks/clip.py`` times a training step of ViT-B/32 (151 M parameters) at
+the paper's size.
 
-Peers, in the same process and in turns: "open_clip" (``ViT-B-32-quickgelu``, random weights) and "transformers"
-(``CLIPModel`` of the same sizes, QuickGELU, fused attention). A step is the forward pass of both towers, the symmetric
-contrastive loss and the backward pass; ``--optimizer`` adds AdamW. Captions fill the context of 77 tokens; the row
-"ours, captions cut" gives our tower captions of ``--words`` tokens, cut behind the last one, which changes no result.
-``--resnet`` times RN50 instead, against open_clip alone. Medians of ``--repeats`` turns; a ratio above 1 means that
-ours is faster than the faster peer.
+Peers, in the same process and in turns: "open_clip" (``ViT-B-32-quickgelu``, random weights) and
+"transformers" (``CLIPModel`` of the same sizes, QuickGELU, fused attention). A step is the forward pass of
+both towers, the symmetric contrastive loss and the backward pass; ``--optimizer`` adds AdamW. Captions fill
+the context of 77 tokens; the row "ours, captions cut" gives our tower captions of ``--words`` tokens, cut
+behind the last one, which changes no result. ``--resnet`` times RN50 instead, against open_clip alone.
+Medians of ``--repeats`` turns; a ratio above 1 means that ours is faster than the faster peer.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def contrastive(u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
-def build(resnet: bool, device: str) -> dict[str, tuple[nn.Module, Callable[..., tuple[Tensor, Tensor, Tensor]]]]:
+def build(
+    resnet: bool, device: str
+) -> dict[str, tuple[nn.Module, Callable[..., tuple[Tensor, Tensor, Tensor]]]]:
     """The models, and how each is called."""
     import open_clip
 
@@ -42,7 +45,8 @@ def build(resnet: bool, device: str) -> dict[str, tuple[nn.Module, Callable[...,
         from transformers import CLIPConfig as TheirConfig
         from transformers import CLIPModel
 
-        config = TheirConfig(text_config={"hidden_act": "quick_gelu"}, vision_config={"hidden_act": "quick_gelu"})
+        config = TheirConfig(text_config={"hidden_act": "quick_gelu"},
+                             vision_config={"hidden_act": "quick_gelu"})
         config._attn_implementation = "sdpa"
         theirs = CLIPModel(config)
 
@@ -56,9 +60,11 @@ def build(resnet: bool, device: str) -> dict[str, tuple[nn.Module, Callable[...,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--words", type=int, default=16, help="tokens of a caption in the row of cut captions")
+    parser.add_argument("--words", type=int, default=16,
+                        help="tokens of a caption in the row of cut captions")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -66,7 +72,8 @@ def main() -> None:
     parser.add_argument("--optimizer", action="store_true", help="count AdamW's step too")
     parser.add_argument("--resnet", action="store_true", help="RN50 instead of ViT-B/32")
     parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy machine)")
+                        help="count processor seconds of all threads instead of the clock's (for a busy "
+                             "machine)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -107,11 +114,13 @@ def main() -> None:
     print(file=sys.stderr)
     times = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {name: times[name] / times["ours"] for name in models if name != "ours"}
-    paired = {name: statistics.median(b / a for a, b in zip(seconds["ours"], seconds[name])) for name in ratios}
+    paired = {name: statistics.median(b / a for a, b in zip(seconds["ours"], seconds[name]))
+              for name in ratios}
     if args.json:
         print(json.dumps({"seconds": times, "ratios": ratios, "ratios turn by turn": paired}, indent=1))
         return
-    print(f"{'RN50' if args.resnet else 'ViT-B/32'}, batch {args.batch}, {args.device}, {args.threads} threads, "
+    print(f"{'RN50' if args.resnet else 'ViT-B/32'}, batch {args.batch}, {args.device}, {args.threads} "
+          f"threads, "
           f"{'bfloat16' if args.bf16 else 'float32'}, {'processor' if args.cpu_time else 'clock'} seconds, "
           f"torch {torch.__version__}")
     for name, value in times.items():

@@ -1,12 +1,14 @@
-"""How fast and how large: the symmetric contrastive loss of mmlearn against that of open_clip, forward and backward.
+"""How fast and how large: the symmetric contrastive loss of mmlearn against that of open_clip, forward and
+backward.
 
-    python benchmarks/contrastive_loss.py                       # 4096 pairs of width 512, float32, two threads
-    python benchmarks/contrastive_loss.py --memory --batch 32768
+    python benchmarks/contrastive_loss.py                       # 4096 pairs of width 512, float32, two
+    threads python benchmarks/contrastive_loss.py --memory --batch 32768
 
-Speed: mmlearn's loss (``fused_clip_loss``), the same without the matrix of logits (``chunked_clip_loss``), mmlearn's formula
-left to autograd, and ``open_clip.loss.ClipLoss`` take turns; each turn is a forward and a backward pass to both
-embeddings and the scale. Losses and gradients are compared before. A ratio above 1 means that open_clip takes longer.
-Memory: one pass of each in a process of its own, and by how much the process grew at most; --only names one.
+Speed: mmlearn's loss (``fused_clip_loss``), the same without the matrix of logits (``chunked_clip_loss``),
+mmlearn's formula left to autograd, and ``open_clip.loss.ClipLoss`` take turns; each turn is a forward and a
+backward pass to both embeddings and the scale. Losses and gradients are compared before. A ratio above 1
+means that open_clip takes longer. Memory: one pass of each in a process of its own, and by how much the
+process grew at most; --only names one.
 """
 
 import argparse
@@ -34,7 +36,8 @@ def formula(u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
 
 
 def losses(peer: bool = True) -> dict[str, Loss]:
-    ours: dict[str, Loss] = {"mmlearn": fused_clip_loss, "mmlearn, chunked": chunked_clip_loss, "mmlearn, formula": formula}
+    ours: dict[str, Loss] = {"mmlearn": fused_clip_loss, "mmlearn, chunked": chunked_clip_loss,
+                             "mmlearn, formula": formula}
     if not peer:
         return ours
     from open_clip.loss import ClipLoss
@@ -71,24 +74,27 @@ def memory(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     names = [args.only] if args.only else [*losses()]
     found = {}
     for name in names:
-        command = [sys.executable, __file__, "--child", name, "--batch", str(args.batch), "--width", str(args.width),
-                   "--threads", str(args.threads)]
+        command = [sys.executable, __file__, "--child", name, "--batch", str(args.batch), "--width",
+                   str(args.width), "--threads", str(args.threads)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
         if done.returncode == 0:                    # killed by the system: one that needs more than there is
             found[name] = json.loads(done.stdout.splitlines()[-1])
         else:
-            print(f"{name}: ended with {done.returncode} (-9: out of memory) {done.stderr[-300:]}", file=sys.stderr)
+            print(f"{name}: ended with {done.returncode} (-9: out of memory) {done.stderr[-300:]}",
+                  file=sys.stderr)
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy machine)")
+                        help="count processor seconds of all threads instead of the clock's (for a busy "
+                             "machine)")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--only", help="with --memory: one loss", choices=[*losses(peer=False), "open_clip"])
     parser.add_argument("--json", action="store_true")
@@ -105,7 +111,8 @@ def main() -> None:
             return None
         print(f"{about}; a matrix of logits has {matrix / 1e9:.2f} GB")
         for name, row in found.items():
-            print(f"  {name:<20} {row['bytes'] / 1e9:8.2f} GB {row['bytes'] / matrix:8.2f} matrices {row['seconds']:8.1f} s")
+            print(f"  {name:<20} {row['bytes'] / 1e9:8.2f} GB {row['bytes'] / matrix:8.2f} matrices "
+                  f"{row['seconds']:8.1f} s")
         return None
 
     given, tasks = inputs(args.batch, args.width), losses()
@@ -113,8 +120,8 @@ def main() -> None:
     for loss in tasks.values():
         for a, b in zip(turn(loss, given), want):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    seconds = in_turns({name: lambda loss=loss: turn(loss, given) for name, loss in tasks.items()}, args.repeats,
-                       time.process_time if args.cpu_time else time.perf_counter)
+    seconds = in_turns({name: lambda loss=loss: turn(loss, given) for name, loss in tasks.items()},
+                       args.repeats, time.process_time if args.cpu_time else time.perf_counter)
     ratios = {name: seconds["open_clip"] / value for name, value in seconds.items()}
     if args.json:
         print(json.dumps({"seconds": seconds, "ratios": ratios}, indent=1))

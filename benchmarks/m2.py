@@ -1,13 +1,16 @@
 """How fast is M2?  ``python benchmarks/m2.py`` times a training step and beam-5 decoding at the paper's size.
 
 Peers, in the same process and in turns:
-- "naive": the same weights without a cache and without fused attention: each step of the search reads all beams from
-  their beginning, projects the image again for each beam and each encoder layer, and forms every softmax by hand.
-- "transformers": ``BartForConditionalGeneration`` of the same width, heads, layers, feed-forward width and vocabulary
-  (3 layers, 512, 8, 2048, 10 201), with its own fused attention and cache. It is a plain Transformer, so it does
-  less work than M2; the fair row is our plain Transformer. Its encoder gets projected regions.
+- "naive": the same weights without a cache and without fused attention: each step of the search reads all
+  beams from their beginning, projects the image again for each beam and each encoder layer, and forms every
+  softmax by hand.
+- "transformers": ``BartForConditionalGeneration`` of the same width, heads, layers, feed-forward width and
+  vocabulary (3 layers, 512, 8, 2048, 10 201), with its own fused attention and cache. It is a plain
+  Transformer, so it does less work than M2; the fair row is our plain Transformer. Its encoder gets projected
+  regions.
 
-Every search runs all its steps (no <eos>). Medians of ``--repeats`` turns; a ratio above 1 means that ours is faster.
+Every search runs all its steps (no <eos>). Medians of ``--repeats`` turns; a ratio above 1 means that ours is
+faster.
 """
 
 import argparse
@@ -27,7 +30,8 @@ from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.nn.attention import MultiHeadAttention
 
 
-def naive_attention(layer: MultiHeadAttention, x: Tensor, source: Tensor, mask: Tensor | None, slots: bool) -> Tensor:
+def naive_attention(layer: MultiHeadAttention, x: Tensor, source: Tensor, mask: Tensor | None,
+                    slots: bool) -> Tensor:
     """One attention layer by the formula: four multiplications, softmax by hand."""
     d = layer.width
     q = layer.split(x @ layer.in_weight[:d].T + layer.in_bias[:d])
@@ -92,12 +96,12 @@ def bart(config: M2Config, steps: int) -> torch.nn.Module:
     from transformers import BartConfig, BartForConditionalGeneration
 
     return BartForConditionalGeneration(BartConfig(
-        vocab_size=config.vocab, d_model=config.width, encoder_layers=config.layers, decoder_layers=config.layers,
-        encoder_attention_heads=config.heads, decoder_attention_heads=config.heads, encoder_ffn_dim=config.ff,
-        decoder_ffn_dim=config.ff, max_position_embeddings=64, dropout=config.dropout, activation_function="relu",
-        attention_dropout=0.0, activation_dropout=config.dropout, tie_word_embeddings=False, pad_token_id=1,
-        bos_token_id=2, eos_token_id=3, decoder_start_token_id=2, forced_eos_token_id=None,
-        attn_implementation="sdpa",
+        vocab_size=config.vocab, d_model=config.width, encoder_layers=config.layers,
+        decoder_layers=config.layers, encoder_attention_heads=config.heads,
+        decoder_attention_heads=config.heads, encoder_ffn_dim=config.ff, decoder_ffn_dim=config.ff,
+        max_position_embeddings=64, dropout=config.dropout, activation_function="relu", attention_dropout=0.0,
+        activation_dropout=config.dropout, tie_word_embeddings=False, pad_token_id=1, bos_token_id=2,
+        eos_token_id=3, decoder_start_token_id=2, forced_eos_token_id=None, attn_implementation="sdpa",
     ))
 
 
@@ -118,14 +122,16 @@ def in_turns(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=4, help="images a batch (captions a batch in training)")
     parser.add_argument("--regions", type=int, default=50)
     parser.add_argument("--steps", type=int, default=20, help="words of a caption")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy machine)")
+                        help="count processor seconds of all threads instead of the clock's (for a busy "
+                             "machine)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -147,27 +153,48 @@ def main() -> None:
         return run
 
     m2, plain = models["M2"], models["plain"]
-    training = in_turns({
-        "M2": step([*m2.parameters()], lambda: m2(features, tokens[:, :-1])),
-        "M2, naive": step([*m2.parameters()], lambda: naive_decode(m2, tokens[:, :-1], naive_encode(m2, features))),
-        "plain": step([*plain.parameters()], lambda: plain(features, tokens[:, :-1])),
-        "transformers": step([*peer.parameters(), *project.parameters()], lambda: peer(
-            inputs_embeds=project(features), decoder_input_ids=tokens[:, :-1]).logits),
-    }, args.repeats, clock)
+    training = in_turns(
+        {
+            "M2": step([*m2.parameters()], lambda: m2(features, tokens[:, :-1])),
+            "M2, naive": step(
+                [*m2.parameters()], lambda: naive_decode(m2, tokens[:, :-1], naive_encode(m2, features))
+            ),
+            "plain": step([*plain.parameters()], lambda: plain(features, tokens[:, :-1])),
+            "transformers": step(
+                [*peer.parameters(), *project.parameters()],
+                lambda: peer(inputs_embeds=project(features), decoder_input_ids=tokens[:, :-1]).logits,
+            ),
+        },
+        args.repeats,
+        clock,
+    )
 
     for model in (m2, plain, peer):
         model.eval()
     with torch.no_grad():
         ours = beam(m2, m2.encode(features), k=5, eos=-1, max_len=args.steps)[1].sum(-1)
         torch.testing.assert_close(ours, naive_beam(m2, features, 5, args.steps), atol=1e-3, rtol=1e-4)
-    decoding = in_turns({
-        "M2": torch.no_grad()(lambda: beam(m2, m2.encode(features), k=5, eos=-1, max_len=args.steps)),
-        "M2, naive": lambda: naive_beam(m2, features, 5, args.steps),
-        "plain": torch.no_grad()(lambda: beam(plain, plain.encode(features), k=5, eos=-1, max_len=args.steps)),
-        "transformers": torch.no_grad()(lambda: peer.generate(
-            inputs_embeds=project(features), num_beams=5, do_sample=False, max_new_tokens=args.steps,
-            min_new_tokens=args.steps, length_penalty=0.0)),
-    }, args.repeats, clock)
+    decoding = in_turns(
+        {
+            "M2": torch.no_grad()(lambda: beam(m2, m2.encode(features), k=5, eos=-1, max_len=args.steps)),
+            "M2, naive": lambda: naive_beam(m2, features, 5, args.steps),
+            "plain": torch.no_grad()(
+                lambda: beam(plain, plain.encode(features), k=5, eos=-1, max_len=args.steps)
+            ),
+            "transformers": torch.no_grad()(
+                lambda: peer.generate(
+                    inputs_embeds=project(features),
+                    num_beams=5,
+                    do_sample=False,
+                    max_new_tokens=args.steps,
+                    min_new_tokens=args.steps,
+                    length_penalty=0.0,
+                )
+            ),
+        },
+        args.repeats,
+        clock,
+    )
 
     ratios = {
         task: {"M2 against naive": times["M2, naive"] / times["M2"],
@@ -176,7 +203,8 @@ def main() -> None:
         for task, times in (("training step", training), ("beam 5", decoding))
     }
     if args.json:
-        print(json.dumps({"seconds": {"training step": training, "beam 5": decoding}, "ratios": ratios}, indent=1))
+        print(json.dumps({"seconds": {"training step": training, "beam 5": decoding}, "ratios": ratios},
+                         indent=1))
         return
     print(f"{args.images} images, {args.regions} regions, {args.steps} words, {args.threads} threads, "
           f"{'processor' if args.cpu_time else 'clock'} seconds, torch {torch.__version__}")

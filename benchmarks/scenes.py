@@ -1,7 +1,7 @@
 """How many scenes a second one core samples and renders, and how much memory ten thousand of them take.
 
-Run: ``python benchmarks/scenes.py [--size 64] [--count 500] [--many 10000]``. One process, one thread; the best of five
-rounds, in processor time and in wall-clock time. Prints one JSON object.
+Run: ``python benchmarks/scenes.py [--size 64] [--count 500] [--many 10000]``. One process, one thread; the
+best of five rounds, in processor time and in wall-clock time. Prints one JSON object.
 """
 
 import argparse
@@ -39,7 +39,8 @@ def growth(many: int, size: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels")
     parser.add_argument("--count", type=int, default=500, help="scenes a round")
     parser.add_argument("--many", type=int, default=10_000, help="scenes of the memory test; 0 leaves it out")

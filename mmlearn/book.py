@@ -1,4 +1,5 @@
-"""What the notebooks need and do not teach: the setup line, source code beside its equation, the table of claims."""
+"""What the notebooks need and do not teach: the setup line, source code beside its equation, the table of
+claims."""
 
 import ast
 import inspect
@@ -28,7 +29,8 @@ SECONDS: dict[str, dict[str, int]] = {"": {"smoke": 120, "cpu": 600, "gpu": 600}
 
 
 def fitting_torchvision(torch_version: str) -> str | None:
-    """The release of torchvision made for a release of torch ("2.14.1" -> "0.29"), None where the rule is unknown."""
+    """The release of torchvision made for a release of torch ("2.14.1" -> "0.29"), None where the rule is
+    unknown."""
     found = re.match(r"2\.(\d+)", torch_version)
     return f"0.{int(found.group(1)) + 15}" if found else None
 
@@ -43,9 +45,10 @@ def check_torchvision() -> str:
         import torchvision
         version = torchvision.__version__
         torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
-    except Exception as error:                   # torchvision fails in several ways when built for another torch
+    except Exception as error:  # torchvision fails in several ways when built for another torch
         raise RuntimeError(f"torchvision does not work with torch {torch.__version__} ({error}); "
-                           f"install torchvision {wanted or 'of the same release'} and restart the kernel") from error
+                           f"install torchvision {wanted or 'of the same release'} and restart the "
+                           f"kernel") from error
     if wanted is not None and not re.match(rf"{re.escape(wanted)}(\.|$|[a-z+])", version):
         raise RuntimeError(f"torchvision {version} was made for another torch than {torch.__version__}; "
                            f"install torchvision {wanted} and restart the kernel")
@@ -61,7 +64,8 @@ def device_name() -> str:
 
 
 def setup(chapter: str, seed: int = 0) -> None:
-    """Make a notebook reproducible and print what it runs on: a line of versions, one of device, scale and seconds.
+    """Make a notebook reproducible and print what it runs on: a line of versions, one of device, scale and
+    seconds.
 
     Sets the seeds and the style of figures, and forgets earlier claims.
     Raises ``RuntimeError`` if torch and torchvision do not fit, ``ValueError`` for an unknown scale.
@@ -71,7 +75,8 @@ def setup(chapter: str, seed: int = 0) -> None:
     random.seed(seed)
     np.random.seed(seed)                         # noqa: NPY002 (other people's code may draw from it)
     torch.manual_seed(seed)
-    warnings.filterwarnings("ignore", message="IProgress not found")       # libraries that look for Jupyter widgets
+    # libraries that look for Jupyter widgets
+    warnings.filterwarnings("ignore", message="IProgress not found")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")      # else it warns when a data loader forks
     use_style()
     claims.clear()
@@ -86,7 +91,11 @@ def source_of(thing: Callable[..., Any] | type, docstrings: bool = False) -> str
         return source.rstrip()
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) and len(node.body) > 1:
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and ast.get_docstring(node)
+            and len(node.body) > 1
+        ):
             text = node.body[0]
             for number in range(text.lineno, (text.end_lineno or text.lineno) + 1):
                 lines[number - 1] = "\0"
@@ -99,7 +108,8 @@ def source_of(thing: Callable[..., Any] | type, docstrings: bool = False) -> str
 def listing(thing: Callable[..., Any] | type, docstrings: bool = False) -> str:
     """Source as a page shows it: headed by its file and the labels of its equations, which docstrings name.
 
-    With ``MMLEARN_STRICT_LISTINGS=1``, as in the tests, a line that the page's column cannot hold raises ``ValueError``.
+    With ``MMLEARN_STRICT_LISTINGS=1``, as in the tests, a line that the page's column cannot hold raises
+    ``ValueError``.
     """
     path = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
     root = Path(mmlearn.__file__).parent.parent
@@ -114,8 +124,10 @@ def listing(thing: Callable[..., Any] | type, docstrings: bool = False) -> str:
     return source
 
 
-def show_source(*things: Callable[..., Any] | type, docstrings: bool = False, folded: bool | None = None) -> None:
-    """Show the source of functions or classes, headed by file and equation, highlighted where the place can do it.
+def show_source(*things: Callable[..., Any] | type, docstrings: bool = False,
+                folded: bool | None = None) -> None:
+    """Show the source of functions or classes, headed by file and equation, highlighted where the place can
+    do it.
 
     A listing of more than ``OPEN_LINES`` lines is folded, unless ``folded`` says otherwise.
     """
@@ -124,7 +136,8 @@ def show_source(*things: Callable[..., Any] | type, docstrings: bool = False, fo
         lines = source.count("\n") + 1
         code = f"```python\n{source}\n```"
         if lines > OPEN_LINES if folded is None else folded:
-            code = (f"<details>\n<summary>Listing of <code>{thing.__name__}</code>, {lines} lines</summary>\n\n"
+            code = (f"<details>\n<summary>Listing of <code>{thing.__name__}</code>, {lines} "
+                    f"lines</summary>\n\n"
                     f"{code}\n\n</details>")
         show_markdown(code, source)
 

@@ -1,8 +1,9 @@
-"""Every system of the book, registered once: section, paper, class, configurations, counts, oracle, weights, trainer.
+"""Every system of the book, registered once: section, paper, class, configurations, counts, oracle, weights,
+trainer.
 
-The commands ``mmlearn systems`` and ``mmlearn train``, the systems page of the book, what opens a saved model, the
-paper-scale test and the parity tests read it. Modules are named by strings and imported when they are needed, so that
-this list imports none of them.
+The commands ``mmlearn systems`` and ``mmlearn train``, the systems page of the book, what opens a saved
+model, the paper-scale test and the parity tests read it. Modules are named by strings and imported when they
+are needed, so that this list imports none of them.
 Parameter counts are those of the model built on the ``meta`` device, so that listing them takes no memory.
 """
 
@@ -40,7 +41,7 @@ class System:
     weights: str | None = None      # public weights that load into it
     equations: tuple[str, ...] = ()
     command: str = ""               # its name on the command line and in the files of saved models
-    trainer: str = ""               # the module with ``add(parser, system)`` that trains it: ``mmlearn train COMMAND``
+    trainer: str = ""  # the module with ``add(parser, system)`` that trains it: ``mmlearn train COMMAND``
 
 
 SYSTEMS: tuple[System, ...] = (
@@ -50,13 +51,14 @@ SYSTEMS: tuple[System, ...] = (
         paper="Lin et al. (2014), Microsoft COCO: Common Objects in Context, arXiv:1405.0312",
         module="mmlearn.image2text.annotation",
         oracle="closed forms and enumeration; pycocotools for masks, IoU and AP",
-        equations=("eq:coco-recall", "eq:coco-questions", "eq:coco-verify", "eq:coco-cost", "eq:rle-delta", "eq:iou",
-                   "eq:iou-crowd", "eq:precision-recall", "eq:ap", "eq:coco-ap"),
+        equations=("eq:coco-recall", "eq:coco-questions", "eq:coco-verify", "eq:coco-cost", "eq:rle-delta",
+                   "eq:iou", "eq:iou-crowd", "eq:precision-recall", "eq:ap", "eq:coco-ap"),
     ),
     System(
         name="CNN + Transformer captioner",
         section="1.2",
-        paper="Vinyals et al. (2015), Show and Tell, arXiv:1411.4555; Vaswani et al. (2017), Attention Is All You Need, "
+        paper="Vinyals et al. (2015), Show and Tell, arXiv:1411.4555; Vaswani et al. (2017), Attention Is "
+              "All You Need, "
               "arXiv:1706.03762",
         module="mmlearn.image2text.captioner",
         model="mmlearn.image2text.captioner:CNNTransformer",
@@ -88,15 +90,16 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("released", "mmlearn.image2text.m2:M2Config.released", 38_411_264,
                           "counted in the authors' code, aimagelab/meshed-memory-transformer"),
             *(Configuration(name, f"mmlearn.image2text.m2:M2Config.{name}")
-              for name in ("transformer_3", "transformer_6", "transformer_aoa", "one_to_one_no_memory", "one_to_one",
-                           "no_memory", "softmax_gates", "mini", "plain_mini")),
+              for name in ("transformer_3", "transformer_6", "transformer_aoa", "one_to_one_no_memory",
+                           "one_to_one", "no_memory", "softmax_gates", "mini", "plain_mini")),
         ),
-        oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer, torch.nn.MultiheadAttention with "
+        oracle="torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer, "
+               "torch.nn.MultiheadAttention with "
                "add_bias_kv; a naive float64 version",
         weights="meshed_memory_transformer.pth of the authors (BSD-3-Clause)",
-        equations=("eq:m2-memory", "eq:m2-lambda", "eq:m2-survey-memory", "eq:m2-encoder", "eq:m2-cross", "eq:m2-gate",
-                   "eq:m2-mesh", "eq:m2-softmax-gate", "eq:m2-decoder-paper", "eq:m2-decoder-code", "eq:m2-params",
-                   "eq:m2-equal-params", "eq:noam"),
+        equations=("eq:m2-memory", "eq:m2-lambda", "eq:m2-survey-memory", "eq:m2-encoder", "eq:m2-cross",
+                   "eq:m2-gate", "eq:m2-mesh", "eq:m2-softmax-gate", "eq:m2-decoder-paper",
+                   "eq:m2-decoder-code", "eq:m2-params", "eq:m2-equal-params", "eq:noam"),
     ),
     System(
         name="Self-critical sequence training",
@@ -109,31 +112,36 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="Caption metrics",
         section="1.2",
-        paper="Papineni et al. (2002), BLEU; Denkowski and Lavie (2014), METEOR; Lin (2004), ROUGE; Vedantam et al. "
+        paper="Papineni et al. (2002), BLEU; Denkowski and Lavie (2014), METEOR; Lin (2004), ROUGE; Vedantam "
+              "et al. "
               "(2015), CIDEr, arXiv:1411.5726; Anderson et al. (2016), SPICE, arXiv:1607.08822",
         module="mmlearn.metrics.caption",
         oracle="pycocoevalcap 1.2",
-        equations=("eq:bleu-precision", "eq:bleu", "eq:meteor-alignment", "eq:meteor", "eq:rouge-l", "eq:cider-tfidf",
-                   "eq:cider", "eq:cider-d", "eq:spice"),
+        equations=("eq:bleu-precision", "eq:bleu", "eq:meteor-alignment", "eq:meteor", "eq:rouge-l",
+                   "eq:cider-tfidf", "eq:cider", "eq:cider-d", "eq:spice"),
     ),
     System(
         name="Contrastive losses",
         section="4.2",
-        paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, arXiv:1807.03748; "
-              "Zhang et al. (2020), ConVIRT, arXiv:2010.00747; Chen et al. (2020), SimCLR, arXiv:2002.05709; Yeh et al. "
+        paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "
+              "arXiv:1807.03748; "
+              "Zhang et al. (2020), ConVIRT, arXiv:2010.00747; Chen et al. (2020), SimCLR, arXiv:2002.05709; "
+              "Yeh et al. "
               "(2021), Decoupled Contrastive Learning, arXiv:2110.06848",
         module="mmlearn.text_for_vision.contrastive",
         oracle="open_clip.loss.ClipLoss, the loss of transformers.CLIPModel, Gaussians of known information",
-        equations=("eq:partner-posterior", "eq:contrastive-logits", "eq:info-nce", "eq:clip-loss", "eq:clip-gradient",
-                   "eq:survey-contrastive", "eq:decoupled", "eq:info-nce-gradient", "eq:decoupled-gradient", "eq:mi-bound",
-                   "eq:partner-weight", "eq:mi-leave-one-out", "eq:gaussian-mi", "eq:gaussian-ratio",
-                   "eq:embedding-gradient", "eq:loss-floor", "eq:simplex-floor", "eq:temperature-gradient",
-                   "eq:negative-weights", "eq:cold-limit", "eq:hot-limit", "eq:nt-xent", "eq:convirt", "eq:fewer-negatives"),
+        equations=("eq:partner-posterior", "eq:contrastive-logits", "eq:info-nce", "eq:clip-loss",
+                   "eq:clip-gradient", "eq:survey-contrastive", "eq:decoupled", "eq:info-nce-gradient",
+                   "eq:decoupled-gradient", "eq:mi-bound", "eq:partner-weight", "eq:mi-leave-one-out",
+                   "eq:gaussian-mi", "eq:gaussian-ratio", "eq:embedding-gradient", "eq:loss-floor",
+                   "eq:simplex-floor", "eq:temperature-gradient", "eq:negative-weights", "eq:cold-limit",
+                   "eq:hot-limit", "eq:nt-xent", "eq:convirt", "eq:fewer-negatives"),
     ),
     System(
         name="Large contrastive batches",
         section="4.2",
-        paper="Gao et al. (2021), Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, arXiv:2101.06983; "
+        paper="Gao et al. (2021), Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, "
+              "arXiv:2101.06983; "
               "Milakov and Gimelshein (2018), Online normalizer calculation for softmax, arXiv:1805.02867",
         module="mmlearn.text_for_vision.large_batch",
         oracle="one process on the whole batch; open_clip.loss.ClipLoss",
@@ -142,7 +150,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="Captions as supervision: write, predict, recognise",
         section="4.2",
-        paper="Radford et al. (2021), arXiv:2103.00020, fig. 2; Joulin et al. (2016), Learning Visual Features from Large "
+        paper="Radford et al. (2021), arXiv:2103.00020, fig. 2; Joulin et al. (2016), Learning Visual "
+              "Features from Large "
               "Weakly Supervised Data, arXiv:1511.02251; Desai and Johnson (2021), VirTex, arXiv:2006.06666",
         module="mmlearn.text_for_vision.prediction",
         oracle="the formulas by loops",
@@ -151,7 +160,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="Modality gap, alignment, uniformity",
         section="4.2.1",
-        paper="Liang et al. (2022), Mind the Gap, arXiv:2203.02053; Wang and Isola (2020), Understanding Contrastive "
+        paper="Liang et al. (2022), Mind the Gap, arXiv:2203.02053; Wang and Isola (2020), Understanding "
+              "Contrastive "
               "Representation Learning through Alignment and Uniformity on the Hypersphere, arXiv:2005.10242",
         module="mmlearn.metrics.embedding_space",
         oracle="the definitions by loops",
@@ -162,14 +172,17 @@ SYSTEMS: tuple[System, ...] = (
         section="4.2.1",
         paper="Radford et al. (2021), arXiv:2103.00020, sec. 3 and 5, app. A and C",
         module="mmlearn.text_for_vision.zero_shot",
-        oracle="open_clip's zero-shot classifier and image transform; scikit-learn's logistic regression; scipy's intervals",
+        oracle="open_clip's zero-shot classifier and image transform; scikit-learn's logistic regression; "
+               "scipy's intervals",
         equations=("eq:zero-shot-weights", "eq:zero-shot-posterior", "eq:linear-probe", "eq:labels-worth",
-                   "eq:retrieval-rank", "eq:recall-at-k", "eq:binomial-tail", "eq:clopper-pearson", "eq:clip-standardise"),
+                   "eq:retrieval-rank", "eq:recall-at-k", "eq:binomial-tail", "eq:clopper-pearson",
+                   "eq:clip-standardise"),
     ),
     System(
         name="Effective robustness",
         section="4.2.1",
-        paper="Taori et al. (2020), Measuring Robustness to Natural Distribution Shifts in Image Classification, arXiv:2007.00644",
+        paper="Taori et al. (2020), Measuring Robustness to Natural Distribution Shifts in Image "
+              "Classification, arXiv:2007.00644",
         module="mmlearn.metrics.robustness",
         oracle="the formulas by loops",
         equations=("eq:accuracy-logit", "eq:robustness-fit", "eq:robustness-line", "eq:effective-robustness",
@@ -178,7 +191,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="CLIP",
         section="4.2.2",
-        paper="Radford et al. (2021), Learning Transferable Visual Models From Natural Language Supervision, ICML, "
+        paper="Radford et al. (2021), Learning Transferable Visual Models From Natural Language Supervision, "
+              "ICML, "
               "arXiv:2103.00020",
         module="mmlearn.text_for_vision.clip",
         model="mmlearn.text_for_vision.clip:CLIP",
@@ -188,20 +202,22 @@ SYSTEMS: tuple[System, ...] = (
             *(Configuration(name, f"mmlearn.text_for_vision.clip:CLIPConfig.{name}", count,
                             "counted in the authors' code, openai/CLIP")
               for name, count in (("rn50", 102_007_137), ("rn101", 119_688_033), ("rn50x4", 178_300_601),
-                                  ("rn50x16", 290_979_217), ("rn50x64", 623_258_305), ("vit_b32", 151_277_313),
-                                  ("vit_b16", 149_620_737), ("vit_l14", 427_616_513), ("vit_l14_336", 427_944_193))),
+                                  ("rn50x16", 290_979_217), ("rn50x64", 623_258_305),
+                                  ("vit_b32", 151_277_313), ("vit_b16", 149_620_737),
+                                  ("vit_l14", 427_616_513), ("vit_l14_336", 427_944_193))),
             Configuration("mini", "mmlearn.text_for_vision.clip:CLIPConfig.mini"),
             Configuration("mini_resnet", "mmlearn.text_for_vision.clip:CLIPConfig.mini_resnet"),
         ),
         oracle="open_clip.CLIP, transformers.CLIPModel",
         weights="openai/clip-vit-base-patch32 and eight more of OpenAI (MIT); OpenCLIP's of the same shapes",
-        equations=("eq:quick-gelu", "eq:pre-norm", "eq:vit-embed", "eq:attention-pool-tokens", "eq:attention-pool",
-                   "eq:eot-pooling", "eq:scale-clamp", "eq:attention-rollout"),
+        equations=("eq:quick-gelu", "eq:pre-norm", "eq:vit-embed", "eq:attention-pool-tokens",
+                   "eq:attention-pool", "eq:eot-pooling", "eq:scale-clamp", "eq:attention-rollout"),
     ),
     System(
         name="ALIGN",
         section="4.3.1",
-        paper="Jia et al. (2021), Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision, "
+        paper="Jia et al. (2021), Scaling Up Visual and Vision-Language Representation Learning With Noisy "
+              "Text Supervision, "
               "ICML, arXiv:2102.05918",
         module="mmlearn.text_for_vision.align",
         model="mmlearn.text_for_vision.align:ALIGN",
@@ -214,13 +230,15 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="transformers.AlignModel, transformers.BertModel, torchvision's EfficientNet",
         weights="kakaobrain/align-base, trained by others on COYO-700M; the authors published none",
-        equations=("eq:smoothed-targets", "eq:align-loss", "eq:smoothed-margin", "eq:smoothed-floor", "eq:smoothed-gradient",
-                   "eq:sigma-gradient", "eq:compose-query", "eq:lamb", "eq:bert-embed", "eq:efficientnet-width"),
+        equations=("eq:smoothed-targets", "eq:align-loss", "eq:smoothed-margin", "eq:smoothed-floor",
+                   "eq:smoothed-gradient", "eq:sigma-gradient", "eq:compose-query", "eq:lamb",
+                   "eq:bert-embed", "eq:efficientnet-width"),
     ),
     System(
         name="Florence",
         section="4.4",
-        paper="Yuan et al. (2021), Florence: A New Foundation Model for Computer Vision, arXiv:2111.11432; Yang et al. (2022), "
+        paper="Yuan et al. (2021), Florence: A New Foundation Model for Computer Vision, arXiv:2111.11432; "
+              "Yang et al. (2022), "
               "Unified Contrastive Learning in Image-Text-Label Space, CVPR, arXiv:2204.03610",
         module="mmlearn.text_for_vision.florence",
         model="mmlearn.text_for_vision.florence:Florence",
@@ -228,14 +246,16 @@ SYSTEMS: tuple[System, ...] = (
                              for name in ("paper", "unicl_swin_t", "unicl_swin_b", "mini")),
         oracle="timm's and transformers' Swin, transformers.CvtModel; UniCL's loss by a double loop",
         weights="microsoft/UniCL for the two UniCL sizes; none for Florence",
-        equations=("eq:unicl-positives", "eq:unicl-images", "eq:unicl-texts", "eq:unicl-loss", "eq:unicl-targets",
-                   "eq:unicl-matrix", "eq:unicl-gradient", "eq:unicl-floor", "eq:unicl-classifier", "eq:window-attention",
-                   "eq:relative-bias", "eq:relative-index", "eq:shift-mask", "eq:patch-merging", "eq:inflation"),
+        equations=("eq:unicl-positives", "eq:unicl-images", "eq:unicl-texts", "eq:unicl-loss",
+                   "eq:unicl-targets", "eq:unicl-matrix", "eq:unicl-gradient", "eq:unicl-floor",
+                   "eq:unicl-classifier", "eq:window-attention", "eq:relative-bias", "eq:relative-index",
+                   "eq:shift-mask", "eq:patch-merging", "eq:inflation"),
     ),
     System(
         name="Dynamic Head",
         section="4.4.1",
-        paper="Dai et al. (2021), Dynamic Head: Unifying Object Detection Heads with Attentions, CVPR, arXiv:2106.08322",
+        paper="Dai et al. (2021), Dynamic Head: Unifying Object Detection Heads with Attentions, CVPR, "
+              "arXiv:2106.08322",
         module="mmlearn.text_for_vision.dynamic_head",
         model="mmlearn.text_for_vision.dynamic_head:DynamicHead",
         configurations=(
@@ -243,12 +263,14 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text_for_vision.dynamic_head:DynamicHeadConfig.mini"),
         ),
         oracle="torchvision.ops.deform_conv2d; the formulas by loops",
-        equations=("eq:scale-attention", "eq:hard-sigmoid", "eq:moved-places", "eq:spatial-attention", "eq:channel-attention"),
+        equations=("eq:scale-attention", "eq:hard-sigmoid", "eq:moved-places", "eq:spatial-attention",
+                   "eq:channel-attention"),
     ),
     System(
         name="SigLIP and LiT",
         section="4.5",
-        paper="Zhai et al. (2023), Sigmoid Loss for Language Image Pre-Training, ICCV, arXiv:2303.15343; Zhai et al. (2022), "
+        paper="Zhai et al. (2023), Sigmoid Loss for Language Image Pre-Training, ICCV, arXiv:2303.15343; "
+              "Zhai et al. (2022), "
               "LiT: Zero-Shot Transfer with Locked-image text Tuning, CVPR, arXiv:2111.07991",
         module="mmlearn.text_for_vision.siglip",
         oracle="open_clip.loss.SigLipLoss",
@@ -257,7 +279,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="A planted bias",
         section="4.6",
-        paper="Radford et al. (2021), arXiv:2103.00020, sec. 7; Zhao et al. (2017), Men Also Like Shopping, arXiv:1707.09457",
+        paper="Radford et al. (2021), arXiv:2103.00020, sec. 7; Zhao et al. (2017), Men Also Like Shopping, "
+              "arXiv:1707.09457",
         module="mmlearn.metrics.bias",
         oracle="the formulas by loops",
         equations=("eq:word-association", "eq:answer-share", "eq:share-gap", "eq:label-share"),
@@ -266,7 +289,8 @@ SYSTEMS: tuple[System, ...] = (
 
 
 def published(name: str) -> dict[str, int]:
-    """The published parameter counts of a system's configurations, by their names. Raises ``KeyError`` for another name."""
+    """The published parameter counts of a system's configurations, by their names. Raises ``KeyError`` for
+    another name."""
     system = {system.name: system for system in SYSTEMS}[name]
     return {c.name: c.published for c in system.configurations if c.published is not None}
 
@@ -283,7 +307,8 @@ def registered(command: str) -> System:
 def kinds(*commands: str) -> dict[str, tuple[type, type]]:
     """Classes of configuration and model of some systems, as ``checkpoints.load_model`` wants them."""
     found = [registered(command) for command in commands]
-    return {system.command: (resolve(system.configurations[0].build.rpartition(".")[0]), resolve(str(system.model)))
+    return {system.command: (resolve(system.configurations[0].build.rpartition(".")[0]),
+                             resolve(str(system.model)))
             for system in found}
 
 
@@ -322,7 +347,8 @@ def as_records() -> list[dict[str, Any]]:
         {
             "name": system.name, "section": system.section, "paper": system.paper,
             "configurations": [
-                {"name": c.name, "parameters": parameters(system, c), "published": c.published, "source": c.source}
+                {"name": c.name, "parameters": parameters(system, c), "published": c.published,
+                 "source": c.source}
                 for c in system.configurations
             ],
             "oracle": system.oracle, "weights": system.weights, "equations": list(system.equations),

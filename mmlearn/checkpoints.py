@@ -1,13 +1,13 @@
 """Models on disk: trained ones to be opened again, and checkpoints of a run that can be killed and continued.
 
-A trained model is a pair of files, ``NAME.safetensors`` with the weights and ``NAME.json`` with its system, its
-configuration and whatever else is to be known of it; in a folder of its own the pair is ``model.safetensors`` and
-``config.json``. ``save_model`` writes and ``load_model`` reads both.
+A trained model is a pair of files, ``NAME.safetensors`` with the weights and ``NAME.json`` with its system,
+its configuration and whatever else is to be known of it; in a folder of its own the pair is
+``model.safetensors`` and ``config.json``. ``save_model`` writes and ``load_model`` reads both.
 
-A checkpoint of a run is a folder ``step-00000100`` with ``state.json`` and tensors in ``.safetensors`` files (the model, its
-average, the best so far, the optimiser, the random states); nothing in it is a pickle. It is written under another
-name, flushed to the disk and renamed, so that a folder of that name is whole; sizes and checksums tell if it is not.
-Survey: none; every chapter trains with it.
+A checkpoint of a run is a folder ``step-00000100`` with ``state.json`` and tensors in ``.safetensors`` files
+(the model, its average, the best so far, the optimiser, the random states); nothing in it is a pickle. It is
+written under another name, flushed to the disk and renamed, so that a folder of that name is whole; sizes and
+checksums tell if it is not. Survey: none; every chapter trains with it.
 """
 
 import json
@@ -28,13 +28,14 @@ from torch import Tensor, nn
 from mmlearn.files import flush, write_atomically
 
 Tensors = dict[str, Tensor]
-Kinds = Mapping[str, tuple[type, type]]         # name of a system -> class of its configuration, class of its model
+Kinds = Mapping[str, tuple[type, type]]  # name of a system -> class of its configuration, class of its model
 FORMAT = 1
 
 
 @dataclass
 class Checkpoint:
-    """What is needed to go on after ``step``: tensors by file ("model", "optimizer" …) and a JSON-able ``state``."""
+    """What is needed to go on after ``step``: tensors by file ("model", "optimizer" …) and a JSON-able
+    ``state``."""
 
     step: int
     state: dict[str, Any]
@@ -51,14 +52,17 @@ def portable(tensors: Mapping[str, Tensor]) -> Tensors:
     seen: set[int] = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        shared = tensor.untyped_storage().data_ptr() in seen or tensor.untyped_storage().nbytes() != tensor.nbytes
-        out[name] = tensor.clone() if shared else tensor         # tied weights are written under each of their names
+        shared = (
+            tensor.untyped_storage().data_ptr() in seen or tensor.untyped_storage().nbytes() != tensor.nbytes
+        )
+        out[name] = tensor.clone() if shared else tensor  # tied weights are written under each of their names
         seen.add(out[name].untyped_storage().data_ptr())
     return out
 
 
 def save(folder: str | Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write ``checkpoint`` into ``folder`` in one step, then delete all but the newest ``keep``; returns its path."""
+    """Write ``checkpoint`` into ``folder`` in one step, then delete all but the newest ``keep``; returns its
+    path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".partial-*"):                       # of a run that was killed while it wrote
@@ -73,12 +77,12 @@ def save(folder: str | Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
         write_atomically(partial / f"{name}.safetensors", content)
     state = {"format": FORMAT, "step": checkpoint.step, "files": files, **checkpoint.state}
     write_atomically(partial / "state.json", json.dumps(state))
-    if final.exists():                                           # a damaged one, or the same step written again
+    if final.exists():  # a damaged one, or the same step written again
         final.rename(folder / f".partial-old-{final.name}")
     partial.rename(final)
     flush(folder)
     for old in [*steps_in(folder)[keep:], *folder.glob(".partial-*")]:
-        if not old.name.startswith("."):                         # out of sight first: deleting takes many steps
+        if not old.name.startswith("."):  # out of sight first: deleting takes many steps
             old = old.rename(folder / f".partial-old-{old.name}")
         shutil.rmtree(old)
     return final
@@ -130,11 +134,12 @@ def newest(folder: str | Path) -> Checkpoint | None:
             if path != paths[-1]:
                 print(f"{error}; going back to the checkpoint before it")
     if reasons:
-        raise ValueError(f"no checkpoint in {folder} can be read: {reasons[0]}; delete the folder to start again")
+        raise ValueError(f"no checkpoint in {folder} can be read: {reasons[0]}; delete the folder to start "
+                         f"again")
     return None
 
 
-# Model ------------------------------------------------------------------------------------------------------------
+# Model ------------------------------------------------------------------------------------------------------
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy ``tensors`` into ``model``, every name and shape matched on both sides.
@@ -154,21 +159,26 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def save_weights(model: nn.Module, path: str | Path, half: bool = False) -> None:
-    """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step; ``half`` rounds them to 16 bits."""
-    state = {name: v.half() if half and v.is_floating_point() else v for name, v in model.state_dict().items()}
+    """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step; ``half`` rounds them
+    to 16 bits."""
+    state = {name: v.half() if half and v.is_floating_point() else v for name,
+             v in model.state_dict().items()}
     write_atomically(path, safetensors.torch.save(portable(state)))
 
 
 def read_tensors(path: str | Path) -> Tensors:
-    """The tensors of a ``.safetensors`` file by their names. Raises ``FileNotFoundError`` or ``ValueError``."""
+    """The tensors of a ``.safetensors`` file by their names. Raises ``FileNotFoundError`` or
+    ``ValueError``."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}; what it belongs to is not complete, copy or train it "
+        raise FileNotFoundError(f"there is no file of weights {path}; what it belongs to is not complete, "
+                                f"copy or train it "
                                 "again")
     try:
         return safetensors.torch.load(path.read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it "
+                         f"again") from error
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -> None:
@@ -194,10 +204,11 @@ def as_trained(tensors: Tensors) -> Tensors:
     return {name: v.float() if v.is_floating_point() else v for name, v in tensors.items()}
 
 
-# Trained model ----------------------------------------------------------------------------------------------------
+# Trained model ----------------------------------------------------------------------------------------------
 
 def pair_of(path: str | Path) -> tuple[Path, Path]:
-    """The two files of a trained model, weights and description: ``path`` is the first, or the folder of both."""
+    """The two files of a trained model, weights and description: ``path`` is the first, or the folder of
+    both."""
     path = Path(path)
     if path.suffix == ".safetensors":
         return path, path.with_suffix(".json")
@@ -205,7 +216,8 @@ def pair_of(path: str | Path) -> tuple[Path, Path]:
 
 
 def is_saved(path: str | Path) -> bool:
-    """Is this a trained model as ``save_model`` writes it? Folders of other libraries have a ``config.json``, too."""
+    """Is this a trained model as ``save_model`` writes it? Folders of other libraries have a ``config.json``,
+    too."""
     weights, description = pair_of(path)
     if not (weights.is_file() and description.is_file()):
         return False
@@ -215,8 +227,10 @@ def is_saved(path: str | Path) -> bool:
         return False
 
 
-def save_model(path: str | Path, model: nn.Module, system: str, about: Mapping[str, Any], *, half: bool = False) -> None:
-    """Write a trained model; ``about`` (words, settings, metrics …) stands beside its system and configuration.
+def save_model(path: str | Path, model: nn.Module, system: str, about: Mapping[str, Any], *,
+               half: bool = False) -> None:
+    """Write a trained model; ``about`` (words, settings, metrics …) stands beside its system and
+    configuration.
 
     ``half`` stores 16 bits a number. The weights are written first: a pair with a description is whole.
     """
@@ -230,8 +244,8 @@ def save_model(path: str | Path, model: nn.Module, system: str, about: Mapping[s
 def read_description(path: str | Path, remedy: str = "train it again") -> dict[str, Any]:
     """What stands beside the weights of a trained model: system, configuration, and what was noted at saving.
 
-    Raises ``FileNotFoundError`` or ``ValueError`` with the name of the file that is missing or damaged, and the
-    ``remedy``.
+    Raises ``FileNotFoundError`` or ``ValueError`` with the name of the file that is missing or damaged, and
+    the ``remedy``.
     """
     weights, description = pair_of(path)
     missing = next((file for file in (description, weights) if not file.is_file()), None)
@@ -246,11 +260,12 @@ def read_description(path: str | Path, remedy: str = "train it again") -> dict[s
     return content
 
 
-def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it again") -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
+                                                             "again") -> tuple[nn.Module, dict[str, Any]]:
     """A trained model of one of ``kinds`` in evaluation mode and float32, and what stands in its description.
 
-    A description that names no system is one of the first of ``kinds``. Raises ``FileNotFoundError`` or ``ValueError``
-    with the name of the file that is missing or does not fit, and the ``remedy``.
+    A description that names no system is one of the first of ``kinds``. Raises ``FileNotFoundError`` or
+    ``ValueError`` with the name of the file that is missing or does not fit, and the ``remedy``.
     """
     content = read_description(path, remedy)
     weights, description = pair_of(path)
@@ -274,15 +289,17 @@ def config_from(kind: Any, values: Any) -> Any:
         return tuple(config_from(inner[0] if inner else Any, value) for value in values)
     if not isinstance(values, dict):
         return values
-    fitting = [k for k in (get_args(kind) or (kind,)) if is_dataclass(k) and values.keys() <= {f.name for f in fields(k)}]
+    fitting = [k for k in (get_args(kind) or (kind,)) if is_dataclass(k)
+               and values.keys() <= {f.name for f in fields(k)}]
     if not fitting:
         raise ValueError(f"{kind} has not all of the fields {', '.join(values)}")
-    chosen: Any = min(fitting, key=lambda k: len(fields(k)))     # what a field added later leaves out is its default
+    # what a field added later leaves out is its default
+    chosen: Any = min(fitting, key=lambda k: len(fields(k)))
     hints = get_type_hints(chosen)
     return chosen(**{name: config_from(hints[name], value) for name, value in values.items()})
 
 
-# Optimiser --------------------------------------------------------------------------------------------------------
+# Optimiser --------------------------------------------------------------------------------------------------
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
     """State of an optimiser as tensors (``"3.exp_avg"``: of the fourth parameter) and JSON-able settings."""
@@ -297,7 +314,8 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str,
     return tensors, {"groups": state["param_groups"], "numbers": numbers}
 
 
-def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], settings: dict[str, Any]) -> None:
+def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor],
+                   settings: dict[str, Any]) -> None:
     """Put back what ``pack_optimizer`` took."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *settings["numbers"].items()]:
@@ -306,15 +324,15 @@ def fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     groups = [{name: tuple(v) if isinstance(v, list) and name != "params" else v for name, v in group.items()}
               for group in settings["groups"]]                   # JSON has lists only, betas are a pair
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for group in optimizer.param_groups:                          # a fused step reads memory as it lies: a filter that is
-        for weight in group["params"]:                            # stored channels-last needs its averages so, too
+    for group in optimizer.param_groups:  # a fused step reads memory as it lies: a filter that is
+        for weight in group["params"]:  # stored channels-last needs its averages so, too
             kept = optimizer.state[weight]
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
                     kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
-# Random states ----------------------------------------------------------------------------------------------------
+# Random states ----------------------------------------------------------------------------------------------
 
 def random_states() -> Tensors:
     """States of the generators of Python, NumPy and PyTorch in this process."""
@@ -343,20 +361,23 @@ def set_random_states(states: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-# What a run is ----------------------------------------------------------------------------------------------------
+# What a run is ----------------------------------------------------------------------------------------------
 
 def describe(model: nn.Module, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What must stay the same when a run goes on: the model's class and configuration, and ``settings``."""
     config = getattr(model, "config", None)
     values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
-    described = {"model": type(model).__name__, **{f"config.{name}": value for name, value in values.items()}, **settings}
+    described = {"model": type(model).__name__, **{f"config.{name}": value for name, value in values.items()},
+                 **settings}
     return json.loads(json.dumps(described, default=str))
 
 
 def same_run(here: Mapping[str, Any], there: Mapping[str, Any], folder: str | Path) -> None:
     """Raises ``ValueError`` naming what differs between the run in ``folder`` and this one."""
     differ = [f"{name} {there.get(name, 'absent')} (now {here.get(name, 'absent')})"
-              for name in dict.fromkeys([*there, *here]) if there.get(name, "absent") != here.get(name, "absent")]
+              for name in dict.fromkeys([*there, *here])
+              if there.get(name, "absent") != here.get(name, "absent")]
     if differ:
-        raise ValueError(f"{folder} holds a run with {', '.join(differ[:4])}{' …' if len(differ) > 4 else ''}; "
+        raise ValueError(f"{folder} holds a run with "
+                         f"{', '.join(differ[:4])}{' …' if len(differ) > 4 else ''}; "
                          "resume it as it was begun, or train in another folder")

@@ -31,7 +31,8 @@ class Claim:
 
     def __str__(self) -> str:
         said = f"{self.verdict:>10} | {self.text}: {self.ours:.3f} {self.comparison} {self.other:.3f}"
-        return textwrap.fill(said, 79, subsequent_indent=" " * 11 + "| ", drop_whitespace=True, break_on_hyphens=False)
+        return textwrap.fill(said, 79, subsequent_indent=" " * 11 + "| ", drop_whitespace=True,
+                             break_on_hyphens=False)
 
 
 claims: list[Claim] = []
@@ -46,7 +47,8 @@ def scale() -> str:
 
 
 def budget(*, cpu: int, gpu: int | None = None, smoke: int = 2) -> int:
-    """How many steps (or images, or repeats) this run can afford: ``cpu``, ``gpu`` (default: ``cpu``) or ``smoke``."""
+    """How many steps (or images, or repeats) this run can afford: ``cpu``, ``gpu`` (default: ``cpu``) or
+    ``smoke``."""
     return {"smoke": min(smoke, cpu), "cpu": cpu, "gpu": cpu if gpu is None else gpu}[scale()]
 
 
@@ -77,7 +79,8 @@ def scale_note() -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits: int = 3) -> str:
-    """A Markdown table that also reads as plain text: floats with ``digits`` digits, columns of numbers flush right.
+    """A Markdown table that also reads as plain text: floats with ``digits`` digits, columns of numbers flush
+    right.
 
     Raises ``ValueError`` if a row has not as many cells as the header.
     """
@@ -85,7 +88,9 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits:
         return isinstance(cell, numbers.Real) and not isinstance(cell, bool)
 
     def text(cell: Any) -> str:
-        return f"{cell:.{digits}f}" if is_number(cell) and not isinstance(cell, numbers.Integral) else str(cell)
+        return (
+            f"{cell:.{digits}f}" if is_number(cell) and not isinstance(cell, numbers.Integral) else str(cell)
+        )
 
     body = [tuple(row) for row in rows]
     for row in body:
@@ -96,14 +101,16 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits:
     widths = [max(len(row[i]) for row in table) for i in count]
     right = [bool(body) and all(is_number(row[i]) or row[i] in ("", "–") for row in body)
              and any(is_number(row[i]) for row in body) for i in count]
-    lines = ["| " + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right)) + " |"
+    lines = ["| " + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w,
+                               r in zip(row, widths, right)) + " |"
              for row in table]
     rule = "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right)) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def claims_table(made: list[Claim] | None = None) -> str:
-    """The claims of this session (or those given) as a Markdown table, one row each, that also reads as plain text."""
+    """The claims of this session (or those given) as a Markdown table, one row each, that also reads as plain
+    text."""
     made = claims if made is None else made
     if not made:
         return "No claims were made."
@@ -113,7 +120,8 @@ def claims_table(made: list[Claim] | None = None) -> str:
 
 @dataclass(frozen=True)
 class Paired:
-    """What the same seeds say about two arms: mean difference (ours less base), its standard error, the verdict."""
+    """What the same seeds say about two arms: mean difference (ours less base), its standard error, the
+    verdict."""
 
     mean: float
     error: float                # standard error of the mean; nan for a single seed
@@ -131,8 +139,9 @@ def paired(
 ) -> Paired:
     """The book's one rule of evidence: the same seeds, ``ours[i]`` beside ``base[i]``.
 
-    "better" and "worse" need the same sign with every seed and a mean difference of at least twice its standard error;
-    anything else is "cannot tell". Raises ``ValueError`` for arms of different length or none.
+    "better" and "worse" need the same sign with every seed and a mean difference of at least twice its
+    standard error; anything else is "cannot tell". Raises ``ValueError`` for arms of different length or
+    none.
     """
     n = len(ours)
     if n == 0 or n != len(base):
@@ -152,9 +161,11 @@ def paired(
 
 
 def evidence(
-    ours: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]], lower_is_better: Iterable[str] = (),
+    ours: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]],
+    lower_is_better: Iterable[str] = (),
 ) -> dict[str, Paired]:
-    """``paired`` for every metric that both arms recorded, the adverse ones first, then the undecided, then the good."""
+    """``paired`` for every metric that both arms recorded, the adverse ones first, then the undecided, then
+    the good."""
     lower = set(lower_is_better)
     judged = {name: paired(values, base[name], lower_is_better=name in lower)
               for name, values in ours.items() if name in base}
@@ -163,6 +174,7 @@ def evidence(
 
 
 def evidence_rows(arms: Mapping[str, Mapping[str, Paired]]) -> list[list[str]]:
-    """``evidence`` of several arms as rows of a table: one a metric, in the order of the first arm, one column an arm."""
+    """``evidence`` of several arms as rows of a table: one a metric, in the order of the first arm, one
+    column an arm."""
     metrics = dict.fromkeys(name for arm in arms.values() for name in arm)
     return [[name, *(str(arm[name]) if name in arm else "" for arm in arms.values())] for name in metrics]

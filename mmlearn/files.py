@@ -1,4 +1,5 @@
-"""Where the package's data are, and files that are whole or absent: written under another name, flushed, then renamed."""
+"""Where the package's data are, and files that are whole or absent: written under another name, flushed, then
+renamed."""
 
 import os
 import tempfile
@@ -26,7 +27,8 @@ def flush(path: Path) -> None:
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
-    """Write ``content`` (text as UTF-8) to ``path``; whoever reads it sees the old file or the new one, never a part.
+    """Write ``content`` (text as UTF-8) to ``path``; whoever reads it sees the old file or the new one, never
+    a part.
 
     The folder is made if it is missing. Raises ``OSError`` if it cannot be written.
     """

@@ -21,9 +21,10 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 # A phone shows a figure of 6.4 inches at about 60 % of its size, where text below 11 pt is lost.
 STYLE: Any = {
     "figure.figsize": (6.4, 3.6), "figure.dpi": 100, "savefig.dpi": 100, "figure.facecolor": "white",
-    "figure.constrained_layout.use": True, "savefig.facecolor": "white", "font.size": 12, "axes.titlesize": 12,
-    "axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11, "legend.fontsize": 11, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
+    "figure.constrained_layout.use": True, "savefig.facecolor": "white", "font.size": 12,
+    "axes.titlesize": 12, "axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11,
+    "legend.fontsize": 11, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#dddddd",
     "axes.axisbelow": True, "lines.linewidth": 2.0, "image.cmap": "cividis", "image.interpolation": "nearest",
     "axes.prop_cycle": cycler(color=PALETTE),
 }
@@ -35,7 +36,8 @@ def use_style() -> None:
 
 
 def picture(image: Any) -> np.ndarray:
-    """An image as (height, width, 3) in [0, 1], from a tensor (3, h, w), an array (h, w, 3), uint8 or float, or grey."""
+    """An image as (height, width, 3) in [0, 1], from a tensor (3, h, w), an array (h, w, 3), uint8 or float,
+    or grey."""
     pixels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[-1] not in (1, 3):
         pixels = pixels.transpose(1, 2, 0)                       # c h w -> h w c
@@ -47,7 +49,8 @@ def picture(image: Any) -> np.ndarray:
 
 
 def curves(histories: Mapping[str, Any], metric: str | None = None, span: int = 20) -> Figure:
-    """Learning curves of runs by name: the smoothed loss, and beside it ``metric`` (default: the first evaluated).
+    """Learning curves of runs by name: the smoothed loss, and beside it ``metric`` (default: the first
+    evaluated).
 
     A value is a ``History``, or a sequence of losses.
     """
@@ -62,7 +65,8 @@ def curves(histories: Mapping[str, Any], metric: str | None = None, span: int = 
         else:
             axes[0, 0].plot(range(1, len(run) + 1), list(run), dashes, color=colour, label=name)
         if metric and name in runs and metric in run.metrics:
-            axes[0, 1].plot(run.metric_steps, run.metrics[metric], dashes, marker="o", color=colour, label=name)
+            axes[0, 1].plot(run.metric_steps, run.metrics[metric], dashes, marker="o", color=colour,
+                            label=name)
     axes[0, 0].set(xlabel="step", ylabel="loss")
     if metric:
         axes[0, 1].set(xlabel="step", ylabel=metric)
@@ -73,8 +77,8 @@ def curves(histories: Mapping[str, Any], metric: str | None = None, span: int = 
 
 def image_grid(images: Any, titles: Sequence[str] | None = None, columns: int = 4,
                width: float = 1.9, wrap: int = 22) -> Figure:
-    """Images (a list, or a tensor of them) in rows of ``columns``, each ``width`` inches wide, under titles broken after
-    ``wrap`` letters."""
+    """Images (a list, or a tensor of them) in rows of ``columns``, each ``width`` inches wide, under titles
+    broken after ``wrap`` letters."""
     images = list(images)
     columns = min(columns, max(1, len(images)))
     rows = math.ceil(len(images) / columns)
@@ -82,7 +86,8 @@ def image_grid(images: Any, titles: Sequence[str] | None = None, columns: int = 
     if len(titles) != len(images):
         raise ValueError(f"{len(titles)} titles for {len(images)} images; give one each")
     lines = max((title.count("\n") + 1 for title in titles if title), default=0)
-    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(columns * width, rows * (width + 0.19 * lines)))
+    figure, axes = plt.subplots(rows, columns, squeeze=False,
+                                figsize=(columns * width, rows * (width + 0.19 * lines)))
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles):
@@ -91,14 +96,16 @@ def image_grid(images: Any, titles: Sequence[str] | None = None, columns: int = 
     return figure
 
 
-def attention_overlay(image: Any, weights: Any, words: Sequence[str], boxes: Any = None, columns: int = 4) -> Figure:
+def attention_overlay(image: Any, weights: Any, words: Sequence[str], boxes: Any = None,
+                      columns: int = 4) -> Figure:
     """Where each word looks: the image once a word, bright where ``weights`` are large.
 
-    ``weights`` (t, p) are attention weights of t words over p places: cells of a square grid row by row, or the p
-    ``boxes`` (p, 4) = (x, y, width, height) in pixels. Each word's picture has its own scale.
+    ``weights`` (t, p) are attention weights of t words over p places: cells of a square grid row by row, or
+    the p ``boxes`` (p, 4) = (x, y, width, height) in pixels. Each word's picture has its own scale.
     """
     pixels = picture(image)
-    weights = np.asarray(weights.detach().float().cpu() if hasattr(weights, "detach") else weights, dtype=float)
+    weights = np.asarray(weights.detach().float().cpu() if hasattr(weights, "detach") else weights,
+                         dtype=float)
     if len(weights) != len(words):
         raise ValueError(f"{len(weights)} rows of weights for {len(words)} words; give one row a word")
     height, wide = pixels.shape[:2]
@@ -135,7 +142,8 @@ def _resize(grid: np.ndarray, height: int, width: int) -> np.ndarray:
 def heatmap(values: Any, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None, *,
             xlabel: str = "", ylabel: str = "", title: str = "", numbers: bool = False,
             limits: tuple[float | int, float | int] | None = None) -> Figure:
-    """A matrix as colours with a scale beside it, names along its sides, and on request its ``numbers`` inside."""
+    """A matrix as colours with a scale beside it, names along its sides, and on request its ``numbers``
+    inside."""
     matrix = np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values, dtype=float)
     height = min(7.0, max(2.2, 0.36 * len(matrix) + 1.2))
     figure, axis = plt.subplots(figsize=(min(8.0, max(4.5, 0.5 * matrix.shape[1] + 2.5)), height))
@@ -150,14 +158,16 @@ def heatmap(values: Any, rows: Sequence[str] | None = None, columns: Sequence[st
     if numbers:
         for (i, j), value in np.ndenumerate(matrix):
             dark = value < low + 0.55 * (high - low)
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=10, color="white" if dark else "black")
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=10,
+                      color="white" if dark else "black")
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     figure.colorbar(shown, ax=axis, fraction=0.05)
     return figure
 
 
 def bars_with_seeds(values: Mapping[str, Sequence[float | int]], ylabel: str = "", title: str = "") -> Figure:
-    """One bar a name at the mean over seeds, every seed a dot, and a line of one standard deviation either way."""
+    """One bar a name at the mean over seeds, every seed a dot, and a line of one standard deviation either
+    way."""
     figure, axis = plt.subplots(figsize=(max(5.0, 1.15 * len(values)), 3.6))
     for i, (_, seeds) in enumerate(values.items()):
         numbers = np.asarray(seeds, dtype=float)
@@ -168,15 +178,16 @@ def bars_with_seeds(values: Mapping[str, Sequence[float | int]], ylabel: str = "
             axis.errorbar(i, numbers.mean(), numbers.std(ddof=1), color="black", capsize=4, linewidth=1.2)
     axis.set_xticks(range(len(values)), [textwrap.fill(name, 13) for name in values])
     low = min((min(seeds) for seeds in values.values()), default=0.0)
-    axis.set(ylabel=ylabel, title=title, ylim=(min(0.0, 1.1 * low), None))      # a bar that is cut at its foot misleads
+    # a bar that is cut at its foot misleads
+    axis.set(ylabel=ylabel, title=title, ylim=(min(0.0, 1.1 * low), None))
     axis.grid(axis="x", visible=False)
     return figure
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a search tree: index of its ``parent`` (None: the root), ``label``, ``score`` (log-probability so far),
-    whether the beam ``kept`` it, and whether it is a ``finished`` sentence."""
+    """A node of a search tree: index of its ``parent`` (None: the root), ``label``, ``score``
+    (log-probability so far), whether the beam ``kept`` it, and whether it is a ``finished`` sentence."""
 
     parent: int | None
     label: str
@@ -186,7 +197,8 @@ class Node:
 
 
 def tree(nodes: Sequence[Node], title: str = "") -> Figure:
-    """A beam search from left to right: kept nodes in blue, pruned ones pale, finished sentences framed in orange."""
+    """A beam search from left to right: kept nodes in blue, pruned ones pale, finished sentences framed in
+    orange."""
     depth: list[int] = []
     for i, node in enumerate(nodes):
         if node.parent is not None and not 0 <= node.parent < i:
@@ -198,7 +210,7 @@ def tree(nodes: Sequence[Node], title: str = "") -> Figure:
     place: dict[int, float] = {}
     leaves = 0
 
-    def lay(i: int) -> float:                                   # a leaf takes the next line, a parent the middle
+    def lay(i: int) -> float:  # a leaf takes the next line, a parent the middle
         nonlocal leaves
         below = sorted(children.get(i, []), key=lambda j: -nodes[j].score)
         if not below:
@@ -208,14 +220,16 @@ def tree(nodes: Sequence[Node], title: str = "") -> Figure:
 
     for root in children.get(None, []):
         lay(root)
-    figure, axis = plt.subplots(figsize=(min(10.0, 1.75 * (max(depth, default=0) + 1)), max(2.4, 0.52 * leaves)))
+    figure, axis = plt.subplots(figsize=(min(10.0, 1.75 * (max(depth, default=0) + 1)),
+                                         max(2.4, 0.52 * leaves)))
     for i, node in enumerate(nodes):
         colour = PALETTE[0] if node.kept else "#999999"
         if node.parent is not None:
             start = (depth[node.parent], depth[i])
-            axis.plot(start, (place[node.parent], place[i]), color=colour, linewidth=1.8 if node.kept else 1.0,
-                      linestyle="-" if node.kept else ":", zorder=1)
-        frame = {"boxstyle": "round,pad=0.25", "facecolor": "white", "linewidth": 2.0 if node.finished else 1.0,
+            axis.plot(start, (place[node.parent], place[i]), color=colour,
+                      linewidth=1.8 if node.kept else 1.0, linestyle="-" if node.kept else ":", zorder=1)
+        frame = {"boxstyle": "round,pad=0.25", "facecolor": "white",
+                 "linewidth": 2.0 if node.finished else 1.0,
                  "edgecolor": PALETTE[5] if node.finished else colour}
         axis.text(depth[i], place[i], f"{node.label} {node.score:.2f}", ha="center", va="center", fontsize=10,
                   color="black" if node.kept else "#777777", bbox=frame, zorder=2)

@@ -19,8 +19,9 @@ def in_notebook() -> bool:
 class Progress:
     """``with Progress(200, "M2") as bar: bar.update(step, "loss 2.31")``.
 
-    In a notebook the line is one plain-text output that is replaced, so that only the last state is stored; in
-    a terminal it is overwritten; elsewhere (a log, a pipe) about ten lines are printed. The unit "B" counts bytes.
+    In a notebook the line is one plain-text output that is replaced, so that only the last state is stored;
+    in a terminal it is overwritten; elsewhere (a log, a pipe) about ten lines are printed. The unit "B"
+    counts bytes.
     """
 
     def __init__(self, total: int, title: str = "", file: Any = None, start: int = 0,
@@ -42,7 +43,8 @@ class Progress:
         return f"{text} {self.note}".rstrip()
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that ``done`` of the total are done, with a short ``note``; shown at most ten times a second."""
+        """Say that ``done`` of the total are done, with a short ``note``; shown at most ten times a
+        second."""
         self.done, self.note = done, note
         now = time.perf_counter()
         if not self.shown:

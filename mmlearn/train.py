@@ -1,8 +1,9 @@
 """Training: one loop for every system of the book, and the learning rates it follows.
 
-Papers: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, sec. 5.3 (the schedule ``noam``);
-I. Loshchilov and F. Hutter (2019), *Decoupled Weight Decay Regularization*, arXiv:1711.05101 (AdamW).
-Survey: none; every chapter trains with it.  Device, processes and their gradients come from Hugging Face `accelerate`.
+Papers: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, sec. 5.3 (the schedule
+``noam``); I. Loshchilov and F. Hutter (2019), *Decoupled Weight Decay Regularization*, arXiv:1711.05101
+(AdamW). Survey: none; every chapter trains with it.  Device, processes and their gradients come from Hugging
+Face `accelerate`.
 """
 
 import math
@@ -25,12 +26,12 @@ from mmlearn.data.batches import Batches, epochs, stream
 from mmlearn.nn.modes import eval_mode
 from mmlearn.progress import Progress
 
-__all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linear_warmup", "noam", "noam_rate",
-           "warmup_cosine"]
+__all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linear_warmup", "noam",
+           "noam_rate", "warmup_cosine"]
 LOOK_EVERY = 10      # steps between two looks at the losses, for which an accelerator has to be waited for
 
 
-# Learning rates ---------------------------------------------------------------------------------------------------
+# Learning rates ---------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Schedule:
@@ -47,7 +48,8 @@ class Schedule:
 
 
 def noam_rate(step: int, width: int, warmup: int, factor: float | int = 1.0) -> float:
-    r"""eq:noam: $\eta_s = c\, d^{-1/2} \min(s^{-1/2},\ s\, w^{-3/2})$, with $d$ the width, $w$ the warm-up, $c$ a factor."""
+    r"""eq:noam: $\eta_s = c\, d^{-1/2} \min(s^{-1/2},\ s\, w^{-3/2})$, with $d$ the width, $w$ the warm-up,
+    $c$ a factor."""
     return factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5)
 
 
@@ -64,7 +66,8 @@ def constant(lr: float | int) -> Schedule:
 
 def linear_warmup(lr: float | int, warmup: int) -> Schedule:
     """A straight line from 0 up to ``lr`` at step ``warmup``, then constant."""
-    return Schedule(f"linear_warmup({lr}, warmup={warmup})", lambda step: lr * min(1.0, step / max(1, warmup)))
+    return Schedule(f"linear_warmup({lr}, warmup={warmup})",
+                    lambda step: lr * min(1.0, step / max(1, warmup)))
 
 
 def warmup_cosine(lr: float | int, warmup: int, steps: int, final: float | int = 0.0) -> Schedule:
@@ -77,7 +80,7 @@ def warmup_cosine(lr: float | int, warmup: int, steps: int, final: float | int =
     return Schedule(f"warmup_cosine({lr}, warmup={warmup}, steps={steps}, final={final})", rate)
 
 
-# What a run leaves behind -----------------------------------------------------------------------------------------
+# What a run leaves behind -----------------------------------------------------------------------------------
 
 @dataclass
 class History:
@@ -112,7 +115,8 @@ class History:
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "ema"}
 
     def _record(self, rows: list[tuple[int, dict[str, Any], Any]], accelerator: Accelerator) -> None:
-        """Append (step, sums, weight) rows: fetch them from the accelerator at once, and average over processes."""
+        """Append (step, sums, weight) rows: fetch them from the accelerator at once, and average over
+        processes."""
         if not rows:
             return
         flat = [torch.as_tensor(value).detach().to(accelerator.device, torch.float32).reshape(())
@@ -122,16 +126,22 @@ class History:
             weight = next(numbers)
             values = {name: next(numbers) / weight for name in sums}
             if not math.isfinite(values["loss"]):
-                raise ValueError(f"the loss of step {step} is {values['loss']}; lower the learning rate or clip the gradient")
+                raise ValueError(f"the loss of step {step} is {values['loss']}; lower the learning rate or "
+                                 f"clip the gradient")
             for name, value in values.items():
-                known = self.loss if name == "loss" else self.scalars.setdefault(name, [math.nan] * len(self.steps))
+                known = (
+                    self.loss
+                    if name == "loss"
+                    else self.scalars.setdefault(name, [math.nan] * len(self.steps))
+                )
                 known.append(value)
             self.steps.append(step)
         rows.clear()
 
 
 class _Objective(nn.Module):
-    """Model and loss as one module, so that whatever method of the model a loss calls, several processes agree."""
+    """Model and loss as one module, so that whatever method of the model a loss calls, several processes
+    agree."""
 
     def __init__(self, model: nn.Module, loss_fn: Callable[..., Any], precision: str) -> None:
         super().__init__()
@@ -148,7 +158,7 @@ def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-# The loop ---------------------------------------------------------------------------------------------------------
+# The loop ---------------------------------------------------------------------------------------------------
 
 def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: int,
         optimizer: torch.optim.Optimizer | Callable[[list], torch.optim.Optimizer] | None = None,
@@ -156,31 +166,33 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         clip: float | int | None = None, ema: float | None = None, precision: str = "no",
         folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
         evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
-        watch: str | None = None, patience: int | None = None, on_step: Callable[[int, Any], Any] | None = None,
-        progress: Any = True, title: str = "") -> History:
+        watch: str | None = None, patience: int | None = None,
+        on_step: Callable[[int, Any], Any] | None = None, progress: Any = True, title: str = "") -> History:
     """Train ``model`` for ``steps`` optimiser steps (all in all: a resumed run does the rest).
 
-    - ``loss_fn(model, batch)`` returns the loss, or the loss and a dict of scalars to record. A scalar named "weight"
-      is the number of terms the loss is a mean of (say, tokens): with it, ``accumulate`` batches or several processes
-      give the mean over all terms; without it, the mean of their means.
+    - ``loss_fn(model, batch)`` returns the loss, or the loss and a dict of scalars to record. A scalar named
+      "weight" is the number of terms the loss is a mean of (say, tokens): with it, ``accumulate`` batches or
+      several processes give the mean over all terms; without it, the mean of their means.
     - ``batches``: a ``Batches``, a ``DataLoader``, a list, or a function of the batch number.
-    - ``optimizer``: an optimiser, or a function of the parameters; default fused AdamW. ``schedule(step)`` is the
-      learning rate itself (times the "scale" of a parameter group that has one), ``lr`` a constant one (default: 1e-3,
-      or what the given optimiser has).
+    - ``optimizer``: an optimiser, or a function of the parameters; default fused AdamW. ``schedule(step)`` is
+      the learning rate itself (times the "scale" of a parameter group that has one), ``lr`` a constant one
+      (default: 1e-3, or what the given optimiser has).
     - ``accumulate`` batches make one step; ``clip`` bounds the gradient's norm, which is recorded as "norm".
     - ``ema``: decay of an average of the weights, found in ``History.ema``. ``precision``: "no" or "bf16".
-    - ``folder``: a checkpoint every ``save_every`` steps (default: a tenth of the run), of which ``keep`` stay; if one is
-      there, the run goes on from it, to the same result (bit for bit on a CPU).
-    - ``evaluate(model)`` returns metrics, every ``evaluate_every`` steps and at the end; it sees the average if there
-      is one, in eval mode, without gradients. ``watch="CIDEr"`` keeps the weights where that is highest ("-loss":
-      lowest) and ends with them; with ``patience`` training stops after so many evaluations without a better one.
-    - ``on_step(step, model)`` is called after every step, in the main process. ``progress``: True, False, or a file.
+    - ``folder``: a checkpoint every ``save_every`` steps (default: a tenth of the run), of which ``keep``
+      stay; if one is there, the run goes on from it, to the same result (bit for bit on a CPU).
+    - ``evaluate(model)`` returns metrics, every ``evaluate_every`` steps and at the end; it sees the average
+      if there is one, in eval mode, without gradients. ``watch="CIDEr"`` keeps the weights where that is
+      highest ("-loss": lowest) and ends with them; with ``patience`` training stops after so many evaluations
+      without a better one.
+    - ``on_step(step, model)`` is called after every step, in the main process. ``progress``: True, False, or
+      a file.
 
-    Raises ``ValueError`` on a loss that is not finite, on settings that contradict each other, and if ``folder``
-    holds another run.
+    Raises ``ValueError`` on a loss that is not finite, on settings that contradict each other, and if
+    ``folder`` holds another run.
     """
     _check(steps, accumulate, precision, evaluate, watch, patience, lr, schedule)
-    accelerator = Accelerator(mixed_precision="no")                 # bf16 is switched on around the loss, below
+    accelerator = Accelerator(mixed_precision="no")  # bf16 is switched on around the loss, below
     set_seed(seed, device_specific=True)
     model.to(accelerator.device).train()
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -188,18 +200,21 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         optimizer = (optimizer or partial(torch.optim.AdamW, lr=1e-3, fused=True))(weights)
     schedule = constant(lr) if lr is not None else schedule
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema is not None else None
-    run = _Run(model, optimizer, average, accelerator, folder, keep, watch, patience, checkpoints.describe(model, {
-        "seed": seed, "accumulate": accumulate, "clip": clip, "ema": ema, "precision": precision, "watch": watch,
-        "optimizer": type(optimizer).__name__, "schedule": repr(schedule) if isinstance(schedule, Schedule) else None,
-        "processes": accelerator.num_processes, "batches": repr(batches) if isinstance(batches, Batches) else None}))
+    run = _Run(model, optimizer, average, accelerator, folder, keep, watch, patience,
+               checkpoints.describe(model, {
+        "seed": seed, "accumulate": accumulate, "clip": clip, "ema": ema, "precision": precision,
+        "watch": watch, "optimizer": type(optimizer).__name__,
+        "schedule": repr(schedule) if isinstance(schedule, Schedule) else None,
+        "processes": accelerator.num_processes, "batches": repr(batches) if isinstance(batches, Batches)
+        else None}))
     begin = run.resume(steps)
     source = stream(batches, begin * accumulate if begin < steps else 0, seed, accelerator.process_index,
                     accelerator.num_processes)
-    run.restore_randomness()                                        # reading up to the place may have drawn some
+    run.restore_randomness()  # reading up to the place may have drawn some
     objective = accelerator.prepare_model(_Objective(model, loss_fn, precision), device_placement=False)
     save_every = save_every or max(1, steps // 10)
     evaluate_every = evaluate_every or steps
-    optimizer.zero_grad(set_to_none=True)                           # the caller may have left gradients behind
+    optimizer.zero_grad(set_to_none=True)  # the caller may have left gradients behind
 
     with Progress(steps, title, None if isinstance(progress, bool) else progress, begin,
                   progress is not False and accelerator.is_main_process) as bar:
@@ -231,13 +246,15 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
 
 def _gradients(objective: nn.Module, source: Iterator[Any], accumulate: int, weights: list[nn.Parameter],
                accelerator: Accelerator) -> tuple[dict[str, Any], Any]:
-    """Leave in ``weights`` the gradient of one step; return its loss and scalars as sums over terms, and their number."""
+    """Leave in ``weights`` the gradient of one step; return its loss and scalars as sums over terms, and
+    their number."""
     sums: dict[str, Any] = {}
     terms: Any = 0
     many = accumulate * accelerator.num_processes > 1
     for part in range(accumulate):
         batch = send_to_device(next(source), accelerator.device, non_blocking=True)
-        with accelerator.no_sync(objective) if part < accumulate - 1 else nullcontext():   # meet at the last part only
+        # meet at the last part only
+        with accelerator.no_sync(objective) if part < accumulate - 1 else nullcontext():
             loss, scalars = objective(batch)
             weight = scalars.pop("weight", None)
             accelerator.backward(loss if not many else loss / accumulate if weight is None else loss * weight)
@@ -245,14 +262,16 @@ def _gradients(objective: nn.Module, source: Iterator[Any], accumulate: int, wei
         terms = terms + count
         for name, value in {"loss": loss.detach(), **scalars}.items():
             sums[name] = sums.get(name, 0.0) + value * count
-    if many and weight is not None:                                 # the mean over all terms of all parts and processes
+    if many and weight is not None:  # the mean over all terms of all parts and processes
         counted = accelerator.reduce(torch.as_tensor(terms, device=accelerator.device).float(), "sum")
-        torch._foreach_mul_([p.grad for p in weights if p.grad is not None], accelerator.num_processes / counted)
+        torch._foreach_mul_([p.grad for p in weights if p.grad is not None],
+                            accelerator.num_processes / counted)
     return sums, terms
 
 
 class _Run:
-    """The state of a run beside the loop: its history, checkpoints, evaluations, and the best weights so far."""
+    """The state of a run beside the loop: its history, checkpoints, evaluations, and the best weights so
+    far."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None,
                  accelerator: Accelerator, folder: str | Path | None, keep: int, watch: str | None,
@@ -287,7 +306,7 @@ class _Run:
             self.average.n_averaged.fill_(found.step)
         self.best = found.tensors.get("best", {})
         past = found.state["history"]
-        self.history = History(**past | {"best": past["best"] and tuple(past["best"])})      # JSON has lists only
+        self.history = History(**past | {"best": past["best"] and tuple(past["best"])})  # JSON has lists only
         self.before = self.history.seconds
         rank = f"{self.accelerator.process_index}."
         self.random = {name.removeprefix(rank): states for name, states in found.tensors["random"].items()
@@ -311,11 +330,13 @@ class _Run:
         return note
 
     def judge(self, step: int, evaluate: Callable[[Any], Mapping[str, float]]) -> None:
-        """Evaluate in the main process, tell the others, remember the best weights, and say when patience is over."""
+        """Evaluate in the main process, tell the others, remember the best weights, and say when patience is
+        over."""
         self.look()
         found: list[Any] = [None]
         if self.accelerator.is_main_process:
-            with torch.no_grad(), eval_mode(self.judged), torch.random.fork_rng():      # training goes on as if nothing
+            # training goes on as if nothing
+            with torch.no_grad(), eval_mode(self.judged), torch.random.fork_rng():
                 found = [{name: float(value) for name, value in evaluate(self.judged).items()}]
         metrics = broadcast_object_list(found)[0]
         for name, value in metrics.items():
@@ -326,11 +347,13 @@ class _Run:
             return
         name = self.watch.removeprefix("-")
         if name not in metrics:
-            raise ValueError(f"evaluate returned {', '.join(metrics) or 'nothing'}, but watch={self.watch!r}; watch one of these")
+            raise ValueError(f"evaluate returned {', '.join(metrics) or 'nothing'}, but "
+                             f"watch={self.watch!r}; watch one of these")
         sign = -1 if self.watch.startswith("-") else 1
         if self.history.best is None or sign * metrics[name] > sign * self.history.best[1]:
             self.history.best = (step, metrics[name])
-            self.best = {key: value.clone() for key, value in checkpoints.portable(self.judged.state_dict()).items()}
+            self.best = {key: value.clone() for key,
+                         value in checkpoints.portable(self.judged.state_dict()).items()}
         since = sum(s > self.history.best[0] for s in self.history.metric_steps)
         self.history.finished = self.patience is not None and since >= self.patience
 
@@ -361,15 +384,16 @@ class _Run:
         return self.history
 
 
-def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: str | None, patience: int | None,
-           lr: float | int | None, schedule: Any) -> None:
+def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: str | None,
+           patience: int | None, lr: float | int | None, schedule: Any) -> None:
     """Raises ``ValueError`` for settings that make no sense together."""
     if steps < 1 or accumulate < 1:
         raise ValueError(f"steps is {steps} and accumulate {accumulate}; both are at least 1")
     if precision not in ("no", "bf16"):
         raise ValueError(f"precision is {precision!r}; use 'no' (float32) or 'bf16'")
     if lr is not None and schedule is not None:
-        raise ValueError(f"both lr={lr} and a schedule are given; a schedule is the learning rate itself, so drop lr")
+        raise ValueError(f"both lr={lr} and a schedule are given; a schedule is the learning rate itself, so "
+                         f"drop lr")
     if watch is not None and evaluate is None:
         raise ValueError(f"watch={watch!r} needs evaluate, a function of the model that returns this metric")
     if patience is not None and watch is None:

@@ -40,8 +40,8 @@ def train(out, folder=None, steps=12, size=8, accumulate=1):
     torch.manual_seed(0)
     model = Net()
     history = fit(model, token_mean, Batches(examples(), size), steps=steps, lr=0.02, clip=1.0, ema=0.9,
-                  accumulate=accumulate, folder=folder, save_every=4, progress=False, watch="-bias", evaluate_every=3,
-                  evaluate=lambda m: {"bias": float(m.layers[2].bias)})
+                  accumulate=accumulate, folder=folder, save_every=4, progress=False, watch="-bias",
+                  evaluate_every=3, evaluate=lambda m: {"bias": float(m.layers[2].bias)})
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     tensors = {**model.state_dict(), "losses": torch.tensor(history.loss), "best": torch.tensor(history.best)}
     safetensors.torch.save_file(tensors, f"{out}-{rank}")

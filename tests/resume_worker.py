@@ -1,4 +1,5 @@
-"""Training runs that the tests of resuming start in processes of their own (imported there without pytest)."""
+"""Training runs that the tests of resuming start in processes of their own (imported there without
+pytest)."""
 
 import os
 import signal
@@ -29,7 +30,8 @@ class Net(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.body = nn.Sequential(nn.Linear(3, config.width), nn.BatchNorm1d(config.width), nn.Dropout(config.dropout))
+        self.body = nn.Sequential(nn.Linear(3, config.width), nn.BatchNorm1d(config.width),
+                                  nn.Dropout(config.dropout))
         self.head = nn.Linear(config.width, 1)
 
     def forward(self, x):
@@ -38,7 +40,7 @@ class Net(nn.Module):
 
 def squared(model, batch):
     x, y = batch
-    noise = float(np.random.random())    # noqa: NPY002 (beartype draws from Python's generator, so the tests do not)
+    noise = float(np.random.random())  # noqa: NPY002 (beartype draws from Python's generator, so the tests do not)
     return ((model(x) - y) ** 2).mean() * noise
 
 
@@ -49,9 +51,11 @@ def run(folder=None, *, steps=STEPS, source="batches", config=None, **more):
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
     data = [(row, row.sum()[None]) for row in x]
     batches = Batches(data, 8) if source == "batches" else DataLoader(data, 8, shuffle=True)
-    settings = {"schedule": noam(8, 20), "accumulate": 2, "clip": 1.0, "ema": 0.9, "save_every": 7, "seed": 5, **more}
+    settings = {"schedule": noam(8, 20), "accumulate": 2, "clip": 1.0, "ema": 0.9, "save_every": 7, "seed": 5,
+                **more}
     history = fit(model, squared, batches, steps=steps, folder=folder, progress=False,
-                  evaluate=lambda m: {"score": -abs(float(m.head.bias) - 0.1)}, evaluate_every=10, watch="score",
+                  evaluate=lambda m: {"score": -abs(float(m.head.bias) - 0.1)}, evaluate_every=10,
+                  watch="score",
                   **settings)
     averaged = {f"ema.{name}": value for name, value in history.ema.state_dict().items()}
     return {**model.state_dict(), **averaged, "losses": torch.tensor(history.loss, dtype=torch.float64),
@@ -59,7 +63,8 @@ def run(folder=None, *, steps=STEPS, source="batches", config=None, **more):
 
 
 def run_to_file(folder, out, slow=0.0, kill_at_flush=None, **more):
-    """In a process of its own: train (slowly), or be killed at the n-th time a file is flushed to the disk."""
+    """In a process of its own: train (slowly), or be killed at the n-th time a file is flushed to the
+    disk."""
     torch.set_num_threads(1)
     if kill_at_flush is not None:
         calls, flush = [0], os.fsync

@@ -60,7 +60,9 @@ def test_setup_makes_every_draw_repeatable_and_forgets_claims(monkeypatch):
     assert draws[0][:2] == draws[1][:2]
 
 
-@pytest.mark.parametrize("torch_version, want", [("2.14.1+cu130", "0.29"), ("2.11.0", "0.26"), ("2.5.1", "0.20"), ("3.0.0", None)])
+@pytest.mark.parametrize(
+    "torch_version, want", [("2.14.1+cu130", "0.29"), ("2.11.0", "0.26"), ("2.5.1", "0.20"), ("3.0.0", None)]
+)
 def test_releases_of_torch_and_torchvision_go_in_pairs(torch_version, want):
     assert book.fitting_torchvision(torch_version) == want
 
@@ -69,7 +71,8 @@ def test_a_torchvision_for_another_torch_is_named_with_the_remedy(monkeypatch):
     import torchvision
     monkeypatch.setattr(torch, "__version__", "2.11.0")
     monkeypatch.setattr(torchvision, "__version__", "0.29.2")
-    with pytest.raises(RuntimeError, match=r"torchvision 0.29.2 was made for another torch than 2.11.0; install torchvision 0.26"):
+    with pytest.raises(RuntimeError, match=r"torchvision 0.29.2 was made for another torch than 2.11.0; "
+                                           r"install torchvision 0.26"):
         book.check_torchvision()
 
 
@@ -79,12 +82,16 @@ def test_a_torchvision_whose_operators_fail_is_named_with_the_remedy(monkeypatch
     def broken(*args):
         raise RuntimeError("operator torchvision::nms does not exist")
     monkeypatch.setattr(torchvision.ops, "nms", broken)
-    with pytest.raises(RuntimeError, match="torchvision does not work with torch .*nms does not exist.*install torchvision"):
+    with pytest.raises(RuntimeError, match="torchvision does not work with torch .*nms does not "
+                                           "exist.*install torchvision"):
         book.check_torchvision()
 
 
 def test_source_is_shown_as_it_stands_or_without_docstrings():
-    assert book.source_of(sample, docstrings=True).splitlines()[:2] == ["def sample(x: int) -> int:", '    """Twice ``x``.']
+    assert book.source_of(sample, docstrings=True).splitlines()[:2] == [
+        "def sample(x: int) -> int:",
+        '    """Twice ``x``.',
+    ]
     assert book.source_of(sample) == \
         "def sample(x: int) -> int:\n    # doubled here\n    return 2 * x"
     assert book.source_of(Sample) == \
@@ -151,7 +158,8 @@ def test_a_line_that_the_page_cannot_hold_raises_where_the_tests_ask_for_it(monk
     monkeypatch.delenv("MMLEARN_STRICT_LISTINGS", raising=False)
     assert "aaaa" in book.listing(wide)
     monkeypatch.setenv("MMLEARN_STRICT_LISTINGS", "1")
-    with pytest.raises(ValueError, match=r"test_book_helpers.py is shown in the book and has a line of 100 columns, 79 fit"):
+    with pytest.raises(ValueError, match=r"test_book_helpers.py is shown in the book and has a line of 100 "
+                                         r"columns, 79 fit"):
         book.listing(wide)
     assert book.listing(labelled)
 
@@ -176,10 +184,13 @@ def test_the_helpers_import_without_ipython():
 def test_a_notebook_keeps_one_line_of_progress_rendered_source_and_no_stderr():
     import nbformat
     from nbclient import NotebookClient
-    cells = ["from mmlearn.book import chapter_claims, setup, show_source\nsetup('1-image2text')",
-             "import torch\nfrom mmlearn.train import fit, noam_rate\nmodel = torch.nn.Linear(2, 1)\n"
-             "history = fit(model, lambda m, x: m(x).square().mean(), [torch.ones(3, 2)], steps=600, title='a line')",
-             "show_source(noam_rate)\nchapter_claims()"]
+
+    cells = [
+        "from mmlearn.book import chapter_claims, setup, show_source\nsetup('1-image2text')",
+        "import torch\nfrom mmlearn.train import fit, noam_rate\nmodel = torch.nn.Linear(2, 1)\n"
+        "history = fit(model, lambda m, x: m(x).square().mean(), [torch.ones(3, 2)], steps=600, title='a line')",
+        "show_source(noam_rate)\nchapter_claims()",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     line, bar, shown = (cell.outputs for cell in notebook.cells)

@@ -44,7 +44,12 @@ def test_a_model_comes_back_with_its_configuration_and_what_was_noted(tmp_path, 
     model = Net(Config(5, shape))
     save_model(tmp_path / name, model, "net", {"note": [1, 2]})
     again, about = load_model(tmp_path / name, KINDS)
-    assert again.config == model.config and about["note"] == [1, 2] and about["system"] == "net" and not again.training
+    assert (
+        again.config == model.config
+        and about["note"] == [1, 2]
+        and about["system"] == "net"
+        and not again.training
+    )
     assert torch.equal(again.layer.weight, model.layer.weight)
 
 
@@ -74,7 +79,8 @@ def test_what_does_not_fit_is_refused_with_the_file_and_the_remedy(tmp_path):
         load_model(path, {"other": (Config, Net)})
     content = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps({**content, "config": {**content["config"], "width": 4}}))
-    with pytest.raises(ValueError, match=r"n\.safetensors does not fit Net: it has layer\.weight of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"n\.safetensors does not fit Net: it has layer\.weight of shape "
+                                         r"\(2, 3\)"):
         load_model(path, KINDS)
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(ValueError, match="is not a whole safetensors file"):

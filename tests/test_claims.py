@@ -53,7 +53,8 @@ def test_the_budget_follows_the_scale(monkeypatch, name, want):
 
 
 def test_the_table_has_a_row_a_claim_and_reads_as_text_and_as_markdown():
-    table = claims_table([Claim("M2 wins", 1.25, ">", 1.0, "holds"), Claim("p(a|b)", 10.0, "<", 2.0, "fails")])
+    table = claims_table([Claim("M2 wins", 1.25, ">", 1.0, "holds"),
+                          Claim("p(a|b)", 10.0, "<", 2.0, "fails")])
     assert table.splitlines()[:4] == [
         "| claim   |   ours |   | other | verdict |",
         "|---------|-------:|---|------:|---------|",

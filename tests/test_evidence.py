@@ -32,7 +32,9 @@ def test_the_standard_error_is_that_of_the_mean_of_the_differences():
     found = paired([1.0, 2.0, 4.0], [0.0, 0.0, 0.0])
     mean = 7 / 3
     assert found.mean == pytest.approx(mean)
-    assert found.error == pytest.approx(math.sqrt(((1 - mean) ** 2 + (2 - mean) ** 2 + (4 - mean) ** 2) / 2 / 3))
+    assert found.error == pytest.approx(
+        math.sqrt(((1 - mean) ** 2 + (2 - mean) ** 2 + (4 - mean) ** 2) / 2 / 3)
+    )
 
 
 def test_pairs_are_by_seed_so_a_spread_that_both_arms_share_does_not_hide_a_difference():

@@ -84,8 +84,9 @@ def test_beam_search_equals_one_written_with_lists(k, seed):
         want = naive_beam(model, features[i], k, 6)
         length = max(len(words) for words, _, _ in want)
         assert tokens[i, :, :length].tolist() == [words for words, _, _ in want]
-        assert (tokens[i, :, length:] == PAD).all()                      # others of the batch went on for longer
-        torch.testing.assert_close(log_probs[i, :, :length], torch.tensor([g for _, g, _ in want], dtype=torch.float64))
+        assert (tokens[i, :, length:] == PAD).all()  # others of the batch went on for longer
+        torch.testing.assert_close(log_probs[i, :, :length],
+                                   torch.tensor([g for _, g, _ in want], dtype=torch.float64))
 
 
 @pytest.mark.equation("eq:beam")
@@ -94,7 +95,7 @@ def test_a_wide_enough_beam_finds_the_likeliest_text_of_all():
     tokens, log_probs = beam(model, model.encode(features), k=V ** (T - 1), max_len=T)
     for i in range(2):
         best, value = None, -math.inf
-        known = {}                                                       # log-probabilities after each beginning
+        known = {}  # log-probabilities after each beginning
         for words in itertools.product(range(V), repeat=T):
             if EOS in words[:-1] and any(w != PAD for w in words[words.index(EOS) + 1 :]):
                 continue                                                 # after <eos> there is only padding
@@ -140,7 +141,7 @@ def test_beams_are_sorted_and_a_finished_one_keeps_its_place():
     inf = -50.0
     logits = torch.tensor([
         [0.0] * 6, [0.0] * 6,
-        [inf, inf, inf, math.log(0.4), math.log(0.35), math.log(0.25)],      # first word: end .40, a .35, b .25
+        [inf, inf, inf, math.log(0.4), math.log(0.35), math.log(0.25)],  # first word: end .40, a .35, b .25
         [0.0] * 6,
         [inf, inf, inf, math.log(0.2), math.log(0.4), math.log(0.4)],        # after a: end .2, a .4, b .4
         [inf, inf, inf, math.log(0.9), math.log(0.05), math.log(0.05)],      # after b: end .9
@@ -179,8 +180,9 @@ def test_stopping_early_changes_nothing():
 
 def test_more_places_than_texts_leave_places_empty():
     tokens, log_probs = beam(Table(torch.zeros(4, 4, dtype=torch.float64)), nothing(), k=30, max_len=2)
-    texts = {tuple(words) for words, total in zip(tokens[0].tolist(), log_probs[0].sum(-1).tolist()) if total > -math.inf}
-    assert len(texts) == 1 + 3 * 4                                       # the end at once, or three words and any
+    texts = {tuple(words) for words, total in zip(tokens[0].tolist(), log_probs[0].sum(-1).tolist())
+             if total > -math.inf}
+    assert len(texts) == 1 + 3 * 4  # the end at once, or three words and any
 
 
 @pytest.mark.parametrize("k, max_len", [(0, 5), (3, 0)])
@@ -225,7 +227,11 @@ def test_one_pass_gives_the_log_probabilities_of_the_search_with_gradients(metho
 
 def test_a_caption_ends_with_its_first_end():
     tokens = torch.tensor([[5, 3, 1, 1], [5, 6, 5, 4], [3, 3, 5, 1]])
-    assert part_of_caption(tokens).tolist() == [[True, True, False, False], [True] * 4, [True, False, False, False]]
+    assert part_of_caption(tokens).tolist() == [
+        [True, True, False, False],
+        [True] * 4,
+        [True, False, False, False],
+    ]
 
 
 def test_the_trace_of_a_beam_rebuilds_its_texts():
@@ -242,7 +248,7 @@ def test_the_trace_of_a_beam_rebuilds_its_texts():
                 words.append(step.token[i, at].item())
                 at = step.parent[i, at].item()
             assert words[::-1] == tokens[i, place].tolist()
-    for step in tree.steps:                                              # what was kept is the best of what was offered
+    for step in tree.steps:  # what was kept is the best of what was offered
         offers = step.totals.flatten(1).sort(descending=True).values[:, :3]
         torch.testing.assert_close(step.total, offers)
     torch.testing.assert_close(tree.steps[-1].total, log_probs.sum(-1))
@@ -256,32 +262,34 @@ def test_hugging_face_finds_the_same_captions_where_none_ends_early():
     torch.manual_seed(0)
     theirs = BartForConditionalGeneration(BartConfig(
         vocab_size=30, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=40, dropout=0.0,
-        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS, forced_eos_token_id=None,
-        init_std=0.4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=40,
+        dropout=0.0, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS,
+        forced_eos_token_id=None, init_std=0.4,
     )).eval()
     with torch.no_grad():
         theirs.final_logits_bias[0, [EOS, PAD]] = -1e4                   # no caption ends before max_len
     source = torch.randn(3, 5, 32)
 
     class Ours(nn.Module):
-        keeps_past = True                                                # of tokens: this peer is asked without its own
+        keeps_past = True  # of tokens: this peer is asked without its own
 
         def decode(self, tokens, context):
             tokens = self.cache.extend(self, tokens[..., None], tokens[..., None])[0][..., 0]
             k = len(tokens) // len(source)
-            return theirs(encoder_outputs=BaseModelOutput(source.repeat_interleave(k, 0)), decoder_input_ids=tokens).logits
+            return theirs(encoder_outputs=BaseModelOutput(source.repeat_interleave(k, 0)),
+                          decoder_input_ids=tokens).logits
 
     for k in (1, 4):
         with torch.no_grad():
-            want = theirs.generate(encoder_outputs=BaseModelOutput(source), attention_mask=torch.ones(3, 5, dtype=torch.long),
-                                   num_beams=k, do_sample=False, max_new_tokens=7, min_new_tokens=7,
-                                   length_penalty=0.0, early_stopping=False, num_return_sequences=k)
+            want = theirs.generate(encoder_outputs=BaseModelOutput(source),
+                                   attention_mask=torch.ones(3, 5, dtype=torch.long), num_beams=k,
+                                   do_sample=False, max_new_tokens=7, min_new_tokens=7, length_penalty=0.0,
+                                   early_stopping=False, num_return_sequences=k)
         got, _ = beam(Ours(), Context(source[:, None]), k=k, max_len=7)
         assert torch.equal(got.flatten(0, 1), want[:, 1:])
 
 
-# -------------------------------------------------------------------------------------------------------- sampling
+# --------------------------------------------------------------------------------------------------- sampling
 
 
 @given(st.lists(st.floats(-4, 4), min_size=2, max_size=12), st.integers(1, 12))
@@ -327,7 +335,8 @@ def test_a_nucleus_of_everything_drops_nothing():
     assert (keep_nucleus(logits, 1e-6) > -math.inf).sum(-1).tolist() == [1] * 4
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.7}, {"temperature": 2.0, "top_k": 4}])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.7},
+                                     {"temperature": 2.0, "top_k": 4}])
 def test_words_are_drawn_as_often_as_they_should_be(options):
     logits = torch.tensor([[0.3, -1.0, 1.2, 0.0, 2.0, -0.5]], dtype=torch.float64).expand(6, 6)
     tokens, log_probs = sample(Table(logits), nothing(), k=20_000, eos=-1, max_len=1,
@@ -361,12 +370,15 @@ def test_a_generator_makes_samples_repeatable():
 
 def test_samples_stop_at_their_end():
     model = build(0, scale=1.0)
-    tokens, log_probs = sample(model, model.encode(images()), k=20, max_len=10, generator=torch.Generator().manual_seed(0))
+    tokens, log_probs = sample(model, model.encode(images()), k=20, max_len=10,
+                               generator=torch.Generator().manual_seed(0))
     past = ~part_of_caption(tokens)
     assert past.any() and (tokens[past] == PAD).all() and (log_probs[past] == 0).all()
 
 
-@pytest.mark.parametrize("options, message", [({"temperature": 0.0}, "use greedy"), ({"top_k": 0}, "at least 1 word"),
+@pytest.mark.parametrize("options, message", [({"temperature": 0.0}, "use "
+                                                                     "greedy"), ({"top_k": 0}, "at least 1 "
+                                                                                               "word"),
                                               ({"top_p": 1.5}, "top_p is 1.5")])
 def test_settings_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -41,14 +41,17 @@ def test_an_installed_package_reads_its_own_folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_wheel_brings_results_miniatures_and_the_sample_along(tmp_path):
     def run(*command: str) -> str:
-        alone = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=alone, capture_output=True, text=True)
+        alone = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"),
+                 "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=alone, capture_output=True,
+                              text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
-    source = tmp_path / "source"                            # building leaves folders behind: not in the repository
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "mmlearn", "data", "setup.py", "pyproject.toml",
-                            "README.md", "LICENSE"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    source = tmp_path / "source"  # building leaves folders behind: not in the repository
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "mmlearn", "data", "setup.py",
+                            "pyproject.toml", "README.md", "LICENSE"], cwd=ROOT, capture_output=True,
+                            text=True, check=True).stdout.split("\n")
     for name in filter(None, files):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ def style():
 
 
 def history(scale):
-    return History(steps=[1, 2, 3], loss=[3 * scale, 2 * scale, scale], metric_steps=[3], metrics={"CIDEr": [scale]})
+    return History(steps=[1, 2, 3], loss=[3 * scale, 2 * scale, scale], metric_steps=[3],
+                   metrics={"CIDEr": [scale]})
 
 
 def bytes_of(figure):
@@ -33,10 +34,12 @@ def bytes_of(figure):
 
 FIGURES = {
     "curves": lambda: plot.curves({"a": history(1.0), "b": history(2.0), "plain": [3.0, 2.0]}),
-    "grid": lambda: plot.image_grid(torch.linspace(0, 1, 64).expand(8, 3, 64, 64), ["a red cat sits on the beach"] * 8),
+    "grid": lambda: plot.image_grid(torch.linspace(0, 1, 64).expand(8, 3, 64, 64),
+                                    ["a red cat sits on the beach"] * 8),
     "overlay": lambda: plot.attention_overlay(torch.rand(3, 64, 64), torch.rand(5, 16), list("abcde")),
     "heatmap": lambda: plot.heatmap(torch.rand(6, 9), list("abcdef"), ["word"] * 9, numbers=True, title="t"),
-    "bars": lambda: plot.bars_with_seeds({"Transformer": [1.0, 1.2], "M2": [1.1, 1.3], "one seed": [1.0]}, "CIDEr"),
+    "bars": lambda: plot.bars_with_seeds({"Transformer": [1.0, 1.2], "M2": [1.1, 1.3], "one seed": [1.0]},
+                                         "CIDEr"),
     "tree": lambda: plot.tree([Node(None, "<bos>", 0.0), Node(0, "a", -0.2), Node(0, "two", -2.0, kept=False),
                                Node(1, "<eos>", -0.9, finished=True)]),
 }
@@ -48,7 +51,8 @@ def test_every_figure_is_small_and_its_text_survives_a_phone(name):
     figure.canvas.draw()
     assert bytes_of(figure) < 100_000
     width = figure.get_figwidth()
-    sizes = [text.get_fontsize() for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+    sizes = [text.get_fontsize() for text in figure.findobj(plt.Text) if text.get_text()
+             and text.get_visible()]
     assert sizes and min(sizes) >= 10 and width <= 10.0
 
 
@@ -58,7 +62,8 @@ def luminance(colour):
 
 
 def test_the_palette_is_okabe_and_itos_and_lines_stand_out_from_white():
-    assert set(plot.PALETTE) == {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+    assert set(plot.PALETTE) == {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00",
+                                 "#CC79A7"}
     assert all(1.05 / (luminance(colour) + 0.05) > 2 for colour in plot.PALETTE[:7])
     assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(plot.PALETTE)
 
@@ -72,7 +77,8 @@ def test_curves_show_losses_and_metrics_by_name():
 
 
 @pytest.mark.parametrize("image", [
-    torch.tensor([1.0, 0.0, 0.5])[:, None, None].expand(3, 4, 5), np.tile(np.array([255, 0, 128], np.uint8), (4, 5, 1))])
+    torch.tensor([1.0, 0.0, 0.5])[:, None, None].expand(3, 4, 5),
+    np.tile(np.array([255, 0, 128], np.uint8), (4, 5, 1))])
 def test_pictures_are_read_from_tensors_and_arrays(image):
     pixels = plot.picture(image)
     assert pixels.shape == (4, 5, 3)
@@ -80,7 +86,11 @@ def test_pictures_are_read_from_tensors_and_arrays(image):
 
 
 def test_grey_pictures_get_three_channels_and_other_shapes_are_refused():
-    assert plot.picture(torch.full((1, 4, 5), 0.5)).shape == plot.picture(np.full((4, 5), 0.5)).shape == (4, 5, 3)
+    assert (
+        plot.picture(torch.full((1, 4, 5), 0.5)).shape
+        == plot.picture(np.full((4, 5), 0.5)).shape
+        == (4, 5, 3)
+    )
     with pytest.raises(ValueError, match=r"shape \(2, 3, 4, 5\)"):
         plot.picture(torch.zeros(2, 3, 4, 5))
 
@@ -115,8 +125,9 @@ def test_overlays_of_the_wrong_shape_get_one_sentence():
 def test_bars_stand_at_the_mean_and_show_every_seed():
     axis = plot.bars_with_seeds({"a": [1.0, 3.0], "b": [5.0]}).axes[0]
     assert [bar.get_height() for bar in axis.patches] == [2.0, 5.0]
-    assert [list(line.get_ydata()) for line in axis.lines if len(line.get_ydata()) and line.get_marker() == "o"] == \
-        [[1.0, 3.0], [5.0]]
+    assert [
+        list(line.get_ydata()) for line in axis.lines if len(line.get_ydata()) and line.get_marker() == "o"
+    ] == [[1.0, 3.0], [5.0]]
     assert axis.get_ylim()[0] == 0.0
 
 
@@ -127,7 +138,12 @@ def test_a_heatmap_writes_its_numbers():
 
 def test_a_tree_draws_every_node_once_and_a_line_to_its_parent():
     figure = FIGURES["tree"]()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["<bos> 0.00", "a -0.20", "two -2.00", "<eos> -0.90"]
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "<bos> 0.00",
+        "a -0.20",
+        "two -2.00",
+        "<eos> -0.90",
+    ]
     assert len(figure.axes[0].lines) == 3
     with pytest.raises(ValueError, match="node 0 has parent 1"):
         plot.tree([Node(1, "a", 0.0), Node(None, "b", 0.0)])

@@ -110,7 +110,8 @@ def test_a_line_is_learnt():
 def test_the_same_seed_gives_the_same_run():
     def noisy(model, batch):
         return squared(model, (nn.functional.dropout(batch[0], 0.5), batch[1]))
-    runs = [fit(line(), noisy, Batches(examples(), 8), steps=5, lr=0.1, seed=s, progress=False).loss for s in (3, 3, 4)]
+    runs = [fit(line(), noisy, Batches(examples(), 8), steps=5, lr=0.1, seed=s,
+                progress=False).loss for s in (3, 3, 4)]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -186,7 +187,9 @@ def test_frozen_parameters_stay_as_they_are():
     model[0].requires_grad_(False)
     before = {name: p.clone() for name, p in model.state_dict().items()}
     train(model)
-    assert torch.equal(model[0].weight, before["0.weight"]) and not torch.equal(model[1].weight, before["1.weight"])
+    assert torch.equal(model[0].weight, before["0.weight"]) and not torch.equal(
+        model[1].weight, before["1.weight"]
+    )
 
 
 def test_gradients_left_behind_by_the_caller_do_not_count():
@@ -218,7 +221,8 @@ def test_evaluation_sees_eval_mode_without_gradients_and_leaves_training_as_it_w
     def noisy(model, batch):
         assert model.training
         return squared(model, (nn.functional.dropout(batch[0], 0.5), batch[1]))
-    runs = [fit(line(), noisy, Batches(examples(), 8), steps=6, lr=0.1, progress=False, evaluate=e, evaluate_every=2)
+    runs = [fit(line(), noisy, Batches(examples(), 8), steps=6, lr=0.1, progress=False, evaluate=e,
+                evaluate_every=2)
             for e in (None, evaluate)]
     assert seen == [(False, False)] * 3
     assert runs[0].loss == runs[1].loss
@@ -228,15 +232,17 @@ def test_evaluation_sees_eval_mode_without_gradients_and_leaves_training_as_it_w
 def test_training_stops_when_patience_is_over_and_returns_to_the_best_weights():
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
     model, kept = line(), {}
-    history = train(model, steps=10, evaluate=lambda m: {"CIDEr": next(scores)}, evaluate_every=1, watch="CIDEr",
-                    patience=2, on_step=lambda step, m: kept.update({step: m.weight.detach().clone()}))
+    history = train(model, steps=10, evaluate=lambda m: {"CIDEr": next(scores)}, evaluate_every=1,
+                    watch="CIDEr", patience=2, on_step=lambda step,
+                    m: kept.update({step: m.weight.detach().clone()}))
     assert history.steps == [1, 2, 3, 4] and history.best == (2, 0.5) and history.finished
     assert torch.equal(model.weight, kept[2])
 
 
 def test_a_metric_with_a_minus_sign_is_better_when_lower():
     scores = iter([3.0, 2.0, 4.0])
-    history = train(line(), steps=3, evaluate=lambda m: {"loss": next(scores)}, evaluate_every=1, watch="-loss")
+    history = train(line(), steps=3, evaluate=lambda m: {"loss": next(scores)}, evaluate_every=1,
+                    watch="-loss")
     assert history.best == (2, 2.0)
 
 
@@ -250,10 +256,11 @@ def test_a_shuffled_loader_is_read_in_an_order_that_the_seed_decides():
     for seed in (0, 0, 1):
         order: list = []
         torch.manual_seed(len(orders))                   # the global state before the run does not matter
-        fit(line(), loss_fn, DataLoader(examples(), 8, shuffle=True), steps=6, lr=0.1, seed=seed, progress=False)
+        fit(line(), loss_fn, DataLoader(examples(), 8, shuffle=True), steps=6, lr=0.1, seed=seed,
+            progress=False)
         orders.append(order)
     assert orders[0] == orders[1] != orders[2]
-    assert sorted(sum(orders[0][:3], [])) == sorted(sum(orders[0][3:], []))        # both epochs hold all examples
+    assert sorted(sum(orders[0][:3], [])) == sorted(sum(orders[0][3:], []))  # both epochs hold all examples
     assert orders[0][:3] != orders[0][3:]
 
 

@@ -61,7 +61,8 @@ def test_two_processes_end_with_the_weights_of_one(two, alone, tmp_path):
 
 
 def test_two_processes_that_accumulate_end_with_the_weights_of_one(two, alone, tmp_path):
-    # a step of 2 x 4 examples is a different split of the same 8 only if the order is the same: see the next test
+    # a step of 2 x 4 examples is a different split of the same 8 only if the order is the same: see the next
+    # test
     first, second = two(tmp_path / "out", size=4, accumulate=2)
     close(first, second)
     close(first, alone)
@@ -71,7 +72,9 @@ def test_small_batches_are_consecutive_parts_of_the_large_one():
     large, small = Batches(range(32), 8, seed=1), Batches(range(32), 4, seed=1)
     for number in range(8):
         assert large.indices(number) == small.indices(2 * number) + small.indices(2 * number + 1)
-        assert sorted(large.indices(number, 0, 2) + large.indices(number, 1, 2)) == sorted(large.indices(number))
+        assert sorted(large.indices(number, 0, 2) + large.indices(number, 1, 2)) == sorted(
+            large.indices(number)
+        )
 
 
 def test_two_processes_resume_to_the_same_result(two, alone, tmp_path):

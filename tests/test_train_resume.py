@@ -26,7 +26,7 @@ from mmlearn.train import noam
 def processes():
     """Real processes, forked from a server that has imported torch already."""
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))      # the server looks for the worker there
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))  # the server looks for the worker there
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["resume_worker"])
     return context
@@ -57,11 +57,12 @@ def finish(context, folder, out, **more):
 def test_a_run_killed_at_random_moments_ends_with_identical_weights(processes, tmp_path):
     kills, moments = [], random.Random(os.getpid())
     for _ in range(3):
-        process = processes.Process(target=run_to_file, args=(tmp_path / "run", tmp_path / "none"), kwargs={"slow": 0.02})
+        process = processes.Process(target=run_to_file, args=(tmp_path / "run", tmp_path / "none"),
+                                    kwargs={"slow": 0.02})
         process.start()
         known = checkpoints.steps_in(tmp_path / "run")
         while process.is_alive() and checkpoints.steps_in(tmp_path / "run") == known:
-            time.sleep(0.02)                             # it has written once more, or it would never get ahead
+            time.sleep(0.02)  # it has written once more, or it would never get ahead
         time.sleep(moments.uniform(0.0, 0.25))
         process.kill()
         process.join(30)
@@ -104,7 +105,8 @@ def test_a_run_stopped_by_patience_stays_stopped(tmp_path):
 
 # Damage
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "random.safetensors",
+                                  "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "altered", "missing"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys, name, damage):
     run(tmp_path, steps=20)
@@ -129,7 +131,8 @@ def test_if_all_checkpoints_are_damaged_one_sentence_says_so(tmp_path):
     run(tmp_path, steps=20)
     for path in checkpoints.steps_in(tmp_path):
         (path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no checkpoint in .* can be read: .*model.safetensors has 0 bytes, expected"):
+    with pytest.raises(ValueError, match=r"no checkpoint in .* can be read: .*model.safetensors has 0 bytes, "
+                                         r"expected"):
         run(tmp_path)
 
 
@@ -210,8 +213,8 @@ def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path):
     run(tmp_path, steps=7)
     path = checkpoints.steps_in(tmp_path)[0]
     assert sorted(p.name for p in path.iterdir()) == [
-        "best.safetensors", "ema.safetensors", "model.safetensors", "optimizer.safetensors", "random.safetensors",
-        "state.json"]
+        "best.safetensors", "ema.safetensors", "model.safetensors", "optimizer.safetensors",
+        "random.safetensors", "state.json"]
     for file in path.glob("*.safetensors"):
         assert safetensors.torch.load(file.read_bytes())
 
@@ -232,7 +235,8 @@ def test_random_states_come_back_wherever_they_were_taken(draws):
 
 
 @pytest.mark.parametrize("make", [
-    lambda p: torch.optim.Adam(p, betas=(0.9, 0.98)), lambda p: torch.optim.AdamW(p, amsgrad=True, fused=True),
+    lambda p: torch.optim.Adam(p, betas=(0.9, 0.98)),
+    lambda p: torch.optim.AdamW(p, amsgrad=True, fused=True),
     lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), lambda p: torch.optim.Adagrad(p), torch.optim.RMSprop,
 ])
 def test_every_usual_optimiser_goes_through_json_and_tensors(make):
@@ -257,7 +261,11 @@ def test_every_usual_optimiser_goes_through_json_and_tensors(make):
 def test_only_the_newest_checkpoints_stay(tmp_path):
     for step in (1, 2, 10, 100):
         checkpoints.save(tmp_path, Checkpoint(step, {}, {"model": {"w": torch.ones(step)}}), keep=3)
-    assert [path.name for path in checkpoints.steps_in(tmp_path)] == ["step-00000100", "step-00000010", "step-00000002"]
+    assert [path.name for path in checkpoints.steps_in(tmp_path)] == [
+        "step-00000100",
+        "step-00000010",
+        "step-00000002",
+    ]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

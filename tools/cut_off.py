@@ -2,9 +2,9 @@
 
     python tools/cut_off.py book/1-image2text [PAGE ...]
 
-A page is measured at 1300 px (a laptop) and at 390 px (a phone), folded parts unfolded. At 1300 px no line of code or
-of text output, no equation, table or figure may be wider than its place; on a phone code, equations and tables may
-scroll, each by itself, and the page may not.
+A page is measured at 1300 px (a laptop) and at 390 px (a phone), folded parts unfolded. At 1300 px no line of
+code or of text output, no equation, table or figure may be wider than its place; on a phone code, equations
+and tables may scroll, each by itself, and the page may not.
 """
 
 import argparse
@@ -23,7 +23,8 @@ LAPTOP, PHONE = 1300, 390
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]          # as without a network
 
-# Returns [kind, what] pairs. A `pre` names its lines that are too wide; other things are named by how they begin.
+# Returns [kind, what] pairs. A `pre` names its lines that are too wide; other things are named by how they
+# begin.
 MEASURE = r"""
 (phone) => {
   const article = document.querySelector('article'), found = [];
@@ -128,15 +129,18 @@ def cut_off(page, width: int) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Print what pages cut off; 1 if there is something."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="+", metavar="PAGE")
     args = parser.parse_args(argv)
     html = ROOT / "_build" / "html"
-    names = [Path(name).with_suffix("").as_posix() if name.endswith((".ipynb", ".md", ".html")) else name for name in args.pages]
+    names = [Path(name).with_suffix("").as_posix() if name.endswith((".ipynb", ".md", ".html")) else name
+             for name in args.pages]
     path = chromium_path()
     lost = [name for name in names if not (html / f"{name}.html").is_file()]
     if path is None or lost:
-        print("Chromium is missing" if path is None else f"{', '.join(lost)}: not built, run `make book`", file=sys.stderr)
+        print("Chromium is missing" if path is None else f"{', '.join(lost)}: not built, run `make book`",
+              file=sys.stderr)
         return 2
     from playwright.sync_api import sync_playwright
 

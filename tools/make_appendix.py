@@ -3,8 +3,8 @@
     python tools/make_appendix.py             rewrites them
     python tools/make_appendix.py --check     exit code 1 if a committed page is not current
 
-The equation index joins four sources: labels in the book's text, ``@pytest.mark.equation`` markers in the tests,
-labels in docstrings of ``mmlearn``, and the oracles of ``mmlearn.catalog``.
+The equation index joins four sources: labels in the book's text, ``@pytest.mark.equation`` markers in the
+tests, labels in docstrings of ``mmlearn``, and the oracles of ``mmlearn.catalog``.
 """
 
 import argparse
@@ -25,7 +25,8 @@ STAMP = "% Written by tools/make_appendix.py; edit the code it is read from inst
 
 
 def markdown_sources() -> Iterator[tuple[Path, str]]:
-    """Every page of the book with its Markdown, notebooks included; pages written by this script are left out."""
+    """Every page of the book with its Markdown, notebooks included; pages written by this script are left
+    out."""
     for path in notebooks():
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         yield path, "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
@@ -112,10 +113,13 @@ def equations_page() -> str:
     from mmlearn.catalog import SYSTEMS
 
     labels, markers, code = labelled_equations(), equation_markers(), implementations()
-    out = [STAMP, "# Equation index\n\n",
-           "Every labelled equation of the book, the function of `mmlearn` that implements it, the tests that compare the "
-           "function with the equation written out naively, and what else it is compared with. The number, as the text "
-           "says it, leads to the equation in its chapter; the name beside it is what code calls it. A labelled equation without a test fails the build.\n\n"]
+    out = [
+        STAMP,
+        "# Equation index\n\n",
+        "Every labelled equation of the book, the function of `mmlearn` that implements it, the tests that compare the "
+        "function with the equation written out naively, and what else it is compared with. The number, as the text "
+        "says it, leads to the equation in its chapter; the name beside it is what code calls it. A labelled equation without a test fails the build.\n\n",
+    ]
     seen: set[str] = set()
 
     def table(wanted: list[str]) -> str:
@@ -123,11 +127,17 @@ def equations_page() -> str:
         for label in wanted:
             seen.add(label)
             number = f"{{eq}}`{label}` " if label in labels else ""
-            functions = ", ".join(source_link(f"`{'.'.join([module_name(p).split('.')[-1], n.removeprefix(module_name(p) + '.')])}`", p)
-                                  for n, p in code.get(label, []))
+            functions = ", ".join(
+                source_link(
+                    f"`{'.'.join([module_name(p).split('.')[-1], n.removeprefix(module_name(p) + '.')])}`", p
+                )
+                for n, p in code.get(label, [])
+            )
             tests = markers.get(label, [])
-            files = [f"{sum(t.startswith(file + '::') for t in tests)} in {source_link(f'`{Path(file).name}`', ROOT / file)}"
-                     for file in dict.fromkeys(t.split("::")[0] for t in tests)]
+            files = [
+                f"{sum(t.startswith(file + '::') for t in tests)} in {source_link(f'`{Path(file).name}`', ROOT / file)}"
+                for file in dict.fromkeys(t.split("::")[0] for t in tests)
+            ]
             rows.append(f"| {number}`{label}` | {functions or '–'} | {', '.join(files) or '–'} |\n")
         return "".join(rows)
 
@@ -146,16 +156,20 @@ def systems_page() -> str:
     """The catalogue as a page."""
     from mmlearn.catalog import as_records
 
-    out = [STAMP, "# Systems\n\n",
-           "What `mmlearn` holds, as `mmlearn systems` prints it (with `--json` for programs). Parameters are counted on "
-           "models built at the size of the paper; where a source states a number, it stands beside ours.\n\n"]
+    out = [
+        STAMP,
+        "# Systems\n\n",
+        "What `mmlearn` holds, as `mmlearn systems` prints it (with `--json` for programs). Parameters are counted on "
+        "models built at the size of the paper; where a source states a number, it stands beside ours.\n\n",
+    ]
     for record in as_records():
         out.append(f"## {record['section']} {record['name']}\n\n{record['paper']}\n\n")
         if record["configurations"]:
             out.append("| configuration | parameters | published | source |\n|---|--:|--:|---|\n")
             for c in record["configurations"]:
                 published = f"{c['published']:,}" if c["published"] is not None else "–"
-                out.append(f"| `{c['name']}` | {c['parameters']:,} | {published} | {cell(c['source'] or '–')} |\n")
+                out.append(f"| `{c['name']}` | {c['parameters']:,} | {published} | "
+                           f"{cell(c['source'] or '–')} |\n")
             out.append("\n")
         out.append(f"- **Compared with:** {record['oracle'] or '–'}\n")
         out.append(f"- **Public weights:** {record['weights'] or '–'}\n")
@@ -168,7 +182,8 @@ def signature(node: ast.AST) -> str:
     if isinstance(node, ast.ClassDef):
         init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
         if init is None:
-            fields = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+            fields = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign)
+                      and isinstance(n.target, ast.Name)]
             return f"({', '.join(fields if len(fields) < 7 else [*fields[:6], '…'])})" if fields else ""
         node = init
     assert isinstance(node, ast.FunctionDef)
@@ -188,19 +203,25 @@ def summary(text: str) -> str:
 
 def api_page() -> str:
     """Modules of the package with their public functions and classes."""
-    out = [STAMP, "# Package\n\n",
-           "The modules of `mmlearn` in one list, read off the source. A name leads to its file; `help(name)` in Python "
-           "prints shapes, units and errors. Configurations are frozen dataclasses whose classmethods are the sizes of the "
-           "papers; letters of shapes are those of [Notation](../notation.md).\n\n"]
+    out = [
+        STAMP,
+        "# Package\n\n",
+        "The modules of `mmlearn` in one list, read off the source. A name leads to its file; `help(name)` in Python "
+        "prints shapes, units and errors. Configurations are frozen dataclasses whose classmethods are the sizes of the "
+        "papers; letters of shapes are those of [Notation](../notation.md).\n\n",
+    ]
     groups: dict[str, list[Path]] = {}
     for path in python_files("mmlearn"):
         parts = path.relative_to(ROOT).parts
         groups.setdefault("mmlearn" if len(parts) == 2 else f"mmlearn.{parts[1]}", []).append(path)
     for group, paths in sorted(groups.items(), key=lambda item: item[0] != "mmlearn"):
-        about = ast.get_docstring(ast.parse((ROOT / group.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")))
+        about = ast.get_docstring(
+            ast.parse((ROOT / group.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+        )
         out.append(f"## `{group}`\n\n{summary(about or '')}\n\n")
         for path in paths:
-            entries = [(n, d, t) for n, d, t in definitions(path) if "." not in n and not n.startswith("_") and t]
+            entries = [(n, d, t) for n, d, t in definitions(path) if "." not in n and not n.startswith("_")
+                       and t]
             if not entries:
                 continue
             name = module_name(path)
@@ -212,7 +233,8 @@ def api_page() -> str:
 
 
 def problems() -> list[str]:
-    """What is wrong between text and tests: equations without a test, markers without an equation, labels used twice."""
+    """What is wrong between text and tests: equations without a test, markers without an equation, labels
+    used twice."""
     labels, markers = labelled_equations(), equation_markers()
     out = [f"{label} ({pages[0].name}) has no test: mark one with @pytest.mark.equation(\"{label}\")"
            for label, pages in labels.items() if label not in markers]
@@ -224,7 +246,8 @@ def problems() -> list[str]:
 
 def main() -> int:
     """Rewrite the pages, or check them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     stale = []
@@ -235,7 +258,8 @@ def main() -> int:
             if not args.check:
                 write(path, text)
     for path in stale:
-        print(f"{path.relative_to(ROOT)}: {'not current, run tools/make_appendix.py' if args.check else 'written'}")
+        print(f"{path.relative_to(ROOT)}: "
+              f"{'not current, run tools/make_appendix.py' if args.check else 'written'}")
     return int(args.check and bool(stale))
 
 

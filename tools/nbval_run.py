@@ -2,8 +2,9 @@
 
     python tools/nbval_run.py [--seconds 120] NOTEBOOK ...
 
-Cells tagged ``nbval-check-output`` must print what is stored; all others must only run. A cell that may take longer
-than ``--seconds`` says so in its metadata: ``{"mmlearn": {"seconds": 300}}``. Stops at the first cell that fails.
+Cells tagged ``nbval-check-output`` must print what is stored; all others must only run. A cell that may take
+longer than ``--seconds`` says so in its metadata: ``{"mmlearn": {"seconds": 300}}``. Stops at the first cell
+that fails.
 """
 
 import argparse
@@ -28,12 +29,14 @@ class CellLimits:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the notebooks; returns pytest's exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120, help="limit of a cell that states none")
     parser.add_argument("notebooks", nargs="+")
     args = parser.parse_args(argv)
-    return int(pytest.main(["-c", os.devnull, "-q", "--exitfirst", "--no-header", "--color=no", "-p", "no:cacheprovider",
-                            "--nbval-lax", "--nbval-current-env", *args.notebooks], plugins=[CellLimits(args.seconds)]))
+    return int(pytest.main(["-c", os.devnull, "-q", "--exitfirst", "--no-header", "--color=no", "-p",
+                            "no:cacheprovider", "--nbval-lax", "--nbval-current-env", *args.notebooks],
+                            plugins=[CellLimits(args.seconds)]))
 
 
 if __name__ == "__main__":

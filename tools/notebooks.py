@@ -2,13 +2,13 @@
 
     python tools/notebooks.py setup-cell 1-image2text     print the setup cell of a notebook
     python tools/notebooks.py conform [NOTEBOOK ...]      put the current setup cell, folded, into notebooks
-    python tools/notebooks.py check [NOTEBOOK ...]        words, and lines of code and output that are too wide
-    python tools/notebooks.py execute [NOTEBOOK ...]      run top to bottom, in place (needs the book's packages)
-    python tools/notebooks.py repository URL              change the public address everywhere
+    python tools/notebooks.py check [NOTEBOOK ...]        words, and lines of code and output that are too
+    wide python tools/notebooks.py execute [NOTEBOOK ...]      run top to bottom, in place (needs the book's
+    packages) python tools/notebooks.py repository URL              change the public address everywhere
 
-A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic), an
-exercise notebook or a page of the appendix. Only the standard library is imported at the top, so that all commands
-but ``execute`` work before anything is installed.
+A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic),
+an exercise notebook or a page of the appendix. Only the standard library is imported at the top, so that all
+commands but ``execute`` work before anything is installed.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "_config.yml"
 MAX_PNG_BYTES = 100_000
-COLUMNS = 79                            # of code, text outputs and listings: what the site's column holds at 1300 px
-CHECKED = "nbval-check-output"          # the cell tag, nbval's own, of cells whose output is the same everywhere
+COLUMNS = 79  # of code, text outputs and listings: what the site's column holds at 1300 px
+CHECKED = "nbval-check-output"  # the cell tag, nbval's own, of cells whose output is the same everywhere
 ADDRESS = re.compile(r"https://(?P<host>[\w.-]+)/(?P<owner>[\w.-]+)/(?P<name>[\w-]+(?:\.[\w-]+)*)")
 
 SETUP_CELL = '''\
@@ -58,8 +58,8 @@ from mmlearn.claims import budget, claim
 setup("{name}")'''
 
 # What Colab may lack: our dependencies less torch, torchvision and numpy, which must stay as they are.
-NEEDS = ("accelerate", "ftfy", "huggingface_hub", "jaxtyping", "pycocotools", "regex", "safetensors", "snowballstemmer",
-         "tokenizers")
+NEEDS = ("accelerate", "ftfy", "huggingface_hub", "jaxtyping", "pycocotools", "regex", "safetensors",
+         "snowballstemmer", "tokenizers")
 
 
 def notebooks() -> list[Path]:
@@ -105,7 +105,9 @@ def columns(line: str) -> int:
 
 def fenced(markdown: str) -> list[str]:
     """The lines inside the code fences of Markdown."""
-    return "\n".join(m[2] for m in re.finditer(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1", markdown, re.M | re.S)).split("\n")
+    return "\n".join(
+        m[2] for m in re.finditer(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1", markdown, re.M | re.S)
+    ).split("\n")
 
 
 def shown_lines(cell: dict) -> Iterator[tuple[str, int, str]]:
@@ -117,7 +119,8 @@ def shown_lines(cell: dict) -> Iterator[tuple[str, int, str]]:
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         if "text/markdown" in data:
-            yield from (("listing", n, line) for n, line in enumerate(fenced("".join(data["text/markdown"])), 1))
+            yield from (("listing", n, line) for n,
+                        line in enumerate(fenced("".join(data["text/markdown"])), 1))
         elif not any(kind == "text/html" or kind.startswith("image/") for kind in data):
             text = "".join(output.get("text", data.get("text/plain", "")))
             yield from (("output", n, line) for n, line in enumerate(text.split("\n"), 1))
@@ -137,14 +140,16 @@ def words(path: Path) -> int:
     """How many words of prose a page has: code, formulas, tags and the targets of links do not count."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
-        text = "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+        text = "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"]
+                           if c["cell_type"] == "markdown")
     text = re.sub(r"^(`{3,}|~{3,}).*?^\1", " ", text, flags=re.M | re.S)
     text = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`|<[^>]+>|\]\([^)]*\)", " ", text, flags=re.S)
     return len(re.findall(r"[A-Za-z\u00c0-\u024f][\w'’-]*", text))
 
 
 def conform(path: Path) -> bool:
-    """Put the current setup cell, tagged to be folded on the site, into a notebook; says whether that changed it."""
+    """Put the current setup cell, tagged to be folded on the site, into a notebook; says whether that changed
+    it."""
     before = path.read_text(encoding="utf-8")
     notebook = json.loads(before)
     first = next(c for c in notebook["cells"] if c["cell_type"] == "code")
@@ -168,16 +173,19 @@ def write(path: Path, text: str) -> None:
 
 
 def set_repository(url: str) -> list[Path]:
-    """Change the public address in ``_config.yml`` and in every file that repeats it; returns the changed files."""
+    """Change the public address in ``_config.yml`` and in every file that repeats it; returns the changed
+    files."""
     url = url.removesuffix("/").removesuffix(".git")
     new = ADDRESS.fullmatch(url)
     if not new:
-        raise ValueError(f"URL is {url!r}; give the address of a repository, such as https://github.com/you/fork")
+        raise ValueError(f"URL is {url!r}; give the address of a repository, such as "
+                         f"https://github.com/you/fork")
     old_url = repository()
     old = ADDRESS.fullmatch(old_url)
     assert old is not None, old_url
     pairs = [(old_url, url),
-             (f"/github/{old['owner']}/{old['name']}", f"/github/{new['owner']}/{new['name']}")]     # Colab's links
+             # Colab's links
+             (f"/github/{old['owner']}/{old['name']}", f"/github/{new['owner']}/{new['name']}")]
     files = [CONFIG, ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "pyproject.toml", *notebooks(),
              *sorted((ROOT / "book").rglob("*.md")), *sorted((ROOT / ".github").rglob("*.yml"))]
     changed = []
@@ -260,7 +268,8 @@ def execute(path: Path) -> float:
 
 def main() -> int:
     """Run one of the commands of the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("setup-cell").add_argument("name")
     for name in ("conform", "check", "execute"):
@@ -279,7 +288,8 @@ def main() -> int:
                     print(f"{path}: {'written' if conform(path) else 'as it should be'}")
                 elif args.command == "check":
                     found = wide_lines(path)
-                    print(f"{path}: {words(path):,} words, {len(found)} lines over {COLUMNS} columns", *found, sep="\n  ")
+                    print(f"{path}: {words(path):,} words, {len(found)} lines over {COLUMNS} columns", *found,
+                          sep="\n  ")
                 else:
                     print(f"{path}: {execute(path.resolve()):.0f} s", flush=True)
     except (ValueError, OSError, json.JSONDecodeError) as error:

@@ -26,7 +26,8 @@ UNRELEASED = re.compile(r"^## Unreleased\n(.*?)(?=^## |\Z)", re.M | re.S)
 
 def git(root: Path, *command: str) -> str:
     """What git says."""
-    return subprocess.run(["git", *command], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(["git", *command], cwd=root, check=True, capture_output=True,
+                          text=True).stdout.strip()
 
 
 def current(root: Path = ROOT) -> str:
@@ -38,15 +39,16 @@ def current(root: Path = ROOT) -> str:
             raise ValueError(f"{name} has no line with the version; restore it from git")
         found[name] = match[1]
     if len(set(found.values())) > 1:
-        raise ValueError("the versions differ: " + ", ".join(f"{v} in {n}" for n, v in found.items()) + "; make them agree")
+        raise ValueError("the versions differ: " + ", ".join(f"{v} in {n}" for n, v in found.items())
+                         + "; make them agree")
     return next(iter(found.values()))
 
 
 def set_version(version: str, root: Path = ROOT, today: datetime.date | None = None) -> None:
     """Write ``version`` where it stands, and turn the unreleased changes into those of this version.
 
-    Raises ``ValueError`` if it is no number above the present one, if there is nothing to release, or if there are
-    changes that are not committed.
+    Raises ``ValueError`` if it is no number above the present one, if there is nothing to release, or if
+    there are changes that are not committed.
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise ValueError(f"{version!r} is no version; give three numbers, such as 0.2.0")
@@ -61,18 +63,21 @@ def set_version(version: str, root: Path = ROOT, today: datetime.date | None = N
         raise ValueError("there are changes that are not committed; commit them first")
     for name, line, new in PLACES:
         text = (root / name).read_text(encoding="utf-8")
-        (root / name).write_text(re.sub(line, new.format(version), text, count=1, flags=re.M), encoding="utf-8")
+        (root / name).write_text(re.sub(line, new.format(version), text, count=1, flags=re.M),
+                                 encoding="utf-8")
     heading = f"## Unreleased\n\n## {version} ({today or datetime.date.today()})\n"
     (root / "CHANGELOG.md").write_text(changes.replace("## Unreleased\n", heading, 1), encoding="utf-8")
 
 
 def pack(root: Path = ROOT) -> list[Path]:
-    """The wheel and the website of the present version, in ``dist/``. Raises ``FileNotFoundError`` without a built site."""
+    """The wheel and the website of the present version, in ``dist/``. Raises ``FileNotFoundError`` without a
+    built site."""
     version, out = current(root), root / "dist"
     if not (root / HTML / "index.html").is_file():
         raise FileNotFoundError(f"there is no website in {HTML}; run `make book` first")
     out.mkdir(exist_ok=True)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(root)], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out),
+                    str(root)], check=True)
     return [next(out.glob(f"mmlearn-{version}-*.whl")), zip_site(root, out / f"mmlearn-book-{version}.zip")]
 
 
@@ -88,14 +93,16 @@ def zip_site(root: Path, target: Path) -> Path:
 def tag(root: Path = ROOT) -> str:
     """Commit the files of the version and tag the commit; returns the tag."""
     version = current(root)
-    git(root, "commit", "--quiet", "-m", f"Version {version}", "--", *(name for name, *_ in PLACES), "CHANGELOG.md")
+    git(root, "commit", "--quiet", "-m", f"Version {version}", "--", *(name for name, *_ in PLACES),
+        "CHANGELOG.md")
     git(root, "tag", "--annotate", f"v{version}", "-m", f"Version {version}")
     return f"v{version}"
 
 
 def main() -> int:
     """Run one step."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("set").add_argument("version")
     steps.add_parser("pack")

@@ -1,4 +1,5 @@
-"""Take notebooks apart: the setup cell, the numbered sections, the exercises; and run such parts by themselves."""
+"""Take notebooks apart: the setup cell, the numbered sections, the exercises; and run such parts by
+themselves."""
 
 import contextlib
 import io
@@ -60,7 +61,8 @@ def split(path: Path, opens: re.Pattern) -> tuple[str, list[Part]]:
 
 
 def sections(path: Path) -> tuple[str, list[Part]]:
-    """The setup cell's source and the sections that have code: numbered ones, on a side page all of level 2."""
+    """The setup cell's source and the sections that have code: numbered ones, on a side page all of level
+    2."""
     setup, parts = split(path, SIDE_SECTION if path.parent.name == "deeper" else SECTION)
     return setup, [part for part in parts if part.cells]
 
@@ -87,7 +89,8 @@ def working_folder(folder: Path) -> Iterator[None]:
 
 
 def run(sources: list[str], folder: Path) -> str:
-    """Run cells one after the other in a fresh name space and return what they print; an error in a cell is raised."""
+    """Run cells one after the other in a fresh name space and return what they print; an error in a cell is
+    raised."""
     return "".join(run_each(sources, folder))
 
 

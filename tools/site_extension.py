@@ -1,11 +1,12 @@
-"""Sphinx extension: the site loads nothing from elsewhere, and shows the names of equations beside their numbers.
+"""Sphinx extension: the site loads nothing from elsewhere, and shows the names of equations beside their
+numbers.
 
-It carries MathJax and its fonts, so that formulas are drawn without a network; the files come from the package
-sphinx-mathjax-offline (MathJax 3.2, Apache 2.0), and only what a page loads is copied. It also leaves out the scripts
-of thebe, which the book does not use and which the theme includes twice.
+It carries MathJax and its fonts, so that formulas are drawn without a network; the files come from the
+package sphinx-mathjax-offline (MathJax 3.2, Apache 2.0), and only what a page loads is copied. It also leaves
+out the scripts of thebe, which the book does not use and which the theme includes twice.
 
-Code and listings call an equation by its label (``eq:m2-gate``), text by its number: a labelled equation shows both, and
-a label in a comment of the code leads to its equation.
+Code and listings call an equation by its label (``eq:m2-gate``), text by its number: a labelled equation
+shows both, and a label in a comment of the code leads to its equation.
 """
 
 import importlib.metadata
@@ -14,7 +15,8 @@ import shutil
 from pathlib import Path
 
 PACKAGE = "sphinx-mathjax-offline"
-WANTED = ("tex-chtml.js", "output/chtml/fonts/", "input/tex/extensions/", "a11y/assistive-mml.js", "ui/menu.js")
+WANTED = ("tex-chtml.js", "output/chtml/fonts/", "input/tex/extensions/", "a11y/assistive-mml.js",
+          "ui/menu.js")
 
 
 def copy_mathjax(app, error) -> None:
@@ -31,12 +33,14 @@ def copy_mathjax(app, error) -> None:
 
 def is_of_thebe(script) -> bool:
     """Whether a script of a page belongs to thebe."""
-    return "thebe" in str(getattr(script, "filename", "") or "") or "THEBE" in script.attributes.get("body", "")
+    return "thebe" in str(getattr(script, "filename",
+                                  "") or "") or "THEBE" in script.attributes.get("body", "")
 
 
 def leave_out_thebe(app, pagename, templatename, context, doctree) -> None:
     """Remove thebe's scripts from the list of a page's scripts."""
-    context["script_files"] = [script for script in context.get("script_files", ()) if not is_of_thebe(script)]
+    context["script_files"] = [script for script in context.get("script_files", ())
+                               if not is_of_thebe(script)]
 
 
 def equation_places(app) -> dict[str, tuple[str, str, int]]:

@@ -1,9 +1,9 @@
 """The command line: ``mmlearn COMMAND``.
 
-Each command lives in a module of this package, named in ``COMMANDS``, that offers ``add(parser)``, which adds its
-arguments and sets ``parser.set_defaults(run=function)``. ``run(args)`` returns the exit code (None is 0). Bad input
-is raised as ``ValueError`` or ``OSError`` with one clear sentence; it is printed on stderr and the exit code is 2.
-Results go to stdout, progress to stderr.
+Each command lives in a module of this package, named in ``COMMANDS``, that offers ``add(parser)``, which adds
+its arguments and sets ``parser.set_defaults(run=function)``. ``run(args)`` returns the exit code (None is 0).
+Bad input is raised as ``ValueError`` or ``OSError`` with one clear sentence; it is printed on stderr and the
+exit code is 2. Results go to stdout, progress to stderr.
 """
 
 import argparse

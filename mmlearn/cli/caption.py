@@ -14,10 +14,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``mmlearn caption``."""
     parser.epilog = EXAMPLES
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG or PNG files")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="the --out folder of mmlearn train")
-    parser.add_argument("--beam", type=int, default=5, metavar="K", help="hypotheses (default 5; 1 is greedy)")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR",
+                        help="the --out folder of mmlearn train")
+    parser.add_argument("--beam", type=int, default=5, metavar="K",
+                        help="hypotheses (default 5; 1 is greedy)")
     parser.add_argument("--max-len", type=int, default=24, metavar="T", help="most words (default 24)")
-    parser.add_argument("--json", action="store_true", help="one JSON list, with all hypotheses and their log-probabilities")
+    parser.add_argument("--json", action="store_true",
+                        help="one JSON list, with all hypotheses and their log-probabilities")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,5 @@
-"""``mmlearn classify``: which of some sentences fits an image best, by CLIP or another dual encoder; nothing is trained."""
+"""``mmlearn classify``: which of some sentences fits an image best, by CLIP or another dual encoder; nothing
+is trained."""
 
 import argparse
 import json
@@ -17,11 +18,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``mmlearn classify``."""
     parser.epilog = EXAMPLES
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG or PNG files")
-    parser.add_argument("--labels", required=True, metavar="A,B,…", help="the classes, separated by commas, or a text file with one a line")
+    parser.add_argument("--labels", required=True, metavar="A,B,…",
+                        help="the classes, separated by commas, or a text file with one a line")
     parser.add_argument("--template", action="append", metavar="TEXT",
-                        help='a sentence with {} for the label, or {a} for "a label" / "an label"; several are averaged (default "a photo of {}.")')
+                        help='a sentence with {} for the label, or {a} for "a label" / "an label"; several '
+                             'are averaged (default "a photo of {}.")')
     add_weights(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to print (default 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="K",
+                        help="how many classes to print (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON list, an entry an image")
     parser.set_defaults(run=run)
 
@@ -29,8 +33,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which model is used."""
     parser.add_argument("--weights", default=DEFAULT, metavar="NAME",
-                        help=f'a public name, a folder or file of a checkpoint, or "clip-mini-resnet", the book\'s miniature (default {DEFAULT})')
-    parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="of a file of weights that does not say it")
+                        help=f'a public name, a folder or file of a checkpoint, or "clip-mini-resnet", the '
+                             f'book\'s miniature (default {DEFAULT})')
+    parser.add_argument("--activation", choices=("quick_gelu", "gelu"),
+                        help="of a file of weights that does not say it")
 
 
 def read_list(text: str) -> list[str]:
@@ -66,14 +72,16 @@ def run(args: argparse.Namespace) -> None:
     for template in templates:
         prompts(labels[0], [template])                              # refuse it before the model is fetched
     pictures = [read_image(path) for path in args.images]
-    model, tokeniser, recipe = open_model(args.weights, **({"activation": args.activation} if args.activation else {}))
+    model, tokeniser, recipe = open_model(args.weights,
+                                          **({"activation": args.activation} if args.activation else {}))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     weights = zero_shot_weights(model, tokeniser, labels, templates)
     images = torch.stack([preprocess(picture, recipe) for picture in pictures])
     found: list[dict[str, Any]] = []
     for path, row in zip(args.images, classify(model, images, weights)):
         best = row.topk(min(args.top, len(labels)))
-        classes = [{"label": labels[i], "probability": round(p, 4)} for p, i in zip(best.values.tolist(), best.indices.tolist())]
+        classes = [{"label": labels[i], "probability": round(p, 4)} for p,
+                   i in zip(best.values.tolist(), best.indices.tolist())]
         found.append({"image": str(path), "classes": classes})
     if args.json:
         print(json.dumps(found, ensure_ascii=False))

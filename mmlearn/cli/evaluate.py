@@ -26,19 +26,23 @@ def add(parser: argparse.ArgumentParser) -> None:
                      "  mmlearn evaluate detections instances_val2017.json results.json --masks")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     captions = kinds.add_parser("captions", help="BLEU, METEOR, ROUGE-L, CIDEr and, with --spice, SPICE",
-                                epilog="example: mmlearn evaluate captions captions_val2014.json results.json",
-                                description="The official table of COCO captioning. The row CIDEr is, as officially, "
+                                epilog="example: mmlearn evaluate captions captions_val2014.json "
+                                       "results.json",
+                                description="The official table of COCO captioning. The row CIDEr is, as "
+                                            "officially, "
                                             "CIDEr-D.")
     captions.add_argument("--spice", action="store_true", help="also the official SPICE, by its Java program")
     captions.set_defaults(run=evaluate_captions_files)
     detections = kinds.add_parser("detections", help="the 12 numbers of COCO detection",
-                                  epilog="example: mmlearn evaluate detections instances_val2017.json boxes.json",
+                                  epilog="example: mmlearn evaluate detections instances_val2017.json "
+                                         "boxes.json",
                                   description="Average precision and recall by the rules of COCO.")
     detections.add_argument("--masks", action="store_true", help="compare masks, not boxes")
     detections.set_defaults(run=evaluate_detections_files)
     for kind in (captions, detections):
         kind.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO annotations")
-        kind.add_argument("results", metavar="RESULTS.json", type=Path, help="COCO results: a list of records")
+        kind.add_argument("results", metavar="RESULTS.json", type=Path,
+                          help="COCO results: a list of records")
         kind.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -50,13 +54,15 @@ def evaluate_captions_files(args: argparse.Namespace) -> None:
     say(f"{len(candidates)} images, {sum(map(len, references.values()))} references: tokenising …")
     tokens = tokenise_captions(candidates, references)
     if missing := [stage for stage in STAGES if stage not in available_stages()]:
-        say(f"METEOR without {' and '.join(missing)} matches, so it is a lower bound; pip install pycocoevalcap "
+        say(f"METEOR without {' and '.join(missing)} matches, so it is a lower bound; pip install "
+            f"pycocoevalcap "
             "brings their tables")
     say("scoring …")
     scores = caption_scores(*tokens).corpus
     if args.spice:
         scores["SPICE"] = official_spice({key: " ".join(words) for key, words in zip(references, tokens[0])},
-                                         {key: [" ".join(w) for w in refs] for key, refs in zip(references, tokens[1])})
+                                         {key: [" ".join(w) for w in refs] for key,
+                                          refs in zip(references, tokens[1])})
     show(scores, args.json, [*METRICS, "SPICE"])
 
 
@@ -71,18 +77,21 @@ def evaluate_detections_files(args: argparse.Namespace) -> None:
     for path, rows in ((args.annotations, annotations), (args.results, found)):
         lacking = next((i for i, row in enumerate(rows) if field not in row), None)
         if lacking is not None:
-            raise ValueError(f"{path}: record {lacking} has no {field!r}; needed to compare {'masks' if args.masks else 'boxes'}")
+            raise ValueError(f"{path}: record {lacking} has no {field!r}; needed to compare "
+                             f"{'masks' if args.masks else 'boxes'}")
     say(f"{len(images)} images, {len(annotations)} annotations, {len(found)} detections: matching …")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in images if "height" in image and "width" in image}
-    result = average_precision(annotations, found, masks=args.masks, sizes=sizes, images=[i["id"] for i in images])
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images if "height" in image
+             and "width" in image}
+    result = average_precision(annotations, found, masks=args.masks, sizes=sizes,
+                               images=[i["id"] for i in images])
     show(result.stats, args.json, list(result.stats))
 
 
 def read_captions(annotations: Path, results: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """Candidates and references by image id, in the order of the annotations.
 
-    Raises ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images without
-    exactly one candidate, for unknown images, and for empty captions.
+    Raises ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images
+    without exactly one candidate, for unknown images, and for empty captions.
     """
     truth = read_json(annotations)
     references: dict[Any, list[str]] = {}
@@ -91,24 +100,28 @@ def read_captions(annotations: Path, results: Path) -> tuple[dict[Any, str], dic
     for row in records(annotations, truth, "annotations", ("image_id", "caption")):
         references.setdefault(row["image_id"], []).append(text_of(annotations, row))
     if bare := [image for image, texts in references.items() if not texts]:
-        raise ValueError(f"{annotations}: {some(bare, 'image')} {'has' if len(bare) == 1 else 'have'} no caption; "
+        raise ValueError(f"{annotations}: {some(bare, 'image')} {'has' if len(bare) == 1 else 'have'} no "
+                         f"caption; "
                          "give each image at least one reference")
     if not references:
         raise ValueError(f"{annotations}: there is no annotation in it; give a COCO captions file")
     rows = result_records(results, read_json(results), ("image_id", "caption"))
     check_images(results, rows, references, annotations)
     if twice := [image for image, count in Counter(row["image_id"] for row in rows).items() if count > 1]:
-        raise ValueError(f"{results}: {some(twice, 'image')} {'has' if len(twice) == 1 else 'have'} more than one "
+        raise ValueError(f"{results}: {some(twice, 'image')} {'has' if len(twice) == 1 else 'have'} more "
+                         f"than one "
                          "caption; keep one for each image")
     candidates = {row["image_id"]: text_of(results, row) for row in rows}
     if missing := [image for image in references if image not in candidates]:
-        raise ValueError(f"{results}: {some(missing, 'image')} of {annotations.name}, which has {len(references)}, "
+        raise ValueError(f"{results}: {some(missing, 'image')} of {annotations.name}, which has "
+                         f"{len(references)}, "
                          f"{'has' if len(missing) == 1 else 'have'} no caption; give one for each image")
     return candidates, references
 
 
 def read_json(path: Path) -> Any:
-    """Contents of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` with the place of the mistake."""
+    """Contents of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` with the place of the
+    mistake."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; check the path")
     try:
@@ -123,7 +136,8 @@ def read_json(path: Path) -> Any:
 def records(path: Path, contents: Any, key: str, fields: Sequence[str]) -> list[dict[str, Any]]:
     """The list under ``key`` of a COCO file, each record with the ``fields``."""
     if not isinstance(contents, Mapping) or not isinstance(contents.get(key), list):
-        raise ValueError(f"{path}: expected a COCO file, an object with a list {key!r}; is it the annotations file?")
+        raise ValueError(f"{path}: expected a COCO file, an object with a list {key!r}; is it the "
+                         f"annotations file?")
     return checked(path, contents[key], key, fields)
 
 
@@ -139,12 +153,15 @@ def checked(path: Path, rows: list[Any], what: str, fields: Sequence[str]) -> li
     """``rows``, if each is an object with the ``fields``."""
     for i, row in enumerate(rows):
         if not isinstance(row, dict) or any(field not in row for field in fields):
-            raise ValueError(f"{path}: record {i} of {what} needs {', '.join(map(repr, fields))}, got {str(row)[:80]}")
+            raise ValueError(f"{path}: record {i} of {what} needs {', '.join(map(repr, fields))}, got "
+                             f"{str(row)[:80]}")
         for field in fields:
             if field.endswith("id") and not isinstance(row[field], int | str):
-                raise ValueError(f"{path}: record {i} of {what} has {field} {str(row[field])[:40]}; give a number")
+                raise ValueError(f"{path}: record {i} of {what} has {field} {str(row[field])[:40]}; give a "
+                                 f"number")
             if field == "score" and (isinstance(row[field], bool) or not isinstance(row[field], int | float)):
-                raise ValueError(f"{path}: record {i} of {what} has score {str(row[field])[:40]!r}; give a number")
+                raise ValueError(f"{path}: record {i} of {what} has score {str(row[field])[:40]!r}; give a "
+                                 f"number")
     return rows
 
 
@@ -152,7 +169,8 @@ def text_of(path: Path, row: Mapping[str, Any]) -> str:
     """The caption of a record. Raises ``ValueError`` if it is no text, or empty."""
     caption = row["caption"]
     if not isinstance(caption, str):
-        raise ValueError(f"{path}: the caption of image {row['image_id']} is {str(caption)[:40]}; give a text")
+        raise ValueError(f"{path}: the caption of image {row['image_id']} is {str(caption)[:40]}; give a "
+                         f"text")
     if not caption.strip():
         raise ValueError(f"{path}: the caption of image {row['image_id']} is empty; give at least one word")
     return caption

@@ -20,12 +20,15 @@ EXAMPLES = """examples:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``mmlearn retrieve``."""
     parser.epilog = EXAMPLES
-    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="a folder of images (and the folders in it)")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER",
+                        help="a folder of images (and the folders in it)")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to look for")
-    parser.add_argument("--image", type=Path, metavar="IMAGE", help="instead of a folder: the image to find lines for")
+    parser.add_argument("--image", type=Path, metavar="IMAGE",
+                        help="instead of a folder: the image to find lines for")
     parser.add_argument("--captions", type=Path, metavar="FILE", help="a text file, one caption a line")
     add_weights(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many answers to print (default 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="K",
+                        help="how many answers to print (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON list, an entry a question")
     parser.set_defaults(run=run)
 
@@ -36,7 +39,8 @@ def images_in(folder: Path) -> list[Path]:
         raise FileNotFoundError(f"{folder} is no folder; give a folder of images")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
     if not found:
-        raise FileNotFoundError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}); give another folder")
+        raise FileNotFoundError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}); give another "
+                                f"folder")
     return found
 
 
@@ -63,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
     for question, row in zip(questions, scores):
         best = row.topk(min(args.top, len(answers)))
         found.append({"image" if args.image else "text": question, "answers": [
-            {name: str(answers[i]), "cosine": round(s, 4)} for s, i in zip(best.values.tolist(), best.indices.tolist())]})
+            {name: str(answers[i]), "cosine": round(s, 4)} for s,
+            i in zip(best.values.tolist(), best.indices.tolist())]})
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
         return
@@ -81,13 +86,15 @@ def _check(args: argparse.Namespace) -> None:
         if args.folder is not None or args.image is None or args.captions is None:
             raise ValueError("give a FOLDER and TEXTs, or --image and --captions, not a mixture of them")
     elif args.folder is None or not args.texts:
-        raise ValueError("nothing to look for; give a FOLDER and one or more TEXTs, or --image and --captions")
+        raise ValueError("nothing to look for; give a FOLDER and one or more TEXTs, or --image and "
+                         "--captions")
     elif any(not text.strip() for text in args.texts):
         raise ValueError("a TEXT is empty; say what to look for")
 
 
 def _look(ready: Any, paths: list[Path]) -> tuple[Any, list[Path]]:
-    """Unit embeddings of images, and the files that could be read; of several, broken ones are named and left out."""
+    """Unit embeddings of images, and the files that could be read; of several, broken ones are named and left
+    out."""
     import torch
 
     from mmlearn.data.images import preprocess, read_image
@@ -108,7 +115,9 @@ def _look(ready: Any, paths: list[Path]) -> tuple[Any, list[Path]]:
                     print(f"left out: {error}", file=sys.stderr)
             if batch:
                 with torch.no_grad():
-                    rows.append(ready.model.encode_image(torch.stack(batch).to(device), normalise=True).float().cpu())
+                    rows.append(
+                        ready.model.encode_image(torch.stack(batch).to(device), normalise=True).float().cpu()
+                    )
             bar.update(min(start + BATCH, len(paths)))
     if not rows:
         raise ValueError(f"none of the {len(paths)} images can be read; give JPEG or PNG files")
@@ -122,4 +131,5 @@ def _read(ready: Any, texts: list[str]) -> Any:
     device = next(ready.model.parameters()).device
     tokens = ready.tokeniser.batch(texts, getattr(ready.model.config, "context", None))
     with torch.no_grad():
-        return torch.cat([ready.model.encode_text(part.to(device), normalise=True).float().cpu() for part in tokens.split(256)])
+        return torch.cat([ready.model.encode_text(part.to(device), normalise=True).float().cpu()
+                          for part in tokens.split(256)])

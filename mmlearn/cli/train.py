@@ -1,4 +1,5 @@
-"""``mmlearn train SYSTEM``: train a system on drawn scenes or on pictures of one's own, so that it can be killed and resumed.
+"""``mmlearn train SYSTEM``: train a system on drawn scenes or on pictures of one's own, so that it can be
+killed and resumed.
 
 Which systems there are, and the module that trains each, stands in ``mmlearn.catalog``.
 """

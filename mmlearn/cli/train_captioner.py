@@ -22,7 +22,8 @@ DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("scst", "mini"): {"batch": 32, "lr": 2e-4},
     ("scst", "paper"): {"batch": 10, "lr": 5e-6},
 }
-OF_THE_PHASE = ("phase", "steps", "batch", "lr", "warmup", "precision", "save_every")    # the rest belongs to the run
+# the rest belongs to the run
+OF_THE_PHASE = ("phase", "steps", "batch", "lr", "warmup", "precision", "save_every")
 PATIENCE = 5
 
 
@@ -33,15 +34,21 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
                         help="cross-entropy; then, on the same folder, self-critical training")
     parser.add_argument("--size", choices=("mini", "paper"), help="default: mini for scenes, paper for coco")
     parser.add_argument("--features", metavar="grid|regions|FILE",
-                        help="what M2 reads: cells of a CNN, regions of the scene detector, or arrays '<id>_features' in a "
+                        help="what M2 reads: cells of a CNN, regions of the scene detector, or arrays "
+                             "'<id>_features' in a "
                              ".safetensors, .npz or .hdf5 file (default: regions for scenes, grid for coco)")
-    parser.add_argument("--trunk", default="resnet101", help="torchvision ResNet that gives the cells (default resnet101)")
-    parser.add_argument("--weights", metavar="NAME", help="its torchvision weights, such as IMAGENET1K_V2 (downloaded); "
+    parser.add_argument("--trunk", default="resnet101",
+                        help="torchvision ResNet that gives the cells (default resnet101)")
+    parser.add_argument("--weights", metavar="NAME",
+                        help="its torchvision weights, such as IMAGENET1K_V2 (downloaded); "
                         "default: random ones, good for trying only")
-    parser.add_argument("--pixels", type=int, help="side that images are squeezed to (default: mini 64, paper 224)")
+    parser.add_argument("--pixels", type=int, help="side that images are squeezed to (default: mini 64, "
+                                                   "paper 224)")
     parser.add_argument("--steps", type=int, help="of this phase (default: 20 epochs)")
-    parser.add_argument("--batch", type=int, help="captions a step (xe: mini 64, paper 50) or images (scst: mini 32, paper 10)")
-    parser.add_argument("--lr", type=float, help="default: xe: mini 1e-3, paper its schedule; scst: mini 2e-4, paper 5e-6")
+    parser.add_argument("--batch", type=int, help="captions a step (xe: mini 64, paper 50) or images (scst: "
+                                                  "mini 32, paper 10)")
+    parser.add_argument("--lr", type=float, help="default: xe: mini 1e-3, paper its schedule; scst: mini "
+                                                 "2e-4, paper 5e-6")
     parser.add_argument("--warmup", type=int, metavar="STEPS", help="default: mini 100, paper 10000")
     parser.add_argument("--min-count", type=int, help="a word must occur so often (default: mini 1, paper 5)")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
@@ -66,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
 
     def export(step: int, model: Any) -> None:
         if step % settings["save_every"] == 0:
-            save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step), weights_only=True)
+            save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
+                           weights_only=True)
 
     history = train(args.out, settings, saved, data, val, export)
     save_captioner(args.out, saved.model, saved.tokeniser, saved.sight,
@@ -74,19 +82,22 @@ def run(args: argparse.Namespace) -> None:
     report(args, settings, history, saved)
 
 
-# ----------------------------------------------------------------------------------------------------------- settings
+# --------------------------------------------------------------------------------------------------- settings
 
 def plan(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings of this phase: from the command line, the folder of the run, and the defaults of the size."""
+    """The settings of this phase: from the command line, the folder of the run, and the defaults of the
+    size."""
     if args.resume:
         return resumed(args)
     asked, phases = given(args), recall(args.out)
     if any(settings["phase"] == args.phase for settings in phases):
-        raise ValueError(f"{args.out} holds a run of phase {args.phase} already; add --resume to go on with it, or choose "
+        raise ValueError(f"{args.out} holds a run of phase {args.phase} already; add --resume to go on with "
+                         f"it, or choose "
                          "another --out")
     if args.phase == "scst":
         if not phases:
-            raise ValueError(f"{args.out} holds no captioner to go on with; self-critical training needs one that was "
+            raise ValueError(f"{args.out} holds no captioner to go on with; self-critical training needs one "
+                             f"that was "
                              "trained by cross-entropy (--phase xe) in the same folder")
         asked = {**phases[-1], **{k: asked[k] for k in OF_THE_PHASE}}
     elif (args.out / "config.json").exists():
@@ -122,7 +133,7 @@ def about(settings: dict[str, Any], step: int) -> dict[str, Any]:
     return {"phase": settings["phase"], "step": step, "data": settings["data"], "seed": settings["seed"]}
 
 
-# --------------------------------------------------------------------------------------------------------------- data
+# ------------------------------------------------------------------------------------------------------- data
 
 def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | None]":
     """Training and validation images as pictures, with their captions."""
@@ -169,7 +180,8 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
     with seeded(settings["seed"]):
         if settings["system"] == "captioner":
             config = (CaptionerConfig.mini(len(tokeniser)) if settings["size"] == "mini" else
-                      CaptionerConfig(trunk=settings["trunk"], weights=settings["weights"], vocab=len(tokeniser)))
+                      CaptionerConfig(trunk=settings["trunk"], weights=settings["weights"],
+                                      vocab=len(tokeniser)))
             model: Any = CNNTransformer(config)
         else:
             width = int(seen(data, sight, settings).inputs.rows([0])[0].shape[-1])
@@ -178,17 +190,18 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
     save_captioner(out, model, tokeniser, sight, about(settings, 0))
 
 
-# ----------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------------------- training
 
 def images_a_step(settings: dict[str, Any]) -> int:
-    """Images in a batch: a miniature reads four captions of each, the paper pairs of one image and one caption."""
+    """Images in a batch: a miniature reads four captions of each, the paper pairs of one image and one
+    caption."""
     if settings["phase"] == "scst" or settings["size"] == "paper":
         return settings["batch"]
     return max(1, settings["batch"] // 4)
 
 
-def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "CaptionData", val: "CaptionData | None",
-          export: Any) -> "History":
+def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "CaptionData",
+          val: "CaptionData | None", export: Any) -> "History":
     """One phase with checkpoints in its own folder; a phase that was begun goes on."""
     from mmlearn.checkpoints import load_weights
     from mmlearn.image2text.training import evaluate_captioner, train_cross_entropy, train_self_critical
@@ -197,12 +210,19 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
     paper, images = settings["size"] == "paper", images_a_step(settings)
     max_len = 20 if paper else 24
     options: dict[str, Any] = {
-        "steps": settings["steps"], "seed": settings["seed"], "images": images, "precision": settings["precision"],
-        "folder": out / settings["phase"], "save_every": settings["save_every"], "progress": sys.stderr,
-        "on_step": export, "title": f"{settings['system']} {settings['phase']}"}
+        "steps": settings["steps"], "seed": settings["seed"], "images": images,
+        "precision": settings["precision"], "folder": out / settings["phase"],
+        "save_every": settings["save_every"], "progress": sys.stderr, "on_step": export,
+        "title": f"{settings['system']} {settings['phase']}"}
     if val is not None:
-        options |= {"evaluate": lambda model: evaluate_captioner(model, val, saved.tokeniser, max_len=max_len, full=False),
-                    "evaluate_every": max(1, len(data) // images), "watch": "CIDEr-D", "patience": PATIENCE}
+        options |= {
+            "evaluate": lambda model: evaluate_captioner(
+                model, val, saved.tokeniser, max_len=max_len, full=False
+            ),
+            "evaluate_every": max(1, len(data) // images),
+            "watch": "CIDEr-D",
+            "patience": PATIENCE,
+        }
     if settings["phase"] == "xe":
         captions = 1 if paper else 4
         if settings["lr"] is None:
@@ -210,7 +230,7 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
         else:
             options |= {"lr": settings["lr"], "schedule": linear_warmup(settings["lr"], settings["warmup"])}
         return train_cross_entropy(saved.model, data, saved.tokeniser, captions=captions, **options)
-    start = out / "xe.safetensors"              # where the phase began, in case it is killed before its first checkpoint
+    start = out / "xe.safetensors"  # where the phase began, in case it is killed before its first checkpoint
     if not start.exists():
         write_atomically(start, (out / "model.safetensors").read_bytes())
     load_weights(saved.model, start)
@@ -218,19 +238,22 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
                                documents="caption" if paper else "image", **options)
 
 
-def report(args: argparse.Namespace, settings: dict[str, Any], history: "History", saved: "SavedCaptioner") -> None:
+def report(args: argparse.Namespace, settings: dict[str, Any], history: "History",
+           saved: "SavedCaptioner") -> None:
     """Say what came of it, and keep the loss of every step beside the captioner."""
-    curve = {"steps": history.steps, "loss": history.loss, **history.scalars, "metric_steps": history.metric_steps,
-             "metrics": history.metrics}
+    curve = {"steps": history.steps, "loss": history.loss, **history.scalars,
+             "metric_steps": history.metric_steps, "metrics": history.metrics}
     write_atomically(args.out / f"history-{settings['phase']}.json", json.dumps(curve) + "\n")
     span = max(1, min(10, len(history.loss) // 3))
     result = {"out": str(args.out), "phase": settings["phase"], "steps": history.steps[-1],
               "parameters": sum(p.numel() for p in saved.model.parameters() if p.requires_grad),
               "words": len(saved.tokeniser), "first loss": sum(history.loss[:span]) / span,
-              "last loss": sum(history.loss[-span:]) / span, "best": history.best, "seconds": round(history.seconds, 1)}
+              "last loss": sum(history.loss[-span:]) / span, "best": history.best,
+              "seconds": round(history.seconds, 1)}
     if args.json:
         print(json.dumps(result))
         return
-    print(f"{settings['system']} {settings['phase']}: {result['parameters']:,} parameters, {result['words']:,} words, "
+    print(f"{settings['system']} {settings['phase']}: {result['parameters']:,} parameters, "
+          f"{result['words']:,} words, "
           f"{result['steps']} steps; loss {result['first loss']:.3f} -> {result['last loss']:.3f} "
           f"(means of {span} steps); the captioner is in {args.out}")

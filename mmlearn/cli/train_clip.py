@@ -14,18 +14,21 @@ if TYPE_CHECKING:
     from mmlearn.data.tokenisers import Tokeniser
     from mmlearn.text_for_vision.clip import CLIPConfig
 
-MINIATURES = ("mini", "mini_resnet")        # their tokens are the words of the captions; others have CLIP's tokeniser
+MINIATURES = ("mini", "mini_resnet")        # their tokens are the words of the captions; others have CLIP's
+                                            # tokeniser
 
 
 def add(parser: argparse.ArgumentParser, system: "System") -> None:
     """Add the arguments of ``mmlearn train clip``."""
     add_data(parser)
     parser.add_argument("--size", choices=[c.name for c in system.configurations], default="mini_resnet",
-                        help="a miniature (64 pixels, words as tokens) or a published size (default mini_resnet)")
+                        help="a miniature (64 pixels, words as tokens) or a published size (default "
+                             "mini_resnet)")
     parser.add_argument("--steps", type=int, help="default: 20 epochs")
     parser.add_argument("--batch", type=int, default=128, help="pairs a step (default 128)")
     parser.add_argument("--lr", type=float, default=1e-3, help="at its highest (default 1e-3)")
-    parser.add_argument("--warmup", type=int, default=50, metavar="STEPS", help="default 50, at most a quarter")
+    parser.add_argument("--warmup", type=int, default=50, metavar="STEPS",
+                        help="default 50, at most a quarter")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--save-every", type=int, metavar="STEPS", help="default: a tenth of the run")
     parser.set_defaults(run=run)
@@ -46,22 +49,24 @@ def run(args: argparse.Namespace) -> None:
         model = CLIP(config)
     history = train_clip(
         model, data, tokeniser, steps=settings["steps"], batch=settings["batch"], lr=settings["lr"],
-        warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps", save_every=settings["save_every"],
-        precision=settings["precision"], progress=sys.stderr, title="clip")
+        warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps",
+        save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip")
     judged = data.first(200) if val is None else val
     scores = {name: round(value, 4) for name, value in retrieval(model, tokeniser, judged).items()}
     about = {"settings": settings, "validation" if val is not None else "training pictures": scores}
     save_mini(args.out, model, tokeniser, about)
     write_atomically(args.out / "history.json", json.dumps(
         {"steps": history.steps, "loss": history.loss, **history.scalars}) + "\n")
-    result = {"out": str(args.out), "steps": history.steps[-1], "parameters": sum(p.numel() for p in model.parameters()),
-              "pictures": len(data), "tokens": len(tokeniser), "last loss": history.smooth(10)[-1],
-              "judged on": f"{len(judged)} {'validation' if val is not None else 'training'} pictures", **scores,
-              "seconds": round(history.seconds, 1)}
+    result = {"out": str(args.out), "steps": history.steps[-1],
+              "parameters": sum(p.numel() for p in model.parameters()), "pictures": len(data),
+              "tokens": len(tokeniser), "last loss": history.smooth(10)[-1],
+              "judged on": f"{len(judged)} {'validation' if val is not None else 'training'} pictures",
+              **scores, "seconds": round(history.seconds, 1)}
     if args.json:
         print(json.dumps(result))
         return
-    print(f"clip: {result['parameters']:,} parameters, {result['steps']} steps, loss {result['last loss']:.3f}; on "
+    print(f"clip: {result['parameters']:,} parameters, {result['steps']} steps, loss "
+          f"{result['last loss']:.3f}; on "
           f"{result['judged on']} " + ", ".join(f"{name} {value:g}" for name, value in scores.items())
           + f"; open it with --weights {args.out}")
 
@@ -71,7 +76,8 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     if args.resume:
         return resumed(args)
     if recall(args.out) or (args.out / "config.json").exists():
-        raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another --out")
+        raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
+                         f"--out")
     settings = {**given(args), "phase": "contrastive"}
     check_data(settings)
     for name, least in (("batch", 2), ("steps", 1), ("save_every", 1)):

@@ -1,4 +1,5 @@
-"""What the trainers of all systems share on the command line: where pictures come from, and what a run remembers."""
+"""What the trainers of all systems share on the command line: where pictures come from, and what a run
+remembers."""
 
 import argparse
 import json
@@ -15,16 +16,23 @@ SOURCES = ("scenes", "coco", "folder", "csv")
 
 def add_data(parser: argparse.ArgumentParser, scenes: int = 2000) -> None:
     """Add the arguments that say what is trained on."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run and of what it trains")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with the settings it has")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
+                        help="folder of the run and of what it trains")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in --out, with the settings it has")
     parser.add_argument("--data", choices=SOURCES, default="scenes",
-                        help="drawn scenes; COCO's files; a folder of pictures with captions.csv (columns file, caption); "
+                        help="drawn scenes; COCO's files; a folder of pictures with captions.csv (columns "
+                             "file, caption); "
                              "such a table anywhere")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (coco, folder, csv)")
-    parser.add_argument("--annotations", type=Path, metavar="FILE", help="COCO captions file (coco), or table (csv)")
-    parser.add_argument("--validation", type=Path, metavar="FILE", help="captions to validate on, of the same kind")
-    parser.add_argument("--validation-images", type=Path, metavar="DIR", help="their images (default: --images)")
-    parser.add_argument("--skip-incomplete", action="store_true", help="leave out images without file or caption (coco)")
+    parser.add_argument("--annotations", type=Path, metavar="FILE",
+                        help="COCO captions file (coco), or table (csv)")
+    parser.add_argument("--validation", type=Path, metavar="FILE",
+                        help="captions to validate on, of the same kind")
+    parser.add_argument("--validation-images", type=Path, metavar="DIR",
+                        help="their images (default: --images)")
+    parser.add_argument("--skip-incomplete", action="store_true",
+                        help="leave out images without file or caption (coco)")
     parser.add_argument("--scenes", type=int, default=scenes, metavar="N",
                         help=f"training scenes (scenes; default {scenes})")
     parser.add_argument("--seed", type=int, default=0)
@@ -33,7 +41,8 @@ def add_data(parser: argparse.ArgumentParser, scenes: int = 2000) -> None:
 
 def check_data(settings: dict[str, Any]) -> None:
     """Raises ``ValueError`` where the arguments of ``add_data`` do not say what to train on."""
-    needed = {"coco": ("images", "annotations"), "folder": ("images",), "csv": ("annotations",)}.get(settings["data"], ())
+    needed = {"coco": ("images", "annotations"), "folder": ("images",),
+              "csv": ("annotations",)}.get(settings["data"], ())
     if not all(settings[name] for name in needed):
         wanted = {"images": "--images DIR", "annotations": "--annotations FILE"}
         raise ValueError(f"--data {settings['data']} needs {' and '.join(wanted[name] for name in needed)}")
@@ -75,7 +84,8 @@ def remember(out: Path, settings: dict[str, Any]) -> None:
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a trainer as settings that JSON can hold, paths made absolute."""
-    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in vars(args).items()
+    return {name: str(value.resolve()) if isinstance(value, Path) else value for name,
+            value in vars(args).items()
             if name not in ("command", "run", "out", "resume", "json")}
 
 

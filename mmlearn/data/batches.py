@@ -37,15 +37,16 @@ class Batches:
     several processes ``size`` is the size of the whole batch and each takes its share. ``workers`` processes
     load ahead.
 
-    Random augmentation inside ``data`` resumes exactly with ``workers=0``, or if it is a function of the index. A task
-    whose batches are more than a list of examples overrides ``make``.
+    Random augmentation inside ``data`` resumes exactly with ``workers=0``, or if it is a function of the
+    index. A task whose batches are more than a list of examples overrides ``make``.
     Raises ``ValueError`` if ``data`` holds no whole batch.
     """
 
     def __init__(self, data: Any, size: int, *, seed: int = 0, shuffle: bool = True, drop_last: bool = True,
                  collate: Callable[[list], Any] | None = None, workers: int = 0) -> None:
         if size < 1 or len(data) < (size if drop_last else 1):
-            raise ValueError(f"{len(data)} examples do not make one batch of {size}; use a size in 1..{len(data)}")
+            raise ValueError(f"{len(data)} examples do not make one batch of {size}; use a size in "
+                             f"1..{len(data)}")
         self.data, self.size, self.seed, self.shuffle, self.drop_last = data, size, seed, shuffle, drop_last
         self.collate = collate or default_collate
         self.workers = workers
@@ -57,7 +58,8 @@ class Batches:
         return whole + (rest > 0 and not self.drop_last)
 
     def __repr__(self) -> str:
-        return (f"{type(self).__name__}({len(self.data)} examples, size={self.size}, seed={self.seed}, shuffle={self.shuffle}, "
+        return (f"{type(self).__name__}({len(self.data)} examples, size={self.size}, seed={self.seed}, "
+                f"shuffle={self.shuffle}, "
                 f"drop_last={self.drop_last})")
 
     def order(self, epoch: int) -> np.ndarray:
@@ -83,7 +85,8 @@ class Batches:
         return self[number]
 
     def make(self, indices: list[int], number: int) -> Any:
-        """The batch ``number``, of these examples; what is drawn at random for it has to follow from the number."""
+        """The batch ``number``, of these examples; what is drawn at random for it has to follow from the
+        number."""
         many = getattr(self.data, "__getitems__", None)          # a data set may fetch a whole batch at once
         return self.collate(many(indices) if many else [self.data[i] for i in indices])
 
@@ -98,8 +101,9 @@ class Batches:
                              f"use a multiple of {world}")
         if not self.workers:
             return (self.make(self.indices(number, rank, world), number) for number in count(start))
-        return iter(DataLoader(self.data, batch_sampler=_Places(self, start, rank, world), collate_fn=self.collate,
-                               num_workers=self.workers, pin_memory=torch.cuda.is_available(),
+        return iter(DataLoader(self.data, batch_sampler=_Places(self, start, rank, world),
+                               collate_fn=self.collate, num_workers=self.workers,
+                               pin_memory=torch.cuda.is_available(),
                                generator=torch.Generator().manual_seed(self.seed)))
 
 
@@ -143,7 +147,8 @@ def _repeated(source: Iterable, seed: int, rank: int, world: int) -> Iterator[An
             number += 1
             batch = next(iterator, iterator)
         if number == before:
-            raise ValueError(f"the batches ran out after {number}; pass a DataLoader, a list or a function of "
+            raise ValueError(f"the batches ran out after {number}; pass a DataLoader, a list or a function "
+                             f"of "
                              "the batch number, which can be read again, or train for fewer steps")
         epoch += 1
 
@@ -169,5 +174,6 @@ class _seeded:
 
 
 def epochs(batches: Sized, number: float | int, accumulate: int = 1) -> int:
-    """How many optimiser steps ``number`` epochs of ``batches`` are, when each takes ``accumulate`` batches."""
+    """How many optimiser steps ``number`` epochs of ``batches`` are, when each takes ``accumulate``
+    batches."""
     return max(1, round(number * len(batches) / accumulate))

@@ -35,8 +35,10 @@ WORD_END = "</w>"                       # marks the last piece of a word
 FILES = ("merges.txt", "bpe_simple_vocab_16e6.txt.gz", "tokenizer.json")
 
 # A word is a special token, an English ending, letters, one digit, or a run of anything else but space.
-WORD = regex.compile(rf"{regex.escape(START)}|{regex.escape(END)}|'s|'t|'re|'ve|'m|'ll|'d|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+",
-                     regex.IGNORECASE)
+WORD = regex.compile(
+    rf"{regex.escape(START)}|{regex.escape(END)}|'s|'t|'re|'ve|'m|'ll|'d|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+",
+    regex.IGNORECASE,
+)
 
 
 def byte_letters() -> dict[int, str]:
@@ -115,7 +117,8 @@ class CLIPTokeniser(Tokeniser):
         for path in places:
             if path.is_file():
                 return _remembered(path.resolve(), path.stat().st_mtime_ns)
-        raise FileNotFoundError(f"CLIP's list of merges is neither in {folder or 'a folder (none given)'} nor installed; put "
+        raise FileNotFoundError(f"CLIP's list of merges is neither in {folder or 'a folder (none given)'} "
+                                f"nor installed; put "
                                 "the checkpoint's merges.txt there, or `pip install open_clip_torch`")
 
     @classmethod
@@ -131,9 +134,11 @@ class CLIPTokeniser(Tokeniser):
         try:
             merges = _read(path)
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read as a list of merges ({error}); download it again") from error
+            raise ValueError(f"{path} cannot be read as a list of merges ({error}); download it "
+                             f"again") from error
         if len(merges) != MERGES or merges[0] != ("i", "n"):
-            raise ValueError(f"{path} holds {len(merges)} merges, CLIP has {MERGES}, of which ('i', 'n') is the first; take "
+            raise ValueError(f"{path} holds {len(merges)} merges, CLIP has {MERGES}, of which ('i', 'n') is "
+                             f"the first; take "
                              "the file of a CLIP checkpoint")
         return cls(merges)
 
@@ -198,7 +203,8 @@ class CLIPTokeniser(Tokeniser):
             numbers.pop()
         for i in numbers:
             if not 0 <= i < len(self):
-                raise ValueError(f"token id {i} is not in 0..{len(self) - 1}; decode with the tokeniser that encoded")
+                raise ValueError(f"token id {i} is not in 0..{len(self) - 1}; decode with the tokeniser that "
+                                 f"encoded")
         return self._text([i for i in numbers if i != self.bos])
 
     def _text(self, ids: list[int]) -> str:

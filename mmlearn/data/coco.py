@@ -52,13 +52,14 @@ def imagenet_transform(size: int = 224, crop: bool = True) -> Transform:
                        v2.Normalize(list(IMAGENET_MEAN), list(IMAGENET_STD))])
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files -------------------------------------------------------------------------------------------------
 
 def read_json(path: str | Path, *keys: str) -> dict[str, Any]:
     """A JSON object that has all of ``keys``; one sentence otherwise."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; give the path of an annotation file such as captions_val2017.json")
+        raise FileNotFoundError(f"{path} is no file; give the path of an annotation file such as "
+                                f"captions_val2017.json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -67,7 +68,8 @@ def read_json(path: str | Path, *keys: str) -> dict[str, Any]:
         raise ValueError(f"{path} holds a {type(content).__name__}, not the object of a COCO annotation file")
     missing = [key for key in keys if not isinstance(content.get(key), list)]
     if missing:
-        raise ValueError(f"{path} has no list {missing[0]!r}; it has {sorted(content)}: is it the right annotation file?")
+        raise ValueError(f"{path} has no list {missing[0]!r}; it has {sorted(content)}: is it the right "
+                         f"annotation file?")
     return content
 
 
@@ -93,7 +95,8 @@ def _unique_images(content: dict[str, Any], source: Path) -> dict[int, dict[str,
 def _require(folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
     if bad:
         some = ", ".join(str(name) for name in bad[:3]) + (", …" if len(bad) > 3 else "")
-        raise ValueError(f"{len(bad)} of {total} images {problem} {folder} ({some}); complete them, or leave such images "
+        raise ValueError(f"{len(bad)} of {total} images {problem} {folder} ({some}); complete them, or leave "
+                         f"such images "
                          "out with skip_incomplete=True")
 
 
@@ -109,12 +112,13 @@ def _usable(records: list[CaptionRecord], folder: Path, source: Path,
         _require(source, "have no caption in", [r.path.name for r in records if not r.captions], total)
     usable = [r for r in records if r.image_id in here and r.captions]
     if not usable:
-        raise ValueError(f"none of the {len(records)} images of {source} has a file in {folder} and a caption; "
+        raise ValueError(f"none of the {len(records)} images of {source} has a file in {folder} and a "
+                         f"caption; "
                          "check that images and annotations belong together")
     return usable
 
 
-# ---- captions --------------------------------------------------------------------------------------------------------
+# ---- captions ----------------------------------------------------------------------------------------------
 
 class CocoCaptions(Dataset):
     """Images with captions from a COCO captions file.
@@ -134,10 +138,12 @@ class CocoCaptions(Dataset):
         spoken: dict[int, list[str]] = {}
         for annotation in content["annotations"]:
             if not {"image_id", "caption"} <= annotation.keys():
-                raise ValueError(f"{source}: annotation {annotation.get('id')} has no 'image_id' or no 'caption'; take "
+                raise ValueError(f"{source}: annotation {annotation.get('id')} has no 'image_id' or no "
+                                 f"'caption'; take "
                                  "the captions file, not the instances file")
             if annotation["image_id"] not in by_id:
-                raise ValueError(f"{source}: caption {annotation.get('id')} belongs to image {annotation['image_id']}, "
+                raise ValueError(f"{source}: caption {annotation.get('id')} belongs to image "
+                                 f"{annotation['image_id']}, "
                                  "which is not in the list of images")
             if annotation["caption"].strip():
                 spoken.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
@@ -174,7 +180,8 @@ def read_karpathy(images: str | Path, annotations: str | Path, split: str = "tra
     records = []
     for image in read_json(source, "images")["images"]:
         if not {"filename", "split", "sentences"} <= image.keys():
-            raise ValueError(f"{source}: an image has not the keys 'filename', 'split' and 'sentences' of a Karpathy "
+            raise ValueError(f"{source}: an image has not the keys 'filename', 'split' and 'sentences' of a "
+                             f"Karpathy "
                              f"file but {sorted(image)}")
         if image["split"] in KARPATHY_SPLITS[split]:
             nested = inside(folder, str(Path(image.get("filepath", "")) / image["filename"]))
@@ -186,7 +193,7 @@ def read_karpathy(images: str | Path, annotations: str | Path, split: str = "tra
     return _usable(records, folder, source, skip_incomplete)
 
 
-# ---- boxes and masks -------------------------------------------------------------------------------------------------
+# ---- boxes and masks ---------------------------------------------------------------------------------------
 
 def to_mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "h w"]:
     """A COCO segmentation (polygons, run lengths as numbers or as a string) as a boolean mask."""
@@ -202,10 +209,10 @@ def to_mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "h w
 class CocoFolder(Dataset):
     """Images with boxes and masks from a COCO instances file.
 
-    An item is a dict: ``image``; ``boxes`` (n, 4) left, top, right, bottom in pixels; ``labels`` (n,) from 0 to K - 1
-    (``names[label]``; COCO's own ids have gaps, ``class_of`` and ``category_ids`` lead there and back); ``masks``
-    (n, h, w) bool; ``crowd`` (n,) bool; ``area`` (n,) in pixels; ``image_id``. ``transform`` is a torchvision v2
-    transform and gets the whole item, so that boxes and masks move with the image.
+    An item is a dict: ``image``; ``boxes`` (n, 4) left, top, right, bottom in pixels; ``labels`` (n,) from 0
+    to K - 1 (``names[label]``; COCO's own ids have gaps, ``class_of`` and ``category_ids`` lead there and
+    back); ``masks`` (n, h, w) bool; ``crowd`` (n,) bool; ``area`` (n,) in pixels; ``image_id``. ``transform``
+    is a torchvision v2 transform and gets the whole item, so that boxes and masks move with the image.
     """
 
     def __init__(self, images: str | Path, annotations: str | Path, transform: Transform | None = None, *,
@@ -213,7 +220,8 @@ class CocoFolder(Dataset):
         folder, source = Path(images), Path(annotations)
         content = read_json(source, "images", "annotations", "categories")
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder; give the folder that holds the images of {source}")
+            raise FileNotFoundError(f"{folder} is no folder; give the folder that holds the images of "
+                                    f"{source}")
         by_id = _unique_images(content, source)
         self.paths = {i: inside(folder, image["file_name"]) for i, image in by_id.items()}
         missing = [path.name for path in self.paths.values() if not path.is_file()]
@@ -221,7 +229,8 @@ class CocoFolder(Dataset):
             _require(folder, "are missing in", missing, len(by_id))
         self.images: list[int] = [i for i, path in self.paths.items() if path.is_file()]
         if not self.images:
-            raise ValueError(f"none of the {len(by_id)} images of {source} has a file in {folder}; check that images and "
+            raise ValueError(f"none of the {len(by_id)} images of {source} has a file in {folder}; check "
+                             f"that images and "
                              "annotations belong together")
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.category_ids: list[int] = [category["id"] for category in categories]
@@ -230,10 +239,12 @@ class CocoFolder(Dataset):
         self.annotations: dict[int, list[dict[str, Any]]] = {i: [] for i in by_id}
         for annotation in content["annotations"]:
             if not {"image_id", "category_id", "bbox"} <= annotation.keys():
-                raise ValueError(f"{source}: annotation {annotation.get('id')} has no 'image_id', 'category_id' or "
+                raise ValueError(f"{source}: annotation {annotation.get('id')} has no 'image_id', "
+                                 f"'category_id' or "
                                  "'bbox'; take the instances file, not the captions file")
             if annotation["image_id"] not in by_id or annotation["category_id"] not in self.class_of:
-                raise ValueError(f"{source}: annotation {annotation.get('id')} names image {annotation['image_id']} and "
+                raise ValueError(f"{source}: annotation {annotation.get('id')} names image "
+                                 f"{annotation['image_id']} and "
                                  f"category {annotation['category_id']}, and one of them is not in its list")
             self.annotations[annotation["image_id"]].append(annotation)
         self.transform = transform

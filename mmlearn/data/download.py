@@ -86,7 +86,8 @@ def download(remote: Remote, target: str | Path, progress: Progress | None = Non
         raise ValueError(f"address {remote.url!r} is neither http nor https; nothing else is downloaded")
     if target.exists():
         if problem := _problem(target, remote):
-            raise ValueError(f"{target} is there already but {problem}; move it away and run the same command again")
+            raise ValueError(f"{target} is there already but {problem}; move it away and run the same "
+                             f"command again")
         return target
     part = target.with_name(target.name + ".part")
     fetch = partial(_fetch, remote, part, progress, attempts, timeout)
@@ -128,13 +129,15 @@ def _fetch(remote: Remote, part: Path, progress: Progress | None, attempts: int,
         except requests.exceptions.ConnectionError as error:
             if not (part.exists() and part.stat().st_size > before):
                 host = urllib.parse.urlparse(url).hostname
-                raise Offline(f"cannot reach {host} ({error}); connect to the network and run the same command again, "
+                raise Offline(f"cannot reach {host} ({error}); connect to the network and run the same "
+                              f"command again, "
                               f"or put the file at {part.with_suffix('')}") from None
             reason = str(error)
         grown = part.exists() and part.stat().st_size > before
         failures = 0 if grown else failures + 1
         if failures >= attempts:
-            raise OSError(f"{url} broke off {attempts} times ({reason}); what has arrived is kept in {part}, run the "
+            raise OSError(f"{url} broke off {attempts} times ({reason}); what has arrived is kept in {part}, "
+                          f"run the "
                           "same command again to go on")
         time.sleep(min(8.0, 0.1 * 2 ** failures))
     _etag_file(part).unlink(missing_ok=True)
@@ -209,7 +212,8 @@ def unpack(archive: str | Path, folder: str | Path, progress: Progress | None = 
         members = [(_safe(info, archive), info) for info in file.infolist() if not info.is_dir()]
         for parent in {(folder / path).parent for path, _ in members}:
             if not parent.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"{parent} leads outside {folder} by a link; remove the link and run it again")
+                raise ValueError(f"{parent} leads outside {folder} by a link; remove the link and run it "
+                                 f"again")
             parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
@@ -223,11 +227,19 @@ def unpack(archive: str | Path, folder: str | Path, progress: Progress | None = 
 def _safe(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     """The relative path of a member, refused if it could leave the folder."""
     path = PurePosixPath(info.filename.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in info.filename:
-        raise ValueError(f"{archive} holds the member {info.filename!r}, which would be written outside the folder; "
+    if (
+        not path.parts
+        or path.is_absolute()
+        or ".." in path.parts
+        or ":" in path.parts[0]
+        or "\0" in info.filename
+    ):
+        raise ValueError(f"{archive} holds the member {info.filename!r}, which would be written outside the "
+                         f"folder; "
                          "nothing was unpacked, get the archive from another source")
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise ValueError(f"{archive} holds the link {info.filename!r}; nothing was unpacked, links are refused")
+        raise ValueError(f"{archive} holds the link {info.filename!r}; nothing was unpacked, links are "
+                         f"refused")
     return path
 
 

@@ -74,8 +74,9 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 def preprocess(image: Picture, recipe: ImageRecipe = ImageRecipe()) -> Float[Tensor, "3 s s"]:
     """A picture as the image tower wants it: resized, cut to a square, standardised; float32.
 
-    ``image`` is a PIL image, an array (h, w, 3) or (h, w) or a tensor (3, h, w), both of bytes. Raises ``ValueError``
-    for anything else: numbers that are not bytes may be pixels in [0, 1] or standardised ones, which nobody can tell.
+    ``image`` is a PIL image, an array (h, w, 3) or (h, w) or a tensor (3, h, w), both of bytes. Raises
+    ``ValueError`` for anything else: numbers that are not bytes may be pixels in [0, 1] or standardised ones,
+    which nobody can tell.
     """
     image = centre_crop(resized(as_rgb(image), recipe), recipe.size)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()        # y x 3 -> 3 y x
@@ -91,7 +92,8 @@ def as_rgb(image: Picture) -> Image.Image:
         pixels = pixels.transpose(1, 2, 0)                                          # 3 y x -> y x 3
     grey_or_colour = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if pixels.dtype != np.uint8 or not grey_or_colour:
-        raise ValueError(f"an image has shape {tuple(image.shape)} and type {image.dtype}; give a PIL image, bytes (uint8) "
+        raise ValueError(f"an image has shape {tuple(image.shape)} and type {image.dtype}; give a PIL image, "
+                         f"bytes (uint8) "
                          "as array (h, w, 3) or tensor (3, h, w), or call standardise on pixels in [0, 1]")
     return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
 
@@ -152,7 +154,8 @@ def load_square(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
 class PictureFiles:
     """Pictures (b, 3, size, size), read from files when asked for and kept as bytes while memory allows.
 
-    ``rows`` gives numbers in [0, 1], an index bytes as a tensor of pictures would. ``load(path, size)`` reads a file.
+    ``rows`` gives numbers in [0, 1], an index bytes as a tensor of pictures would. ``load(path, size)`` reads
+    a file.
     """
 
     def __init__(self, paths: Sequence[Path], size: int, load: Callable[[Path, int], Tensor] = load_picture):

@@ -47,7 +47,8 @@ def short_captions(scene: Scene, longest: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PairData:
-    """Images (in memory or in files) and the captions of each; ``scenes`` are the graphs of drawn ones, else empty.
+    """Images (in memory or in files) and the captions of each; ``scenes`` are the graphs of drawn ones, else
+    empty.
 
     ``dataclasses.replace(data, captions=…)`` is the same images with other texts.
     """
@@ -58,7 +59,8 @@ class PairData:
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.captions) == len(self.scenes or self.captions):
-            raise ValueError(f"{len(self.images)} images, {len(self.captions)} lists of captions and {len(self.scenes)} "
+            raise ValueError(f"{len(self.images)} images, {len(self.captions)} lists of captions and "
+                             f"{len(self.scenes)} "
                              "scenes; give one of each an image")
         empty = next((i for i, texts in enumerate(self.captions) if not texts), None)
         if empty is not None:
@@ -131,7 +133,8 @@ def scene_pairs(count: int, split: str = "train", *, size: int = SIZE, seed: int
 
 def file_pairs(records: Sequence[CaptionRecord], size: int = SIZE) -> PairData:
     """Pictures in files with their captions: the square in the middle of each, at ``size`` pixels."""
-    return PairData(PictureFiles([r.path for r in records], size, load_square), tuple(r.captions for r in records))
+    return PairData(PictureFiles([r.path for r in records], size, load_square),
+                    tuple(r.captions for r in records))
 
 
 def _check(count: int, split: str, style: str) -> None:
@@ -175,8 +178,8 @@ def class_of(scene: Scene, by: By = "category") -> str:
 
 
 @remembered
-def class_pictures(count: int, split: str = "test", *, by: By = "category", style: str = "normal", size: int = SIZE,
-                   seed: int = 0, unseen: bool | None = None) -> ClassPictures:
+def class_pictures(count: int, split: str = "test", *, by: By = "category", style: str = "normal",
+                   size: int = SIZE, seed: int = 0, unseen: bool | None = None) -> ClassPictures:
     """The first ``count`` pictures of a split that show one thing, with its class.
 
     ``by`` "category" (30 classes), "pair" (colour and category; in split "compositional" all are pairs never
@@ -219,7 +222,8 @@ class PairBatch(NamedTuple):
 
 
 class PairBatches(Batches):
-    """Endless shuffled batches of ``batch`` images with one of their captions each, a function of their number.
+    """Endless shuffled batches of ``batch`` images with one of their captions each, a function of their
+    number.
 
     Captions longer than ``max_len`` tokens are cut.
     """

@@ -30,7 +30,8 @@ class Photograph:
         spec = find_spec("skimage")
         folder = Path(spec.origin).parent / "data" if spec is not None and spec.origin else None
         if folder is None or not (folder / self.file).is_file():
-            raise FileNotFoundError(f"the photograph {self.file} comes with scikit-image; run pip install scikit-image")
+            raise FileNotFoundError(f"the photograph {self.file} comes with scikit-image; run pip install "
+                                    f"scikit-image")
         return folder / self.file
 
     def pixels(self, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:

@@ -84,7 +84,8 @@ class Tokeniser(ABC):
             numbers = numbers[: numbers.index(self.eos)]
         if numbers and not (0 <= min(numbers) and max(numbers) < len(self)):
             wrong = min(numbers) if min(numbers) < 0 else max(numbers)
-            raise ValueError(f"token id {wrong} is not in 0..{len(self) - 1}; decode with the tokeniser that encoded")
+            raise ValueError(f"token id {wrong} is not in 0..{len(self) - 1}; decode with the tokeniser that "
+                             f"encoded")
         return self._text([i for i in numbers if i not in (self.pad, self.bos)])
 
     def batch(self, texts: Sequence[str], max_len: int | None = None) -> Int64[Tensor, "b t"]:
@@ -174,7 +175,8 @@ class _Subwords(Tokeniser):
         vocabulary = inner.get_vocab()
         missing = [token for token in specials if token not in vocabulary]
         if missing:
-            raise ValueError(f"the vocabulary lacks {', '.join(missing)}; use the files the model was trained with")
+            raise ValueError(f"the vocabulary lacks {', '.join(missing)}; use the files the model was "
+                             f"trained with")
         self.unk, self.pad, self.bos, self.eos = (vocabulary[token] for token in specials)
 
     def __len__(self) -> int:

@@ -1,8 +1,9 @@
-"""Studies that take longer than a page, with their results under ``data/``.  ``python -m mmlearn.experiments NAME``.
+"""Studies that take longer than a page, with their results under ``data/``.  ``python -m mmlearn.experiments
+NAME``.
 
-A study is one module, ``<chapter>/<study>.py``, with ``add(parser)`` and ``run(args)``, which returns what was measured;
-it is written to ``data/results/NAME.json`` together with the settings, versions, device and date. Run one at a time on
-an idle machine if its seconds are to mean something.
+A study is one module, ``<chapter>/<study>.py``, with ``add(parser)`` and ``run(args)``, which returns what
+was measured; it is written to ``data/results/NAME.json`` together with the settings, versions, device and
+date. Run one at a time on an idle machine if its seconds are to mean something.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from mmlearn.files import package_data, write_atomically
 
 RESULTS = package_data("results")
 
-EXPERIMENTS = {                         # the chapter's folder / name of the study: what it does
+EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "image2text/detector": "train the Faster R-CNN whose regions M2 reads, and measure its AP",
     "image2text/m2-ablation": "plain Transformer, memory, mesh, both, one-to-one, softmax gates: learning curves with seeds",
     "image2text/scst": "self-critical training after cross-entropy, with and without <eos> in the reward",
@@ -50,7 +51,8 @@ def environment() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "torchvision": torchvision.__version__, "numpy": np.__version__, "mmlearn": mmlearn.__version__},
+                     "torchvision": torchvision.__version__, "numpy": np.__version__,
+                     "mmlearn": mmlearn.__version__},
         "device": device, "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
@@ -78,14 +80,18 @@ def seeds(count: int) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one study and write its results; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m mmlearn.experiments", description="Longer studies, recorded.")
+    parser = argparse.ArgumentParser(prog="python -m mmlearn.experiments",
+                                     description="Longer studies, recorded.")
     commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     modules = {}
     for place, about in EXPERIMENTS.items():
         name = place.split("/")[1]
-        modules[name] = importlib.import_module(f"mmlearn.experiments.{place.replace('/', '.').replace('-', '_')}")
+        modules[name] = importlib.import_module(
+            f"mmlearn.experiments.{place.replace('/', '.').replace('-', '_')}"
+        )
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-        sub.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="where results are written")
+        sub.add_argument("--out", type=Path, default=RESULTS / f"{name}.json",
+                         help="where results are written")
         modules[name].add(sub)
     args = parser.parse_args(argv)
     start = time.time()

@@ -1,4 +1,5 @@
-"""Many short trainings, several at a time, that can be stopped and gone on with: what the studies of chapter 4 share.
+"""Many short trainings, several at a time, that can be stopped and gone on with: what the studies of chapter
+4 share.
 
 Survey: none.
 """
@@ -21,30 +22,39 @@ Job = tuple[str, int]                   # name of a variant, seed
 def add_jobs(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
     """The arguments that ``run_jobs`` reads."""
     parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--processes", type=int, default=2, help="models trained at the same time, one thread each")
-    parser.add_argument("--keep", type=Path, help="folder for finished runs; what is there already is not run again")
+    parser.add_argument("--processes", type=int, default=2,
+                        help="models trained at the same time, one thread each")
+    parser.add_argument("--keep", type=Path, help="folder for finished runs; what is there already is not "
+                                                  "run again")
 
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def run_jobs(run: Callable[..., dict[str, Any]], jobs: Sequence[Job], args: argparse.Namespace) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """``run(name, seed, args)`` for every job, in order, each in one of ``args.processes`` processes with one thread.
+def run_jobs(run: Callable[..., dict[str, Any]], jobs: Sequence[Job],
+             args: argparse.Namespace) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """``run(name, seed, args)`` for every job, in order, each in one of ``args.processes`` processes with one
+    thread.
 
-    With ``args.keep`` each result is written there as soon as it is known, and read instead of run the next time, if it
-    came of the same settings. ``run`` is a function of a module, so that another process finds it.
+    With ``args.keep`` each result is written there as soon as it is known, and read instead of run the next
+    time, if it came of the same settings. ``run`` is a function of a module, so that another process finds
+    it.
     """
-    settings = {k: v for k, v in vars(args).items() if isinstance(v, int | float | str) and k not in ("seeds", "processes")}
-    files = {job: args.keep / f"{job[0].replace(' ', '-')}-{job[1]}.json" for job in jobs} if args.keep else {}
+    settings = {k: v for k, v in vars(args).items() if isinstance(v, int | float | str)
+                and k not in ("seeds", "processes")}
+    files = {job: args.keep / f"{job[0].replace(' ', '-')}-{job[1]}.json"
+             for job in jobs} if args.keep else {}
     done = {}
     for job, path in files.items():
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["settings"] != settings:
-                raise ValueError(f"{path} was made with {found['settings']}, asked for are {settings}; use another --keep folder")
+                raise ValueError(f"{path} was made with {found['settings']}, asked for are {settings}; use "
+                                 f"another --keep folder")
             done[job] = found["result"]
-    with ProcessPoolExecutor(max(1, args.processes), multiprocessing.get_context("spawn"), _one_thread) as workers:
+    with ProcessPoolExecutor(max(1, args.processes), multiprocessing.get_context("spawn"),
+                             _one_thread) as workers:
         waiting = {job: workers.submit(run, *job, args) for job in jobs if job not in done}
         for job in jobs:
             result = done[job] if job in done else waiting[job].result()

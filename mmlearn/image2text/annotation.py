@@ -1,9 +1,9 @@
 """The annotation pipeline of MS COCO, replayed on the scene world by simulated workers who overlook things.
 
-Paper: T.-Y. Lin et al. (2014), *Microsoft COCO: Common Objects in Context*, arXiv:1405.0312v3, sec. 4.  Survey: 1.1.
-Differs from the paper: workers are models whose eyes and hands are the parameters of ``Worker``; the ground truth is
-known, so recall, precision and mask quality are measured and not estimated; the seconds a worker spends per question
-and per picture follow from the published totals (``WorkerTimes.published``).
+Paper: T.-Y. Lin et al. (2014), *Microsoft COCO: Common Objects in Context*, arXiv:1405.0312v3, sec. 4.
+Survey: 1.1. Differs from the paper: workers are models whose eyes and hands are the parameters of ``Worker``;
+the ground truth is known, so recall, precision and mask quality are measured and not estimated; the seconds a
+worker spends per question and per picture follow from the published totals (``WorkerTimes.published``).
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,9 @@ from mmlearn.data.scenes.graph import Scene
 from mmlearn.metrics.detection import rle_encode
 
 NAMES = tuple(category.name for category in CATEGORIES)
-GROUPS = tuple(dict.fromkeys(category.supercategory for category in CATEGORIES))   # super-categories, in order
-GROUP = np.array([GROUPS.index(category.supercategory) for category in CATEGORIES])   # category -> super-category
+GROUPS = tuple(dict.fromkeys(category.supercategory for category in CATEGORIES))  # super-categories, in order
+# category -> super-category
+GROUP = np.array([GROUPS.index(category.supercategory) for category in CATEGORIES])
 MAX_CROSSES = 10        # per worker and category
 CROWD_AFTER = 10        # instances of one category that get a mask of their own; the rest share one
 ROUNDS = 10             # times that an instance goes back into the pool before it is given up
@@ -30,17 +31,19 @@ ROUNDS = 10             # times that an instance goes back into the pool before 
 Chance = int | float | Float[np.ndarray, "..."]         # one probability, or an array of them
 
 
-# --- the equations of section 1.1 ---------------------------------------------------------------------------------
+# --- the equations of section 1.1 ---------------------------------------------------------------------------
 
 def union_recall(p: Chance, annotators: int) -> Chance:
-    r"""eq:coco-recall: $R(n) = 1 - (1 - p)^n$, the chance that at least one of n independent annotators sees it."""
+    r"""eq:coco-recall: $R(n) = 1 - (1 - p)^n$, the chance that at least one of n independent annotators sees
+    it."""
     return 1 - (1 - p) ** annotators
 
 
 def expected_questions(
     group_sizes: Sequence[int | float], presence: Sequence[int | float]
 ) -> float:
-    r"""eq:coco-questions: $E[Q] = S + \sum_g \pi_g K_g$: every group once, then the icons of the present groups."""
+    r"""eq:coco-questions: $E[Q] = S + \sum_g \pi_g K_g$: every group once, then the icons of the present
+    groups."""
     if len(group_sizes) != len(presence):
         raise ValueError(f"{len(group_sizes)} group sizes but {len(presence)} "
                          "probabilities; give one for each group")
@@ -49,27 +52,31 @@ def expected_questions(
 
 
 def keep_probability(v: Chance) -> Chance:
-    r"""eq:coco-verify: $P_{keep} = v^3 + 3 v^2 (1 - v)\, v^2$: all three approve, or one objects and two more approve."""
+    r"""eq:coco-verify: $P_{keep} = v^3 + 3 v^2 (1 - v)\, v^2$: all three approve, or one objects and two more
+    approve."""
     return v**3 + 3 * v**2 * (1 - v) * v**2
 
 
 def worker_hours(
     visits: Sequence[int | float], seconds: Sequence[int | float]
 ) -> float:
-    r"""eq:coco-cost: $H = \frac{1}{3600} \sum_s N_s t_s$ hours, for $N_s$ visits of $t_s$ seconds in each stage s."""
+    r"""eq:coco-cost: $H = \frac{1}{3600} \sum_s N_s t_s$ hours, for $N_s$ visits of $t_s$ seconds in each
+    stage s."""
     return float(sum(n * t for n, t in zip(visits, seconds))) / 3600
 
 
 def grid_pass_probability(v: float, planted: int = 4, needed: int = 3) -> float:
-    """The chance that a judge who spots a bad mask with probability ``v`` finds ``needed`` of the planted ones."""
+    """The chance that a judge who spots a bad mask with probability ``v`` finds ``needed`` of the planted
+    ones."""
     return float(sum(comb(planted, k) * v**k * (1 - v) ** (planted - k) for k in range(needed, planted + 1)))
 
 
-# --- workers ------------------------------------------------------------------------------------------------------
+# --- workers ------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Worker:
-    """The eyes and hands of one annotator. Areas are fractions of the picture, lengths fractions of its side."""
+    """The eyes and hands of one annotator. Areas are fractions of the picture, lengths fractions of its
+    side."""
 
     attention: float = 0.9      # chance of noticing something that fills the picture
     half_area: float = 0.05     # visible area at which that chance is halved
@@ -83,7 +90,8 @@ class Worker:
     sharpness: float = 20.0     # how steeply approval rises with IoU
 
     def notice(self, area: Float[np.ndarray, " m"], zoom: float = 1.0) -> Float[np.ndarray, " m"]:
-        """The chance of seeing each instance: attention · a / (a + half_area), with a magnified by ``zoom``."""
+        """The chance of seeing each instance: attention · a / (a + half_area), with a magnified by
+        ``zoom``."""
         return self.attention * area * zoom**2 / (area * zoom**2 + self.half_area)
 
     def approve(self, iou: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
@@ -110,13 +118,15 @@ class WorkerTimes:
 
     @classmethod
     def published(cls) -> "WorkerTimes":
-        """From the paper's totals: 20k h, 10k h, 328k images, 8 workers, 3.5 categories an image, 22 h per 1000 masks.
+        """From the paper's totals: 20k h, 10k h, 328k images, 8 workers, 3.5 categories an image, 22 h per
+        1000 masks.
 
-        The images' present groups are not published; 3.5 categories in 3.5 different groups are the upper bound.
+        The images' present groups are not published; 3.5 categories in 3.5 different groups are the upper
+        bound.
         """
         questions = expected_questions([91 / 11] * 11, [3.5 / 11] * 11)
-        return cls(question=20_000 * 3600 / (328_000 * 8 * questions), spot=10_000 * 3600 / (328_000 * 8 * 3.5),
-                   mask=22 * 3600 / 1000, judgement=1.0)
+        return cls(question=20_000 * 3600 / (328_000 * 8 * questions),
+                   spot=10_000 * 3600 / (328_000 * 8 * 3.5), mask=22 * 3600 / 1000, judgement=1.0)
 
 
 class Hours(NamedTuple):
@@ -132,10 +142,10 @@ class Hours(NamedTuple):
         return sum(self)
 
 
-PUBLISHED_HOURS = Hours(labelling=20_000, spotting=10_000, segmentation=55_000)   # 2.5M masks at 22 h per 1000
+PUBLISHED_HOURS = Hours(labelling=20_000, spotting=10_000, segmentation=55_000)  # 2.5M masks at 22 h per 1000
 
 
-# --- ground truth -------------------------------------------------------------------------------------------------
+# --- ground truth -------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -162,7 +172,8 @@ class GroundTruth:
 
 
 def ground_truth(scenes: Sequence[Scene], size: int = 64) -> GroundTruth:
-    """The visible instances of ``scenes``, drawn at ``size`` pixels; what is hidden completely is left out."""
+    """The visible instances of ``scenes``, drawn at ``size`` pixels; what is hidden completely is left
+    out."""
     image, category, masks = [], [], []
     for i, scene in enumerate(scenes):
         for thing, mask in zip(scene.objects, render(scene, size=size).masks):
@@ -178,13 +189,14 @@ def ground_truth(scenes: Sequence[Scene], size: int = 64) -> GroundTruth:
 
 
 def _middle(mask: np.ndarray) -> np.ndarray:
-    """The pixel of a mask that is nearest to its centre of mass (which may lie outside), as x, y fractions."""
+    """The pixel of a mask that is nearest to its centre of mass (which may lie outside), as x, y
+    fractions."""
     y, x = np.nonzero(mask)
     nearest = np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2)
     return np.array([x[nearest] + 0.5, y[nearest] + 0.5]) / len(mask)
 
 
-# --- stage a: which categories does the picture show? -------------------------------------------------------------
+# --- stage a: which categories does the picture show? -------------------------------------------------------
 
 @dataclass(frozen=True)
 class Labels:
@@ -200,9 +212,11 @@ class Labels:
 
 def label_categories(truth: GroundTruth, workers: Sequence[Worker], rng: np.random.Generator,
                      hierarchical: bool = True) -> Labels:
-    """Stage a: every worker names the categories of every picture, super-category by super-category or one by one.
+    """Stage a: every worker names the categories of every picture, super-category by super-category or one by
+    one.
 
-    Both questionnaires are answered with the same eyes, so they give the same labels and differ in questions alone.
+    Both questionnaires are answered with the same eyes, so they give the same labels and differ in questions
+    alone.
     """
     chance = np.stack([worker.notice(truth.area) for worker in workers])
     votes = truth.collect(rng.random(chance.shape) < chance)
@@ -227,7 +241,7 @@ def expected_recall(truth: GroundTruth, worker: Worker, annotators: int) -> floa
     return float(np.mean(union_recall((1 - unseen)[truth.present], annotators)))
 
 
-# --- stage b: where are the instances? ----------------------------------------------------------------------------
+# --- stage b: where are the instances? ----------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Crosses:
@@ -267,7 +281,8 @@ def spot_instances(truth: GroundTruth, labels: Bool[np.ndarray, "images k"], wor
 
 
 def _cluster(pair: np.ndarray, worker: np.ndarray, position: np.ndarray, radius: float) -> np.ndarray:
-    """Give crosses of the same picture and category a common number if they are close and of different workers."""
+    """Give crosses of the same picture and category a common number if they are close and of different
+    workers."""
     spot = np.full(len(pair), -1)
     count = 0
     for key in np.unique(pair):
@@ -286,10 +301,11 @@ def _cluster(pair: np.ndarray, worker: np.ndarray, position: np.ndarray, radius:
     return spot
 
 
-# --- stage c: which pixels? ---------------------------------------------------------------------------------------
+# --- stage c: which pixels? ---------------------------------------------------------------------------------
 
 def segment(mask: Bool[np.ndarray, "s s"], worker: Worker, rng: np.random.Generator) -> list[list[float]]:
-    """Stage c: the polygons [x1, y1, x2, y2, …] (pixels) that a worker draws around ``mask``; holes are drawn over."""
+    """Stage c: the polygons [x1, y1, x2, y2, …] (pixels) that a worker draws around ``mask``; holes are drawn
+    over."""
     size = len(mask)
     careless = 4.0 if rng.random() < worker.slip else 1.0
     spacing, tremor = worker.spacing * size * careless, worker.tremor * size * careless
@@ -306,7 +322,8 @@ def segment(mask: Bool[np.ndarray, "s s"], worker: Worker, rng: np.random.Genera
 
 
 def outlines(mask: Bool[np.ndarray, "s s"]) -> list[Float[np.ndarray, "v 2"]]:
-    """The closed outer outlines of a mask, x and y in pixels with (0, 0) at the top-left corner of the picture."""
+    """The closed outer outlines of a mask, x and y in pixels with (0, 0) at the top-left corner of the
+    picture."""
     lines = [np.asarray(line) for line in contour_generator(z=np.pad(mask.astype(float), 1)).lines(0.5)]
     outer = [line - 0.5 for line in lines if _signed_area(line) > 0]        # holes run the other way round
     large = [line for line in outer if _signed_area(line) > 2]
@@ -338,7 +355,8 @@ class Verdicts(NamedTuple):
 
 
 def verify(approval: Float[np.ndarray, " m"], rng: np.random.Generator) -> Verdicts:
-    """Three judges look at each mask; if one objects, two more do, and it is kept with at least four of five votes.
+    """Three judges look at each mask; if one objects, two more do, and it is kept with at least four of five
+    votes.
 
     ``approval`` (m,) is the chance that one judge approves each mask. See eq:coco-verify.
     """
@@ -349,16 +367,18 @@ def verify(approval: Float[np.ndarray, " m"], rng: np.random.Generator) -> Verdi
 
 def training_task(truth: GroundTruth, workers: Sequence[Worker], rng: np.random.Generator, masks: int = 5,
                   pass_iou: float = 0.84) -> Bool[np.ndarray, " n"]:
-    """Who passes the training task: all of ``masks`` practice polygons on average at least ``pass_iou`` right."""
+    """Who passes the training task: all of ``masks`` practice polygons on average at least ``pass_iou``
+    right."""
     passed = []
     for worker in workers:
         rows = rng.choice(len(truth.masks), size=masks)
-        drawn = np.stack([polygon_mask(segment(truth.masks[i], worker, rng), truth.masks.shape[1]) for i in rows])
+        drawn = np.stack([polygon_mask(segment(truth.masks[i], worker, rng),
+                                       truth.masks.shape[1]) for i in rows])
         passed.append(bool(paired_iou(drawn, truth.masks[rows]).mean() >= pass_iou))
     return np.array(passed)
 
 
-# --- the three stages together ------------------------------------------------------------------------------------
+# --- the three stages together ------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class PipelineReport:
@@ -371,7 +391,7 @@ class PipelineReport:
     label_precision: float
     spot_recall: float          # share of the visible instances that have a cross
     duplicates: float           # share of the spots that repeat an instance
-    mask_recall: float          # share of the visible instances that got a mask of their own or lie in a crowd
+    mask_recall: float  # share of the visible instances that got a mask of their own or lie in a crowd
     mask_iou: float             # mean IoU of the kept masks with the truth
     bad_masks: float            # share of the kept masks with IoU below one half
     masks_drawn: int            # polygons, rejected ones included
@@ -379,8 +399,10 @@ class PipelineReport:
     annotations: list[dict] = field(repr=False)     # COCO instance annotations; image ids are positions + 1
 
     def __str__(self) -> str:
-        rows = [("questions per visit", f"{self.questions:.1f}"), ("label recall", f"{self.label_recall:.3f}"),
-                ("label precision", f"{self.label_precision:.3f}"), ("instances spotted", f"{self.spot_recall:.3f}"),
+        rows = [("questions per visit", f"{self.questions:.1f}"),
+                ("label recall", f"{self.label_recall:.3f}"),
+                ("label precision", f"{self.label_precision:.3f}"),
+                ("instances spotted", f"{self.spot_recall:.3f}"),
                 ("instances masked", f"{self.mask_recall:.3f}"), ("mean mask IoU", f"{self.mask_iou:.3f}"),
                 ("masks below IoU 0.5", f"{self.bad_masks:.3f}"),
                 ("polygons drawn per instance", f"{self.masks_drawn / max(len(self.annotations), 1):.2f}"),
@@ -391,7 +413,8 @@ class PipelineReport:
 def run_pipeline(scenes: Sequence[Scene] | GroundTruth, annotators: int = 8, hierarchical: bool = True,
                  verification: bool = True, *, size: int = 64, seed: int = 0, worker: Worker | None = None,
                  times: WorkerTimes | None = None) -> PipelineReport:
-    """Annotate ``scenes`` in COCO's three stages, with ``annotators`` workers for each picture in the first two.
+    """Annotate ``scenes`` in COCO's three stages, with ``annotators`` workers for each picture in the first
+    two.
 
     Scenes are drawn at ``size`` pixels; a ``GroundTruth`` that was drawn before is used as it is.
 
@@ -409,7 +432,8 @@ def run_pipeline(scenes: Sequence[Scene] | GroundTruth, annotators: int = 8, hie
     own, crowded = _crowds(truth, np.unique(crosses.instance[first]))
     polygons, masks, drawn, judgements = _segment_all(truth, own, worker, rng, verification)
     own = own[[i in polygons for i in own]]
-    rows = [_annotation(truth, int(i), polygons[i], masks[i]) for i in own] + [_crowd(truth, group) for group in crowded]
+    rows = [_annotation(truth, int(i), polygons[i],
+                        masks[i]) for i in own] + [_crowd(truth, group) for group in crowded]
     annotations = [{"id": number, **row} for number, row in enumerate(rows, start=1)]
     recall, precision = recall_precision(union, truth.present)
     quality = paired_iou(np.stack([masks[i] for i in own]), truth.masks[own]) if len(own) else np.zeros(0)
@@ -426,9 +450,11 @@ def run_pipeline(scenes: Sequence[Scene] | GroundTruth, annotators: int = 8, hie
         hours=Hours(*(worker_hours([n], [t]) for n, t in zip(visits, seconds))), annotations=annotations)
 
 
-def _segment_all(truth: GroundTruth, rows: np.ndarray, worker: Worker, rng: np.random.Generator, verification: bool
+def _segment_all(truth: GroundTruth, rows: np.ndarray, worker: Worker, rng: np.random.Generator,
+                 verification: bool
                  ) -> tuple[dict[int, list[list[float]]], dict[int, np.ndarray], int, int]:
-    """Draw every instance once; with verification, redraw the rejected ones until they are kept or given up."""
+    """Draw every instance once; with verification, redraw the rejected ones until they are kept or given
+    up."""
     polygons: dict[int, list[list[float]]] = {}
     masks: dict[int, np.ndarray] = {}
     drawn = judgements = 0
@@ -477,4 +503,5 @@ def _crowd(truth: GroundTruth, rows: np.ndarray) -> dict:
     y, x = np.nonzero(mask)
     box = [int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1]
     return {"image_id": int(truth.image[rows[0]]) + 1, "category_id": CATEGORIES[truth.category[rows[0]]].id,
-            "bbox": [float(value) for value in box], "area": float(mask.sum()), "iscrowd": 1, "segmentation": rle}
+            "bbox": [float(value) for value in box], "area": float(mask.sum()), "iscrowd": 1,
+            "segmentation": rle}

@@ -23,7 +23,8 @@ PAD = 1
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    trunk: str = "resnet101"        # a ResNet of torchvision, "conv" for four small blocks, "residual" for a small ResNet
+    trunk: str = "resnet101"        # a ResNet of torchvision, "conv" for four small blocks, "residual" for a
+                                    # small ResNet
     weights: str | None = None      # torchvision weights of the trunk, e.g. "IMAGENET1K_V2"; None: random
     frozen: bool = False            # the trunk is not trained (its batch statistics stay too)
     vocab: int = 10_201             # V, words with the four special tokens
@@ -58,9 +59,10 @@ class CaptionerConfig:
 
     @classmethod
     def residual(cls, vocab: int = 200) -> "CaptionerConfig":
-        """A small ResNet (64 pixels -> 8 x 8 cells of 128 channels), kept as it is; three layers of width 96."""
-        return cls(trunk="residual", frozen=True, vocab=vocab, width=96, heads=4, layers=3, ff=192, max_len=30,
-                   grid_positions="sinusoid")
+        """A small ResNet (64 pixels -> 8 x 8 cells of 128 channels), kept as it is; three layers of width
+        96."""
+        return cls(trunk="residual", frozen=True, vocab=vocab, width=96, heads=4, layers=3, ff=192,
+                   max_len=30, grid_positions="sinusoid")
 
     def freeze(self) -> "CaptionerConfig":
         """The same with a trunk that is not trained."""

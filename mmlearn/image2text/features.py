@@ -1,11 +1,13 @@
 """What a captioner reads of an image: pictures, cells of a convolutional grid, or regions stored in a file.
 
-Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1 (grid features); P. Anderson et al.
-(2018), *Bottom-Up and Top-Down Attention*, arXiv:1707.07998, sec. 3.1 (stored regions).  Survey: 1.2, 1.2.1.
-Differs from the paper: grids and regions are computed when they are needed and kept in memory as far as they fit.
+Paper: K. Xu et al. (2015), *Show, Attend and Tell*, arXiv:1502.03044, sec. 3.1.1 (grid features); P. Anderson
+et al. (2018), *Bottom-Up and Top-Down Attention*, arXiv:1707.07998, sec. 3.1 (stored regions).  Survey: 1.2,
+1.2.1. Differs from the paper: grids and regions are computed when they are needed and kept in memory as far
+as they fit.
 
-Every source has the same two methods, so that training does not ask where the numbers come from: ``len(source)``
-images, and ``source.rows(indices)`` -> (values, mask), the mask True where a region is real, None where all are.
+Every source has the same two methods, so that training does not ask where the numbers come from:
+``len(source)`` images, and ``source.rows(indices)`` -> (values, mask), the mask True where a region is real,
+None where all are.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from mmlearn.data.images import CACHE, Inputs
 from mmlearn.image2text.regions import Detector, region_features
 from mmlearn.nn.lite0 import Lite0Trunk
 
-Extractor = Callable[[Tensor], tuple[Tensor, Tensor | None]]       # pictures (b, 3, s, s) -> features and mask
+Extractor = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # pictures (b, 3, s, s) -> features and mask
 
 
 def grid_extractor(trunk: nn.Module) -> Extractor:
@@ -35,7 +37,8 @@ def grid_extractor(trunk: nn.Module) -> Extractor:
 def calibrate(trunk: nn.Module, pictures: Inputs, count: int = 64) -> None:
     """Give a trunk of random weights the batch statistics of ``count`` pictures.
 
-    Without them a deep residual network in evaluation mode doubles its activations from block to block, to infinity.
+    Without them a deep residual network in evaluation mode doubles its activations from block to block, to
+    infinity.
     """
     norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
@@ -52,7 +55,8 @@ def calibrate(trunk: nn.Module, pictures: Inputs, count: int = 64) -> None:
 
 
 def efficientnet_lite0_features(images: Tensor) -> Tensor:
-    """Cells of a network trained on ImageNet: images (b, 3, s, s) in [0, 1] -> (b, p, 320), p = 49 at 224 pixels.
+    """Cells of a network trained on ImageNet: images (b, 3, s, s) in [0, 1] -> (b, p, 320), p = 49 at 224
+    pixels.
 
     Raises ``FileNotFoundError`` if the package with the weights is not installed.
     """
@@ -74,10 +78,12 @@ def region_extractor(detector: Detector, max_regions: int = 10) -> Extractor:
 
 
 class ExtractedInputs:
-    """Features of another source's pictures, computed when asked for and kept in half precision while memory allows.
+    """Features of another source's pictures, computed when asked for and kept in half precision while memory
+    allows.
 
-    ``batch`` pictures are computed at a time on a GPU, one elsewhere: the last digits of a convolution change with the
-    number of pictures, and a run that is resumed asks for other pictures together than one that was not stopped.
+    ``batch`` pictures are computed at a time on a GPU, one elsewhere: the last digits of a convolution change
+    with the number of pictures, and a run that is resumed asks for other pictures together than one that was
+    not stopped.
     """
 
     def __init__(self, pictures: Inputs, extract: Extractor, batch: int = 32):
@@ -96,8 +102,11 @@ class ExtractedInputs:
         for start in range(0, len(new), self.batch):
             chunk = new[start:start + self.batch]
             values, mask = self.extract(self.pictures.rows(chunk)[0])
-            for place, i in enumerate(chunk):           # clones, not views that would keep the whole chunk alive
-                fresh[i] = values[place].half().cpu().clone(), None if mask is None else mask[place].cpu().clone()
+            for place, i in enumerate(chunk):  # clones, not views that would keep the whole chunk alive
+                fresh[i] = (
+                    values[place].half().cpu().clone(),
+                    None if mask is None else mask[place].cpu().clone(),
+                )
         for i, (values, mask) in fresh.items():
             if self._used + values.nbytes <= CACHE:
                 self._kept[i] = values, mask
@@ -110,8 +119,9 @@ class ExtractedInputs:
 class StoredFeatures:
     """Regions computed elsewhere, in one file with a two-dimensional array ``<image id>_features`` an image.
 
-    Reads .safetensors, .npz, and .hdf5 (the layout of M2's ``coco_detections.hdf5``; needs the package h5py). Gives
-    the first ``max_regions`` rows, padded with zeros. Raises ``ValueError`` naming the file if an id is missing.
+    Reads .safetensors, .npz, and .hdf5 (the layout of M2's ``coco_detections.hdf5``; needs the package h5py).
+    Gives the first ``max_regions`` rows, padded with zeros. Raises ``ValueError`` naming the file if an id is
+    missing.
     """
 
     def __init__(self, path: Path | str, ids: Sequence[int], max_regions: int = 50):
@@ -122,7 +132,8 @@ class StoredFeatures:
         present = set(self._file.keys())
         missing = [i for i in self.ids if f"{i}_features" not in present]
         if missing:
-            raise ValueError(f"{self.path} has no array '{missing[0]}_features' ({len(missing)} of {len(self.ids)} "
+            raise ValueError(f"{self.path} has no array '{missing[0]}_features' ({len(missing)} of "
+                             f"{len(self.ids)} "
                              "images are missing); extract the features of every annotated image")
         self.width = int(self._one(0).shape[1])
 
@@ -141,11 +152,14 @@ class StoredFeatures:
                 raise ValueError(f"{self.path} is an HDF5 file; install h5py to read it, or convert it to "
                                  ".safetensors") from None
             return h5py.File(self.path, "r")
-        raise ValueError(f"{self.path} has the ending {self.path.suffix!r}; known are .safetensors, .npz and .hdf5")
+        raise ValueError(f"{self.path} has the ending {self.path.suffix!r}; known are .safetensors, .npz and "
+                         f".hdf5")
 
     def _one(self, i: int) -> np.ndarray:
         key = f"{self.ids[i]}_features"
-        array = self._file.get_tensor(key) if self.path.suffix == ".safetensors" else np.asarray(self._file[key])
+        array = (
+            self._file.get_tensor(key) if self.path.suffix == ".safetensors" else np.asarray(self._file[key])
+        )
         if array.ndim != 2:
             raise ValueError(f"{key} in {self.path} has shape {array.shape}; expected (regions, features)")
         return array[: self.max_regions]

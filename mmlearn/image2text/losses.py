@@ -1,9 +1,10 @@
 """Losses of captioning: cross-entropy with the next word given, then the policy gradient of a caption metric.
 
-Paper: S. Rennie et al. (2017), *Self-Critical Sequence Training for Image Captioning*, arXiv:1612.00563, sec. 3;
-M. Cornia et al. (2020), arXiv:1912.08226, sec. 3.3.  Survey: 1.2.1.
-Differs from the paper: log-probabilities are summed over a caption, as in the formula; the released M2 code takes
-their mean over its 20 steps, which is the same gradient at a twentieth of the size (``reduction="mean"``).
+Paper: S. Rennie et al. (2017), *Self-Critical Sequence Training for Image Captioning*, arXiv:1612.00563, sec.
+3; M. Cornia et al. (2020), arXiv:1912.08226, sec. 3.3.  Survey: 1.2.1.
+Differs from the paper: log-probabilities are summed over a caption, as in the formula; the released M2 code
+takes their mean over its 20 steps, which is the same gradient at a twentieth of the size
+(``reduction="mean"``).
 """
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 def caption_cross_entropy(
     logits: Float[Tensor, "b t v"], targets: Int[Tensor, "b t"], pad: int = 1
 ) -> Float[Tensor, ""]:
-    r"""eq:caption-xe: $-\frac1{|\mathcal T|}\sum_{t}\log p_\theta(y_t\mid y_{<t},I)$, nats per token that is not ``pad``.
+    r"""eq:caption-xe: $-\frac1{|\mathcal T|}\sum_{t}\log p_\theta(y_t\mid y_{<t},I)$, nats per token that is
+    not ``pad``.
 
     ``targets`` are the captions without <bos>, the model's input being the captions without their last token.
     A model that has learnt nothing has a loss of log V. Raises ``ValueError`` if all targets are padding.
@@ -35,7 +37,8 @@ def mean_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b 1"]:
 
 
 def leave_one_out_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-    r"""eq:scst-loo: $b_i=\frac1{k-1}\sum_{j\ne i}r(w^j)$, independent of $w^i$. Raises ``ValueError`` for k = 1."""
+    r"""eq:scst-loo: $b_i=\frac1{k-1}\sum_{j\ne i}r(w^j)$, independent of $w^i$. Raises ``ValueError`` for k =
+    1."""
     k = rewards.shape[1]
     if k < 2:
         raise ValueError("one caption an image leaves none for the baseline; sample at least 2")
@@ -45,7 +48,8 @@ def leave_one_out_baseline(rewards: Float[Tensor, "b k"]) -> Float[Tensor, "b k"
 def baseline_of(
     rewards: Float[Tensor, "b k"], baseline: str | Float[Tensor, "b"] | Float[Tensor, "b k_or_1"]
 ) -> Float[Tensor, "b k_or_1"]:
-    """The baseline by name ("mean", "leave-one-out"), or as given: of each image (b) or of each caption (b, k)."""
+    """The baseline by name ("mean", "leave-one-out"), or as given: of each image (b) or of each caption (b,
+    k)."""
     if isinstance(baseline, Tensor):
         return baseline.detach() if baseline.ndim == 2 else baseline.detach()[:, None]
     if baseline == "mean":
@@ -62,14 +66,16 @@ def self_critical_loss(
     mask: Bool[Tensor, "b k t"] | None = None,
     reduction: str = "sum",
 ) -> Float[Tensor, ""]:
-    r"""eq:scst-m2: a loss whose gradient is $-\frac1k\sum_i(r(w^i)-b)\,\nabla_\theta\log p_\theta(w^i)$, mean over images.
+    r"""eq:scst-m2: a loss whose gradient is $-\frac1k\sum_i(r(w^i)-b)\,\nabla_\theta\log p_\theta(w^i)$, mean
+    over images.
 
     It estimates the gradient of eq:scst-objective by eq:scst-gradient.
-    ``log_probs`` of each token of each caption (``mask`` True = part of the caption; entries after <eos> are 0
-    anyway), ``rewards`` of each caption, treated as constants. ``baseline`` "mean" is M2's, "leave-one-out"
-    eq:scst-loo, a tensor (b) the reward of the greedy captions (eq:scst-greedy). With "mean", the loss value itself is
-    no measure of progress: the advantages sum to zero; watch the mean reward. ``reduction="mean"`` divides a caption's
-    log-probability by t, as the released code does. Raises ``ValueError`` for an unknown name.
+    ``log_probs`` of each token of each caption (``mask`` True = part of the caption; entries after <eos> are
+    0 anyway), ``rewards`` of each caption, treated as constants. ``baseline`` "mean" is M2's, "leave-one-out"
+    eq:scst-loo, a tensor (b) the reward of the greedy captions (eq:scst-greedy). With "mean", the loss value
+    itself is no measure of progress: the advantages sum to zero; watch the mean reward. ``reduction="mean"``
+    divides a caption's log-probability by t, as the released code does. Raises ``ValueError`` for an unknown
+    name.
     """
     rewards = rewards.detach()
     critic = baseline_of(rewards, baseline)

@@ -1,12 +1,14 @@
-"""Region features: a small Faster R-CNN on the scene world, whose box head gives M2 the set of vectors it reads.
+"""Region features: a small Faster R-CNN on the scene world, whose box head gives M2 the set of vectors it
+reads.
 
 Paper: P. Anderson et al. (2018), *Bottom-Up and Top-Down Attention for Image Captioning and Visual Question
-Answering*, arXiv:1707.07998, sec. 3.1 (regions with class and attribute heads); S. Ren et al. (2015), *Faster R-CNN*,
-arXiv:1506.01497.  Survey: 1.2.1 (the input X of M2).
-Differs from the paper: the trunk is a residual network of four stages for 64-pixel drawings, not ResNet-101 on Visual
-Genome; the attributes are colour, texture, pose and direction; the place of a region (four corners and area, as
-fractions) is appended to its vector, because the captions of the scene world speak of left and right; and the whole
-picture is always one of the regions, because no object says whether it stands on a beach.
+Answering*, arXiv:1707.07998, sec. 3.1 (regions with class and attribute heads); S. Ren et al. (2015), *Faster
+R-CNN*, arXiv:1506.01497.  Survey: 1.2.1 (the input X of M2).
+Differs from the paper: the trunk is a residual network of four stages for 64-pixel drawings, not ResNet-101
+on Visual Genome; the attributes are colour, texture, pose and direction; the place of a region (four corners
+and area, as fractions) is appended to its vector, because the captions of the scene world speak of left and
+right; and the whole picture is always one of the regions, because no object says whether it stands on a
+beach.
 """
 
 from collections import OrderedDict
@@ -41,7 +43,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {     # what the region heads are asked
     "facing": ("left", "right"),
 }
 UNKNOWN = -100          # target of an attribute that an object does not have (the direction of a ball)
-PLACE = 5               # numbers appended to a region's vector: x0, y0, x1, y1, area, as fractions of the picture
+PLACE = 5  # numbers appended to a region's vector: x0, y0, x1, y1, area, as fractions of the picture
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class DetectorConfig:
     size: int = 64                                      # pixels, side of the square picture; a multiple of 32
     widths: tuple[int, ...] = (32, 64, 128, 192)        # channels of the stem and of the three stages
     pyramid: int = 64                                   # channels of every level of the feature pyramid
-    anchors: tuple[tuple[int, ...], ...] = ((8, 13), (20, 28), (38, 54))    # pixels, square root of area, by level
+    # pixels, square root of area, by level
+    anchors: tuple[tuple[int, ...], ...] = ((8, 13), (20, 28), (38, 54))
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)         # height / width of an anchor
     pool: int = 5                                       # cells, side of the pooled region
     features: int = 256                                 # f, width of a region's vector (without its place)
@@ -64,8 +67,8 @@ class DetectorConfig:
 class Regions(NamedTuple):
     """The regions of b pictures, at most p each, best first, padded with zeros where ``mask`` is False.
 
-    The first region is the whole picture (label -1, score 1). Boxes are (x0, y0, x1, y1) in pixels; labels index
-    ``CATEGORIES``, -1 where padded; scores in [0, 1].
+    The first region is the whole picture (label -1, score 1). Boxes are (x0, y0, x1, y1) in pixels; labels
+    index ``CATEGORIES``, -1 where padded; scores in [0, 1].
     """
 
     features: Float[Tensor, "b p f"]
@@ -114,7 +117,8 @@ class BoxHead(nn.Module):
 
 
 class BoxPredictor(nn.Module):
-    """Class scores (n, K+1; 0 is background) and one box correction a class (n, 4(K+1)) from region vectors."""
+    """Class scores (n, K+1; 0 is background) and one box correction a class (n, 4(K+1)) from region
+    vectors."""
 
     def __init__(self, config: DetectorConfig, classes: int):
         super().__init__()
@@ -130,15 +134,16 @@ def sound_boxes(
 ) -> tuple[Float[Tensor, "n 4"], Bool[Tensor, " n"]]:
     """Boxes cut to a picture of ``size`` (height, width) pixels, and which of them are boxes after that.
 
-    A box with a side below ``least`` is none: nothing can be seen in it, and its IoU with anything is 0 / 0. Nor is one
-    with a corner that is no number.
+    A box with a side below ``least`` is none: nothing can be seen in it, and its IoU with anything is 0 / 0.
+    Nor is one with a corner that is no number.
     """
     clipped = clip_boxes_to_image(boxes, size)
     return clipped, (clipped[:, 2:] - clipped[:, :2] >= least).all(dim=1)       # False for NaN, too
 
 
 class AttributeRoIHeads(RoIHeads):
-    """torchvision's region heads, with the matched object's attributes and the picture's setting as further targets.
+    """torchvision's region heads, with the matched object's attributes and the picture's setting as further
+    targets.
 
     Without them the vector of a region would have no reason to keep the colour that the captions name.
     """
@@ -148,7 +153,8 @@ class AttributeRoIHeads(RoIHeads):
             MultiScaleRoIAlign(levels, config.pool, 1), BoxHead(config), BoxPredictor(config, classes),
             fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=32, positive_fraction=0.25,
             bbox_reg_weights=None, score_thresh=0.05, nms_thresh=0.4, detections_per_img=20)
-        self.attributes = nn.ModuleDict({k: nn.Linear(config.features, len(v)) for k, v in ATTRIBUTES.items()})
+        self.attributes = nn.ModuleDict({k: nn.Linear(config.features, len(v)) for k,
+                                         v in ATTRIBUTES.items()})
         self.setting = nn.Linear(config.features, len(SETTINGS))
 
     def postprocess_detections(self, class_logits, box_regression, proposals, image_shapes):
@@ -174,8 +180,12 @@ class AttributeRoIHeads(RoIHeads):
             wanted = torch.cat([t[name][m] for t, m in zip(targets, matched)])[found]
             total = F.cross_entropy(head(x[found]), wanted, ignore_index=UNKNOWN, reduction="sum")
             losses[name] = 0.5 * total / (wanted != UNKNOWN).sum().clamp(min=1)
-        whole = self.box_head(self.box_roi_pool(features, [whole_picture(s, x) for s in image_shapes], image_shapes))
-        losses["setting"] = 0.5 * F.cross_entropy(self.setting(whole), torch.stack([t["setting"] for t in targets]))
+        whole = self.box_head(
+            self.box_roi_pool(features, [whole_picture(s, x) for s in image_shapes], image_shapes)
+        )
+        losses["setting"] = 0.5 * F.cross_entropy(
+            self.setting(whole), torch.stack([t["setting"] for t in targets])
+        )
         return [], losses
 
 
@@ -187,8 +197,8 @@ def whole_picture(size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 4"]:
 class Detector(FasterRCNN):
     """A Faster R-CNN for square drawings in [0, 1] (b, 3, s, s), random weights.
 
-    In training mode it takes a list of pictures and a list of targets (``detection_targets``) and returns a dict of
-    losses; in evaluation mode it returns torchvision's list of detections.
+    In training mode it takes a list of pictures and a list of targets (``detection_targets``) and returns a
+    dict of losses; in evaluation mode it returns torchvision's list of detections.
     """
 
     def __init__(self, config: DetectorConfig):
@@ -196,22 +206,36 @@ class Detector(FasterRCNN):
             raise ValueError(f"the detector's picture side is {config.size}; choose a multiple of 32")
         levels = [str(i) for i in range(len(config.anchors))]
         classes = len(CATEGORIES) + 1
-        # _skip_resize: every picture has the same size already, so torchvision's per-picture resizing is a copy.
+        # _skip_resize: every picture has the same size already, so torchvision's per-picture resizing is a
+        # copy.
         super().__init__(
-            Trunk(config), rpn_anchor_generator=AnchorGenerator(config.anchors, (config.ratios,) * len(levels)),
-            num_classes=classes, image_mean=[0.5] * 3, image_std=[0.25] * 3,
-            min_size=config.size, max_size=config.size, _skip_resize=True,
-            rpn_pre_nms_top_n_train=200, rpn_post_nms_top_n_train=100, rpn_pre_nms_top_n_test=100,
-            rpn_post_nms_top_n_test=32, rpn_batch_size_per_image=64, rpn_fg_iou_thresh=0.6)
+            Trunk(config),
+            rpn_anchor_generator=AnchorGenerator(config.anchors, (config.ratios,) * len(levels)),
+            num_classes=classes,
+            image_mean=[0.5] * 3,
+            image_std=[0.25] * 3,
+            min_size=config.size,
+            max_size=config.size,
+            _skip_resize=True,
+            rpn_pre_nms_top_n_train=200,
+            rpn_post_nms_top_n_train=100,
+            rpn_pre_nms_top_n_test=100,
+            rpn_post_nms_top_n_test=32,
+            rpn_batch_size_per_image=64,
+            rpn_fg_iou_thresh=0.6,
+        )
         self.roi_heads = AttributeRoIHeads(config, levels, classes)     # instead of torchvision's
         self.rpn.min_size = LEAST_SIDE                                  # of a proposal
         self.config = config
 
-    def maps(self, images: Float[Tensor, "b 3 s s"]) -> tuple[OrderedDict[str, Tensor], list[tuple[int, int]]]:
+    def maps(
+        self, images: Float[Tensor, "b 3 s s"]
+    ) -> tuple[OrderedDict[str, Tensor], list[tuple[int, int]]]:
         """The feature pyramid of a batch of pictures in [0, 1], and the size of each picture."""
         side = self.config.size
         if tuple(images.shape[-2:]) != (side, side):
-            raise ValueError(f"pictures are {images.shape[-2]}x{images.shape[-1]}; this detector was made for "
+            raise ValueError(f"pictures are {images.shape[-2]}x{images.shape[-1]}; this detector was made "
+                             f"for "
                              f"{side}x{side}, render or resize them to that")
         return self.backbone((images - 0.5) / 0.25), [(side, side)] * len(images)
 
@@ -221,14 +245,19 @@ class Detector(FasterRCNN):
         return self.roi_heads.box_head(self.roi_heads.box_roi_pool(dict(maps), list(boxes), list(sizes)))
 
 
-def detector_loss(model: Detector, batch: tuple[Tensor, list[dict[str, Tensor]]]) -> tuple[Tensor, dict[str, float]]:
-    """Sum of the proposal, class, box and attribute losses, and each of them; ``batch`` = (pictures, targets)."""
+def detector_loss(
+    model: Detector, batch: tuple[Tensor, list[dict[str, Tensor]]]
+) -> tuple[Tensor, dict[str, float]]:
+    """Sum of the proposal, class, box and attribute losses, and each of them; ``batch`` = (pictures,
+    targets)."""
     images, targets = batch
     losses = model(list(images), targets)
-    return torch.stack(list(losses.values())).sum(), {k.removeprefix("loss_"): v.item() for k, v in losses.items()}
+    return torch.stack(list(losses.values())).sum(), {
+        k.removeprefix("loss_"): v.item() for k, v in losses.items()
+    }
 
 
-# ---------------------------------------------------------------------------------------------- from boxes to regions
+# -------------------------------------------------------------------------------------- from boxes to regions
 
 def place(boxes: Float[Tensor, "n 4"], size: int) -> Float[Tensor, "n 5"]:
     """Where boxes in pixels are: corners and area as fractions of a picture of side ``size``."""
@@ -260,9 +289,11 @@ def _regions(detector: Detector, maps: Mapping[str, Tensor], sizes: Sequence[tup
 @torch.no_grad()
 def region_features(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8[Tensor, "b 3 s s"], *,
                     max_regions: int = 10, threshold: float = 0.2, batch: int = 100) -> Regions:
-    """What the detector sees: the whole picture, then the best detections with a score of at least ``threshold``.
+    """What the detector sees: the whole picture, then the best detections with a score of at least
+    ``threshold``.
 
-    Pictures are in [0, 1], or bytes. At most ``max_regions`` regions, of f = 256 + 5 numbers (vector and place).
+    Pictures are in [0, 1], or bytes. At most ``max_regions`` regions, of f = 256 + 5 numbers (vector and
+    place).
     """
     with eval_mode(detector):
         parts = []
@@ -275,7 +306,8 @@ def region_features(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8
             kept = []
             for d in found:
                 good = d["scores"] >= threshold                   # best first, as torchvision sorts them
-                kept.append({"boxes": d["boxes"][good], "labels": d["labels"][good] - 1, "scores": d["scores"][good]})
+                kept.append({"boxes": d["boxes"][good], "labels": d["labels"][good] - 1,
+                             "scores": d["scores"][good]})
             parts.append(_regions(detector, maps, sizes, kept, max_regions))
         return Regions(*(torch.cat(column) for column in zip(*parts)))
 
@@ -287,14 +319,16 @@ def oracle_regions(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8[
     with eval_mode(detector):
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         maps, sizes = detector.maps(images)
-        found = [{"boxes": t["boxes"], "labels": t["labels"] - 1, "scores": torch.ones(len(t["boxes"]))} for t in targets]
+        found = [{"boxes": t["boxes"], "labels": t["labels"] - 1,
+                  "scores": torch.ones(len(t["boxes"]))} for t in targets]
         return _regions(detector, maps, sizes, found, max_regions)
 
 
-# --------------------------------------------------------------------------------------------------------------- data
+# ------------------------------------------------------------------------------------------------------- data
 
 def detection_targets(scene: Scene, masks: Bool[np.ndarray, "n s s"]) -> dict[str, Tensor]:
-    """Boxes (pixels, around the visible part), labels (from 1) and attributes of the visible objects; the setting."""
+    """Boxes (pixels, around the visible part), labels (from 1) and attributes of the visible objects; the
+    setting."""
     index = {category.name: i + 1 for i, category in enumerate(CATEGORIES)}
     boxes: list[list[int]] = []
     columns: dict[str, list[int]] = {"labels": [], **{name: [] for name in ATTRIBUTES}}
@@ -340,7 +374,8 @@ class DetectionData:
                 x0, y0, x1, y1 = t["boxes"].unbind(1)
                 side = images.shape[-1]
                 facing = torch.where(t["facing"] == UNKNOWN, UNKNOWN, 1 - t["facing"])
-                mirrored.append({**t, "boxes": torch.stack([side - x1, y0, side - x0, y1], 1), "facing": facing})
+                mirrored.append({**t, "boxes": torch.stack([side - x1, y0, side - x0, y1], 1),
+                                 "facing": facing})
             targets = mirrored
         return images, targets
 
@@ -373,10 +408,11 @@ def detection_truth(data: DetectionData) -> dict:
             "annotations": annotations, "categories": [{"id": c.id, "name": c.name} for c in CATEGORIES]}
 
 
-# -------------------------------------------------------------------------------------------------------- checkpoints
+# ------------------------------------------------------------------------------------------------ checkpoints
 
 def save_detector(detector: Detector, path: Path, about: Mapping[str, object]) -> None:
-    """Write the weights in half precision, and ``about`` (settings, metrics, versions) with the config beside them."""
+    """Write the weights in half precision, and ``about`` (settings, metrics, versions) with the config beside
+    them."""
     known = {"categories": [c.name for c in CATEGORIES]}
     save_model(path, detector, "detector", {**about, **known}, half=True)
 
@@ -384,10 +420,12 @@ def save_detector(detector: Detector, path: Path, about: Mapping[str, object]) -
 def load_detector(path: Path | str = CHECKPOINT) -> Detector:
     """The trained detector in evaluation mode; by default the one that comes with the book.
 
-    Raises ``FileNotFoundError`` if the file is not there, ``ValueError`` if it was trained on other categories.
+    Raises ``FileNotFoundError`` if the file is not there, ``ValueError`` if it was trained on other
+    categories.
     """
     remedy = "train one with `python -m mmlearn.experiments detector`"
     known = read_description(path, remedy).get("categories")
     if known != [c.name for c in CATEGORIES]:
-        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; {remedy}")
+        raise ValueError(f"the detector at {path} knows other categories than the scene world has now; "
+                         f"{remedy}")
     return cast(Detector, load_model(path, {"detector": (DetectorConfig, Detector)}, remedy)[0])

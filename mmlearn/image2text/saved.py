@@ -1,8 +1,8 @@
 """A captioner on disk: the model, its words, and its way of looking at images.
 
-Survey: 1.2, 1.2.1.  A folder has ``config.json``, ``model.safetensors`` and, where the model reads grid cells or
-regions, ``trunk.safetensors`` or ``detector.safetensors``; a captioner of the book is a pair of files. Nothing else is
-needed to caption an image, and nothing in it is a pickle.
+Survey: 1.2, 1.2.1.  A folder has ``config.json``, ``model.safetensors`` and, where the model reads grid cells
+or regions, ``trunk.safetensors`` or ``detector.safetensors``; a captioner of the book is a pair of files.
+Nothing else is needed to caption an image, and nothing in it is a pickle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,11 @@ SYSTEMS = kinds("m2", "captioner")
 
 @dataclass
 class Sight:
-    """How pictures become what a captioner reads: as they are, grid cells of a CNN, regions of a detector, or a file.
+    """How pictures become what a captioner reads: as they are, grid cells of a CNN, regions of a detector, or
+    a file.
 
-    ``module`` is the trunk or detector that does it; "stored" features come from elsewhere, so that such a model
-    cannot look at an image by itself.
+    ``module`` is the trunk or detector that does it; "stored" features come from elsewhere, so that such a
+    model cannot look at an image by itself.
     """
 
     kind: Literal["pictures", "grid", "regions", "stored"]
@@ -58,7 +59,8 @@ class Sight:
     @classmethod
     def grid(cls, trunk: str = "resnet101", weights: str | None = None, size: int = 224, seed: int = 0,
              pictures: Inputs | None = None) -> "Sight":
-        """Cells of a torchvision CNN: with ``weights`` by name (downloaded), or random ones drawn from ``seed``.
+        """Cells of a torchvision CNN: with ``weights`` by name (downloaded), or random ones drawn from
+        ``seed``.
 
         Random weights take their batch statistics from ``pictures``; without any, they stay as they are.
         """
@@ -66,7 +68,8 @@ class Sight:
             module = TorchvisionTrunk(trunk, weights)
         if weights is None and pictures is not None:
             calibrate(module, pictures)
-        # Rounded to the half precision in which they are saved, so that training and captioning see the same cells.
+        # Rounded to the half precision in which they are saved, so that training and captioning see the same
+        # cells.
         module.load_state_dict({k: v.half().to(v.dtype) if v.is_floating_point() else v
                                 for k, v in module.state_dict().items()})
         return cls("grid", size, trunk, module=module.eval())
@@ -88,12 +91,14 @@ class SavedCaptioner:
     about: dict[str, Any]
 
 
-def save_captioner(path: Path | str, model: Captioner, tokeniser: WordTokeniser, sight: Sight, about: Mapping[str, Any],
-                   *, weights_only: bool = False, half: bool = False, detector: str | None = None) -> None:
-    """Write a captioner as a folder that can be moved anywhere, or as a pair of files ``NAME.safetensors`` and ``.json``.
+def save_captioner(path: Path | str, model: Captioner, tokeniser: WordTokeniser, sight: Sight,
+                   about: Mapping[str, Any], *, weights_only: bool = False, half: bool = False,
+                   detector: str | None = None) -> None:
+    """Write a captioner as a folder that can be moved anywhere, or as a pair of files ``NAME.safetensors``
+    and ``.json``.
 
-    What it looks through is written beside it, except with ``weights_only`` (it is there already), and a detector of
-    the same folder that ``detector`` names. ``half`` stores 16 bits a number.
+    What it looks through is written beside it, except with ``weights_only`` (it is there already), and a
+    detector of the same folder that ``detector`` names. ``half`` stores 16 bits a number.
     """
     weights, _ = pair_of(path)
     system = next(name for name, (_, kind) in SYSTEMS.items() if isinstance(model, kind))
@@ -106,16 +111,18 @@ def save_captioner(path: Path | str, model: Captioner, tokeniser: WordTokeniser,
         config["weights"] = None
     seeing = {f.name: getattr(sight, f.name) for f in fields(sight) if f.name != "module"}
     words = {"splitter": tokeniser.splitter, "words": tokeniser.words}
-    save_model(path, model, system, {"config": config, "sight": seeing, "detector": detector, **words, "about": dict(about)},
+    save_model(path, model, system, {"config": config, "sight": seeing, "detector": detector, **words,
+                                     "about": dict(about)},
                half=half)
 
 
 def load_captioner(path: Path | str, detector: Detector | None = None) -> SavedCaptioner:
-    """Read what ``save_captioner`` wrote, or by name a captioner that comes with the book; in evaluation mode.
+    """Read what ``save_captioner`` wrote, or by name a captioner that comes with the book; in evaluation
+    mode.
 
-    Those of the book are "captioner-grid" (reads pictures) and "m2-regions" (reads what the detector finds). Regions
-    come from ``detector``, or from the one beside it. Raises ``FileNotFoundError`` or ``ValueError`` naming the file that
-    is missing or does not fit.
+    Those of the book are "captioner-grid" (reads pictures) and "m2-regions" (reads what the detector finds).
+    Regions come from ``detector``, or from the one beside it. Raises ``FileNotFoundError`` or ``ValueError``
+    naming the file that is missing or does not fit.
     """
     committed = CHECKPOINTS / f"{path}.safetensors"
     path = committed if isinstance(path, str) and committed.exists() else Path(path)
@@ -126,17 +133,22 @@ def load_captioner(path: Path | str, detector: Detector | None = None) -> SavedC
         sight = Sight(**content["sight"])
         tokeniser = WordTokeniser(content["words"], content["splitter"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{description} does not describe a captioner ({type(error).__name__}: {error}); {remedy}") from error
+        raise ValueError(f"{description} does not describe a captioner ({type(error).__name__}: {error}); "
+                         f"{remedy}") from error
     if sight.kind == "grid":
         sight.module = TorchvisionTrunk(sight.trunk)
         load_weights(sight.module, weights.parent / "trunk.safetensors")
         sight.module.eval()
     elif sight.kind == "regions":
-        sight.module = detector or load_detector(weights.parent / f"{content['detector'] or 'detector'}.safetensors")
-    return SavedCaptioner(content["system"], cast(Captioner, model), tokeniser, sight, content.get("about", content))
+        sight.module = detector or load_detector(
+            weights.parent / f"{content['detector'] or 'detector'}.safetensors"
+        )
+    return SavedCaptioner(content["system"], cast(Captioner, model), tokeniser, sight,
+                          content.get("about", content))
 
 
-def look_at(saved: SavedCaptioner, pictures: Inputs, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+def look_at(saved: SavedCaptioner, pictures: Inputs,
+            indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What the captioner reads of some pictures, on its device."""
     device = next(saved.model.parameters()).device
     values, mask = saved.sight.inputs(pictures).rows(indices)

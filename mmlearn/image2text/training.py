@@ -1,10 +1,12 @@
-"""The captioning task: images with captions become batches; a model is trained by cross-entropy, then on its metric.
+"""The captioning task: images with captions become batches; a model is trained by cross-entropy, then on its
+metric.
 
-Paper: S. Rennie et al. (2017), *Self-Critical Sequence Training for Image Captioning*, arXiv:1612.00563, sec. 3 and
-app. E; M. Cornia et al. (2020), *Meshed-Memory Transformer for Image Captioning*, arXiv:1912.08226, sec. 3.3, 4.2.
-Survey: 1.2, 1.2.1.
-Differs from the papers: the log-probabilities of self-critical training come from one teacher-forced pass over the
-finished captions (with the same weights), not from the decoding steps themselves, so that dropout is drawn again.
+Paper: S. Rennie et al. (2017), *Self-Critical Sequence Training for Image Captioning*, arXiv:1612.00563, sec.
+3 and app. E; M. Cornia et al. (2020), *Meshed-Memory Transformer for Image Captioning*, arXiv:1912.08226,
+sec. 3.3, 4.2. Survey: 1.2, 1.2.1.
+Differs from the papers: the log-probabilities of self-critical training come from one teacher-forced pass
+over the finished captions (with the same weights), not from the decoding steps themselves, so that dropout is
+drawn again.
 """
 
 import io
@@ -44,7 +46,8 @@ from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
-Captioner = M2Transformer | CNNTransformer | OnCells    # any model with encode, decode and a config with max_len
+Captioner = M2Transformer | CNNTransformer | OnCells    # any model with encode, decode and a config with
+                                                        # max_len
 PAD = 1                 # id of <pad> in every word tokeniser
 BAD_ENDINGS = frozenset({"a", "an", "the", "of", "on", "in", "with", "and", "to"})
 END = "<eos>"           # the word that stands for the end of a caption in the reward
@@ -61,7 +64,8 @@ class CaptionBatch(NamedTuple):
 
 @dataclass
 class CaptionData:
-    """Images and their captions. ``scenes`` are the graphs, where the images are drawings of the scene world."""
+    """Images and their captions. ``scenes`` are the graphs, where the images are drawings of the scene
+    world."""
 
     inputs: Inputs
     captions: Sequence[Sequence[str]]
@@ -70,7 +74,8 @@ class CaptionData:
 
     def __post_init__(self) -> None:
         if not len(self.inputs) == len(self.captions) == len(self.ids):
-            raise ValueError(f"{len(self.inputs)} images, {len(self.captions)} lists of captions and {len(self.ids)} "
+            raise ValueError(f"{len(self.inputs)} images, {len(self.captions)} lists of captions and "
+                             f"{len(self.ids)} "
                              "ids; give one of each an image")
 
     def __len__(self) -> int:
@@ -92,7 +97,8 @@ class CaptionData:
 
 
 class CaptionBatches(Batches):
-    """Endless shuffled batches of ``images`` images with ``captions`` of their captions each, a function of their number.
+    """Endless shuffled batches of ``images`` images with ``captions`` of their captions each, a function of
+    their number.
 
     Captions longer than ``max_len`` tokens are cut.
     """
@@ -119,9 +125,10 @@ class CaptionBatches(Batches):
         return CaptionBatch(values, mask, tokens, which)
 
 
-# --------------------------------------------------------------------------------------------------------------- data
+# ------------------------------------------------------------------------------------------------------- data
 
-def pictures_of(scenes: Sequence[Scene], size: int = 64, keep: Path | None = None) -> UInt8[Tensor, "n 3 s s"]:
+def pictures_of(scenes: Sequence[Scene], size: int = 64,
+                keep: Path | None = None) -> UInt8[Tensor, "n 3 s s"]:
     """Scenes drawn, as bytes; a file ``keep`` (.npy) is read where it is there, else written."""
     if keep is not None and keep.exists():
         return torch.from_numpy(np.load(keep))
@@ -152,13 +159,15 @@ def weights_number(model: nn.Module) -> str:
     return f"{number:08x}"
 
 
-def scene_data(count: int, split: str = "train", *, detector: Detector | None = None, size: int = 64, seed: int = 0,
-               max_regions: int = 10, longest: int = 16, keep: Path | None = None) -> CaptionData:
-    """Scenes ``0 … count-1`` of a split with their captions: as regions where a detector is given, else pictures.
+def scene_data(count: int, split: str = "train", *, detector: Detector | None = None, size: int = 64,
+               seed: int = 0, max_regions: int = 10, longest: int = 16,
+               keep: Path | None = None) -> CaptionData:
+    """Scenes ``0 … count-1`` of a split with their captions: as regions where a detector is given, else
+    pictures.
 
     Drawn pictures and regions are kept in the folder ``keep``.
-    Of a scene's five captions those of at most ``longest`` words are kept (five of six): a batch is as long as its
-    longest caption, so that the few long ones would double the time of training.
+    Of a scene's five captions those of at most ``longest`` words are kept (five of six): a batch is as long
+    as its longest caption, so that the few long ones would double the time of training.
     """
     scenes = [sample_scene(seed, i, split) for i in range(count)]
     pictures = pictures_of(scenes, size, keep and keep / f"{split}-{seed}-{count}-{size}.npy")
@@ -166,12 +175,19 @@ def scene_data(count: int, split: str = "train", *, detector: Detector | None = 
         inputs = TensorInputs(pictures)
     else:
         of = weights_number(detector)
-        inputs = TensorInputs(*kept_regions(detector, pictures, max_regions,
-                                            keep and keep / f"{split}-{seed}-{count}-{size}-{of}.safetensors"))
+        inputs = TensorInputs(
+            *kept_regions(
+                detector,
+                pictures,
+                max_regions,
+                keep and keep / f"{split}-{seed}-{count}-{size}-{of}.safetensors",
+            )
+        )
     return CaptionData(inputs, [short_captions(scene, longest) for scene in scenes], range(count), scenes)
 
 
-def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *, skip_incomplete: bool = False) -> CaptionData:
+def coco_data(images: Path | str, annotations: Path | str, size: int = 224, *,
+              skip_incomplete: bool = False) -> CaptionData:
     """The images of a COCO folder as pictures squeezed to ``size`` pixels, with their captions."""
     return file_data(CocoCaptions(images, annotations, skip_incomplete=skip_incomplete).records, size)
 
@@ -182,19 +198,19 @@ def file_data(records: Sequence[CaptionRecord], size: int = 224) -> CaptionData:
                        [r.image_id for r in records])
 
 
-# --------------------------------------------------------------------------------------------------------- evaluation
+# ------------------------------------------------------------------------------------------------- evaluation
 
 @torch.no_grad()
-def describe(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1, max_len: int = 20,
-             batch: int = 100) -> list[str]:
+def describe(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, beam_size: int = 1,
+             max_len: int = 20, batch: int = 100) -> list[str]:
     """One caption an image, by beam search (``beam_size`` 1 is greedy), in evaluation mode."""
     said: list[str] = []
     with eval_mode(model) as device:
         for start in range(0, len(data), batch):
             inputs, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
             context = encode(model, inputs.to(device), None if mask is None else mask.to(device))
-            tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos, pad=tokeniser.pad,
-                             max_len=max_len)
+            tokens, _ = beam(model, context, k=beam_size, bos=tokeniser.bos, eos=tokeniser.eos,
+                             pad=tokeniser.pad, max_len=max_len)
             said += [tokeniser.decode(row) for row in tokens[:, 0]]
     return said
 
@@ -212,18 +228,22 @@ def bad_endings(said: Sequence[str]) -> float:
 def score_captions(said: Sequence[str], data: CaptionData, *, full: bool = True) -> dict[str, float]:
     """The metrics of captions, one an image: those of ``evaluate_captions``, and the fraction of bad endings.
 
-    Of scenes also "SPICE-world" (against the facts of the five captions) and "true facts", the fraction of what is said
-    that the scene's graph confirms. With ``full=False`` only Bleu_4 and CIDEr-D: enough for a learning curve.
+    Of scenes also "SPICE-world" (against the facts of the five captions) and "true facts", the fraction of
+    what is said that the scene's graph confirms. With ``full=False`` only Bleu_4 and CIDEr-D: enough for a
+    learning curve.
     """
     words = [text.split() for text in said]
     if not full:
-        scores = {"Bleu_4": float(bleu(words, data.words).corpus[3]), "CIDEr-D": data.cider_d.score(words).corpus}
+        scores = {"Bleu_4": float(bleu(words, data.words).corpus[3]),
+                  "CIDEr-D": data.cider_d.score(words).corpus}
         return {**scores, "bad endings": bad_endings(said)}
     scores = caption_scores(words, data.words).corpus
     if data.scenes is not None:
         scores["SPICE-world"] = spice_of_captions(said, data.captions, parse_caption).corpus
         stated = [parse_caption(text) for text in said]
-        scores["true facts"] = float(spice(stated, [scene_tuples(scene) for scene in data.scenes]).precision.mean())
+        scores["true facts"] = float(
+            spice(stated, [scene_tuples(scene) for scene in data.scenes]).precision.mean()
+        )
     return {**scores, "bad endings": bad_endings(said)}
 
 
@@ -234,10 +254,11 @@ def evaluate_captioner(model: Captioner, data: CaptionData, tokeniser: WordToken
 
 
 def score_writers(data: CaptionData) -> dict[str, float]:
-    """How well the captions of ``data`` do themselves: each is said, and scored against the others of its image.
+    """How well the captions of ``data`` do themselves: each is said, and scored against the others of its
+    image.
 
-    The mean over the first caption of every image, the second, and so on; what a caption as good as those that the data
-    holds can be expected to score. An image with one caption has no others and is left out.
+    The mean over the first caption of every image, the second, and so on; what a caption as good as those
+    that the data holds can be expected to score. An image with one caption has no others and is left out.
     """
     rows = [i for i, texts in enumerate(data.captions) if len(texts) > 1]
     most = max((len(data.captions[i]) for i in rows), default=0)
@@ -255,7 +276,7 @@ def score_writers(data: CaptionData) -> dict[str, float]:
     return totals
 
 
-# -------------------------------------------------------------------------------------------------------- cross-entropy
+# ---------------------------------------------------------------------------------------------- cross-entropy
 
 def cross_entropy_loss(model: Captioner, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
     """eq:caption-xe of a batch, nats per token: the model reads each caption and is asked for its next word.
@@ -263,15 +284,18 @@ def cross_entropy_loss(model: Captioner, batch: CaptionBatch) -> tuple[Tensor, d
     The number of tokens goes along as "weight", so that several batches or processes average over tokens.
     """
     tokens = batch.tokens
-    images = (batch.inputs, tokens[:, :-1]) if batch.mask is None else (batch.inputs, tokens[:, :-1], batch.mask)
+    images = (
+        (batch.inputs, tokens[:, :-1]) if batch.mask is None else (batch.inputs, tokens[:, :-1], batch.mask)
+    )
     targets = tokens[:, 1:]
     return caption_cross_entropy(model(*images), targets, PAD), {"weight": float((targets != PAD).sum())}
 
 
-def train_cross_entropy(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, steps: int, images: int = 16,
-                        captions: int = 4, lr: float = 2e-3, warmup: int = 100, max_len: int | None = None,
-                        seed: int = 0, **options: Any) -> History:
-    """Phase 1: Adam(.9, .98), ``warmup`` linear steps to ``lr``, then half a cosine down to a twentieth of it.
+def train_cross_entropy(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, steps: int,
+                        images: int = 16, captions: int = 4, lr: float = 2e-3, warmup: int = 100,
+                        max_len: int | None = None, seed: int = 0, **options: Any) -> History:
+    """Phase 1: Adam(.9, .98), ``warmup`` linear steps to ``lr``, then half a cosine down to a twentieth of
+    it.
 
     A batch holds ``images * captions`` captions. ``options`` go to ``fit``; the paper's schedule is
     ``schedule=noam(width, 10_000)``.
@@ -287,20 +311,22 @@ def longest(model: Captioner) -> int:
     return model.config.max_len + 1        # <eos> is predicted, never read
 
 
-# -------------------------------------------------------------------------------------------------------- self-critical
+# ---------------------------------------------------------------------------------------------- self-critical
 
 class CaptionReward:
     """CIDEr-D of captions as token ids: ``reward(tokens (b, k, t), index (b))`` -> (b, k), between 0 and 10.
 
-    With ``eos_in_reward`` the end is a word like any other, in captions and references (Rennie et al., appendix E):
-    a caption that stops half-way then loses the n-grams that close a sentence. M2's code leaves it out.
-    ``documents`` "image" counts in how many images an n-gram occurs, "caption" (M2's code) in how many captions.
+    With ``eos_in_reward`` the end is a word like any other, in captions and references (Rennie et al.,
+    appendix E): a caption that stops half-way then loses the n-grams that close a sentence. M2's code leaves
+    it out. ``documents`` "image" counts in how many images an n-gram occurs, "caption" (M2's code) in how
+    many captions.
     """
 
     def __init__(self, data: CaptionData, tokeniser: WordTokeniser, *, eos_in_reward: bool = True,
                  documents: Literal["image", "caption"] = "image"):
         end = [END] if eos_in_reward else []
-        self.metric = CiderD([[[*words, *end] for words in group] for group in data.words], documents=documents)
+        self.metric = CiderD([[[*words, *end] for words in group] for group in data.words],
+                             documents=documents)
         self.words = tokeniser.words
         self.eos, self.pad, self.end = tokeniser.eos, tokeniser.pad, end
 
@@ -311,20 +337,29 @@ class CaptionReward:
             words = [self.words[i] for i in row[:stop] if i != self.pad]
             said.append(words if stop is None else words + self.end)
         of = index.repeat_interleave(tokens.shape[1]).cpu().numpy()
-        return torch.as_tensor(self.metric(said, of), dtype=torch.float32).unflatten(0, tokens.shape[:2]).to(tokens.device)
+        return torch.as_tensor(self.metric(said, of),
+                               dtype=torch.float32).unflatten(0, tokens.shape[:2]).to(tokens.device)
 
 
 Estimator = Literal["beam", "sample", "greedy"]
 
 
-def self_critical_step(reward: CaptionReward, *, estimator: Estimator = "beam", k: int = 5, max_len: int = 20,
-                       reduction: Literal["sum", "mean"] = "mean") -> Callable[..., tuple[Tensor, dict[str, float]]]:
-    """A loss for ``fit``: caption the images, compare each caption's reward with a baseline, follow the gradient.
+def self_critical_step(
+    reward: CaptionReward,
+    *,
+    estimator: Estimator = "beam",
+    k: int = 5,
+    max_len: int = 20,
+    reduction: Literal["sum", "mean"] = "mean",
+) -> Callable[..., tuple[Tensor, dict[str, float]]]:
+    """A loss for ``fit``: caption the images, compare each caption's reward with a baseline, follow the
+    gradient.
 
-    ``estimator`` "beam" is M2's (eq:scst-m2: the k hypotheses of a beam search, their mean as baseline), "sample"
-    draws k captions and leaves each out of its own baseline (eq:scst-loo), "greedy" draws k captions and compares
-    with the greedy one (eq:scst-greedy). Dropout stays on, except for the greedy critic, as the critic is what the
-    model says at test time. ``reduction`` "mean" divides by the length of the longest caption, as M2's code does.
+    ``estimator`` "beam" is M2's (eq:scst-m2: the k hypotheses of a beam search, their mean as baseline),
+    "sample" draws k captions and leaves each out of its own baseline (eq:scst-loo), "greedy" draws k captions
+    and compares with the greedy one (eq:scst-greedy). Dropout stays on, except for the greedy critic, as the
+    critic is what the model says at test time. ``reduction`` "mean" divides by the length of the longest
+    caption, as M2's code does.
     """
     def loss(model: Captioner, batch: CaptionBatch) -> tuple[Tensor, dict[str, float]]:
         context = encode(model, batch.inputs, batch.mask)
@@ -347,14 +382,17 @@ def self_critical_step(reward: CaptionReward, *, estimator: Estimator = "beam", 
     return loss
 
 
-def train_self_critical(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, steps: int, images: int = 32,
-                        lr: float = 2e-4, estimator: Estimator = "beam", k: int = 5, max_len: int = 20,
-                        eos_in_reward: bool = True, documents: Literal["image", "caption"] = "image",
-                        reward: CaptionReward | None = None, seed: int = 0, **options: Any) -> History:
-    """Phase 2: self-critical training on CIDEr-D with a fresh Adam at a constant ``lr``; ``options`` go to ``fit``.
+def train_self_critical(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, *, steps: int,
+                        images: int = 32, lr: float = 2e-4, estimator: Estimator = "beam", k: int = 5,
+                        max_len: int = 20, eos_in_reward: bool = True,
+                        documents: Literal["image", "caption"] = "image", reward: CaptionReward | None = None,
+                        seed: int = 0, **options: Any) -> History:
+    """Phase 2: self-critical training on CIDEr-D with a fresh Adam at a constant ``lr``; ``options`` go to
+    ``fit``.
 
-    The loss value means nothing here; the history's ``reward`` is the mean CIDEr-D of the captions of each batch. With
-    the paper's 10 images a step, a miniature's gradient is mostly noise: 32 make it climb. The paper's numbers: ``images=10, k=5, lr=5e-6, max_len=20, eos_in_reward=False, documents="caption"``.
+    The loss value means nothing here; the history's ``reward`` is the mean CIDEr-D of the captions of each
+    batch. With the paper's 10 images a step, a miniature's gradient is mostly noise: 32 make it climb. The
+    paper's numbers: ``images=10, k=5, lr=5e-6, max_len=20, eos_in_reward=False, documents="caption"``.
     """
     if reward is None:
         reward = CaptionReward(data, tokeniser, eos_in_reward=eos_in_reward, documents=documents)

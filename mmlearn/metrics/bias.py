@@ -47,7 +47,9 @@ def association(
     """
     _some(members)
     _some(said)
-    return float((len(said) * (members & said).double().sum() / (members.double().sum() * said.double().sum())).log())
+    return float(
+        (len(said) * (members & said).double().sum() / (members.double().sum() * said.double().sum())).log()
+    )
 
 
 def _some(members: Bool[Tensor, " n"]) -> None:

@@ -59,7 +59,10 @@ def caption_scores(
         lengths, matches = reward.index.match(candidates, images)
         counted = bleu_from_matches(reward.index, lengths, matches)
         for n in range(4):
-            corpus[f"Bleu_{n + 1}"], per_image[f"Bleu_{n + 1}"] = float(counted.corpus[n]), counted.per_image[:, n]
+            corpus[f"Bleu_{n + 1}"], per_image[f"Bleu_{n + 1}"] = (
+                float(counted.corpus[n]),
+                counted.per_image[:, n],
+            )
         weighted = reward.from_matches(images, lengths, matches)
         for name in ("CIDEr", "CIDEr-D"):
             corpus[name], per_image[name] = weighted.corpus, weighted.per_image

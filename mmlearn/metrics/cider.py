@@ -69,7 +69,8 @@ class CiderD:
         count = len(self.index.per_image)
         at = np.arange(len(candidates)) if images is None else np.asarray(images, dtype=np.int64)
         if len(at) != len(candidates) or (images is None and len(at) != count):
-            raise ValueError(f"{len(candidates)} candidates for {count if images is None else len(at)} images; "
+            raise ValueError(f"{len(candidates)} candidates for {count if images is None else len(at)} "
+                             f"images; "
                              "give one image each")
         if len(at) and (at.min() < 0 or at.max() >= count):
             raise ValueError(f"images go from 0 to {count - 1}, got {at.min()} to {at.max()}")

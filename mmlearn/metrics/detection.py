@@ -35,7 +35,8 @@ def rle_encode(mask: Bool[np.ndarray, "h w"]) -> list[int]:
 def rle_decode(counts: Sequence[int], height: int, width: int) -> Bool[np.ndarray, "h w"]:
     """The mask of run lengths. Raises ``ValueError`` if they do not sum to ``height * width``."""
     if sum(counts) != height * width:
-        raise ValueError(f"the runs cover {sum(counts)} pixels, the mask has {height} x {width} = {height * width}")
+        raise ValueError(f"the runs cover {sum(counts)} pixels, the mask has {height} x {width} = "
+                         f"{height * width}")
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(width, height).T
 

@@ -25,7 +25,8 @@ def alignment(u: Float[Tensor, "n e"], v: Float[Tensor, "m e"]) -> float:
     Raises ``ValueError`` if there are not as many images as texts.
     """
     if u.shape != v.shape:
-        raise ValueError(f"images have shape {tuple(u.shape)} and texts {tuple(v.shape)}; give one text for each image")
+        raise ValueError(f"images have shape {tuple(u.shape)} and texts {tuple(v.shape)}; give one text for "
+                         f"each image")
     return float((u - v).square().sum(1).mean())
 
 

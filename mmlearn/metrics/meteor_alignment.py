@@ -18,11 +18,12 @@ from mmlearn.metrics.ngrams import Words
 
 SEARCH_WEIGHTS = (1.0, 0.5, 0.5, 0.5)                   # what a match of each stage is worth in the search
 BEAM = 40                                               # partial alignments kept
-FUNCTION_WORDS = frozenset(                             # the words of relative frequency above 1/1000
+FUNCTION_WORDS = frozenset(  # the words of relative frequency above 1/1000
     """the , . to of and a in that for " is on 's it with was as said at he by be from have has are his but an this
     not i will ’ they ) -rrb- ( -lrb- who their had we which were been more or s its would about new one after you :
     also up when there than $ all out her people she year two - can if last first “ over other ” into some what so --
-    no time years could ? 't — '""".split())
+    no time years could ? 't — '""".split()
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Aligner:
             raise ValueError(f"stage {unknown[0]!r} is unknown; use some of {', '.join(STAGES)}")
         missing = [stage for stage in stages if stage not in available_stages()]
         if missing:
-            raise FileNotFoundError(f"the METEOR stage {missing[0]!r} needs a table of the official tool that is not "
+            raise FileNotFoundError(f"the METEOR stage {missing[0]!r} needs a table of the official tool "
+                                    f"that is not "
                                     "here; pip install pycocoevalcap")
         self.stages = tuple(stages)
         self.phrases = paraphrases(words) if "paraphrase" in stages else {}

@@ -22,7 +22,8 @@ Words = Sequence[str]
 def check_pairs(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> None:
     """Raise ``ValueError`` unless there is one list of references, not empty, for each candidate."""
     if len(candidates) != len(references):
-        raise ValueError(f"{len(candidates)} candidates for {len(references)} lists of references; give one each")
+        raise ValueError(f"{len(candidates)} candidates for {len(references)} lists of references; give one "
+                         f"each")
     if not len(candidates):
         raise ValueError("there is no candidate to score; give at least one")
     check_references(references)
@@ -33,7 +34,8 @@ def check_references(references: Sequence[Sequence[Words]]) -> None:
     """Raise ``ValueError`` for an image without references, or a reference that is not a list of words."""
     for i, refs in enumerate(references):
         if isinstance(refs, str) or not len(refs):
-            raise ValueError(f"image {i} has references {refs!r}; give a list of at least one tokenised caption")
+            raise ValueError(f"image {i} has references {refs!r}; give a list of at least one tokenised "
+                             f"caption")
         check_words(refs)
 
 
@@ -41,7 +43,8 @@ def check_words(captions: Sequence[Words]) -> None:
     """Raise ``ValueError`` for a caption that is a string instead of a list of words."""
     for caption in captions:
         if isinstance(caption, str):
-            raise ValueError(f"caption {caption!r} is a string; give a list of words, for instance ptb_tokenise(text)")
+            raise ValueError(f"caption {caption!r} is a string; give a list of words, for instance "
+                             f"ptb_tokenise(text)")
 
 
 class Captions:

@@ -44,7 +44,8 @@ def retrieval_ranks(
         owner = torch.arange(texts)
     owner = owner.to(u.device).long()
     if len(owner) != texts or (texts and not (0 <= int(owner.min()) and int(owner.max()) < images)):
-        raise ValueError(f"owner has {len(owner)} entries for {texts} texts and {images} images; give one image number a text")
+        raise ValueError(f"owner has {len(owner)} entries for {texts} texts and {images} images; give one "
+                         f"image number a text")
     if len(alone := (torch.bincount(owner, minlength=images) == 0).nonzero()):
         raise ValueError(f"image {int(alone[0])} has no text, so that it has no rank; leave it out")
     rank_i = torch.empty(images, dtype=torch.long, device=u.device)

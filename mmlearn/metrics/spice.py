@@ -59,7 +59,8 @@ def spice(
     Raises ``ValueError`` if the two lists differ in length or are empty.
     """
     if len(candidates) != len(references) or not len(candidates):
-        raise ValueError(f"{len(candidates)} candidates for {len(references)} images; give one each, at least one")
+        raise ValueError(f"{len(candidates)} candidates for {len(references)} images; give one each, at "
+                         f"least one")
     rows = np.array([spice_f1(c, r, same) for c, r in zip(candidates, references)])
     return SpiceResult(float(rows[:, 2].mean()), rows[:, 2], rows[:, 0], rows[:, 1])
 
@@ -79,12 +80,15 @@ def missing_for_official_spice() -> str:
     if spec is None or not spec.submodule_search_locations:
         return "SPICE needs the package pycocoevalcap; pip install pycocoevalcap"
     if shutil.which("java") is None:
-        return "SPICE needs Java, and there is no `java` on the PATH; install a Java runtime (version 8 to 17)"
+        return (
+            "SPICE needs Java, and there is no `java` on the PATH; install a Java runtime (version 8 to 17)"
+        )
     jars = [Path(spec.submodule_search_locations[0], "spice", "lib", f"stanford-corenlp-3.6.0{part}.jar")
             for part in ("", "-models")]
     absent = [jar.name for jar in jars if not jar.is_file()]
     if absent:
-        return (f"SPICE needs the parser of Stanford CoreNLP 3.6.0 ({' and '.join(absent)}, 385 MB) in {jars[0].parent}; "
+        return (f"SPICE needs the parser of Stanford CoreNLP 3.6.0 ({' and '.join(absent)}, 385 MB) in "
+                f"{jars[0].parent}; "
                 "python -m pycocoevalcap.spice.get_stanford_models downloads it")
     return ""
 

@@ -194,7 +194,8 @@ def head_mask(
 
 
 class CrossAttention(MultiHeadAttention):
-    """eq:m2-cross: words look at images, (r, t, d) and (b, s, d) -> (r, t, d), for r = b g rows of words, g an image.
+    """eq:m2-cross: words look at images, (r, t, d) and (b, s, d) -> (r, t, d), for r = b g rows of words, g
+    an image.
 
     The g rows of an image (its captions, or beams) stand together. ``source`` may also be several things an
     image, (b, n, s, d) -> (r, n, t, d); ``mask`` (b, s) says which of an image is real. Inside a ``KVCache``

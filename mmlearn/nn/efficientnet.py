@@ -44,11 +44,11 @@ class EfficientNetConfig:
     stages: tuple[Stage, ...] = STAGES
     stem: int = 32                          # channels of the first convolution
     divisor: int = 8                        # channels are multiples of this
-    squeeze: float = 0.25                   # inner width of squeeze-and-excitation, of what comes in; 0: there is none
+    squeeze: float = 0.25  # inner width of squeeze-and-excitation, of what comes in; 0: there is none
     eps: float = 1e-3                       # of batch normalisation
     momentum: float = 0.01                  # share of a new batch in running statistics (TensorFlow: 0.99)
     padding: Padding = "tensorflow"         # of convolutions with stride 2, see ``StridedConv``
-    square: tuple[int, ...] = ()            # with "transformers": numbers of the blocks that pad all sides alike
+    square: tuple[int, ...] = ()  # with "transformers": numbers of the blocks that pad all sides alike
     activation: type[nn.Module] = nn.SiLU   # after every normalisation but the last of a block
 
     @classmethod
@@ -90,7 +90,8 @@ class EfficientNetConfig:
 
     @classmethod
     def lite0(cls) -> "EfficientNetConfig":
-        """EfficientNet-Lite0 of the TPU repository: no squeeze-and-excitation, ReLU6; 4,652,008 parameters as a classifier."""
+        """EfficientNet-Lite0 of the TPU repository: no squeeze-and-excitation, ReLU6; 4,652,008 parameters as
+        a classifier."""
         return cls(squeeze=0.0, activation=nn.ReLU6)
 
     @classmethod
@@ -173,7 +174,8 @@ class MBConv(nn.Module):
         self.expand = nn.Sequential() if stage.expand == 1 else nn.Sequential(
             nn.Conv2d(before, inner, 1, bias=False), norm(inner), config.activation(inplace=True))
         depthwise = (StridedConv(inner, inner, stage.kernel, inner, padding) if stride == 2 else
-                     nn.Conv2d(inner, inner, stage.kernel, padding=stage.kernel // 2, groups=inner, bias=False))
+                     nn.Conv2d(inner, inner, stage.kernel, padding=stage.kernel // 2, groups=inner,
+                               bias=False))
         self.depthwise = nn.Sequential(depthwise, norm(inner), config.activation(inplace=True))
         self.squeeze = nn.Sequential() if not config.squeeze else SqueezeExcitation(
             inner, max(1, int(before * config.squeeze)), activation=nn.SiLU)

@@ -1,6 +1,7 @@
 """Evaluation mode and seeds for the length of a block, and results that are computed once.
 
-Survey: none.  Dropout is off and batch statistics are fixed in evaluation mode; each module gets back the mode it had.
+Survey: none.  Dropout is off and batch statistics are fixed in evaluation mode; each module gets back the
+mode it had.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ R = TypeVar("R")
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[torch.device]:
-    """``model`` and all its parts in evaluation mode; yields the device of its weights ("cpu" if it has none).
+    """``model`` and all its parts in evaluation mode; yields the device of its weights ("cpu" if it has
+    none).
 
     Afterwards every part is in the mode it was in before, whatever happens in the block.
     """
@@ -33,17 +35,19 @@ def eval_mode(model: nn.Module) -> Iterator[torch.device]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers drawn in the block are a function of ``seed``; the global state is afterwards as it was before."""
+    """Random numbers drawn in the block are a function of ``seed``; the global state is afterwards as it was
+    before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def remembered(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that computes a result once as long as the process lives, and gives each caller tensors of its own.
+    """A function that computes a result once as long as the process lives, and gives each caller tensors of
+    its own.
 
-    With ``functools.cache`` alone a caller who changes a tensor would change it for all. The result is a tensor, or a
-    dataclass that holds tensors.
+    With ``functools.cache`` alone a caller who changes a tensor would change it for all. The result is a
+    tensor, or a dataclass that holds tensors.
     """
     kept = cache(function)
 
@@ -60,6 +64,7 @@ def _own(value: Any) -> Any:
         return value.clone()
     if is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: getattr(value, f.name) for f in fields(value)}
-        copies = {name: _own(part) for name, part in parts.items() if isinstance(part, Tensor) or is_dataclass(part)}
+        copies = {name: _own(part) for name, part in parts.items() if isinstance(part, Tensor)
+                  or is_dataclass(part)}
         return replace(value, **copies)
     return value

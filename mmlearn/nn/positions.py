@@ -77,7 +77,8 @@ class PositionTable(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    r"""eq:word-embedding: $E_{y_t}+\mathrm{PE}(t)$, a vector for each word plus one for its position: (b, t) -> (b, t, d).
+    r"""eq:word-embedding: $E_{y_t}+\mathrm{PE}(t)$, a vector for each word plus one for its position: (b, t)
+    -> (b, t, d).
 
     The row of ``pad`` is zero and stays so. Positions count from 1, row 0 of the table being padding; inside
     a ``KVCache`` they go on where the last call ended.

@@ -78,8 +78,8 @@ class ConvTrunk(nn.Module):
 class ResidualTrunk(nn.Module):
     """A small ResNet: images (b, 3, s, s) -> grid (b, p, c); 64 x 64 pixels give 8 x 8 cells.
 
-    One residual block a stage; the stem and the next two stages halve the sides, further stages keep them. Pixels in
-    [0, 1]; ``out_channels`` is c. Raises ``ValueError`` for images smaller than one cell.
+    One residual block a stage; the stem and the next two stages halve the sides, further stages keep them.
+    Pixels in [0, 1]; ``out_channels`` is c. Raises ``ValueError`` for images smaller than one cell.
     """
 
     def __init__(self, channels: Sequence[int] = (32, 64, 128, 128)) -> None:
@@ -97,7 +97,8 @@ class ResidualTrunk(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p c"]:
         if min(images.shape[-2:]) < self.stride:
-            raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of "
+            raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one "
+                             f"cell of "
                              f"{self.stride}; give larger ones")
         images = (2 * images - 1).contiguous(memory_format=torch.channels_last)
         return grid_to_sequence(self.blocks(images))

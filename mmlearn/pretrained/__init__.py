@@ -1,8 +1,10 @@
-"""Public weights in our modules: ``load`` finds the reader that knows a checkpoint, and the reader matches every name.
+"""Public weights in our modules: ``load`` finds the reader that knows a checkpoint, and the reader matches
+every name.
 
-Survey: none; see the appendix on scaling up.  A reader is a module of this package that offers ``recognises(path)``
-and ``load(path, **options)``; it is named in ``READERS``, once for each public name. A reader whose models are on a hub
-offers ``fetch(name)``, which returns the path. Nothing is loaded that could run code.
+Survey: none; see the appendix on scaling up.  A reader is a module of this package that offers
+``recognises(path)`` and ``load(path, **options)``; it is named in ``READERS``, once for each public name. A
+reader whose models are on a hub offers ``fetch(name)``, which returns the path. Nothing is loaded that could
+run code.
 """
 
 import importlib
@@ -30,21 +32,23 @@ READERS = {                             # public name -> the module of this pack
 def load(source: str | Path, **options: Any) -> nn.Module:
     """The model of a public checkpoint, in evaluation mode: ``source`` is a public name, a file or a folder.
 
-    ``options`` go to the reader (see its ``load``). Raises ``FileNotFoundError`` if there is neither a file nor a
-    public name ``source``, ``ValueError`` if no reader knows the file or its names and shapes are not those expected.
+    ``options`` go to the reader (see its ``load``). Raises ``FileNotFoundError`` if there is neither a file
+    nor a public name ``source``, ``ValueError`` if no reader knows the file or its names and shapes are not
+    those expected.
     """
     if str(source) in READERS:
         found = reader(str(source))
         return found.load(found.fetch(str(source)) if hasattr(found, "fetch") else None, **options).eval()
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"{source} is neither a file or folder nor one of {', '.join(READERS)}; check the path")
+        raise FileNotFoundError(f"{source} is neither a file or folder nor one of {', '.join(READERS)}; "
+                                f"check the path")
     unreadable = None
     for module in dict.fromkeys(READERS.values()):
         candidate = importlib.import_module(f"mmlearn.pretrained.{module}")
         try:
             known = candidate.recognises(path)
-        except ValueError as error:                     # not readable as this reader reads; perhaps as the next does
+        except ValueError as error:  # not readable as this reader reads; perhaps as the next does
             unreadable, known = unreadable or error, False
         if known:
             return candidate.load(path, **options).eval()
@@ -63,15 +67,18 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
     Raises ``ValueError`` that lists the names that differ (the first eight of each kind).
     """
     problems = []
-    for about, names in (("missing", expected.keys() - found.keys()), ("not expected", found.keys() - expected.keys())):
+    for about, names in (("missing", expected.keys() - found.keys()),
+                         ("not expected", found.keys() - expected.keys())):
         if names:
             problems.append(f"{about}: {shorten(sorted(names))}")
     shapes = [f"{name} is {found[name]}, expected {expected[name]}"
-              for name in sorted(expected.keys() & found.keys()) if tuple(found[name]) != tuple(expected[name])]
+              for name in sorted(expected.keys() & found.keys())
+              if tuple(found[name]) != tuple(expected[name])]
     if shapes:
         problems.append(f"of another shape: {shorten(shapes)}")
     if problems:
-        raise ValueError(f"{where} does not fit the model; {'; '.join(problems)}; load the checkpoint it was made for")
+        raise ValueError(f"{where} does not fit the model; {'; '.join(problems)}; load the checkpoint it was "
+                         f"made for")
 
 
 def shorten(names: list[str]) -> str:

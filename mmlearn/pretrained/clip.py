@@ -1,11 +1,13 @@
-"""The public weights of CLIP: OpenAI's, those of Hugging Face's hub and OpenCLIP's, each with its own names, as ours.
+"""The public weights of CLIP: OpenAI's, those of Hugging Face's hub and OpenCLIP's, each with its own names,
+as ours.
 
-Paper: A. Radford et al. (2021), arXiv:2103.00020; code and weights of github.com/openai/CLIP (MIT); the layouts of
-``transformers.CLIPModel`` and of github.com/mlfoundations/open_clip (G. Ilharco et al., doi:10.5281/zenodo.5143773).
-Survey: 4.2.2.  Differs from the paper: nothing.
+Paper: A. Radford et al. (2021), arXiv:2103.00020; code and weights of github.com/openai/CLIP (MIT); the
+layouts of ``transformers.CLIPModel`` and of github.com/mlfoundations/open_clip (G. Ilharco et al.,
+doi:10.5281/zenodo.5143773). Survey: 4.2.2.  Differs from the paper: nothing.
 
-The files decide everything that leaves no trace in a shape: activation, heads, epsilon, the end-of-text token. A field
-of a configuration that we do not know is refused, not guessed. Tensors of 16 bits become float32.
+The files decide everything that leaves no trace in a shape: activation, heads, epsilon, the end-of-text
+token. A field of a configuration that we do not know is refused, not guessed. Tensors of 16 bits become
+float32.
 """
 
 import re
@@ -24,21 +26,25 @@ from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig
 
 HUGGING_FACE = ("config.json", ("model.safetensors", "pytorch_model.bin"))
 OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
-BUFFERS = re.compile(r"input_resolution|context_length|vocab_size|attn_mask|(.*\.)?(position_ids|num_batches_tracked)")
+BUFFERS = re.compile(
+    r"input_resolution|context_length|vocab_size|attn_mask|(.*\.)?(position_ids|num_batches_tracked)"
+)
 SIGNATURE = {"logit_scale", "text_projection", "token_embedding.weight", "visual.conv1.weight"}
 
 BLOCK = (("attention.in_weight", "attn.in_proj_weight"), ("attention.in_bias", "attn.in_proj_bias"),
          ("attention.out", "attn.out_proj"), ("attention_norm", "ln_1"), ("feed_forward_norm", "ln_2"),
          ("feed_forward.inner", "mlp.c_fc"), ("feed_forward.outer", "mlp.c_proj"))
 OPENAI_NAMES = (                        # parts of our names, in order, and OpenAI's
-    ("text.words", "token_embedding"), ("text.positions", "positional_embedding"), ("text.projection", "text_projection"),
-    ("text.norm_after", "ln_final"), ("text.layers", "transformer.resblocks"),
-    ("image.patches.project", "visual.conv1"), ("image.cls", "visual.class_embedding"),
-    ("image.positions", "visual.positional_embedding"), ("image.norm_before", "visual.ln_pre"),
-    ("image.norm_after", "visual.ln_post"), ("image.projection", "visual.proj"),
-    ("image.layers", "visual.transformer.resblocks"),
-    ("image.pool.positions", "visual.attnpool.positional_embedding"), ("image.pool.attention.out", "visual.attnpool.c_proj"),
-    *((f"image.stem.{i}.{j}", f"visual.{part}{i + 1}") for i in range(3) for j, part in enumerate(("conv", "bn"))),
+    ("text.words", "token_embedding"), ("text.positions", "positional_embedding"),
+    ("text.projection", "text_projection"), ("text.norm_after", "ln_final"),
+    ("text.layers", "transformer.resblocks"), ("image.patches.project", "visual.conv1"),
+    ("image.cls", "visual.class_embedding"), ("image.positions", "visual.positional_embedding"),
+    ("image.norm_before", "visual.ln_pre"), ("image.norm_after", "visual.ln_post"),
+    ("image.projection", "visual.proj"), ("image.layers", "visual.transformer.resblocks"),
+    ("image.pool.positions", "visual.attnpool.positional_embedding"),
+    ("image.pool.attention.out", "visual.attnpool.c_proj"),
+    *((f"image.stem.{i}.{j}", f"visual.{part}{i + 1}") for i in range(3) for j,
+      part in enumerate(("conv", "bn"))),
     *((f"image.stages.{i}", f"visual.layer{i + 1}") for i in range(4)),
     *((f"{name}.{j}", f"{part}{i + 1}") for i, name in enumerate(("first", "second", "third"))
       for j, part in enumerate(("conv", "bn"))),
@@ -54,12 +60,13 @@ HUGGING_FACE_NAMES = (
     ("image.positions", "vision_model.embeddings.position_embedding.weight"),
     ("image.norm_before", "vision_model.pre_layrnorm"), ("image.norm_after", "vision_model.post_layernorm"),
     ("image.layers", "vision_model.encoder.layers"), ("image.projection", "visual_projection.weight"),
-    ("attention.out", "self_attn.out_proj"), ("attention_norm", "layer_norm1"), ("feed_forward_norm", "layer_norm2"),
-    ("feed_forward.inner", "mlp.fc1"), ("feed_forward.outer", "mlp.fc2"),
+    ("attention.out", "self_attn.out_proj"), ("attention_norm", "layer_norm1"),
+    ("feed_forward_norm", "layer_norm2"), ("feed_forward.inner", "mlp.fc1"),
+    ("feed_forward.outer", "mlp.fc2"),
 )
 
 
-# -------------------------------------------------------------------------------------------------------------- names
+# ------------------------------------------------------------------------------------------------------ names
 
 def renamed(name: str, names: Iterable[tuple[str, str]]) -> str:
     """``name`` with each part of ours that ``names`` lists put into theirs."""
@@ -70,7 +77,8 @@ def renamed(name: str, names: Iterable[tuple[str, str]]) -> str:
 
 
 def sources(name: str, layout: str) -> tuple[list[str], bool]:
-    """Where our tensor ``name`` comes from: their tensors, to be joined, and whether the result is transposed."""
+    """Where our tensor ``name`` comes from: their tensors, to be joined, and whether the result is
+    transposed."""
     third = re.fullmatch(r"(.*)\.attention\.in_(weight|bias)", name)
     if layout == "openai":
         if third and third[1] == "image.pool":
@@ -83,7 +91,8 @@ def sources(name: str, layout: str) -> tuple[list[str], bool]:
 
 
 def expected_shapes(model: CLIP, layout: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of everything that a checkpoint of ``model`` holds in ``layout`` ("openai" or "hugging-face")."""
+    """Name and shape of everything that a checkpoint of ``model`` holds in ``layout`` ("openai" or
+    "hugging-face")."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, value in model.state_dict().items():
         if BUFFERS.fullmatch(name):
@@ -107,7 +116,7 @@ def fill(config: CLIPConfig, state: Mapping[str, Tensor], layout: str, where: st
     ours: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if BUFFERS.fullmatch(name):
-            ours[name] = torch.zeros_like(value, device="cpu")              # counts batches; nothing depends on it
+            ours[name] = torch.zeros_like(value, device="cpu")  # counts batches; nothing depends on it
             continue
         theirs, transposed = sources(name, layout)
         joined = torch.cat([state[their] for their in theirs]) if len(theirs) > 1 else state[theirs[0]]
@@ -118,13 +127,15 @@ def fill(config: CLIPConfig, state: Mapping[str, Tensor], layout: str, where: st
     return model.eval()
 
 
-# ------------------------------------------------------------------------------------------------------ configurations
+# --------------------------------------------------------------------------------------------- configurations
 
 def only(found: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     """Refuse fields that would change the model in a way that we do not know."""
-    unknown = sorted(name for name, value in found.items() if name not in known and value not in (None, False))
+    unknown = sorted(name for name, value in found.items() if name not in known
+                     and value not in (None, False))
     if unknown:
-        raise ValueError(f"{where} sets {', '.join(unknown)}, which CLIP as published does not have; it is another model")
+        raise ValueError(f"{where} sets {', '.join(unknown)}, which CLIP as published does not have; it is "
+                         f"another model")
 
 
 def config_of_state(state: Mapping[str, Tensor], activation: str) -> CLIPConfig:
@@ -139,7 +150,8 @@ def config_of_state(state: Mapping[str, Tensor], activation: str) -> CLIPConfig:
 
     vocab, width = shape("token_embedding.weight")
     context, embed = shape("positional_embedding")[0], shape("text_projection")[1]
-    text = TextConfig(vocab, context, width, layers(r"transformer\.resblocks\.(\d+)\."), max(1, width // 64), vocab - 1)
+    text = TextConfig(vocab, context, width, layers(r"transformer\.resblocks\.(\d+)\."), max(1, width // 64),
+                      vocab - 1)
     if "visual.proj" in state:
         d, _, patch, _ = shape("visual.conv1.weight")
         size = patch * round((shape("visual.positional_embedding")[0] - 1) ** 0.5)
@@ -155,20 +167,25 @@ def config_of_state(state: Mapping[str, Tensor], activation: str) -> CLIPConfig:
 
 def config_of_open_clip(found: Mapping[str, Any], where: str) -> CLIPConfig:
     """The model of an OpenCLIP configuration ("model_cfg")."""
-    only(found, ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale", "init_logit_bias"), where)
+    only(found, ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale", "init_logit_bias"),
+         where)
     if missing := [name for name in ("embed_dim", "vision_cfg", "text_cfg") if name not in found]:
         raise ValueError(f"{where} has no {', '.join(missing)}; download it again")
     vision, text = found["vision_cfg"], found["text_cfg"]
-    only(vision, ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"), f"{where}: vision_cfg")
-    only(text, ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "pad_id", "eos_id",
-                "hf_tokenizer_name", "tokenizer_kwargs"), f"{where}: text_cfg")
+    only(vision, ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"),
+         f"{where}: vision_cfg")
+    only(text, ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type",
+                "pad_id", "eos_id", "hf_tokenizer_name", "tokenizer_kwargs"), f"{where}: text_cfg")
     pooling, vocab = text.get("pool_type", "argmax"), text.get("vocab_size", 49_408)
     if pooling not in ("argmax", "eos"):
-        raise ValueError(f"{where} reads a caption at {pooling!r}, CLIP at its end-of-text token; it is another model")
+        raise ValueError(f"{where} reads a caption at {pooling!r}, CLIP at its end-of-text token; it is "
+                         f"another model")
     width, head = vision.get("width", 768), vision.get("head_width", 64)
     size, layers = vision.get("image_size", 224), vision.get("layers", 12)
     if isinstance(layers, int):
-        image: ViTConfig | ResNetConfig = ViTConfig(size, vision.get("patch_size", 16), width, layers, width // head)
+        image: ViTConfig | ResNetConfig = ViTConfig(
+            size, vision.get("patch_size", 16), width, layers, width // head
+        )
     else:
         image = ResNetConfig(size, tuple(layers), width, 32 * width // head)
     return CLIPConfig(
@@ -181,7 +198,8 @@ def config_of_open_clip(found: Mapping[str, Any], where: str) -> CLIPConfig:
 
 
 def config_of_hugging_face(found: Mapping[str, Any], where: str) -> CLIPConfig:
-    """The model of a configuration of ``transformers.CLIPModel``; what it leaves out has that class's defaults.
+    """The model of a configuration of ``transformers.CLIPModel``; what it leaves out has that class's
+    defaults.
 
     An ``eos_token_id`` of 2 stands in old configurations and is wrong; such models read at the highest id.
     """
@@ -189,7 +207,8 @@ def config_of_hugging_face(found: Mapping[str, Any], where: str) -> CLIPConfig:
     vision = found.get("vision_config_dict") or found.get("vision_config") or {}
     activations = {config.get("hidden_act", "quick_gelu") for config in (text, vision)}
     if len(activations) > 1:
-        raise ValueError(f"{where} has activations {' and '.join(sorted(activations))}; CLIP has the same in both towers")
+        raise ValueError(f"{where} has activations {' and '.join(sorted(activations))}; CLIP has the same in "
+                         f"both towers")
     vocab, eot = text.get("vocab_size", 49_408), text.get("eos_token_id", 49_407)
     return CLIPConfig(
         found.get("projection_dim", 512),
@@ -203,7 +222,7 @@ def config_of_hugging_face(found: Mapping[str, Any], where: str) -> CLIPConfig:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- entry
+# ------------------------------------------------------------------------------------------------------ entry
 
 def is_hugging_face(folder: Path) -> bool:
     """Has this folder the configuration of a ``transformers.CLIPModel``?"""
@@ -218,7 +237,7 @@ def recognises(path: Path) -> bool:
     if path.suffix not in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
         return False
     if is_torchscript(path):
-        return True                                                             # no other system is published so
+        return True  # no other system is published so
     try:
         return SIGNATURE <= read_state(path).keys()
     except ValueError:
@@ -226,7 +245,8 @@ def recognises(path: Path) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The folder of a public CLIP, downloaded (once): the weights are OpenCLIP's where its configuration is there."""
+    """The folder of a public CLIP, downloaded (once): the weights are OpenCLIP's where its configuration is
+    there."""
     def weights(folder: Path) -> Sequence[str]:
         return (OPEN_CLIP if (folder / OPEN_CLIP[0]).is_file() else HUGGING_FACE)[1]
     return download(name, ["config.json", "*open_clip_config.json"], weights)
@@ -235,21 +255,24 @@ def fetch(name: str) -> Path:
 def load(path: Path, activation: str | None = None, trust: bool = False) -> CLIP:
     """CLIP with the weights of a folder or a file, in evaluation mode and float32.
 
-    A folder is Hugging Face's (config.json) or OpenCLIP's (open_clip_config.json). A file holds a state dict with
-    OpenAI's names; if it is not OpenAI's own, it does not say its ``activation``, "quick_gelu" or "gelu". ``trust``
-    allows to run the code of a TorchScript archive. Raises ``ValueError``, ``FileNotFoundError``.
+    A folder is Hugging Face's (config.json) or OpenCLIP's (open_clip_config.json). A file holds a state dict
+    with OpenAI's names; if it is not OpenAI's own, it does not say its ``activation``, "quick_gelu" or
+    "gelu". ``trust`` allows to run the code of a TorchScript archive. Raises ``ValueError``,
+    ``FileNotFoundError``.
     """
     if path.is_dir():
         config, weights = OPEN_CLIP if (path / OPEN_CLIP[0]).is_file() else HUGGING_FACE
         found, where = read_json(path / config), str(path / config)
         if config == HUGGING_FACE[0]:
-            return fill(config_of_hugging_face(found, where), read_state(weights_in(path, weights)), "hugging-face", str(path))
-        return fill(config_of_open_clip(found.get("model_cfg", found), where), read_state(weights_in(path, weights)),
-                    "openai", str(path))
+            return fill(config_of_hugging_face(found, where), read_state(weights_in(path, weights)),
+                        "hugging-face", str(path))
+        return fill(config_of_open_clip(found.get("model_cfg", found), where),
+                    read_state(weights_in(path, weights)), "openai", str(path))
     state = read_state(path, trust=trust)
     if {"input_resolution", "context_length", "vocab_size"} <= state.keys():
-        activation = activation or "quick_gelu"                                 # only OpenAI's own files hold these
+        activation = activation or "quick_gelu"  # only OpenAI's own files hold these
     if activation is None:
-        raise ValueError(f"{path} does not say which activation the model was trained with; pass activation='quick_gelu' "
+        raise ValueError(f"{path} does not say which activation the model was trained with; pass "
+                         f"activation='quick_gelu' "
                          "for OpenAI's weights and their descendants, activation='gelu' for OpenCLIP's")
     return fill(config_of_state(state, activation), state, "openai", str(path))

@@ -1,7 +1,7 @@
 """A dual encoder ready for use: its model, its tokeniser, and how its pictures are prepared.
 
-Survey: 4.2.2.  The files of a checkpoint say how pictures and texts were prepared in training (Hugging Face's or
-OpenCLIP's); a public name, a folder, a file and the book's own miniatures are opened alike.
+Survey: 4.2.2.  The files of a checkpoint say how pictures and texts were prepared in training (Hugging Face's
+or OpenCLIP's); a public name, a folder, a file and the book's own miniatures are opened alike.
 """
 
 from pathlib import Path
@@ -19,16 +19,19 @@ from mmlearn.pretrained.files import read_json
 from mmlearn.text_for_vision.clip import CLIP
 from mmlearn.text_for_vision.training import load_mini
 
-MINIATURES = {"clip-mini": "vit", "clip-mini-resnet": "resnet"}     # the book's own, by the name of their file
-RECIPES = ("preprocessor_config.json", "open_clip_config.json")    # where a folder says how pictures are prepared
+MINIATURES = {"clip-mini": "vit", "clip-mini-resnet": "resnet"}  # the book's own, by the name of their file
+# where a folder says how pictures are prepared
+RECIPES = ("preprocessor_config.json", "open_clip_config.json")
 
 
-# --------------------------------------------------------------------------------------- what a checkpoint asks for
+# --------------------------------------------------------------------------------- what a checkpoint asks for
 
 def recipe_for(folder: str | Path | None, size: int) -> ImageRecipe:
-    """The recipe that a checkpoint's folder describes (Hugging Face's or OpenCLIP's), else CLIP's at ``size`` pixels.
+    """The recipe that a checkpoint's folder describes (Hugging Face's or OpenCLIP's), else CLIP's at ``size``
+    pixels.
 
-    Raises ``ValueError`` if the folder's picture size is not the model's ``size``, or its recipe is not one of these.
+    Raises ``ValueError`` if the folder's picture size is not the model's ``size``, or its recipe is not one
+    of these.
     """
     folder = Path(folder) if folder is not None and Path(folder).is_dir() else None
     if folder is None:
@@ -40,16 +43,19 @@ def recipe_for(folder: str | Path | None, size: int) -> ImageRecipe:
         cfg = read_json(folder / RECIPES[1]).get("preprocess_cfg", {})
         if cfg.get("resize_mode", "shortest") not in ("shortest", "squash"):
             raise ValueError(f"{folder} resizes by {cfg['resize_mode']!r}; 'shortest' and 'squash' are known")
-        found = ImageRecipe(size, (size, size) if cfg.get("resize_mode") == "squash" else None, tuple(cfg.get("mean", MEAN)),
-                            tuple(cfg.get("std", STD)), Image.Resampling[cfg.get("interpolation", "bicubic").upper()])
+        found = ImageRecipe(size, (size, size) if cfg.get("resize_mode") == "squash" else None,
+                            tuple(cfg.get("mean", MEAN)), tuple(cfg.get("std", STD)),
+                            Image.Resampling[cfg.get("interpolation", "bicubic").upper()])
     if found.size != size:
-        raise ValueError(f"{folder} prepares pictures of {found.size} pixels, its model reads {size}; the files do not "
+        raise ValueError(f"{folder} prepares pictures of {found.size} pixels, its model reads {size}; the "
+                         f"files do not "
                          "belong together")
     return found
 
 
 def _hugging_face(found: dict[str, Any], size: int, folder: Path) -> ImageRecipe:
-    """A recipe from ``preprocessor_config.json``: its rescaling and its standardisation become one mean and deviation."""
+    """A recipe from ``preprocessor_config.json``: its rescaling and its standardisation become one mean and
+    deviation."""
     def shape(value: Any) -> int | tuple[int, int]:
         value = value.get("shortest_edge", value) if isinstance(value, dict) else value
         return (value["height"], value["width"]) if isinstance(value, dict) else int(value)
@@ -57,28 +63,33 @@ def _hugging_face(found: dict[str, Any], size: int, folder: Path) -> ImageRecipe
     resize = shape(found.get("size", size)) if found.get("do_resize", True) else None
     crop = shape(found.get("crop_size", size)) if found.get("do_center_crop", True) else resize
     if crop is None or (isinstance(crop, tuple) and crop[0] != crop[1]):
-        raise ValueError(f"{folder}/preprocessor_config.json does not end in a square of fixed size; give square crops")
+        raise ValueError(f"{folder}/preprocessor_config.json does not end in a square of fixed size; give "
+                         f"square crops")
     mean, std = (found.get(f"image_{name}", default) if found.get("do_normalize", True) else default_off
                  for name, default, default_off in (("mean", MEAN, (0.0,) * 3), ("std", STD, (1.0,) * 3)))
     factor = 255 * found.get("rescale_factor", 1 / 255)
-    offset = 1.0 if found.get("rescale_offset") else 0.0                            # EfficientNet: pixels in [-1, 1]
+    offset = 1.0 if found.get("rescale_offset") else 0.0  # EfficientNet: pixels in [-1, 1]
     if found.get("include_top") and "EfficientNet" in str(found.get("image_processor_type", "")):
-        raise ValueError(f"{folder}/preprocessor_config.json sets include_top, which is for classifiers, not for ALIGN")
-    return ImageRecipe(crop if isinstance(crop, int) else crop[0], resize, tuple((offset + m) / factor for m in mean),
-                       tuple(s / factor for s in std), int(found.get("resample", Image.Resampling.BICUBIC)))
+        raise ValueError(f"{folder}/preprocessor_config.json sets include_top, which is for classifiers, not "
+                         f"for ALIGN")
+    return ImageRecipe(crop if isinstance(crop, int) else crop[0], resize,
+                       tuple((offset + m) / factor for m in mean), tuple(s / factor for s in std),
+                       int(found.get("resample", Image.Resampling.BICUBIC)))
 
 
 def tokeniser_for(source: str | Path | nn.Module) -> Tokeniser:
     """The tokeniser of a checkpoint's folder, of a public name, or of a model with CLIP's vocabulary.
 
-    A folder of BERT's family (``model_type`` "align", a ``vocab.txt``) gives word pieces; everything else CLIP's byte
-    pairs, from the folder's own files or, where it has none, from the installed copy (all CLIP models share one list).
-    Raises ``FileNotFoundError`` if there are no files, ``ValueError`` for a model with another vocabulary.
+    A folder of BERT's family (``model_type`` "align", a ``vocab.txt``) gives word pieces; everything else
+    CLIP's byte pairs, from the folder's own files or, where it has none, from the installed copy (all CLIP
+    models share one list). Raises ``FileNotFoundError`` if there are no files, ``ValueError`` for a model
+    with another vocabulary.
     """
     if isinstance(source, nn.Module):
         vocab = getattr(getattr(source, "config", None), "vocab", None)
         if vocab != len(tokeniser := CLIPTokeniser.find()):
-            raise ValueError(f"the model has {vocab} tokens, CLIP's tokeniser {len(tokeniser)}; give the folder that holds "
+            raise ValueError(f"the model has {vocab} tokens, CLIP's tokeniser {len(tokeniser)}; give the "
+                             f"folder that holds "
                              "the model's own tokeniser")
         return tokeniser
     folder = Path(source)
@@ -104,9 +115,11 @@ class Ready(NamedTuple):
 
 
 def open_model(source: str | Path, **options: Any) -> Ready:
-    """Model, tokeniser and image recipe of a public name, a checkpoint's folder or file, or the book's "clip-mini".
+    """Model, tokeniser and image recipe of a public name, a checkpoint's folder or file, or the book's
+    "clip-mini".
 
-    ``options`` go to the reader of the checkpoint. Raises ``FileNotFoundError`` or ``ValueError`` with the remedy.
+    ``options`` go to the reader of the checkpoint. Raises ``FileNotFoundError`` or ``ValueError`` with the
+    remedy.
     """
     path = Path(source)
     if str(source) in MINIATURES or is_saved(path):
@@ -117,9 +130,12 @@ def open_model(source: str | Path, **options: Any) -> Ready:
         where = reader(str(source)).fetch(str(source))                  # a folder, downloaded once
     model = load(where, **options)
     if not all(hasattr(model, name) for name in ("encode_image", "encode_text", "logit_scale")):
-        raise ValueError(f"{source} is a {type(model).__name__}, not a dual encoder of images and text; give CLIP or ALIGN")
+        raise ValueError(f"{source} is a {type(model).__name__}, not a dual encoder of images and text; give "
+                         f"CLIP or ALIGN")
     if not isinstance(model, CLIP) and not any((Path(where) / name).is_file() for name in RECIPES):
-        raise FileNotFoundError(f"{source} does not say how its pictures are prepared, and {type(model).__name__} has no rule of "
-                                f"its own; put its {RECIPES[0]} into the folder of its weights and give that folder")
+        raise FileNotFoundError(f"{source} does not say how its pictures are prepared, and "
+                                f"{type(model).__name__} has no rule of "
+                                f"its own; put its {RECIPES[0]} into the folder of its weights and give that "
+                                f"folder")
     config: Any = model.config
     return Ready(model, tokeniser_for(where), recipe_for(where, config.size))

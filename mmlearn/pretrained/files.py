@@ -1,4 +1,5 @@
-"""Files of public checkpoints: tensors by name, configurations, folders of Hugging Face's hub. No code of a file is run.
+"""Files of public checkpoints: tensors by name, configurations, folders of Hugging Face's hub. No code of a
+file is run.
 
 Survey: none; see the appendix on scaling up.
 """
@@ -36,19 +37,23 @@ def harmless() -> list[Any]:
     return allowed + [type(np.dtype(kind)) for kind in kinds]
 
 
-def read_state(path: Path, under: Sequence[str] = ("state_dict", "model"), trust: bool = False) -> dict[str, Tensor]:
-    """The tensors of a file by their names; runs no code of the file, except a TorchScript archive's if ``trust``.
+def read_state(path: Path, under: Sequence[str] = ("state_dict", "model"),
+               trust: bool = False) -> dict[str, Tensor]:
+    """The tensors of a file by their names; runs no code of the file, except a TorchScript archive's if
+    ``trust``.
 
-    A checkpoint of a training run is opened at the first of the names ``under`` that it has. Raises ``ValueError`` for
-    anything but tensors.
+    A checkpoint of a training run is opened at the first of the names ``under`` that it has. Raises
+    ``ValueError`` for anything but tensors.
     """
     if path.suffix == ".safetensors":
         return read_tensors(path)
     if is_torchscript(path):
         if not trust:
             raise ValueError(
-                f"{path} is a TorchScript archive, as OpenAI publishes CLIP: it holds code, which loading could run. Convert "
-                "it once, torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), NEW), on a machine where that "
+                f"{path} is a TorchScript archive, as OpenAI publishes CLIP: it holds code, which loading "
+                f"could run. Convert "
+                "it once, torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), NEW), on a "
+                "machine where that "
                 "may be, and load NEW; or pass trust=True if you know where the file comes from")
         return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
     try:
@@ -60,7 +65,8 @@ def read_state(path: Path, under: Sequence[str] = ("state_dict", "model"), trust
     if isinstance(file, dict):
         file = next((file[name] for name in under if name in file), file)
     if not isinstance(file, dict) or not all(isinstance(value, Tensor) for value in file.values()):
-        raise ValueError(f"{path} holds no state dict, that is tensors by name (alone or under {' or '.join(under)}); give "
+        raise ValueError(f"{path} holds no state dict, that is tensors by name (alone or under "
+                         f"{' or '.join(under)}); give "
                          "the file of weights as it was published")
     return {name.removeprefix("module."): value for name, value in file.items()}
 
@@ -70,7 +76,8 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(f"{folder} has a configuration but none of {', '.join(names)}; download the weights too")
+    raise FileNotFoundError(f"{folder} has a configuration but none of {', '.join(names)}; download the "
+                            f"weights too")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -85,10 +92,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def download(name: str, wanted: Sequence[str], weights: Callable[[Path], Sequence[str]]) -> Path:
-    """The folder of a public model on Hugging Face's hub, with the files ``wanted`` and the first of ``weights`` that exists.
+    """The folder of a public model on Hugging Face's hub, with the files ``wanted`` and the first of
+    ``weights`` that exists.
 
-    ``weights`` gets the folder with the wanted files. Files that are there already are not fetched again. Raises
-    ``FileNotFoundError`` if the hub cannot be reached or has no such model.
+    ``weights`` gets the folder with the wanted files. Files that are there already are not fetched again.
+    Raises ``FileNotFoundError`` if the hub cannot be reached or has no such model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -100,6 +108,8 @@ def download(name: str, wanted: Sequence[str], weights: Callable[[Path], Sequenc
             if (folder / file).is_file():
                 break
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise FileNotFoundError(f"{name} could not be fetched from huggingface.co ({type(error).__name__}); connect to the "
-                                "network, or download its folder elsewhere and load it by its path") from error
+        raise FileNotFoundError(f"{name} could not be fetched from huggingface.co ({type(error).__name__}); "
+                                f"connect to the "
+                                "network, or download its folder elsewhere and load it by its "
+                                "path") from error
     return folder

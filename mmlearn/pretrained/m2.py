@@ -1,13 +1,14 @@
 """The public weights of M2: names and shapes of the authors' checkpoint, turned into ours.
 
 Paper: M. Cornia et al. (2020), *Meshed-Memory Transformer for Image Captioning*, arXiv:1912.08226; weights
-``meshed_memory_transformer.pth`` of github.com/aimagelab/meshed-memory-transformer (BSD-3-Clause).  Survey: 1.2.1.
-Differs from the paper: nothing; the model is built as the weights were trained (``M2Config.released``): residual and
-normalisation inside the meshed attention, frozen position table as saved, padded regions not masked.
+``meshed_memory_transformer.pth`` of github.com/aimagelab/meshed-memory-transformer (BSD-3-Clause).  Survey:
+1.2.1. Differs from the paper: nothing; the model is built as the weights were trained
+(``M2Config.released``): residual and normalisation inside the meshed attention, frozen position table as
+saved, padded regions not masked.
 
 The file is a pickle that also holds the state of NumPy's and Python's random generators. It is read with
-``weights_only=True``, which runs no code of the file; NumPy's array and number types are allowed by name, because
-without them the generator's state, which we do not use, would make the whole file unreadable.
+``weights_only=True``, which runs no code of the file; NumPy's array and number types are allowed by name,
+because without them the generator's state, which we do not use, would make the whole file unreadable.
 """
 
 import re
@@ -49,8 +50,9 @@ def config_of(state: dict[str, Tensor], heads: int) -> M2Config:
     layers = len({name.split(".")[2] for name in state if name.startswith("encoder.layers.")})
     return replace(
         M2Config.released(), vocab=vocab, width=width, heads=heads, layers=layers,
-        ff=shape("encoder.layers.0.pwff.fc1.weight")[0], memory=shape("encoder.layers.0.mhatt.attention.m_k")[1],
-        features=shape("encoder.fc.weight")[1], max_len=shape("decoder.pos_emb.weight")[0] - 1,
+        ff=shape("encoder.layers.0.pwff.fc1.weight")[0],
+        memory=shape("encoder.layers.0.mhatt.attention.m_k")[1], features=shape("encoder.fc.weight")[1],
+        max_len=shape("decoder.pos_emb.weight")[0] - 1,
     )
 
 
@@ -90,7 +92,8 @@ def official_shapes(config: M2Config) -> dict[str, tuple[int, ...]]:
 
 
 def to_ours(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """The authors' tensors under our names: three projections in one matrix, the gates of a layer in one tensor."""
+    """The authors' tensors under our names: three projections in one matrix, the gates of a layer in one
+    tensor."""
     ours: dict[str, Tensor] = {}
 
     def copy(theirs: str, name: str) -> None:
@@ -132,11 +135,12 @@ def to_ours(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 def load(path: Path | None, heads: int = 8) -> M2Transformer:
     """M2 with the weights of a checkpoint of the released code, as they were trained.
 
-    Raises ``FileNotFoundError`` without a path (the authors' server is the only source), ``ValueError`` if a name or a
-    shape differs from what the released code saves.
+    Raises ``FileNotFoundError`` without a path (the authors' server is the only source), ``ValueError`` if a
+    name or a shape differs from what the released code saves.
     """
     if path is None:
-        raise FileNotFoundError("the M2 weights are on no hub; get meshed_memory_transformer.pth by the link in the README "
+        raise FileNotFoundError("the M2 weights are on no hub; get meshed_memory_transformer.pth by the link "
+                                "in the README "
                                 "of github.com/aimagelab/meshed-memory-transformer and load it by its path")
     state = weights_of(path)
     config = config_of(state, heads)

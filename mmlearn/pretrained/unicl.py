@@ -1,7 +1,7 @@
 """The public weights of UniCL, Swin-T and Swin-B with a text tower, as our ``Florence``.
 
-Paper: J. Yang et al. (2022), *Unified Contrastive Learning in Image-Text-Label Space*, arXiv:2204.03610; weights of
-github.com/microsoft/UniCL, release v1.0 (MIT).  Survey: 4.4.  Differs from the paper: nothing.
+Paper: J. Yang et al. (2022), *Unified Contrastive Learning in Image-Text-Label Space*, arXiv:2204.03610;
+weights of github.com/microsoft/UniCL, release v1.0 (MIT).  Survey: 4.4.  Differs from the paper: nothing.
 
 A file holds a state dict, alone or under "model", with the names of that code or with its older ones.
 """
@@ -21,11 +21,15 @@ from mmlearn.text_for_vision.florence import Florence, FlorenceConfig
 
 CONSTANTS = re.compile(r"image_encoder\.layers\.\d+\.blocks\.\d+\.(attn_mask|attn\.relative_position_index)")
 OLD = (("visual.", "image_encoder."), ("lang_encoder.", "text_encoder."), ("text.", "text_encoder."))
-NAMES = (                               # parts of our names, in order, and UniCL's
-    ("text.words", "text_encoder.token_embedding"), ("text.positions", "text_encoder.positional_embedding"),
-    ("text.norm_after", "text_encoder.ln_final"), ("text.projection", "text_projection"),
-    ("text.layers", "text_encoder.resblocks"), ("image.embeddings.0.project", "image_encoder.patch_embed.proj"),
-    ("image.embeddings.0.norm", "image_encoder.patch_embed.norm"), ("image.norm", "image_encoder.norm"),
+NAMES = (  # parts of our names, in order, and UniCL's
+    ("text.words", "text_encoder.token_embedding"),
+    ("text.positions", "text_encoder.positional_embedding"),
+    ("text.norm_after", "text_encoder.ln_final"),
+    ("text.projection", "text_projection"),
+    ("text.layers", "text_encoder.resblocks"),
+    ("image.embeddings.0.project", "image_encoder.patch_embed.proj"),
+    ("image.embeddings.0.norm", "image_encoder.patch_embed.norm"),
+    ("image.norm", "image_encoder.norm"),
 )
 SWIN_BLOCK = (("attention_norm", "norm1"), ("feed_forward_norm", "norm2"), ("attention.project", "attn.qkv"),
               ("attention.out", "attn.proj"), ("attention.table", "attn.relative_position_bias_table"),
@@ -68,9 +72,11 @@ def config_of(state: dict[str, Tensor], where: str) -> FlorenceConfig:
         return len({found[1] for name in state if (found := re.match(pattern, name))})
 
     stages = count(r"image_encoder\.layers\.(\d+)\.")
-    tables = [shape(f"image_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table") for i in range(stages)]
+    tables = [shape(f"image_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table")
+              for i in range(stages)]
     if not tables:
-        raise ValueError(f"{where} has no image_encoder.layers; give a checkpoint of UniCL with a Swin Transformer")
+        raise ValueError(f"{where} has no image_encoder.layers; give a checkpoint of UniCL with a Swin "
+                         f"Transformer")
     small = SwinConfig.swin_t()
     image = SwinConfig(small.size, shape("image_encoder.patch_embed.proj.weight")[0],
                        tuple(count(rf"image_encoder\.layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)),
@@ -87,7 +93,8 @@ def recognises(path: Path) -> bool:
     if path.is_dir() or path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
         return False
     try:
-        return {"image_projection", "text_projection", "image_encoder.patch_embed.proj.weight"} <= weights_of(path).keys()
+        return {"image_projection", "text_projection",
+                "image_encoder.patch_embed.proj.weight"} <= weights_of(path).keys()
     except ValueError:
         return False
 

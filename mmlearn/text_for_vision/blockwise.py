@@ -1,10 +1,11 @@
 r"""The symmetric contrastive loss, its gradient with it, a block of rows at a time.
 
 Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
-arXiv:2103.00020, sec. 2.3 and fig. 3 (the loss); the running log-sum-exp is M. Milakov and N. Gimelshein (2018),
-*Online normalizer calculation for softmax*, arXiv:1805.02867.  Survey: 4.2.1.
-Differs from the paper: nothing in the result. Autograd keeps several b x b matrices (and needs six products where each
-direction has logits of its own); here it is three products and one matrix, or four products and none (``keep``).
+arXiv:2103.00020, sec. 2.3 and fig. 3 (the loss); the running log-sum-exp is M. Milakov and N. Gimelshein
+(2018), *Online normalizer calculation for softmax*, arXiv:1805.02867.  Survey: 4.2.1.
+Differs from the paper: nothing in the result. Autograd keeps several b x b matrices (and needs six products
+where each direction has logits of its own); here it is three products and one matrix, or four products and
+none (``keep``).
 """
 
 import math
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Scale = Float[Tensor, ""] | float | int            # e^t = 1 / tau
-ENTRIES = {"cpu": 2**24}                           # numbers of a block (64 MB in float32) by device: large enough that
+ENTRIES = {"cpu": 2**24}  # numbers of a block (64 MB in float32) by device: large enough that
 MORE_ENTRIES = 2**26                               # threads are rarely waited for; and on an accelerator
 
 
@@ -28,7 +29,8 @@ def single(x: Tensor) -> Tensor:
 def check_pairs(u: Tensor, v: Tensor) -> None:
     """Refuse image and text embeddings that are not pairs."""
     if u.shape != v.shape or u.ndim != 2 or len(u) == 0:
-        raise ValueError(f"images have shape {tuple(u.shape)}, texts {tuple(v.shape)}; row i of both is pair i, "
+        raise ValueError(f"images have shape {tuple(u.shape)}, texts {tuple(v.shape)}; row i of both is pair "
+                         f"i, "
                          "so give two tensors (b, e) of the same shape with b of at least 1")
 
 
@@ -47,8 +49,9 @@ def rows_at_once(u: Tensor, columns: int, chunk: int | None) -> int:
 def running_logsumexp(
     most: Float[Tensor, " c"], total: Float[Tensor, " c"], block: Float[Tensor, "b c"]
 ) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    r"""eq:running-logsumexp: $m'_j=\max(m_j,\max_i\ell_{ij})$, $a'_j=a_je^{m_j-m'_j}+\sum_ie^{\ell_{ij}-m'_j}$: more rows
-    of the columns whose log-sum-exp is $m+\log a$; starts with $m=-\infty$, $a=0$."""
+    r"""eq:running-logsumexp: $m'_j=\max(m_j,\max_i\ell_{ij})$,
+    $a'_j=a_je^{m_j-m'_j}+\sum_ie^{\ell_{ij}-m'_j}$: more rows of the columns whose log-sum-exp is $m+\log a$;
+    starts with $m=-\infty$, $a=0$."""
     larger = torch.maximum(most, block.amax(dim=0))
     return larger, total * (most - larger).exp() + (block - larger).exp_().sum(dim=0)
 
@@ -59,11 +62,13 @@ def needs_gradient(*inputs: Tensor | float | int) -> bool:
 
 
 class SymmetricLoss(torch.autograd.Function):
-    r"""eq:clip-loss with the gradient eq:clip-gradient, worked out while the loss is: backward only multiplies.
+    r"""eq:clip-loss with the gradient eq:clip-gradient, worked out while the loss is: backward only
+    multiplies.
 
     A first pass over blocks of rows leaves the log-sum-exp of every row and column, a second one the gradient
     $G=\frac1{2b}(P+Q-2I)$ block by block, with $\partial u=e^tGv$, $\partial v=e^tG^\top u$ and
-    $\partial e^t=\sum_iu_i^\top(Gv)_i$. With ``keep`` the second pass finds the logits where the first has put them.
+    $\partial e^t=\sum_iu_i^\top(Gv)_i$. With ``keep`` the second pass finds the logits where the first has
+    put them.
     """
 
     @staticmethod
@@ -120,6 +125,7 @@ def _symmetric_gradient(images: Tensor, u: Tensor, v: Tensor, parts: list[slice]
 
 def symmetric_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, chunk: int | None = None,
                    keep: bool = True) -> Float[Tensor, ""]:
-    """The loss of b pairs in blocks of ``chunk`` rows (default: by device), the logits kept in between or not."""
+    """The loss of b pairs in blocks of ``chunk`` rows (default: by device), the logits kept in between or
+    not."""
     check_pairs(u, v)
     return SymmetricLoss.apply(u, v, scale, rows_at_once(u, len(v), chunk), keep, needs_gradient(u, v, scale))

@@ -1,9 +1,10 @@
 """CLIP: an image tower and a text tower that meet in one space, where a caption lies close to its image.
 
-Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*, ICML 2021,
-arXiv:2103.00020, sec. 2.4-2.5 and tables 18-20; sizes and initialisation of github.com/openai/CLIP.  Survey: 4.2.2.
-Differs from the paper: a caption is pooled at its first end-of-text token, found by its id (the code takes the highest
-id, which is the same in its vocabulary); the context has the code's 77 positions and its 49,408 tokens.
+Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*, ICML
+2021, arXiv:2103.00020, sec. 2.4-2.5 and tables 18-20; sizes and initialisation of github.com/openai/CLIP.
+Survey: 4.2.2. Differs from the paper: a caption is pooled at its first end-of-text token, found by its id
+(the code takes the highest id, which is the same in its vocabulary); the context has the code's 77 positions
+and its 49,408 tokens.
 """
 
 import math
@@ -38,7 +39,8 @@ class TextConfig:
 
 
 class DualEncoderConfig:
-    """What the configurations of all dual encoders answer from those of their two towers, ``image`` and ``text``."""
+    """What the configurations of all dual encoders answer from those of their two towers, ``image`` and
+    ``text``."""
 
     image: Any
     text: Any
@@ -123,12 +125,15 @@ class CLIPConfig(DualEncoderConfig):
         return replace(cls.vit_l14(), image=ViTConfig(336, 14, 1024, 24, 16))
 
     @classmethod
-    def mini(cls, vocab: int = 400, eot: int = 3, context: int = 32, logit_bias: float | int | None = None) -> "CLIPConfig":
+    def mini(cls, vocab: int = 400, eot: int = 3, context: int = 32,
+             logit_bias: float | int | None = None) -> "CLIPConfig":
         """A miniature for the scene world (64 pixels, word tokens), with a Vision Transformer."""
-        return cls(64, ViTConfig(64, 8, 96, 4, 3), TextConfig(vocab, context, 96, 3, 3, eot), logit_bias=logit_bias)
+        return cls(64, ViTConfig(64, 8, 96, 4, 3), TextConfig(vocab, context, 96, 3, 3, eot),
+                   logit_bias=logit_bias)
 
     @classmethod
-    def mini_resnet(cls, vocab: int = 400, eot: int = 3, context: int = 32, logit_bias: float | int | None = None) -> "CLIPConfig":
+    def mini_resnet(cls, vocab: int = 400, eot: int = 3, context: int = 32,
+                    logit_bias: float | int | None = None) -> "CLIPConfig":
         """A miniature for the scene world with the modified ResNet and the text tower of ``mini``."""
         return replace(cls.mini(vocab, eot, context, logit_bias), image=ResNetConfig(64, (1, 1, 1, 1), 16, 8))
 
@@ -141,12 +146,14 @@ def eot_position(tokens: Int[Tensor, "b t"], eot: int) -> Int[Tensor, " b"]:
 def read_at_eot(
     states: Float[Tensor, "b t d"], tokens: Int[Tensor, "b t"], eot: int
 ) -> Float[Tensor, "b d"]:
-    r"""eq:eot-pooling: $y_i=H_{i,m_i}$, $m_i=\min\{m: T_{im}=\mathrm{EOT}\}$: the state at the first end-of-text token."""
+    r"""eq:eot-pooling: $y_i=H_{i,m_i}$, $m_i=\min\{m: T_{im}=\mathrm{EOT}\}$: the state at the first
+    end-of-text token."""
     return states[torch.arange(len(tokens), device=tokens.device), eot_position(tokens, eot)]
 
 
 def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> PreNormEncoderLayer:
-    """A pre-norm layer with the released code's initialisation: normal, narrower where it adds to the residual."""
+    """A pre-norm layer with the released code's initialisation: normal, narrower where it adds to the
+    residual."""
     d, into, onto = config.width, config.width**-0.5, (2 * config.layers * config.width) ** -0.5
     attention = MultiHeadAttention(d, config.heads, causal=True)
     nn.init.normal_(attention.in_weight, std=into)
@@ -154,22 +161,25 @@ def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> PreNo
     layer = PreNormEncoderLayer(d, config.heads, 4 * d, activation=activation, attention=attention,
                                 layer_norm=partial(LayerNorm32, eps=config.eps))
     for linear, std in ((layer.feed_forward.inner, into / math.sqrt(2)), (layer.feed_forward.outer, onto)):
-        linear.reset_parameters()                                               # the biases as PyTorch starts them
+        linear.reset_parameters()  # the biases as PyTorch starts them
         nn.init.normal_(linear.weight, std=std)
     return layer
 
 
 class TextTransformer(nn.Module):
-    """Captions (b, t) of token ids, t <= context -> embeddings (b, e), not normalised (eq:pre-norm, eq:eot-pooling).
+    """Captions (b, t) of token ids, t <= context -> embeddings (b, e), not normalised (eq:pre-norm,
+    eq:eot-pooling).
 
-    Token and learned position embeddings, causal pre-norm layers, a last normalisation, the state at the first
-    end-of-text token, a matrix without bias. Because attention is causal, what follows that token changes nothing, and
-    captions may be cut behind their last one. ``tokens`` gives all normalised states (b, t, d).
-    ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Raises ``ValueError`` for captions
-    longer than the context, ids outside the vocabulary, and captions without end-of-text token.
+    Token and learned position embeddings, causal pre-norm layers, a last normalisation, the state at the
+    first end-of-text token, a matrix without bias. Because attention is causal, what follows that token
+    changes nothing, and captions may be cut behind their last one. ``tokens`` gives all normalised states (b,
+    t, d). ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Raises
+    ``ValueError`` for captions longer than the context, ids outside the vocabulary, and captions without
+    end-of-text token.
     """
 
-    def __init__(self, config: TextConfig, embed: int, activation: Callable[[], nn.Module] = QuickGELU) -> None:
+    def __init__(self, config: TextConfig, embed: int,
+                 activation: Callable[[], nn.Module] = QuickGELU) -> None:
         super().__init__()
         self.config = config
         d = config.width
@@ -186,7 +196,8 @@ class TextTransformer(nn.Module):
         """Refuse captions that the tower would misread."""
         vocab, context, eot = self.config.vocab, self.config.context, self.config.eot
         if tokens.shape[1] > context:
-            raise ValueError(f"captions have {tokens.shape[1]} tokens, the context has {context}; cut them and end with {eot}")
+            raise ValueError(f"captions have {tokens.shape[1]} tokens, the context has {context}; cut them "
+                             f"and end with {eot}")
         if tokens.is_meta or torch.compiler.is_compiling():
             return
         low, high = (int(i) for i in tokens.aminmax())
@@ -219,11 +230,13 @@ class TextTransformer(nn.Module):
 
 
 class CLIP(nn.Module):
-    """A dual encoder: images and captions as unit vectors of one space, and a learned scale for their products.
+    """A dual encoder: images and captions as unit vectors of one space, and a learned scale for their
+    products.
 
     ``encode_image``: standardised pixels (b, 3, s, s) -> (b, e). ``encode_text``: token ids (b, t) -> (b, e).
     ``forward``: (u, v, scale), both sides of length 1 and scale $e^t$, t being the parameter ``logit_scale``;
-    the logits are ``scale * u @ v.T``. ``logit_bias`` is a parameter or None. Raises ``ValueError`` for images and captions that do not fit ``config``.
+    the logits are ``scale * u @ v.T``. ``logit_bias`` is a parameter or None. Raises ``ValueError`` for
+    images and captions that do not fit ``config``.
     """
 
     def __init__(self, config: CLIPConfig) -> None:
@@ -237,7 +250,9 @@ class CLIP(nn.Module):
             self.image = VisionTransformer(config.image, config.embed, activation)
         self.text = TextTransformer(config.text, config.embed, activation)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.temperature)))
-        self.logit_bias = None if config.logit_bias is None else nn.Parameter(torch.tensor(float(config.logit_bias)))
+        self.logit_bias = (
+            None if config.logit_bias is None else nn.Parameter(torch.tensor(float(config.logit_bias)))
+        )
 
     def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
         u = self.image(images)
@@ -255,12 +270,14 @@ class CLIP(nn.Module):
 
 @torch.no_grad()
 def clamp_logit_scale_(model: nn.Module, most: float | int = 100.0) -> None:
-    r"""eq:scale-clamp: $t\leftarrow\min(t,\log 100)$, in place, to be called after each optimiser step (sec. 2.5)."""
+    r"""eq:scale-clamp: $t\leftarrow\min(t,\log 100)$, in place, to be called after each optimiser step (sec.
+    2.5)."""
     model.get_parameter("logit_scale").clamp_(max=math.log(most))
 
 
 def at_size(model: CLIP, size: int) -> CLIP:
-    """The same weights for images of ``size`` pixels a side: a new model whose position embeddings are resized.
+    """The same weights for images of ``size`` pixels a side: a new model whose position embeddings are
+    resized.
 
     Raises ``ValueError`` if the size is no multiple of the patch or of the stride.
     """
@@ -273,14 +290,14 @@ def at_size(model: CLIP, size: int) -> CLIP:
     return resized.train(model.training)
 
 
-# -------------------------------------------------------------------------------------------------------- as published
+# ----------------------------------------------------------------------------------------------- as published
 
 @dataclass(frozen=True)
 class Published:
     """What is published about one of the nine models; parameter counts stand in the catalogue."""
 
     build: Callable[[], CLIPConfig]
-    gflops: float               # of one image and one caption, a multiply-add being 2; OpenCLIP's model_profile.csv
+    gflops: float  # of one image and one caption, a multiply-add being 2; OpenCLIP's model_profile.csv
     lr: float                   # peak learning rate, tables 19 and 20 of the paper
     imagenet: float             # zero-shot top-1 in %, released weights as measured by OpenCLIP
 
@@ -299,14 +316,17 @@ PUBLISHED = {
 
 
 def count_gflops(config: CLIPConfig) -> tuple[float, float]:
-    """GFLOPs of one image and of one caption that fills the context, a multiply-add being 2; nothing is computed.
+    """GFLOPs of one image and of one caption that fills the context, a multiply-add being 2; nothing is
+    computed.
 
-    All positions of all layers are counted, as is usual, although the last layer needs only one (``forward_at``).
+    All positions of all layers are counted, as is usual, although the last layer needs only one
+    (``forward_at``).
     """
     counts = []
     with torch.device("meta"):
         model = CLIP(config).eval()
-        images, tokens = torch.empty(1, 3, config.size, config.size), torch.empty(1, config.context, dtype=torch.long)
+        images, tokens = torch.empty(1, 3, config.size,
+                                     config.size), torch.empty(1, config.context, dtype=torch.long)
         for encode in (lambda: model.encode_image(images), lambda: model.encode_text(tokens)):
             with FlopCounterMode(display=False) as counter, record_attention(model):
                 encode()

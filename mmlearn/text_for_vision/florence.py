@@ -1,11 +1,11 @@
 """Florence: a dual encoder with a hierarchical Vision Transformer, trained with UniCL on 900 million pairs.
 
-Papers: L. Yuan et al. (2021), *Florence: A New Foundation Model for Computer Vision*, arXiv:2111.11432, sec. 2.3;
-J. Yang et al. (2022), *Unified Contrastive Learning in Image-Text-Label Space*, arXiv:2204.03610, and the models of
-github.com/microsoft/UniCL (initialisation, the start of the scale).  Survey: 4.4.
+Papers: L. Yuan et al. (2021), *Florence: A New Foundation Model for Computer Vision*, arXiv:2111.11432, sec.
+2.3; J. Yang et al. (2022), *Unified Contrastive Learning in Image-Text-Label Space*, arXiv:2204.03610, and
+the models of github.com/microsoft/UniCL (initialisation, the start of the scale).  Survey: 4.4.
 Differs from the paper: it publishes no layout beyond 637 M + 256 M = 893 M parameters, 12 layers of text, and
-convolutional embeddings in a Swin Transformer; ``FlorenceConfig.paper`` is a reconstruction with 889 M. The sizes of
-UniCL are the published ones.
+convolutional embeddings in a Swin Transformer; ``FlorenceConfig.paper`` is a reconstruction with 889 M. The
+sizes of UniCL are the published ones.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +33,8 @@ class FlorenceConfig(DualEncoderConfig):
 
     @classmethod
     def paper(cls) -> "FlorenceConfig":
-        """A reconstruction: CoSwin-H with 637.5 M parameters (637 M published), 889 M in all (893 M published)."""
+        """A reconstruction: CoSwin-H with 637.5 M parameters (637 M published), 889 M in all (893 M
+        published)."""
         return cls(1024, SwinConfig.coswin_h(), TextConfig(context=76, width=1152, heads=18, eps=1e-12))
 
     @classmethod
@@ -53,12 +54,14 @@ class FlorenceConfig(DualEncoderConfig):
 
 
 class Florence(nn.Module):
-    """A dual encoder with the methods of ``CLIP``: images and captions as unit vectors of one space, and a scale.
+    """A dual encoder with the methods of ``CLIP``: images and captions as unit vectors of one space, and a
+    scale.
 
-    ``encode_image``: standardised pixels (b, 3, y, x) -> (b, e), the mean of the last map of CoSwin times a matrix
-    without bias. ``encode_text``: token ids (b, t) -> (b, e), CLIP's text tower. ``forward``: (u, v, scale), both sides of
-    length 1 and scale $e^t$, t being the parameter ``logit_scale``. Images may have other sizes than in training.
-    Raises ``ValueError`` for captions that do not fit ``config.text``, and for images smaller than the first convolution.
+    ``encode_image``: standardised pixels (b, 3, y, x) -> (b, e), the mean of the last map of CoSwin times a
+    matrix without bias. ``encode_text``: token ids (b, t) -> (b, e), CLIP's text tower. ``forward``: (u, v,
+    scale), both sides of length 1 and scale $e^t$, t being the parameter ``logit_scale``. Images may have
+    other sizes than in training. Raises ``ValueError`` for captions that do not fit ``config.text``, and for
+    images smaller than the first convolution.
     """
 
     def __init__(self, config: FlorenceConfig) -> None:

@@ -1,11 +1,11 @@
 r"""Three ways to learn from the same captions: write them, predict their words, or recognise the right one.
 
 Papers: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
-arXiv:2103.00020, sec. 2.3 and fig. 2; K. Desai and J. Johnson (2021), *VirTex*, arXiv:2006.06666 (the captioner);
-A. Joulin et al. (2016), *Learning Visual Features from Large Weakly Supervised Data*, arXiv:1511.02251, sec. 3 (the
-bag of words); T. Mikolov et al. (2013), arXiv:1301.3781 (a text as the mean of its words).  Survey: 4.2, 4.2.1.
-Differs from the papers: the captioner writes from left to right only, as in CLIP's figure; a bag is the set of a text's
-words, all counted once.
+arXiv:2103.00020, sec. 2.3 and fig. 2; K. Desai and J. Johnson (2021), *VirTex*, arXiv:2006.06666 (the
+captioner); A. Joulin et al. (2016), *Learning Visual Features from Large Weakly Supervised Data*,
+arXiv:1511.02251, sec. 3 (the bag of words); T. Mikolov et al. (2013), arXiv:1301.3781 (a text as the mean of
+its words).  Survey: 4.2, 4.2.1. Differs from the papers: the captioner writes from left to right only, as in
+CLIP's figure; a bag is the set of a text's words, all counted once.
 """
 
 import torch
@@ -23,7 +23,7 @@ SPECIALS = 4                    # ids 0-3 are <unk> <pad> <bos> <eos>: no words
 PAD = 1
 
 
-# ------------------------------------------------------------------------------------------------------ bags of words
+# ---------------------------------------------------------------------------------------------- bags of words
 
 def bag_of_words(tokens: Int[Tensor, "b t"], vocab: int, specials: int = SPECIALS) -> Float[Tensor, "b v"]:
     r"""eq:bow: $g_w=\mathbf 1[w\in y]\,/\,|\{w':w'\in y\}|$, the words of a text as a distribution.
@@ -36,22 +36,27 @@ def bag_of_words(tokens: Int[Tensor, "b t"], vocab: int, specials: int = SPECIAL
 
 
 def bow_loss(logits: Float[Tensor, "b v"], bag: Float[Tensor, "b v"]) -> Float[Tensor, ""]:
-    r"""eq:bow-loss: $-\frac1b\sum_i\sum_w g_{iw}\log\mathrm{softmax}(A f(x_i))_w$, nats, ``logits`` being $A f(x_i)$."""
+    r"""eq:bow-loss: $-\frac1b\sum_i\sum_w g_{iw}\log\mathrm{softmax}(A f(x_i))_w$, nats, ``logits`` being
+    $A f(x_i)$."""
     return -(bag * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def bow_score(logits: Float[Tensor, "b v"], words: Float[Tensor, "c v"]) -> Float[Tensor, "b c"]:
-    r"""eq:bow-score: $s_c(x)=\sum_{w\in c}\log\mathrm{softmax}(A f(x))_w$; ``words`` (c, v) is 1 where a word is in a class."""
+    r"""eq:bow-score: $s_c(x)=\sum_{w\in c}\log\mathrm{softmax}(A f(x))_w$; ``words`` (c, v) is 1 where a word
+    is in a class."""
     return logits.log_softmax(dim=-1) @ words.T
 
 
 def bow_embed(bag: Float[Tensor, "b v"], table: Float[Tensor, "v e"]) -> Float[Tensor, "b e"]:
-    r"""eq:cbow: $\tilde v=E^\top g=\frac1{|y|}\sum_{w\in y}E_w$, the mean of the embeddings of a text's words."""
+    r"""eq:cbow: $\tilde v=E^\top g=\frac1{|y|}\sum_{w\in y}E_w$, the mean of the embeddings of a text's
+    words."""
     return bag @ table
 
 
-def lm_score(model: "CaptionPredictor", images: Float[Tensor, "b 3 y x"], prompts: Int[Tensor, "c t"]) -> Float[Tensor, "b c"]:
-    r"""eq:lm-score: $s_c(x)=\sum_m\log p_\theta(w^{(c)}_m\mid w^{(c)}_{<m},x)$, the log-likelihood of each class's prompt.
+def lm_score(model: "CaptionPredictor", images: Float[Tensor, "b 3 y x"],
+             prompts: Int[Tensor, "c t"]) -> Float[Tensor, "b c"]:
+    r"""eq:lm-score: $s_c(x)=\sum_m\log p_\theta(w^{(c)}_m\mid w^{(c)}_{<m},x)$, the log-likelihood of each
+    class's prompt.
 
     ``prompts`` hold <bos> words <eos> and padding, which counts nothing.
     """
@@ -59,10 +64,11 @@ def lm_score(model: "CaptionPredictor", images: Float[Tensor, "b 3 y x"], prompt
     return score(model, context, prompts[None, :, 1:].expand(len(images), -1, -1)).sum(dim=-1)
 
 
-# -------------------------------------------------------------------------------------------------------------- models
+# ----------------------------------------------------------------------------------------------------- models
 
 class WordPredictor(nn.Module):
-    """Standardised pixels (b, 3, s, s) -> scores (b, v) of the words of their texts: one matrix on the image tower."""
+    """Standardised pixels (b, 3, s, s) -> scores (b, v) of the words of their texts: one matrix on the image
+    tower."""
 
     def __init__(self, config: StudyConfig) -> None:
         super().__init__()
@@ -77,9 +83,9 @@ class WordPredictor(nn.Module):
 class CaptionPredictor(nn.Module):
     """A Transformer language model that writes the caption of an image (eq:caption-xe, eq:lm-score).
 
-    ``encode``: standardised pixels -> all cells of the image tower's last grid, projected, as ``Context``; ``decode``:
-    tokens (r, t) and context -> logits (r, t, v). Width, layers and heads are those of the contrastive model's text
-    tower; each layer also reads the image.
+    ``encode``: standardised pixels -> all cells of the image tower's last grid, projected, as ``Context``;
+    ``decode``: tokens (r, t) and context -> logits (r, t, v). Width, layers and heads are those of the
+    contrastive model's text tower; each layer also reads the image.
     """
 
     def __init__(self, config: StudyConfig) -> None:
@@ -121,7 +127,8 @@ class BagText(nn.Module):
 
 
 class BagEncoder(StudyEncoder):
-    """The dual encoder with a bag of words (eq:cbow) as text tower: the contrastive arm of CLIP's figure 2."""
+    """The dual encoder with a bag of words (eq:cbow) as text tower: the contrastive arm of CLIP's figure
+    2."""
 
     def __init__(self, config: StudyConfig) -> None:
         super().__init__(config)

@@ -1,10 +1,11 @@
 r"""SigLIP and LiT: every pair judged alone, and an image tower that is not trained.
 
-Papers: X. Zhai, B. Mustafa, A. Kolesnikov and L. Beyer (2023), *Sigmoid Loss for Language Image Pre-Training*, ICCV 2023,
-arXiv:2303.15343; X. Zhai et al. (2022), *LiT: Zero-Shot Transfer with Locked-image text Tuning*, CVPR 2022,
-arXiv:2111.07991.  Survey: none (what came after).
-Differs from the papers: nothing in the result. The loss is summed in blocks of rows and leaves its gradient behind as it
-goes, so that no b x b matrix is ever held; over workers the texts travel in a ring, and their gradient with them.
+Papers: X. Zhai, B. Mustafa, A. Kolesnikov and L. Beyer (2023), *Sigmoid Loss for Language Image
+Pre-Training*, ICCV 2023, arXiv:2303.15343; X. Zhai et al. (2022), *LiT: Zero-Shot Transfer with Locked-image
+text Tuning*, CVPR 2022, arXiv:2111.07991.  Survey: none (what came after).
+Differs from the papers: nothing in the result. The loss is summed in blocks of rows and leaves its gradient
+behind as it goes, so that no b x b matrix is ever held; over workers the texts travel in a ring, and their
+gradient with them.
 """
 
 import math
@@ -26,41 +27,42 @@ START_SCALE = 10.0      # e^t' at the start, t' = log 10
 START_BIAS = -10.0      # b at the start
 
 
-# ------------------------------------------------------------------------------------------------------- the formulas
+# ----------------------------------------------------------------------------------------------- the formulas
 
 def pairwise_sigmoid(l: Float[Tensor, "b b"]) -> Float[Tensor, ""]:
-    r"""eq:sigmoid-loss: $-\frac1b\sum_{i,j}\log\sigma(z_{ij}\ell_{ij})$, with $z_{ij}$ = 1 for pairs, -1 otherwise, and
-    $\ell_{ij}=e^{t'}u_i^\top v_j+\beta$: b² yes-or-no questions."""
+    r"""eq:sigmoid-loss: $-\frac1b\sum_{i,j}\log\sigma(z_{ij}\ell_{ij})$, with $z_{ij}$ = 1 for pairs, -1
+    otherwise, and $\ell_{ij}=e^{t'}u_i^\top v_j+\beta$: b² yes-or-no questions."""
     z = 2 * torch.eye(len(l)).to(l) - 1
     return -F.logsigmoid(z * l).sum() / len(l)
 
 
 def sigmoid_gradient(l: Float[Tensor, "b b"]) -> Float[Tensor, "b b"]:
-    r"""eq:sigmoid-gradient: $\partial\mathcal L/\partial\ell_{ij}=\frac1b\big(\sigma(\ell_{ij})-\delta_{ij}\big)$: no entry looks at another."""
+    r"""eq:sigmoid-gradient: $\partial\mathcal
+    L/\partial\ell_{ij}=\frac1b\big(\sigma(\ell_{ij})-\delta_{ij}\big)$: no entry looks at another."""
     return (l.sigmoid() - torch.eye(len(l)).to(l)) / len(l)
 
 
 def sigmoid_start(b: int, bias: float | int) -> tuple[float, float]:
-    r"""eq:sigmoid-start: $\log(1+e^{-\beta})$ for the pair and $(b-1)\log(1+e^{\beta})$ for all others: the two parts of each
-    image's loss when all similarities are 0."""
+    r"""eq:sigmoid-start: $\log(1+e^{-\beta})$ for the pair and $(b-1)\log(1+e^{\beta})$ for all others: the
+    two parts of each image's loss when all similarities are 0."""
     def softplus(x: float | int) -> float:
         return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
     return softplus(-bias), (b - 1) * softplus(bias)
 
 
-# ----------------------------------------------------------------------------------------------------- without matrix
+# --------------------------------------------------------------------------------------------- without matrix
 
 def _add_blocks(u: Tensor, v: Tensor, scale: Tensor | float, bias: Tensor | float, pairs: bool, chunk: int,
                 into: list[Tensor] | None) -> Tensor:
-    """Sum of the losses of all images with all texts, of which row i and row i are pairs or none are; the gradient of
-    that sum is added to ``into``: of u, v, scale and bias."""
+    """Sum of the losses of all images with all texts, of which row i and row i are pairs or none are; the
+    gradient of that sum is added to ``into``: of u, v, scale and bias."""
     total = torch.zeros((), dtype=torch.float64 if u.device.type != "mps" else u.dtype, device=u.device)
     images = u * scale
     for start in range(0, len(u), chunk):
         part = slice(start, min(start + chunk, len(u)))
         l = images[part] @ v.mT + bias
         if pairs:
-            l.diagonal(start).neg_()                                  # -z l, and its loss is log(1 + e^(-z l))
+            l.diagonal(start).neg_()  # -z l, and its loss is log(1 + e^(-z l))
         total += F.softplus(l).sum()
         if into is not None:
             g = l.sigmoid_()
@@ -78,16 +80,20 @@ class _SigmoidLoss(torch.autograd.Function):
     """eq:sigmoid-loss of this worker's images with all workers' texts, and its gradient with it."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, v: Tensor, scale: Tensor | float, bias: Tensor | float, chunk: int, count: int,
-                group: Any, gradient: bool) -> Tensor:
-        ctx.types = *(x.dtype for x in (u, v)), *(x.dtype if isinstance(x, Tensor) else None for x in (scale, bias))
+    def forward(ctx: Any, u: Tensor, v: Tensor, scale: Tensor | float, bias: Tensor | float, chunk: int,
+                count: int, group: Any, gradient: bool) -> Tensor:
+        ctx.types = (
+            *(x.dtype for x in (u, v)),
+            *(x.dtype if isinstance(x, Tensor) else None for x in (scale, bias)),
+        )
         with torch.autocast(u.device.type, enabled=False):
             u, v = single(u.detach()), single(v.detach()).contiguous()
             scale, bias = (x.detach().to(u) if isinstance(x, Tensor) else float(x) for x in (scale, bias))
             n = len(u)
-            into = [torch.zeros_like(u), torch.zeros_like(v), u.new_zeros(()), u.new_zeros(())] if gradient else None
+            into = [torch.zeros_like(u), torch.zeros_like(v), u.new_zeros(()),
+                    u.new_zeros(())] if gradient else None
             total = _add_blocks(u, v, scale, bias, True, chunk, into)
-            for _ in range(count - 1):                                  # the texts go on, their gradient with them
+            for _ in range(count - 1):  # the texts go on, their gradient with them
                 v = _pass_on(v, group)
                 if into is not None:
                     into[1] = _pass_on(into[1], group)
@@ -122,8 +128,9 @@ def sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale,
                  chunk: int | None = None) -> Float[Tensor, ""]:
     """eq:sigmoid-loss of b pairs of embeddings, in nats per image.
 
-    ``chunk`` is an optimisation: rows of logits that are in memory at once, each block's gradient being worked out with
-    its loss; then it is differentiable once. Raises ``ValueError`` if u and v are not pairs, and for a chunk below 1.
+    ``chunk`` is an optimisation: rows of logits that are in memory at once, each block's gradient being
+    worked out with its loss; then it is differentiable once. Raises ``ValueError`` if u and v are not pairs,
+    and for a chunk below 1.
     """
     check_pairs(u, v)
     if chunk is None:
@@ -134,11 +141,12 @@ def sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale,
 
 def distributed_sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, bias: Scale,
                              chunk: int | None = None, group: Any = None) -> Float[Tensor, ""]:
-    r"""eq:sigmoid-ring: worker r's share $\frac1n\sum_{k=0}^{W-1}B_{r,r-k}$, where $B_{rs}$ sums the losses of the images of r
-    with the texts of s; the mean over workers is eq:sigmoid-loss.
+    r"""eq:sigmoid-ring: worker r's share $\frac1n\sum_{k=0}^{W-1}B_{r,r-k}$, where $B_{rs}$ sums the losses
+    of the images of r with the texts of s; the mean over workers is eq:sigmoid-loss.
 
-    Each of W workers gives its n pairs, as many as the others, and holds one block of others' texts at a time: they travel
-    round a ring. Gradients are averaged over workers afterwards. Without workers this is ``sigmoid_loss``.
+    Each of W workers gives its n pairs, as many as the others, and holds one block of others' texts at a
+    time: they travel round a ring. Gradients are averaged over workers afterwards. Without workers this is
+    ``sigmoid_loss``.
     """
     check_pairs(u, v)
     if workers(group)[1] == 1:
@@ -147,17 +155,18 @@ def distributed_sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], s
                               needs_gradient(u, v, scale, bias))
 
 
-# ---------------------------------------------------------------------------------------------------------------- LiT
+# -------------------------------------------------------------------------------------------------------- LiT
 
 def _stay_in_eval(tower: nn.Module, mode: bool = True) -> nn.Module:
     return tower
 
 
 def lock_image_tower(model: nn.Module, tower: str = "image") -> nn.Module:
-    """LiT: freeze the image tower of a dual encoder for good: weights, batch statistics, dropout; returns the model.
+    """LiT: freeze the image tower of a dual encoder for good: weights, batch statistics, dropout; returns the
+    model.
 
-    The tower is in eval mode afterwards and stays there when the model is put into training mode. ``tower`` is its name.
-    Raises ``ValueError`` if the model has no such part.
+    The tower is in eval mode afterwards and stays there when the model is put into training mode. ``tower``
+    is its name. Raises ``ValueError`` if the model has no such part.
     """
     found = dict(model.named_children()).get(tower)
     if found is None:

@@ -1,10 +1,10 @@
 """A small dual encoder that trains in seconds on one core, for experiments that need many trainings.
 
 Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 3.3 (robustness) and 7 (bias); C. Jia et al. (2021),
-arXiv:2102.05918, its ablation study (noise against size); J. Yang et al. (2022), arXiv:2204.03610.  Survey: 4.2.1, 4.3, 4.4.
-Differs from the papers: drawn pictures of one thing at 32 pixels, and an image tower of four convolutions (the
-largest response to each of its filters, projected) in place of a residual network or Vision Transformer. The text
-tower is CLIP's, with two layers.
+arXiv:2102.05918, its ablation study (noise against size); J. Yang et al. (2022), arXiv:2204.03610.  Survey:
+4.2.1, 4.3, 4.4. Differs from the papers: drawn pictures of one thing at 32 pixels, and an image tower of four
+convolutions (the largest response to each of its filters, projected) in place of a residual network or Vision
+Transformer. The text tower is CLIP's, with two layers.
 """
 
 import math
@@ -37,7 +37,8 @@ class StudyConfig:
 
 
 class ConvTower(nn.Module):
-    """Standardised pixels (b, 3, s, s) -> embeddings (b, e): convolutions, the maximum over places, a matrix."""
+    """Standardised pixels (b, 3, s, s) -> embeddings (b, e): convolutions, the maximum over places, a
+    matrix."""
 
     def __init__(self, config: StudyConfig) -> None:
         super().__init__()
@@ -77,7 +78,8 @@ class StudyEncoder(nn.Module):
 
 
 class LabelClassifier(nn.Module):
-    """The same image tower with one weight vector a class: standardised pixels (b, 3, s, s) -> logits (b, c)."""
+    """The same image tower with one weight vector a class: standardised pixels (b, 3, s, s) -> logits (b,
+    c)."""
 
     def __init__(self, config: StudyConfig, classes: int) -> None:
         super().__init__()

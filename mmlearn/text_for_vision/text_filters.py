@@ -1,12 +1,12 @@
 """ALIGN's rules for throwing away some of the texts that the web writes under pictures.
 
-Paper: C. Jia et al. (2021), *Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision*,
-ICML 2021, arXiv:2102.05918, sec. 3 (the rules).  Survey: 4.3.
-Differs from the paper: no filter for pornography; near-duplicates of test pictures are found by a small copy of their
-pixels.
+Paper: C. Jia et al. (2021), *Scaling Up Visual and Vision-Language Representation Learning With Noisy Text
+Supervision*, ICML 2021, arXiv:2102.05918, sec. 3 (the rules).  Survey: 4.3.
+Differs from the paper: no filter for pornography; near-duplicates of test pictures are found by a small copy
+of their pixels.
 
-A rule returns a boolean for each text or picture, True = it may stay. Rules look at frequencies, lengths and sizes only;
-none of them compares a text with its picture.
+A rule returns a boolean for each text or picture, True = it may stay. Rules look at frequencies, lengths and
+sizes only; none of them compares a text with its picture.
 """
 
 import re
@@ -21,7 +21,7 @@ from torch import Tensor
 from mmlearn.data.pairs import PairData
 from mmlearn.text_for_vision.overlap import nearest, pixel_embedding
 
-# -------------------------------------------------------------------------------------------------- rules about texts
+# ------------------------------------------------------------------------------------------ rules about texts
 
 def unigrams(text: str) -> list[str]:
     """The words of a text: lower case, cut at spaces, without punctuation at their ends."""
@@ -44,7 +44,8 @@ def frequent_grams(texts: Sequence[str], size: int) -> frozenset[str]:
 def not_shared(
     texts: Sequence[str], pictures: Sequence[Hashable] | None = None, most: int = 10
 ) -> Bool[Tensor, " n"]:
-    """Texts that stand under at most ``most`` different pictures; ``pictures`` names that of each (default: all differ)."""
+    """Texts that stand under at most ``most`` different pictures; ``pictures`` names that of each (default:
+    all differ)."""
     names = range(len(texts)) if pictures is None else pictures
     if len(names) != len(texts):
         raise ValueError(f"{len(texts)} texts and {len(names)} pictures; name the picture of each text")
@@ -81,15 +82,17 @@ class TextRules:
         """For thousands of texts in a language of some hundred words."""
         return cls(vocabulary=3_000)
 
-    def apply(self, texts: Sequence[str], pictures: Sequence[Hashable] | None = None) -> dict[str, Bool[Tensor, " n"]]:
-        """What each rule lets stay, "shared", "rare" and "length", and what passes "all". The vocabulary is that of ``texts``."""
+    def apply(self, texts: Sequence[str], pictures: Sequence[Hashable]
+              | None = None) -> dict[str, Bool[Tensor, " n"]]:
+        """What each rule lets stay, "shared", "rare" and "length", and what passes "all". The vocabulary is
+        that of ``texts``."""
         found = {"shared": not_shared(texts, pictures, self.shared),
                  "rare": without_rare(texts, frequent_grams(texts, self.vocabulary)),
                  "length": right_length(texts, self.least, self.most)}
         return {**found, "all": found["shared"] & found["rare"] & found["length"]}
 
 
-# ----------------------------------------------------------------------------------------------- rules about pictures
+# --------------------------------------------------------------------------------------- rules about pictures
 
 def large_enough(sizes: Int[Tensor, "n 2"], side: int = 200) -> Bool[Tensor, " n"]:
     """Pictures whose shorter side is more than ``side`` pixels; ``sizes`` are heights and widths."""

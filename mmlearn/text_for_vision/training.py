@@ -1,10 +1,11 @@
-"""Contrastive learning on the scene world: pairs become batches, a dual encoder is trained on them and judged.
+"""Contrastive learning on the scene world: pairs become batches, a dual encoder is trained on them and
+judged.
 
 Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
-arXiv:2103.00020, sec. 2.5 (optimiser, schedule, clipped scale), sec. 3.1 (zero-shot), app. A and F.  Survey: 4.2.
-Differs from the paper: drawn scenes of 64 pixels with five captions each, of which one is drawn anew every time the
-image is seen; words as tokens; no random crop, because captions say left and right; miniatures see thousands of pairs,
-not billions, so that the learning rate is higher and the warm-up shorter.
+arXiv:2103.00020, sec. 2.5 (optimiser, schedule, clipped scale), sec. 3.1 (zero-shot), app. A and F.  Survey:
+4.2. Differs from the paper: drawn scenes of 64 pixels with five captions each, of which one is drawn anew
+every time the image is seen; words as tokens; no random crop, because captions say left and right; miniatures
+see thousands of pairs, not billions, so that the learning rate is higher and the warm-up shorter.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +34,9 @@ from mmlearn.train import History, fit, warmup_cosine
 
 CHECKPOINTS = package_data("checkpoints")
 FILES = {"vit": "clip-mini.safetensors", "resnet": "clip-mini-resnet.safetensors"}
-TEMPLATES = SCENE                                           # sentences that the scene world's captions might hold
+TEMPLATES = SCENE  # sentences that the scene world's captions might hold
 
-# ----------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------------------- training
 
 Loss = Callable[..., Tensor]                # loss(u, v, scale), and what else the objective hands over
 
@@ -49,17 +50,19 @@ def parameter_groups(model: nn.Module, weight_decay: float | int = 0.2) -> list[
 
 def adamw_cosine(model: nn.Module, lr: float | int, steps: int, *, warmup: int = 50,
                  weight_decay: float | int = 0.2) -> dict[str, Any]:
-    """The optimiser and schedule of CLIP, for ``fit``: AdamW(.9, .98), a warm-up of at most a quarter of the steps, a cosine
-    to 0."""
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    """The optimiser and schedule of CLIP, for ``fit``: AdamW(.9, .98), a warm-up of at most a quarter of the
+    steps, a cosine to 0."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.98), eps=1e-6,
+                                  fused=True)
     return {"optimizer": optimizer, "schedule": warmup_cosine(lr, min(warmup, steps // 4), steps)}
 
 
-def contrastive_objective(loss: Loss = clip_loss, keys: Int[Tensor, " n"] | None = None) -> Callable[..., Any]:
+def contrastive_objective(loss: Loss = clip_loss, keys: Int[Tensor, " n"]
+                          | None = None) -> Callable[..., Any]:
     """A loss for ``fit``: embed the images and captions of a batch and compare all with all.
 
-    ``loss(u, v, scale)`` also receives the bias of a model that has one, and the keys of the batch's images where
-    ``keys`` holds one an image of the data set. The scale is recorded.
+    ``loss(u, v, scale)`` also receives the bias of a model that has one, and the keys of the batch's images
+    where ``keys`` holds one an image of the data set. The scale is recorded.
     """
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, dict[str, Any]]:
         u, v, scale = model(batch.images, batch.tokens)
@@ -74,13 +77,15 @@ def contrastive_objective(loss: Loss = clip_loss, keys: Int[Tensor, " n"] | None
 
 
 def train_clip(model: nn.Module, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 128,
-               lr: float | int = 1e-3, warmup: int = 50, weight_decay: float | int = 0.2, loss: Loss = clip_loss,
-               keys: Int[Tensor, " n"] | None = None, most: float | int = 100.0, max_len: int | None = None,
-               seed: int = 0, on_step: Callable[[int, Any], Any] | None = None, **options: Any) -> History:
-    """Train a dual encoder as CLIP is trained: AdamW(.9, .98), warm-up, half a cosine to 0, the scale at most ``most``.
+               lr: float | int = 1e-3, warmup: int = 50, weight_decay: float | int = 0.2,
+               loss: Loss = clip_loss, keys: Int[Tensor, " n"] | None = None, most: float | int = 100.0,
+               max_len: int | None = None, seed: int = 0, on_step: Callable[[int, Any], Any] | None = None,
+               **options: Any) -> History:
+    """Train a dual encoder as CLIP is trained: AdamW(.9, .98), warm-up, half a cosine to 0, the scale at most
+    ``most``.
 
-    ``loss`` and ``keys`` as in ``contrastive_objective``. The history's scalars hold the "scale" of each step. Further
-    ``options`` (``evaluate``, ``title``, ``folder`` …) go to ``fit``.
+    ``loss`` and ``keys`` as in ``contrastive_objective``. The history's scalars hold the "scale" of each
+    step. Further ``options`` (``evaluate``, ``title``, ``folder`` …) go to ``fit``.
     """
     batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=max_len or context_of(model))
     options = {**adamw_cosine(model, lr, steps, warmup=warmup, weight_decay=weight_decay), **options}
@@ -90,7 +95,8 @@ def train_clip(model: nn.Module, data: PairData, tokeniser: Tokeniser, *, steps:
         if on_step is not None:
             on_step(step, trained)
 
-    return fit(model, contrastive_objective(loss, keys), batches, steps=steps, seed=seed, on_step=after, **options)
+    return fit(model, contrastive_objective(loss, keys), batches, steps=steps, seed=seed, on_step=after,
+               **options)
 
 
 def context_of(model: nn.Module) -> int | None:
@@ -98,14 +104,15 @@ def context_of(model: nn.Module) -> int | None:
     return getattr(getattr(model, "config", None), "context", None)
 
 
-# --------------------------------------------------------------------------------------------------------- evaluation
+# ------------------------------------------------------------------------------------------------- evaluation
 
 def _parts(total: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, total, size))
 
 
 @torch.no_grad()
-def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"] | PictureFiles, batch: int = 250) -> Float[Tensor, "n e"]:
+def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"] | PictureFiles,
+                 batch: int = 250) -> Float[Tensor, "n e"]:
     """Unit embeddings of pictures, in evaluation mode, on the CPU."""
     with eval_mode(model) as device:
         return torch.cat([model.encode_image(                              # type: ignore[operator]
@@ -114,7 +121,8 @@ def embed_images(model: nn.Module, images: UInt8[Tensor, "n 3 s s"] | PictureFil
 
 
 @torch.no_grad()
-def embed_texts(model: nn.Module, tokeniser: Tokeniser, texts: Sequence[str], batch: int = 500) -> Float[Tensor, "n e"]:
+def embed_texts(model: nn.Module, tokeniser: Tokeniser, texts: Sequence[str],
+                batch: int = 500) -> Float[Tensor, "n e"]:
     """Unit embeddings of texts, in evaluation mode, on the CPU."""
     with eval_mode(model) as device:
         tokens = tokeniser.batch(texts, context_of(model))
@@ -125,19 +133,23 @@ def embed_texts(model: nn.Module, tokeniser: Tokeniser, texts: Sequence[str], ba
 
 def zero_shot_accuracy(model: nn.Module, tokeniser: Tokeniser, pictures: ClassPictures,
                        templates: Sequence[str] = TEMPLATES, k: int = 1) -> float:
-    """Fraction of pictures whose class is among the ``k`` whose sentences are closest (eq:zero-shot-weights)."""
+    """Fraction of pictures whose class is among the ``k`` whose sentences are closest
+    (eq:zero-shot-weights)."""
     weights = zero_shot_weights(model, tokeniser, pictures.classes, templates).cpu()
     return top_k_accuracy(embed_images(model, pictures.images) @ weights.T, pictures.labels, k)
 
 
-def retrieval(model: nn.Module, tokeniser: Tokeniser, data: PairData, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """R@k and median rank in both directions, over all images of ``data`` and all their captions (eq:recall-at-k)."""
+def retrieval(model: nn.Module, tokeniser: Tokeniser, data: PairData,
+              ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """R@k and median rank in both directions, over all images of ``data`` and all their captions
+    (eq:recall-at-k)."""
     texts = [text for group in data.captions for text in group]
     owner = torch.arange(len(data)).repeat_interleave(torch.tensor([len(group) for group in data.captions]))
-    return retrieval_metrics(embed_images(model, data.images), embed_texts(model, tokeniser, texts), owner, ks)
+    return retrieval_metrics(embed_images(model, data.images), embed_texts(model, tokeniser, texts), owner,
+                             ks)
 
 
-# -------------------------------------------------------------------------------------------------- the miniature
+# ---------------------------------------------------------------------------------------------- the miniature
 
 class Mini(NamedTuple):
     """A trained CLIP: the model in evaluation mode, its tokeniser, and how it was trained and judged."""
@@ -148,16 +160,22 @@ class Mini(NamedTuple):
 
 
 def save_mini(path: Path | str, model: CLIP, tokeniser: Tokeniser, about: dict[str, Any]) -> None:
-    """Write a CLIP as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, words and ``about``.
+    """Write a CLIP as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, words and
+    ``about``.
 
     CLIP's own tokeniser has no words to write: it is the same for all.
     """
-    words = {"splitter": tokeniser.splitter, "words": tokeniser.words} if isinstance(tokeniser, WordTokeniser) else {}
+    words = (
+        {"splitter": tokeniser.splitter, "words": tokeniser.words}
+        if isinstance(tokeniser, WordTokeniser)
+        else {}
+    )
     save_model(path, model, "clip", {**about, **words}, half=True)
 
 
 def load_mini(kind: str | Path = "resnet") -> Mini:
-    """The trained miniature that comes with the book ("resnet" or "vit"), or what ``save_mini`` wrote at a path.
+    """The trained miniature that comes with the book ("resnet" or "vit"), or what ``save_mini`` wrote at a
+    path.
 
     Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
     """
@@ -169,13 +187,14 @@ def load_mini(kind: str | Path = "resnet") -> Mini:
     return Mini(cast(CLIP, model), tokeniser, about)
 
 
-def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 64, lr: Number = 2e-3,
-                warmup: int = 20, weight_decay: Number = 1e-5, smoothing: Number = 0.1,
-                optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW, seed: int = 0, **options: Any) -> History:
+def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 64,
+                lr: Number = 2e-3, warmup: int = 20, weight_decay: Number = 1e-5, smoothing: Number = 0.1,
+                optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW, seed: int = 0,
+                **options: Any) -> History:
     """Train with smoothed labels, linear warm-up and linear decay; the scalars hold the "scale" of each step.
 
-    The paper's optimiser is ``LAMB``, for batches of thousands; with the small batches of a miniature AdamW (the
-    default) learns faster. Gains, biases and sigma do not decay. Further ``options`` go to ``fit``.
+    The paper's optimiser is ``LAMB``, for batches of thousands; with the small batches of a miniature AdamW
+    (the default) learns faster. Gains, biases and sigma do not decay. Further ``options`` go to ``fit``.
     """
     weights = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
@@ -183,4 +202,5 @@ def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: in
     options.setdefault("schedule", warmup_linear(lr, min(warmup, steps // 4), steps))
     return fit(model, contrastive_objective(partial(align_loss, smoothing=smoothing)),
                PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context), steps=steps,
-               optimizer=optimizer(groups, lr=lr), seed=seed, on_step=lambda step, trained: clamp_temperature_(trained), **options)
+               optimizer=optimizer(groups, lr=lr), seed=seed, on_step=lambda step,
+               trained: clamp_temperature_(trained), **options)

@@ -2,8 +2,8 @@
 
 Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
 arXiv:2103.00020, sec. 3.1.2-3.1.4; prompts of the notebooks in github.com/openai/CLIP.  Survey: 4.2.1.
-Differs from the paper: ``{a}`` in a template is the class with its article, "a cat" or "an apple"; OpenAI's templates
-write "a {}" whatever follows.
+Differs from the paper: ``{a}`` in a template is the class with its article, "a cat" or "an apple"; OpenAI's
+templates write "a {}" whatever follows.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,26 @@ from mmlearn.nn.modes import eval_mode
 
 # "{}" takes the name of a class, "{a}" its name with an article.
 BARE = ("{}",)                                                      # only the label
-PHOTO = ("A photo of a {}.",)                                       # sec. 3.1.4: +1.3 points on ImageNet over the label
-OPENAI_SEVEN = (                                                    # chosen one by one out of 80, slightly better than all
-    "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
-    "art of the {}.", "a photo of the small {}.")
-SCENE = ("A picture of {a}.", "There is {a}.", "{a} can be seen.", "The picture shows {a}.", "On the left there is {a}.",
-         "{a} in a field.", "In a street there is {a}.")            # as the captions of the scene world begin
-TASKS = {                                                           # sec. 3.1.4: the kind of picture, told in words
+PHOTO = ("A photo of a {}.",)  # sec. 3.1.4: +1.3 points on ImageNet over the label
+OPENAI_SEVEN = (  # chosen one by one out of 80, slightly better than all
+    "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
+    "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
+SCENE = ("A picture of {a}.", "There is {a}.", "{a} can be seen.", "The picture shows {a}.",
+         "On the left there is {a}.", "{a} in a field.",
+         "In a street there is {a}.")            # as the captions of the scene world begin
+TASKS = {  # sec. 3.1.4: the kind of picture, told in words
     "pets": ("A photo of a {}, a type of pet.",), "food": ("A photo of {}, a type of food.",),
     "aircraft": ("A photo of a {}, a type of aircraft.",), "satellite": ("A satellite photo of {}.",),
     "digits": ('A photo of the number: "{}".',)}
 
-SOUNDS_LIKE_YOU = ("eu", "ewe", "uni", "use", "usu", "ute", "ufo", "ubi", "ura", "one", "once", "ukulele", "unix")
+SOUNDS_LIKE_YOU = ("eu", "ewe", "uni", "use", "usu", "ute", "ufo", "ubi", "ura", "one", "once", "ukulele",
+                   "unix")
 SILENT_H = ("heir", "honest", "honour", "honor", "hour", "herb")
 
 
 def with_article(name: str) -> str:
-    """``a cat``, ``an apple``, ``a unicycle``, ``an hourglass``: by the sound of English, as far as spelling shows it."""
+    """``a cat``, ``an apple``, ``a unicycle``, ``an hourglass``: by the sound of English, as far as spelling
+    shows it."""
     word = name.strip().lower()
     vowel = word[:1] in tuple("aeiou") and not word.startswith(SOUNDS_LIKE_YOU) or word.startswith("unin")
     return f"{'an' if vowel or word.startswith(SILENT_H) else 'a'} {name}"
@@ -50,7 +53,8 @@ def prompts(name: str, templates: Sequence[str]) -> list[str]:
     for template in templates:
         fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
         if not fields or fields - {"", "a"}:
-            raise ValueError(f"template {template!r} must hold {{}} for the class, or {{a}} for the class with its article")
+            raise ValueError(f"template {template!r} must hold {{}} for the class, or {{a}} for the class "
+                             f"with its article")
         sentence = template.format(name, a=with_article(name))
         sentences.append(sentence[0].upper() + sentence[1:] if template.startswith("{a}") else sentence)
     return sentences
@@ -59,8 +63,8 @@ def prompts(name: str, templates: Sequence[str]) -> list[str]:
 def average_prompts(v: Float[Tensor, "c m e"]) -> Float[Tensor, "c e"]:
     r"""eq:zero-shot-weights: $w_c=\bar v_c/\|\bar v_c\|$ with $\bar v_c=\frac1m\sum_j v_{cj}/\|v_{cj}\|$.
 
-    ``v``: embeddings of m sentences about each of c classes. Every sentence has the same say, whatever its length, and
-    the result has length 1.
+    ``v``: embeddings of m sentences about each of c classes. Every sentence has the same say, whatever its
+    length, and the result has length 1.
     """
     return F.normalize(F.normalize(v, dim=-1).mean(dim=1), dim=-1)
 
@@ -68,28 +72,32 @@ def average_prompts(v: Float[Tensor, "c m e"]) -> Float[Tensor, "c e"]:
 def class_probabilities(
     u: Float[Tensor, "b e"], weights: Float[Tensor, "c e"], scale: Float[Tensor, ""] | float | int
 ) -> Float[Tensor, "b c"]:
-    r"""eq:zero-shot-posterior: $P(c\mid x_i)=\operatorname{softmax}_c(e^t\,u_i^\top w_c)$, with ``scale`` $=e^t$."""
+    r"""eq:zero-shot-posterior: $P(c\mid x_i)=\operatorname{softmax}_c(e^t\,u_i^\top w_c)$, with ``scale``
+    $=e^t$."""
     return (scale * u @ weights.T).softmax(dim=-1)
 
 
 @torch.no_grad()
 def zero_shot_weights(
-    model: nn.Module, tokeniser: Tokeniser, classes: Sequence[str], templates: Sequence[str] = PHOTO, *, batch: int = 256
+    model: nn.Module, tokeniser: Tokeniser, classes: Sequence[str], templates: Sequence[str] = PHOTO, *,
+    batch: int = 256
 ) -> Float[Tensor, "c e"]:
     """A linear classifier from words: row c is the unit mean of the embedded sentences about class c.
 
-    ``model`` is any dual encoder and is put into evaluation mode while it reads. Raises ``ValueError`` without classes
-    or templates, and for two classes of one name.
+    ``model`` is any dual encoder and is put into evaluation mode while it reads. Raises ``ValueError``
+    without classes or templates, and for two classes of one name.
     """
     if not classes or not templates:
         raise ValueError(f"{len(classes)} classes and {len(templates)} templates; give at least one of each")
     if len(set(classes)) < len(classes):
         twice = next(name for name in classes if list(classes).count(name) > 1)
-        raise ValueError(f"class {twice!r} is named twice; the two would share every picture evenly, give them two names")
+        raise ValueError(f"class {twice!r} is named twice; the two would share every picture evenly, give "
+                         f"them two names")
     sentences = [sentence for name in classes for sentence in prompts(name, templates)]
     tokens = tokeniser.batch(sentences, getattr(getattr(model, "config", None), "context", None))
     with eval_mode(model) as device:
-        v = torch.cat([model.encode_text(part.to(device)) for part in tokens.split(batch)])     # type: ignore[operator]
+        parts = [model.encode_text(part.to(device)) for part in tokens.split(batch)]   # type: ignore[operator]
+        v = torch.cat(parts)
     return average_prompts(v.unflatten(0, (len(classes), len(templates))).float())
 
 
@@ -97,12 +105,14 @@ def zero_shot_weights(
 def classify(
     model: nn.Module, images: Float[Tensor, "b 3 y x"], weights: Float[Tensor, "c e"], *, batch: int = 256
 ) -> Float[Tensor, "b c"]:
-    """Probabilities of the classes for standardised images, with the model's own scale, in evaluation mode."""
+    """Probabilities of the classes for standardised images, with the model's own scale, in evaluation
+    mode."""
     device = weights.device
     with eval_mode(model) as place:
-        u = torch.cat([model.encode_image(part.to(place), normalise=True)                       # type: ignore[operator]
+        u = torch.cat([model.encode_image(part.to(place),
+                                          normalise=True)                       # type: ignore[operator]
                        for part in images.split(batch)])
-    return class_probabilities(u.float().to(device), weights, model.logit_scale.exp().float().to(device))   # type: ignore[operator, union-attr]
+    return class_probabilities(u.float().to(device), weights, model.logit_scale.exp().float().to(device))  # type: ignore[operator, union-attr]
 
 
 def top_k_accuracy(scores: Float[Tensor, "b c"], labels: Int[Tensor, " b"], k: int = 1) -> float:
@@ -114,6 +124,7 @@ def top_k_accuracy(scores: Float[Tensor, "b c"], labels: Int[Tensor, " b"], k: i
     if not 1 <= k <= classes:
         raise ValueError(f"k is {k} with {classes} classes; take 1 to {classes}")
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
-        raise ValueError(f"labels go from {int(labels.min())} to {int(labels.max())}, the classes from 0 to {classes - 1}")
+        raise ValueError(f"labels go from {int(labels.min())} to {int(labels.max())}, the classes from 0 to "
+                         f"{classes - 1}")
     own = scores.gather(1, labels[:, None].long())
-    return float(((scores >= own).sum(dim=1) <= k).float().mean())         # the label itself is one of those counted
+    return float(((scores >= own).sum(dim=1) <= k).float().mean())  # the label itself is one of those counted

@@ -26,7 +26,8 @@ def contexts(chromium):
 
 @pytest.fixture
 def open_page(contexts, address):
-    """A function that opens a page at a width and returns it with what went wrong: console errors, failed requests."""
+    """A function that opens a page at a width and returns it with what went wrong: console errors, failed
+    requests."""
     opened = []
 
     def opener(page_name: str, width: int = 1300):
@@ -61,11 +62,13 @@ def test_a_page_opens_without_complaint_and_fits_a_phone(open_page, name):
     assert wrong == []
     widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert widths[0] <= widths[1], f"the page is {widths[0]} px wide on a screen of {widths[1]} px"
-    raw = page.evaluate("[...document.querySelectorAll('article .math')].filter(m => !m.querySelector('mjx-container'))"
+    raw = page.evaluate("[...document.querySelectorAll('article .math')].filter(m => "
+                        "!m.querySelector('mjx-container'))"
                         ".map(m => m.textContent)")
     assert raw == [], "formulas that were not drawn"
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
-    missing = page.evaluate("[...document.querySelectorAll('article img')].filter(i => i.loading !== 'lazy' && "
+    missing = page.evaluate("[...document.querySelectorAll('article img')].filter(i => i.loading !== 'lazy' "
+                            "&& "
                             "(!i.complete || i.naturalWidth === 0)).map(i => i.src)")
     assert [url for url in missing if not url.startswith(OUTSIDE_ALLOWED)] == []
 
@@ -96,7 +99,8 @@ def test_the_search_button_opens_a_field_to_type_in(open_page):
 
 def test_the_table_of_contents_opens_on_a_phone(open_page):
     page, wrong = open_page("book/intro.html", width=390)
-    link = page.locator("#pst-primary-sidebar a, .bd-sidebar-primary a, dialog a").filter(has_text="1 Image2Text").first
+    link = page.locator("#pst-primary-sidebar a, .bd-sidebar-primary a, dialog "
+                        "a").filter(has_text="1 Image2Text").first
     page.locator(".primary-toggle:visible").first.click()
     link.wait_for(state="visible", timeout=120_000)
     link.click()
@@ -111,7 +115,8 @@ def test_the_rocket_leads_to_colab(open_page):
     assert links.first.get_attribute("href").endswith("/blob/main/book/1-image2text.ipynb")
 
 
-@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "solutions"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in notebooks() if p.parent.name == "solutions"],
+                         ids=lambda p: p.stem)
 def test_a_solution_unfolds_when_it_is_asked_for(open_page, path):
     page, _ = open_page(path.relative_to(ROOT).with_suffix(".html").as_posix())
     solutions = page.locator("div.tag_solution details")

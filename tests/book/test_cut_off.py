@@ -1,4 +1,5 @@
-"""Nothing is cut off: code, outputs, formulas, tables and figures fit the page, on a laptop and on a phone."""
+"""Nothing is cut off: code, outputs, formulas, tables and figures fit the page, on a laptop and on a
+phone."""
 
 import pytest
 from cut_off import LAPTOP, PHONE, cut_off, served
@@ -7,7 +8,7 @@ from unconverted import CUT_OFF
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
-PARTS = {                                   # what is cut off at 1300 px, what is said about it
+PARTS = {  # what is cut off at 1300 px, what is said about it
     f"<pre>{'x' * 79}</pre>": [],
     f"<pre>{'x' * 79}\n{'y' * 120}</pre>": ["code in the text: " + "y" * 90],
     f"<details><pre>{'x' * 79}</pre></details>": [],
@@ -15,20 +16,25 @@ PARTS = {                                   # what is cut off at 1300 px, what i
     f"<div class='cell_input'><pre>short\n{'z' * 99}</pre></div>": ["code: " + "z" * 90],
     f"<div class='cell_output'><pre>{'z' * 99}</pre></div>": ["output: " + "z" * 90],
     "<table style='width: 900px'><tr><td>wide</td></tr></table>": ["table: wide"],
-    "<div style='overflow-x: auto'><table style='width: 900px'><tr><td>wide</td></tr></table></div>": ["table: wide"],
+    "<div style='overflow-x: auto'><table style='width: 900px'><tr><td>wide</td></tr></table></div>": [
+        "table: wide"
+    ],
     "<table><tr><td>narrow</td></tr></table>": [],
     "<img alt='a wide picture' style='width: 800px; max-width: none'>": ["figure: a wide picture"],
     "<div class='mml-player' style='width: 800px; max-width: none'>frames</div>": ["figure: frames"],
     "<svg width='300'><svg width='900'></svg></svg>": [],
     "<div class='math'><mjx-math style='display: inline-block; width: 300px'>x</mjx-math><span class='eqno'>(1)</span></div>": [],
-    "<div class='math'><mjx-math style='display: inline-block; width: 900px'>x</mjx-math><span class='eqno'>(1)</span></div>":
-        ["equation: (1)"],
+    "<div class='math'><mjx-math style='display: inline-block; width: 900px'>x</mjx-math><span class='eqno'>(1)</span></div>": [
+        "equation: (1)"
+    ],
     "<div class='math'><mjx-math style='display: inline-block; width: 300px'>x</mjx-math>"
     "<span class='eqno' style='margin-left: -60px'>(1)</span></div>": ["equation under its number: (1)"],
-    "<p>so <span class='math'><mjx-math style='display: inline-block; width: 900px'>long</mjx-math></span></p>":
-        ["formula in the text: long"],
+    "<p>so <span class='math'><mjx-math style='display: inline-block; width: 900px'>long</mjx-math></span></p>": [
+        "formula in the text: long"
+    ],
 }
-FRAME = ("<!doctype html><style>body {{ margin: 0 }} article {{ width: 704px; max-width: 100% }} img, svg {{ max-width: 100% }}"
+FRAME = ("<!doctype html><style>body {{ margin: 0 }} article {{ width: 704px; max-width: 100% }} img, svg {{ "
+         "max-width: 100% }}"
          " pre, div.math {{ font: 13px monospace; overflow-x: auto }}</style><article>{}</article>")
 
 
@@ -42,8 +48,10 @@ def test_the_measure_finds_what_is_cut_off_and_names_it(chromium, part):
 
 @pytest.mark.parametrize("part, want", [
     (f"<pre>{'x' * 200}</pre>", []),
-    ("<div style='overflow-x: auto'><table style='width: 900px'><tr><td>scrolls alone</td></tr></table></div>", []),
-    ("<table style='width: 900px'><tr><td>pushes</td></tr></table>", ["table: pushes", "page: 900 px wide on a screen of 390"]),
+    ("<div style='overflow-x: auto'><table style='width: 900px'><tr><td>scrolls "
+     "alone</td></tr></table></div>", []),
+    ("<table style='width: 900px'><tr><td>pushes</td></tr></table>",
+     ["table: pushes", "page: 900 px wide on a screen of 390"]),
     ("<div style='width: 500px'>pushes</div>", ["page: 500 px wide on a screen of 390"]),
 ])
 def test_on_a_phone_parts_may_scroll_and_the_page_may_not(chromium, part, want):
@@ -65,7 +73,9 @@ def test_a_page_cuts_nothing_off(chromium, address, name):
     if name in CUT_OFF:
         assert laptop, f"{name} cuts nothing off any more: take it off the list in tests/book/unconverted.py"
     else:
-        assert laptop == [], f"{len(laptop)} cut off at {LAPTOP} px; `python tools/cut_off.py {name}` lists them"
+        assert laptop == [], (
+            f"{len(laptop)} cut off at {LAPTOP} px; `python tools/cut_off.py {name}` lists them"
+        )
 
 
 def test_pages_that_wait_for_their_rewrite_exist():

@@ -23,15 +23,19 @@ def test_every_equation_of_the_catalogue_stands_in_the_book():
 @pytest.mark.parametrize("name", make_appendix.PAGES)
 def test_a_page_read_off_the_code_is_current(name):
     page = getattr(make_appendix, f"{name}_page")()
-    assert (make_appendix.APPENDIX / f"{name}.md").read_text(encoding="utf-8") == page, "run tools/make_appendix.py"
+    assert (make_appendix.APPENDIX / f"{name}.md").read_text(encoding="utf-8") == page, (
+        "run tools/make_appendix.py"
+    )
 
 
 def test_labels_are_found_where_they_stand(tmp_path, monkeypatch):
     (tmp_path / "book" / "appendix").mkdir(parents=True)
-    (tmp_path / "book" / "page.md").write_text("$$\nx = 1\n$$ (eq:one)\n\n```{math}\n:label: eq:two\nx\n```\n", encoding="utf-8")
+    (tmp_path / "book" / "page.md").write_text("$$\nx = 1\n$$ (eq:one)\n\n```{math}\n:label: "
+                                               "eq:two\nx\n```\n", encoding="utf-8")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text('@pytest.mark.equation("eq:one")\ndef test_a(): pass\n\n'
-                                                   '@pytest.mark.equation("eq:lost")\ndef test_b(): pass\n', encoding="utf-8")
+                                                   '@pytest.mark.equation("eq:lost")\ndef test_b(): '
+                                                   'pass\n', encoding="utf-8")
     monkeypatch.setattr(make_appendix, "ROOT", tmp_path)
     monkeypatch.setattr(make_appendix, "APPENDIX", tmp_path / "book" / "appendix")
     monkeypatch.setattr(make_appendix, "notebooks", lambda: [])
@@ -53,4 +57,6 @@ def test_equations_of_a_side_page_are_found_as_those_of_a_chapter(tmp_path, monk
     monkeypatch.setattr(make_appendix, "ROOT", tmp_path)
     assert notebooks.deeper() == [side]
     assert make_appendix.labelled_equations() == {"eq:side": [side]}
-    assert make_appendix.problems() == ['eq:side (1-annotation.ipynb) has no test: mark one with @pytest.mark.equation("eq:side")']
+    assert make_appendix.problems() == [
+        'eq:side (1-annotation.ipynb) has no test: mark one with @pytest.mark.equation("eq:side")'
+    ]

@@ -1,4 +1,5 @@
-"""Every known error of the survey is on the errata page in the survey's own words, marked in its chapter, and checked.
+"""Every known error of the survey is on the errata page in the survey's own words, marked in its chapter, and
+checked.
 
 ``survey_quotations.json`` holds the quoted sentences as they stand in the survey, and nothing else of it.
 """
@@ -37,15 +38,20 @@ def page_of(chapter: str) -> str:
 
 
 def entries(chapter: str) -> dict[str, dict[str, str]]:
-    """Entries in the form of the second edition: where, kind, quotation, translation, what is right, check."""
+    """Entries in the form of the second edition: where, kind, quotation, translation, what is right,
+    check."""
     form = re.compile(r"^\*\*(?P<number>E\d+)\*\*, (?P<where>[^\n]+?)\. \*(?P<kind>[^*\n]+)\*\n\n"
                       r"> (?P<quotation>[^\n]+)\n>\n(?P<translation>(?:> [^\n]+\n)+)\n"
-                      r"(?P<right>.+?)\n\n\*Check\.\* (?P<check>.+?)(?=\n\n(?:\*\*E\d+\*\*|#)|\Z)", re.M | re.S)
+                      r"(?P<right>.+?)\n\n\*Check\.\* (?P<check>.+?)(?=\n\n(?:\*\*E\d+\*\*|#)|\Z)",
+                      re.M | re.S)
     return {match["number"]: match.groupdict() for match in form.finditer(page_of(chapter))}
 
 
 def text_of(chapter: str) -> str:
-    pages = [ROOT / "book" / f"{chapter}.ipynb", *sorted((ROOT / "book" / "deeper").glob(f"{chapter[0]}-*.ipynb"))]
+    pages = [
+        ROOT / "book" / f"{chapter}.ipynb",
+        *sorted((ROOT / "book" / "deeper").glob(f"{chapter[0]}-*.ipynb")),
+    ]
     return "\n".join(cell.source for page in pages for cell in nbformat.read(page, as_version=4).cells
                      if cell.cell_type == "markdown")
 
@@ -54,15 +60,23 @@ def text_of(chapter: str) -> str:
 def test_an_erratum_is_on_the_page_and_in_the_chapter(chapter, erratum):
     if chapter in QUOTED:
         found = entries(chapter).get(erratum)
-        assert found, f"{erratum} needs where it stands, its kind, a quotation with translation, what is right, a check"
+        assert found, (
+            f"{erratum} needs where it stands, its kind, a quotation with translation, what is right, a check"
+        )
         assert found["kind"].startswith(KINDS)
-        assert all(len(found[part].strip()) > 8 for part in ("where", "quotation", "translation", "right", "check"))
+        assert all(
+            len(found[part].strip()) > 8 for part in ("where", "quotation", "translation", "right", "check")
+        )
     else:
         row = re.search(rf"^\| \*\*{erratum}\*\* \|(.*)\|(.*)\|(.*)\|$", page_of(chapter), re.M)
-        assert row and all(len(cell.strip()) > 8 for cell in row.groups()), f"{erratum} needs what is said, what is right, a check"
+        assert row and all(len(cell.strip()) > 8 for cell in row.groups()), (
+            f"{erratum} needs what is said, what is right, a check"
+        )
     numbers = {number for low, high in re.findall(r"\bE(\d+) to E(\d+)\b", text_of(chapter))
                for number in range(int(low), int(high) + 1)}
-    assert re.search(rf"\b{erratum}\b", text_of(chapter)) or int(erratum[1:]) in numbers, f"{erratum} is not marked in the chapter"
+    assert re.search(rf"\b{erratum}\b", text_of(chapter)) or int(erratum[1:]) in numbers, (
+        f"{erratum} is not marked in the chapter"
+    )
 
 
 @pytest.mark.parametrize("chapter", KNOWN)
@@ -79,7 +93,9 @@ def test_the_quotations_are_the_words_of_the_survey(chapter):
 def test_a_quotation_is_short_and_not_english():
     for number, words in QUOTED["1-image2text"].items():
         assert 10 < len(words) < 80, number
-        assert re.search("[\u4e00-\u9fff]", words) or "=" in words, f"{number} is neither a sentence of the survey nor a formula"
+        assert re.search("[\u4e00-\u9fff]", words) or "=" in words, (
+            f"{number} is neither a sentence of the survey nor a formula"
+        )
 
 
 def test_an_entry_with_other_words_is_found(monkeypatch):
@@ -88,7 +104,7 @@ def test_an_entry_with_other_words_is_found(monkeypatch):
     assert entries("1-image2text")["E14"]["quotation"] != QUOTED["1-image2text"]["E14"]
 
 
-# ------------------------------------------------------------------------------------------------------- the checks
+# ------------------------------------------------------------------------------------------------- the checks
 
 def tiny(**changes) -> M2Transformer:
     torch.manual_seed(0)
@@ -117,7 +133,11 @@ def check_E1():
 
 def check_E2():
     names = [name for name, _ in tiny().named_parameters()]
-    assert sum(name.endswith("memory_keys") for name in names) == sum(name.endswith("memory_values") for name in names) == 3
+    assert (
+        sum(name.endswith("memory_keys") for name in names)
+        == sum(name.endswith("memory_values") for name in names)
+        == 3
+    )
     assert not [name for name in names if "km" in name or "vm" in name]
 
 
@@ -147,7 +167,8 @@ def check_E5():
 
 def check_E6():
     branches = torch.randn(1, 3, 20_000, 4, generator=torch.Generator().manual_seed(0))
-    assert mesh(torch.ones(1, 3, 1, 1).expand_as(branches), branches).std().item() == pytest.approx(1.0, abs=0.02)
+    assert mesh(torch.ones(1, 3, 1, 1).expand_as(branches),
+                branches).std().item() == pytest.approx(1.0, abs=0.02)
     assert branches.sum(1).std().item() == pytest.approx(math.sqrt(3), abs=0.03)
 
 
@@ -210,7 +231,8 @@ def check_E15():
     sharp = annotation.Worker(attention=1.0, half_area=0.0, slip=0.0, false_alarm=0.0)
     found = annotation.label_categories(truth, [sharp], np.random.default_rng(0)).union()
     assert (found == truth.present).all()
-    groups = [[annotation.NAMES.index(c.name) for c in CATEGORIES if c.supercategory == group] for group in annotation.GROUPS]
+    groups = [[annotation.NAMES.index(c.name) for c in CATEGORIES if c.supercategory == group]
+              for group in annotation.GROUPS]
     assert max(found[:, members].sum(1).max() for members in groups) >= 2   # two icons for one group
 
 
@@ -241,7 +263,9 @@ def check_E21():
     before = [parameter.clone() for name, parameter in model.named_parameters() if "memory" in name]
     for _ in range(3):
         greedy(model, model.encode(torch.randn(1, 5, 6)), max_len=4)
-    assert all(torch.equal(a, b) for a, b in zip(before, (p for n, p in model.named_parameters() if "memory" in n)))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, (p for n, p in model.named_parameters() if "memory" in n))
+    )
 
 
 def check_E22():
@@ -250,7 +274,8 @@ def check_E22():
     torch.testing.assert_close(rows.std(-1, correction=0), torch.ones(1, 5), atol=1e-3, rtol=0)
 
 
-CHECKS = {name.removeprefix("check_"): check for name, check in globals().items() if name.startswith("check_E")}
+CHECKS = {name.removeprefix("check_"): check for name,
+          check in globals().items() if name.startswith("check_E")}
 
 
 @pytest.mark.parametrize("erratum", CHECKS)

@@ -63,7 +63,8 @@ def test_not_implemented_of_a_library_is_an_error_of_the_code_and_not_an_unwritt
         raise NotImplementedError("no kernel for this")
 
     said = doubled.verdict(twice)
-    assert said.startswith("not yet: your code stopped in line") and "NotImplementedError: no kernel for this" in said
+    assert said.startswith("not yet: your code stopped in "
+                           "line") and "NotImplementedError: no kernel for this" in said
 
 
 def test_an_error_is_reported_with_the_line_of_the_students_code():
@@ -86,7 +87,8 @@ def test_a_missing_return_is_named():
     assert doubled.verdict(twice) == "not yet: twice returns nothing (None): is the return missing?"
 
 
-@pytest.mark.parametrize("value", [torch.ones(3), np.ones(3), [[1.0, 2.0], [3.0]]], ids=["tensor", "array", "list"])
+@pytest.mark.parametrize("value", [torch.ones(3), np.ones(3), [[1.0, 2.0], [3.0]]],
+                         ids=["tensor", "array", "list"])
 def test_a_change_of_an_argument_in_place_is_named(value):
     def spoil(first, second):
         second[0] = second[-1]
@@ -105,14 +107,18 @@ def test_an_argument_that_only_shares_memory_with_the_result_is_no_change():
 @pytest.mark.parametrize("wrong", [(), (torch.ones(3),), (len, len)])
 def test_a_check_says_what_it_wants_to_be_handed(wrong, capsys):
     doubled(*wrong)
-    assert capsys.readouterr().out == "not yet: hand over 1 argument, your function by its name and uncalled\n"
+    assert (
+        capsys.readouterr().out == "not yet: hand over 1 argument, your function by its name and uncalled\n"
+    )
 
 
 def test_a_long_sentence_is_printed_in_lines_that_fit_the_page(capsys):
     check("well done " * 20)(lambda answer: None)(len)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 2 and max(map(len, lines)) <= 79
-    assert lines[0].startswith("right: ") and all(line.startswith("    well") or line.startswith("    done") for line in lines[1:])
+    assert lines[0].startswith("right: ") and all(
+        line.startswith("    well") or line.startswith("    done") for line in lines[1:]
+    )
 
 
 def test_a_check_leaves_the_random_state_alone_and_draws_the_same_every_time():
@@ -133,7 +139,8 @@ def test_a_check_leaves_the_random_state_alone_and_draws_the_same_every_time():
 def test_a_mistake_is_recognised_only_if_it_explains_every_case():
     cases = [(4.0, 2.0, {"squared": 4.0, "doubled": 4.0}), (6.0, 3.0, {"squared": 9.0, "doubled": 6.0})]
     assert diagnose(cases, "else") == "doubled"
-    assert diagnose([*cases, (1.0, 5.0, {"squared": 25.0, "doubled": 10.0})], "{got}, not {want}") == "4.0000, not 2.0000"
+    assert diagnose([*cases, (1.0, 5.0, {"squared": 25.0, "doubled": 10.0})],
+                    "{got}, not {want}") == "4.0000, not 2.0000"
     assert diagnose([(2.0, 2.0, {"squared": 4.0}), (3.0, 3.0, {"squared": 9.0})], "else") is None
 
 
@@ -143,7 +150,8 @@ def test_values_agree_to_rounding_and_never_with_another_shape_or_with_nan():
     assert not same(float("nan"), 1.0) and not same(float("nan"), float("nan"))
 
 
-@pytest.mark.parametrize("wrong,words", [([1.0], "is a list"), (torch.ones(2), r"shape \(2,\)"), ({}, "is a dict")])
+@pytest.mark.parametrize("wrong,words", [([1.0], "is a list"), (torch.ones(2), r"shape \(2,\)"),
+                                         ({}, "is a dict")])
 def test_what_is_no_number_is_named(wrong, words):
     with pytest.raises(Hint, match=words):
         as_number(wrong)

@@ -76,7 +76,10 @@ def test_a_solution_starts_from_what_the_exercise_gives_and_is_folded(path, part
 @each_exercise
 def test_there_are_two_right_answers_and_four_wrong_ones_with_hints_of_their_own(path, part):
     solved = SOLUTIONS[path, part.title]
-    right, hints = solved.tagged("solution"), [cell.metadata.mmlearn["hint"] for cell in solved.tagged("wrong")]
+    right, hints = (
+        solved.tagged("solution"),
+        [cell.metadata.mmlearn["hint"] for cell in solved.tagged("wrong")],
+    )
     assert len(right) >= 2 and len({cell.source for cell in right}) == len(right)
     assert len(hints) >= 4 and len(set(hints)) == len(hints)
     for cell in right + solved.tagged("wrong"):
@@ -125,7 +128,8 @@ def test_right_answers_are_accepted_and_each_wrong_one_is_told_what_is_wrong_wit
 @each_page
 def test_a_solution_links_its_exercise_and_no_page_of_exercises_holds_an_answer(path):
     solved = solutions_of(path)
-    texts = [c.source for c in nbformat.read(solved, as_version=4).cells if c.source.startswith("## Exercise")]
+    texts = [c.source for c in nbformat.read(solved, as_version=4).cells
+             if c.source.startswith("## Exercise")]
     assert len(texts) == len(exercises(path)[1])
     for text in texts:
         target = re.search(r"\]\(([^)#]+)#", text)[1]

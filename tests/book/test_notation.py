@@ -1,4 +1,5 @@
-"""One letter, one meaning: the notation page lists every letter of the labelled equations, and where a second use is."""
+"""One letter, one meaning: the notation page lists every letter of the labelled equations, and where a second
+use is."""
 
 import re
 from pathlib import Path
@@ -8,11 +9,13 @@ import pytest
 from notebooks import ROOT
 
 UNCONVERTED = {"4-text-for-vision.ipynb", "data.ipynb"}        # pages whose second edition is still to come
-GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho varrho sigma tau "
-         "upsilon phi varphi chi psi omega ell Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega").split()
+GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho varrho "
+         "sigma tau "
+         "upsilon phi varphi chi psi omega ell Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi "
+         "Omega").split()
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
 NAMES = re.compile(r"\\(?:text|mathrm|operatorname\*?|begin|end|color)\s*\{[^{}]*\}")
-SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")             # calligraphic letters are said in the text
+SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 
 def equations(text: str) -> dict[str, str]:
@@ -21,7 +24,8 @@ def equations(text: str) -> dict[str, str]:
 
 
 def symbols(tex: str, compounds: list[str]) -> set[str]:
-    """The symbols of a formula: those of ``compounds`` (letters with an index that is a name), then single letters."""
+    """The symbols of a formula: those of ``compounds`` (letters with an index that is a name), then single
+    letters."""
     tex = SCRIPT.sub(" ", NAMES.sub(" ", NAMES.sub(" ", tex)))            # twice: names inside of names
     found = set()
     for compound in sorted(compounds, key=len, reverse=True):
@@ -46,7 +50,8 @@ def tables(page: str) -> tuple[list[str], list[tuple[str, str]]]:
 PAGE = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
 MAIN, SECOND = tables(PAGE)
 COMPOUNDS = [s for s in [*MAIN, *(s for s, _ in SECOND)] if "_" in s]
-EQUATIONS = {label: tex for path, text in make_appendix.markdown_sources() if Path(path).name not in UNCONVERTED
+EQUATIONS = {label: tex for path, text in make_appendix.markdown_sources()
+             if Path(path).name not in UNCONVERTED
              for label, tex in equations(text).items()}
 
 
@@ -67,7 +72,16 @@ def test_a_second_use_is_where_the_page_says(symbol, label):
 
 def test_symbols_are_read_off_a_formula():
     tex = r"\mathrm{LN}\big(x_i W_{km} + p_\theta(y\mid I)\big)\in\mathbb R^{d\times d_k}"
-    assert symbols(tex, ["W_{km}", "p_\\theta", "d_k"]) == {"x", "i", "W_{km}", "p_\\theta", "y", "I", "d", "d_k"}
+    assert symbols(tex, ["W_{km}", "p_\\theta", "d_k"]) == {
+        "x",
+        "i",
+        "W_{km}",
+        "p_\\theta",
+        "y",
+        "I",
+        "d",
+        "d_k",
+    }
 
 
 def test_every_symbol_of_the_main_table_occurs():

@@ -66,7 +66,8 @@ def test_the_text_has_its_licence():
 
 
 def test_every_work_cited_is_in_the_references_and_no_key_is_there_twice():
-    keys = re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.M)
+    keys = re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"),
+                      re.M)
     assert len(keys) == len(set(keys))
     for path in [*notebooks(), *(ROOT / "book").rglob("*.md")]:
         for cited in re.findall(r"\{cite[^}]*\}`([^`]+)`", path.read_text(encoding="utf-8")):
@@ -83,26 +84,36 @@ def test_every_reference_says_who_what_and_when():
 def test_what_tests_import_is_installed_with_the_test_extra():
     """A test module that imports more cannot even be collected where only ``.[test]`` is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = {canonical(re.split(r"[<>=!~\[; ]", d)[0]) for d in project["dependencies"] + project["optional-dependencies"]["test"]}
+    named = {canonical(re.split(r"[<>=!~\[; ]", d)[0]) for d in project["dependencies"]
+             + project["optional-dependencies"]["test"]}
     providers = importlib.metadata.packages_distributions()
-    ours = {"mmlearn", "tests"} | {p.stem for folder in ("tools", "tests") for p in (ROOT / folder).rglob("*.py")}
+    ours = {"mmlearn", "tests"} | {p.stem for folder in ("tools", "tests")
+                                   for p in (ROOT / folder).rglob("*.py")}
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = ([a.name for a in node.names] if isinstance(node, ast.Import)
                      else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
             for top in {name.partition(".")[0] for name in names} - ours - sys.stdlib_module_names:
-                assert {canonical(d) for d in providers.get(top, [])} & named, f"{path.relative_to(ROOT)} imports {top}"
+                assert {canonical(d) for d in providers.get(top, [])} & named, (
+                    f"{path.relative_to(ROOT)} imports {top}"
+                )
 
 
 def test_the_front_page_and_the_readme_name_the_survey_and_link_it_and_its_booklet():
     for name in ("book/intro.md", "README.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        assert "[多模态模型技术综述](https://" in text and "[*Multimodal Deep Learning*](https://slds-lmu.github.io/" in text, name
+        assert (
+            "[多模态模型技术综述](https://" in text
+            and "[*Multimodal Deep Learning*](https://slds-lmu.github.io/" in text
+        ), name
 
 
 def test_reading_times_on_the_front_page_are_those_of_the_chapters():
-    stated = re.findall(r"(?m)^\| \[(\d) .*?\]\((\S+?)\).*\|\s*(\d+ min|outline) \|$", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
+    stated = re.findall(r"(?m)^\| \[(\d) .*?\]\((\S+?)\).*\|\s*(\d+ min|outline) \|$",
+                        (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
     assert [number for number, _, _ in stated] == list("12345")
     for _, name, time in stated:
         minutes = words(ROOT / "book" / name) / 150
-        assert minutes < 10 if time == "outline" else abs(int(time.split()[0]) - minutes) < minutes / 4, f"{name}: {minutes:.0f} min"
+        assert minutes < 10 if time == "outline" else abs(int(time.split()[0]) - minutes) < minutes / 4, (
+            f"{name}: {minutes:.0f} min"
+        )

@@ -1,4 +1,5 @@
-"""The public address stands in _config.yml; everything that repeats it agrees, and one command changes all."""
+"""The public address stands in _config.yml; everything that repeats it agrees, and one command changes
+all."""
 
 import json
 import re
@@ -15,8 +16,10 @@ COLAB = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/")
 
 
 def tracked() -> list:
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [ROOT / n for n in names if n.endswith((".md", ".ipynb", ".yml", ".cff", ".toml", ".py", ".css")) or n == "Makefile"]
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True,
+                           check=True).stdout.splitlines()
+    return [ROOT / n for n in names if n.endswith((".md", ".ipynb", ".yml", ".cff", ".toml", ".py", ".css"))
+            or n == "Makefile"]
 
 
 def test_the_config_states_an_address():
@@ -42,7 +45,10 @@ def test_citation_and_readme_state_the_address():
     assert citation["cff-version"] == "1.2.0" and citation["license"] == ["MIT", "CC-BY-4.0"]
     readme = (ROOT / "README.md").read_text()
     assert repository() in readme
-    assert f"colab.research.google.com/github/{repository().removeprefix('https://github.com/')}/blob/main/book/1-image2text.ipynb" in readme
+    assert (
+        f"colab.research.google.com/github/{repository().removeprefix('https://github.com/')}/blob/main/book/1-image2text.ipynb"
+        in readme
+    )
 
 
 def test_one_command_changes_the_address_everywhere(tmp_path):
@@ -52,7 +58,8 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
     shutil.copytree(ROOT / "book", tmp_path / "book", ignore=ignore)
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=ignore)
     old, new = repository(), "https://github.com/a-school/course-2027"
-    done = subprocess.run(["make", "repository", f"URL={new}/", f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["make", "repository", f"URL={new}/", f"PYTHON={sys.executable}"], cwd=tmp_path,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for path in [p for p in tmp_path.rglob("*") if p.suffix in (".yml", ".md", ".cff", ".ipynb", ".toml")]:
         text = path.read_text(encoding="utf-8")
@@ -60,17 +67,23 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
         if path.suffix == ".ipynb":
             json.loads(text)
             assert f'book = \\"{new}\\"' in text
-    assert "/github/a-school/course-2027/blob/main/book/1-image2text.ipynb" in (tmp_path / "README.md").read_text()
+    assert (
+        "/github/a-school/course-2027/blob/main/book/1-image2text.ipynb"
+        in (tmp_path / "README.md").read_text()
+    )
 
 
-@pytest.mark.parametrize("url", ['x";touch hit;"', "$(touch hit)", "`touch hit`", "$(shell touch hit)", "$$(touch hit)", "a'b;touch hit"])
+@pytest.mark.parametrize("url", ['x";touch hit;"', "$(touch hit)", "`touch hit`", "$(shell touch hit)",
+                                 "$$(touch hit)", "a'b;touch hit"])
 def test_an_address_is_never_run_as_a_command(tmp_path, url):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "notebooks.py").write_text("import sys\nprint(sys.argv[1:])\n")
-    done = subprocess.run(["make", "-s", "repository", f"URL={url}", f"PYTHON={sys.executable}"], cwd=tmp_path,
-                          capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.strip().endswith(str(["repository", url])), done.stdout + done.stderr
+    done = subprocess.run(["make", "-s", "repository", f"URL={url}", f"PYTHON={sys.executable}"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip().endswith(str(["repository", url])), (
+        done.stdout + done.stderr
+    )
     assert not (tmp_path / "hit").exists()
 
 
@@ -88,5 +101,6 @@ def test_an_address_that_is_none_is_refused(url):
 
 def test_no_badge_or_notebook_forgets_the_main_branch():
     for path in [ROOT / "README.md", *notebooks()]:
-        for link in re.findall(r"colab\.research\.google\.com/github/[^)\s\"\\]+", path.read_text(encoding="utf-8")):
+        for link in re.findall(r"colab\.research\.google\.com/github/[^)\s\"\\]+",
+                               path.read_text(encoding="utf-8")):
             assert "/blob/main/book/" in link, f"{path.name}: {link}"

@@ -20,9 +20,10 @@ def copy(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     changes = tmp_path / "CHANGELOG.md"
-    changes.write_text(re.sub(r"(?s)## Unreleased.*", "## Unreleased\n\n- Something.\n\n## 0.0.1\n\n- First.\n", changes.read_text()))
-    for command in (["init", "-q"], ["config", "user.name", "A"], ["config", "user.email", "a@example.org"], ["add", "."],
-                    ["commit", "-q", "-m", "all"]):
+    changes.write_text(re.sub(r"(?s)## Unreleased.*",
+                              "## Unreleased\n\n- Something.\n\n## 0.0.1\n\n- First.\n", changes.read_text()))
+    for command in (["init", "-q"], ["config", "user.name", "A"], ["config", "user.email", "a@example.org"],
+                    ["add", "."], ["commit", "-q", "-m", "all"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     return tmp_path
 
@@ -39,7 +40,8 @@ def test_a_version_is_written_told_and_tagged(copy):
     assert current(copy) == "99.1.0"
     assert "## Unreleased\n\n## 99.1.0 (2030-02-03)\n\n- Something." in (copy / "CHANGELOG.md").read_text()
     assert tag(copy) == "v99.1.0"
-    log = subprocess.run(["git", "log", "-1", "--format=%s%d"], cwd=copy, capture_output=True, text=True, check=True).stdout
+    log = subprocess.run(["git", "log", "-1", "--format=%s%d"], cwd=copy, capture_output=True, text=True,
+                         check=True).stdout
     assert log.startswith("Version 99.1.0") and "tag: v99.1.0" in log
     with pytest.raises(ValueError, match="nothing under '## Unreleased'"):
         set_version("99.2.0", copy)

@@ -26,9 +26,11 @@ def pages(site) -> dict[Path, BeautifulSoup]:
 def test_the_toc_lists_the_five_chapters_and_the_appendix():
     listed = toc_pages()
     assert [p for p in listed if re.match(r"book/\d", p)] == [
-        "book/1-image2text", "book/2-text2image", "book/3-images-for-language", "book/4-text-for-vision", "book/5-both-modalities"]
-    assert {"book/exercises/1-image2text", "book/appendix/errata", "book/appendix/systems", "book/appendix/equations",
-            "book/appendix/data", "book/appendix/scaling-up", "book/appendix/api", "book/appendix/references"} <= set(listed)
+        "book/1-image2text", "book/2-text2image", "book/3-images-for-language", "book/4-text-for-vision",
+        "book/5-both-modalities"]
+    assert {"book/exercises/1-image2text", "book/appendix/errata", "book/appendix/systems",
+            "book/appendix/equations", "book/appendix/data", "book/appendix/scaling-up", "book/appendix/api",
+            "book/appendix/references"} <= set(listed)
 
 
 @pytest.mark.parametrize("page", toc_pages())
@@ -72,7 +74,9 @@ def test_every_stored_figure_is_on_its_page_with_its_alt_text(site, path):
               for o in c.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
     assert [image["alt"] for image in shown] == stored
     for image in shown:
-        assert ((site / path.relative_to(ROOT)).parent / unquote(image["src"])).resolve().is_file(), image["src"]
+        assert ((site / path.relative_to(ROOT)).parent / unquote(image["src"])).resolve().is_file(), image[
+            "src"
+        ]
 
 
 def test_every_image_has_alt_text(pages):
@@ -100,15 +104,19 @@ def test_links_inside_the_site_lead_to_a_page_and_a_place_on_it(site, pages):
 
 def test_pages_load_nothing_from_elsewhere(pages):
     for file, page in pages.items():
-        loaded = [e.get("src") or e.get("href") for e in page.select("script[src], link[rel=stylesheet], img[src], iframe[src]")]
-        allowed = "https://colab.research.google.com/assets/"      # the badge, shown where a notebook brings one
-        assert not [u for u in loaded if u.startswith(("http:", "https:", "//")) and not u.startswith(allowed)], file
+        loaded = [e.get("src") or e.get("href") for e in page.select("script[src], link[rel=stylesheet], "
+                                                                     "img[src], iframe[src]")]
+        allowed = "https://colab.research.google.com/assets/"  # the badge, shown where a notebook brings one
+        assert not [
+            u for u in loaded if u.startswith(("http:", "https:", "//")) and not u.startswith(allowed)
+        ], file
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.relative_to(ROOT / "book").as_posix())
 def test_the_rocket_of_a_notebook_opens_that_notebook_in_colab(site, path):
     page = soup((site / path.relative_to(ROOT)).with_suffix(".html"))
-    rockets = {a["href"] for a in page.find_all("a", href=True) if a["href"].startswith("https://colab.research.google.com/github")}
+    rockets = {a["href"] for a in page.find_all("a", href=True)
+               if a["href"].startswith("https://colab.research.google.com/github")}
     owner_and_name = repository().removeprefix("https://github.com/")
     want = f"https://colab.research.google.com/github/{owner_and_name}/blob/main/{path.relative_to(ROOT).as_posix()}"
     assert want in rockets

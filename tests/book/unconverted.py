@@ -1,4 +1,5 @@
-"""Pages that wait for their rewrite. A page stands here until its tests would pass without it, and not longer."""
+"""Pages that wait for their rewrite. A page stands here until its tests would pass without it, and not
+longer."""
 
 # Notebooks with lines of code, output or listings over 79 columns (tools/notebooks.py check).
 WIDE_SOURCE = {

@@ -15,14 +15,19 @@ def clip_folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
-    text = {"vocab_size": 49_408, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1,
-            "max_position_embeddings": 77, "eos_token_id": 49_407, "bos_token_id": 49_406, "projection_dim": 16}
-    image = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 32,
-             "patch_size": 8, "projection_dim": 16}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=image, projection_dim=16)).eval().save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    text = {"vocab_size": 49_408, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "max_position_embeddings": 77, "eos_token_id": 49_407,
+            "bos_token_id": 49_406, "projection_dim": 16}
+    image = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1,
+             "image_size": 32, "patch_size": 8, "projection_dim": 16}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=image,
+                         projection_dim=16)).eval().save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
     merges = CLIPTokeniser.find().ranks
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in merges) + "\n", encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in merges) + "\n",
+                                       encoding="utf-8")
     return folder
 
 

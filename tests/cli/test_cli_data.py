@@ -12,7 +12,8 @@ from mmlearn.cli import main
 
 def test_scenes_are_written_where_asked_and_told_as_json(tmp_path, capsys):
     out = tmp_path / "scenes"
-    assert main(["data", "scenes", "--out", str(out), "--images", "3", "--size", "32", "--split", "val", "--json"]) == 0
+    assert main(["data", "scenes", "--out", str(out), "--images", "3", "--size", "32", "--split", "val",
+                 "--json"]) == 0
     printed = capsys.readouterr()
     told = json.loads(printed.out)
     assert told["recipe"] == {"count": 3, "size": 32, "split": "val", "seed": 0, "style": "normal",
@@ -28,9 +29,12 @@ def test_scenes_are_told_in_a_sentence_without_json(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--images", "0"], "count is 0"), (["--images", "-5"], "count is -5"), (["--images", "2", "--size", "7"], "size 7"),
-    (["--images", "2", "--split", "trian"], "split 'trian' is unknown; take one of train, val"),
-    (["--images", "2", "--style", "cubist"], "style 'cubist'"), (["--images", "2", "--workers", "0"], "--workers is 0"),
+    (["--images", "0"], "count is 0"), (["--images", "-5"], "count is -5"),
+    (["--images", "2", "--size", "7"], "size 7"), (["--images", "2", "--split", "trian"], "split 'trian' is "
+                                                                                          "unknown; take one "
+                                                                                          "of train, val"),
+    (["--images", "2", "--style", "cubist"], "style 'cubist'"),
+    (["--images", "2", "--workers", "0"], "--workers is 0"),
 ])
 def test_bad_numbers_get_one_sentence_and_code_two(tmp_path, capsys, arguments, sentence):
     assert main(["data", "scenes", "--out", str(tmp_path / "s"), *arguments]) == 2
@@ -69,7 +73,8 @@ def test_without_a_network_coco_says_so_and_leaves_nothing(tmp_path, capsys, mon
     assert "cannot reach 127.0.0.1" in printed.err and printed.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["data", "--help"], ["data", "scenes", "--help"], ["data", "coco", "--help"]])
+@pytest.mark.parametrize("words", [["data", "--help"], ["data", "scenes", "--help"],
+                                   ["data", "coco", "--help"]])
 def test_help_has_an_example(words, capsys):
     with pytest.raises(SystemExit) as end:
         main(words)
@@ -78,6 +83,7 @@ def test_help_has_an_example(words, capsys):
 
 
 def test_the_console_program_works(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "mmlearn", "data", "scenes", "--out", str(tmp_path / "s"), "--images",
-                           "1", "--size", "16", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "mmlearn", "data", "scenes", "--out", str(tmp_path / "s"),
+                           "--images", "1", "--size", "16", "--json"], capture_output=True, text=True,
+                           check=True)
     assert json.loads(done.stdout)["recipe"]["count"] == 1

@@ -8,7 +8,8 @@ from mmlearn.cli import main
 
 IMAGES = [{"id": i, "width": 100, "height": 100} for i in (1, 2)]
 CAPTIONS = {"images": IMAGES, "annotations": [
-    {"id": 1, "image_id": 1, "caption": "A black cat."}, {"id": 2, "image_id": 1, "caption": "a cat on a mat"},
+    {"id": 1, "image_id": 1, "caption": "A black cat."},
+    {"id": 2, "image_id": 1, "caption": "a cat on a mat"},
     {"id": 3, "image_id": 2, "caption": "Two red buses."}]}
 RESULTS = [{"image_id": 1, "caption": "a black cat"}, {"image_id": 2, "caption": "two green buses"}]
 BOXES = {"images": IMAGES, "categories": [{"id": 1, "name": "cat"}], "annotations": [
@@ -28,7 +29,8 @@ def run(tmp_path, capsys):
         for name, contents in (("annotations.json", annotations), ("results.json", results)):
             path = tmp_path / name
             if contents is not None:
-                path.write_text(contents if isinstance(contents, str) else json.dumps(contents), encoding="utf-8")
+                path.write_text(contents if isinstance(contents, str) else json.dumps(contents),
+                                encoding="utf-8")
             paths.append(str(path))
         code = main(["evaluate", kind, *paths, *options])
         out = capsys.readouterr()

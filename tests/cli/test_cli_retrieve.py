@@ -22,8 +22,17 @@ def test_images_are_ordered_by_their_cosine_with_the_text(clip_folder, pictures,
     ready = open_model(clip_folder)
     files = [pictures / "a.png", pictures / "b.jpg", pictures / "more" / "c.png"]
     with torch.no_grad():
-        u = torch.stack([torch.nn.functional.normalize(ready.model.encode_image(preprocess(Image.open(f), ready.recipe)[None])[0], dim=0) for f in files])
-        v = torch.nn.functional.normalize(ready.model.encode_text(ready.tokeniser(["a dog", "a house by the sea"])), dim=1)
+        u = torch.stack(
+            [
+                torch.nn.functional.normalize(
+                    ready.model.encode_image(preprocess(Image.open(f), ready.recipe)[None])[0], dim=0
+                )
+                for f in files
+            ]
+        )
+        v = torch.nn.functional.normalize(
+            ready.model.encode_text(ready.tokeniser(["a dog", "a house by the sea"])), dim=1
+        )
     assert [one["text"] for one in found] == ["a dog", "a house by the sea"]
     for one, row in zip(found, (v @ u.T).tolist()):
         want = sorted(zip(row, map(str, files)), reverse=True)
@@ -33,7 +42,8 @@ def test_images_are_ordered_by_their_cosine_with_the_text(clip_folder, pictures,
 
 def test_lines_are_found_for_an_image(clip_folder, pictures, tmp_path, capsys):
     (tmp_path / "captions.txt").write_text("a dog\na cat\n\na red house\n", encoding="utf-8")
-    (found,) = told(capsys, "--image", pictures / "a.png", "--captions", tmp_path / "captions.txt", "--weights", clip_folder, "--top", 2)
+    (found,) = told(capsys, "--image", pictures / "a.png", "--captions", tmp_path / "captions.txt",
+                    "--weights", clip_folder, "--top", 2)
     scores = [a["cosine"] for a in found["answers"]]
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
     assert {a["text"] for a in found["answers"]} < {"a dog", "a cat", "a red house"}
@@ -44,7 +54,9 @@ def test_a_broken_image_is_named_and_left_out(clip_folder, pictures, tmp_path, c
     (tmp_path / "bad.png").write_text("not a picture")
     assert main(["retrieve", str(tmp_path), "a dog", "--weights", str(clip_folder)]) == 0
     streams = capsys.readouterr()
-    assert "good.png" in streams.out and "bad.png" not in streams.out and "bad.png cannot be read" in streams.err
+    assert (
+        "good.png" in streams.out and "bad.png" not in streams.out and "bad.png cannot be read" in streams.err
+    )
     (tmp_path / "good.png").unlink()
     assert main(["retrieve", str(tmp_path), "a dog", "--weights", str(clip_folder)]) == 2
 
@@ -54,9 +66,11 @@ def test_bad_input_is_told_in_one_sentence(clip_folder, pictures, tmp_path, caps
     (tmp_path / "empty.txt").write_text("\n")
     image = str(pictures / "a.png")
     for arguments, message in (
-            ([], "nothing to look for"), ([str(pictures)], "nothing to look for"), ([str(pictures), " "], "a TEXT is empty"),
-            ([str(pictures), "dog", "--image", image], "not a mixture"), (["--image", image], "not a mixture"),
-            ([str(tmp_path / "no"), "dog"], "is no folder"), ([str(tmp_path), "dog"], "holds no images"),
+            ([], "nothing to look for"), ([str(pictures)], "nothing to look for"),
+            ([str(pictures), " "], "a TEXT is empty"),
+            ([str(pictures), "dog", "--image", image], "not a mixture"),
+            (["--image", image], "not a mixture"), ([str(tmp_path / "no"), "dog"], "is no folder"),
+            ([str(tmp_path), "dog"], "holds no images"),
             (["--image", image, "--captions", str(tmp_path / "no.txt")], "no file at"),
             (["--image", image, "--captions", str(tmp_path / "empty.txt")], "holds no line"),
             ([str(pictures), "dog", "--top", "0"], "--top is 0")):

@@ -1,4 +1,5 @@
-"""``mmlearn train`` and ``mmlearn caption`` on a small COCO folder: train, resume, go on with the metric, caption."""
+"""``mmlearn train`` and ``mmlearn caption`` on a small COCO folder: train, resume, go on with the metric,
+caption."""
 
 import json
 import subprocess
@@ -21,12 +22,14 @@ def coco(tmp_path_factory) -> tuple[str, str, str]:
     export_coco(folder, 3, 32, "val")
     annotations = folder / "annotations" / "captions_train.json"
     first = json.loads(annotations.read_text())["images"][0]["file_name"]
-    images = next(p for p in (folder / "images", folder, *(folder / "images").glob("*")) if (p / first).is_file())
+    images = next(p for p in (folder / "images", folder,
+                              *(folder / "images").glob("*")) if (p / first).is_file())
     return str(images), str(annotations), str(folder / "annotations" / "captions_val.json")
 
 
 def data(coco: tuple[str, str, str]) -> list[str]:
-    return ["--data", "coco", "--images", coco[0], "--annotations", coco[1], "--size", "mini", "--pixels", "32"]
+    return ["--data", "coco", "--images", coco[0], "--annotations", coco[1], "--size", "mini", "--pixels",
+            "32"]
 
 
 def train(capsys, *arguments) -> dict:
@@ -41,7 +44,8 @@ def test_a_captioner_is_trained_then_refined_then_captions_an_image(coco, tmp_pa
     told = train(capsys, "captioner", "--phase", "scst", "--steps", 2, "--batch", 3, "--out", out)
     assert told["phase"] == "scst" and told["steps"] == 2
     image = next(Path(coco[0]).rglob("*.png"))
-    assert main(["caption", str(image), "--checkpoint", str(out), "--beam", "3", "--max-len", "6", "--json"]) == 0
+    assert main(["caption", str(image), "--checkpoint", str(out), "--beam", "3", "--max-len", "6",
+                 "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert len(found["hypotheses"]) == 3 and found["caption"] == found["hypotheses"][0]["caption"]
     scores = [h["log_probability"] for h in found["hypotheses"]]
@@ -63,8 +67,8 @@ def test_a_run_cut_short_and_resumed_ends_as_one_that_was_not(coco, tmp_path, ca
 @pytest.mark.slow
 def test_a_run_killed_without_warning_goes_on(coco, tmp_path, capsys):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "mmlearn", "train", "captioner", *data(coco), "--steps", "400", "--save-every", "2",
-               "--batch", "4", "--out", str(out)]
+    command = [sys.executable, "-m", "mmlearn", "train", "captioner", *data(coco), "--steps", "400",
+               "--save-every", "2", "--batch", "4", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     begun = time.monotonic()
     while not list(out.glob("xe/step-*")):
@@ -75,7 +79,7 @@ def test_a_run_killed_without_warning_goes_on(coco, tmp_path, capsys):
     reached = max(int(p.name.removeprefix("step-")) for p in (out / "xe").glob("step-*"))
     assert reached < 400
     image = str(next(Path(coco[0]).rglob("*.png")))
-    assert main(["caption", image, "--checkpoint", str(out), "--max-len", "4"]) == 0       # whole at every moment
+    assert main(["caption", image, "--checkpoint", str(out), "--max-len", "4"]) == 0  # whole at every moment
     capsys.readouterr()
     told = train(capsys, "captioner", "--resume", "--steps", reached + 2, "--out", out)
     assert told["steps"] == reached + 2
@@ -84,16 +88,18 @@ def test_a_run_killed_without_warning_goes_on(coco, tmp_path, capsys):
 def test_validation_keeps_the_best_epoch(coco, tmp_path, capsys):
     folder = Path(coco[2]).parent.parent
     first = json.loads(Path(coco[2]).read_text())["images"][0]["file_name"]
-    images = next(p for p in (folder / "images", folder, *(folder / "images").glob("*")) if (p / first).is_file())
-    told = train(capsys, "captioner", *data(coco), "--validation", coco[2], "--validation-images", images, "--steps", 6,
-                 "--batch", 8, "--out", tmp_path / "run")
+    images = next(p for p in (folder / "images", folder,
+                              *(folder / "images").glob("*")) if (p / first).is_file())
+    told = train(capsys, "captioner", *data(coco), "--validation", coco[2], "--validation-images", images,
+                 "--steps", 6, "--batch", 8, "--out", tmp_path / "run")
     curve = json.loads((tmp_path / "run" / "history-xe.json").read_text())
     assert told["best"][0] in curve["metric_steps"] and told["best"][1] == max(curve["metrics"]["CIDEr-D"])
 
 
 def test_stored_features_are_read_by_image_id(coco, tmp_path, capsys):
     ids = [image["id"] for image in json.loads(Path(coco[1]).read_text())["images"]]
-    save_file({f"{i}_features": np.random.default_rng(i).random((3, 7), np.float32) for i in ids}, tmp_path / "f.safetensors")
+    save_file({f"{i}_features": np.random.default_rng(i).random((3, 7), np.float32) for i in ids},
+              tmp_path / "f.safetensors")
     train(capsys, "m2", *data(coco), "--features", tmp_path / "f.safetensors", "--steps", 2, "--batch", 8,
           "--out", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -138,6 +144,6 @@ def test_a_folder_with_a_table_of_captions_is_trained_on(coco, tmp_path, capsys)
     lines = "".join(f"{path.name},a picture of number {i}\n" for i, path in enumerate(pictures))
     table = tmp_path / "captions.csv"
     table.write_text("file,caption\n" + lines)
-    told = train(capsys, "captioner", "--data", "csv", "--annotations", table, "--images", pictures[0].parent, "--size", "mini",
-                 "--pixels", 32, "--steps", 1, "--batch", 4, "--out", tmp_path / "run")
+    told = train(capsys, "captioner", "--data", "csv", "--annotations", table, "--images", pictures[0].parent,
+                 "--size", "mini", "--pixels", 32, "--steps", 1, "--batch", 4, "--out", tmp_path / "run")
     assert told["steps"] == 1 and told["words"] == 4 + 7

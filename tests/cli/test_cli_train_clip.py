@@ -1,4 +1,5 @@
-"""``mmlearn train clip``: drawn scenes, a folder, a table; stopped, resumed, and opened by the commands that use CLIP."""
+"""``mmlearn train clip``: drawn scenes, a folder, a table; stopped, resumed, and opened by the commands that
+use CLIP."""
 
 import json
 
@@ -35,18 +36,20 @@ def test_a_folder_of_pictures_makes_a_model_that_other_commands_open(folder, tmp
     told = train(capsys, "--data", "folder", "--images", folder, "--steps", 4, *SMALL, "--out", out)
     assert told["steps"] == 4 and told["pictures"] == 6 and told["judged on"] == "6 training pictures"
     assert {f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)} <= set(told)
-    assert main(["classify", str(folder / "0.png"), "--labels", "cat,dog", "--weights", str(out), "--json"]) == 0
+    assert main(["classify", str(folder / "0.png"), "--labels", "cat,dog", "--weights", str(out),
+                 "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert {c["label"] for c in found["classes"]} == {"cat", "dog"}
 
 
 def test_a_run_cut_short_and_resumed_ends_as_one_that_was_not(folder, tmp_path, capsys):
-    table = ["--data", "csv", "--annotations", folder / "captions.csv", "--validation", folder / "captions.csv", "--size", "mini"]
+    table = ["--data", "csv", "--annotations", folder / "captions.csv", "--validation",
+             folder / "captions.csv", "--size", "mini"]
     told = train(capsys, *table, *SMALL, "--steps", 4, "--out", tmp_path / "whole")
     assert told["judged on"] == "6 validation pictures"
     half = ["--out", tmp_path / "half"]
     train(capsys, *table, *SMALL, "--steps", 4, *half)
-    for step in (tmp_path / "half" / "steps").glob("step-*4"):              # as if it had been killed after step 2
+    for step in (tmp_path / "half" / "steps").glob("step-*4"):  # as if it had been killed after step 2
         for file in step.iterdir():
             file.unlink()
         step.rmdir()

@@ -10,13 +10,17 @@ from mmlearn.data.captioned_files import read_captions
 def folder(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    (tmp_path / "captions.csv").write_text('file,caption\nb.png,"a cat, asleep"\na.png,a dog\nb.png,a cat\n', encoding="utf-8")
+    (tmp_path / "captions.csv").write_text('file,caption\nb.png,"a cat, asleep"\na.png,a dog\nb.png,a cat\n',
+                                           encoding="utf-8")
     return tmp_path
 
 
 def test_lines_of_one_picture_are_its_captions(folder):
     records = read_captions(folder)
-    assert [(r.path.name, r.captions) for r in records] == [("b.png", ("a cat, asleep", "a cat")), ("a.png", ("a dog",))]
+    assert [(r.path.name, r.captions) for r in records] == [("b.png", ("a cat, "
+                                                                       "asleep", "a "
+                                                                                 "cat")), ("a.png", ("a "
+                                                                                                     "dog",))]
     assert [r.image_id for r in records] == [0, 1] and records == read_captions(folder / "captions.csv")
 
 

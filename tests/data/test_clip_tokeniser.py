@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from mmlearn.data.clip_tokeniser import END, START, CLIPTokeniser, byte_letters, clean, merge
 
 CLIP = CLIPTokeniser.find()
-ODD = st.sampled_from(["I'll", "it's", "&amp;amp;lt;", "&#39;", "&hellip;", "caf\u00c3\u00a9", "\x1b[0m", "\x00", "\x1c", "\x85", "\u200d",
-                       "👩\u200d🚀", "🏽", "ﬁne", "“so”", "İ", "ΟΔΟΣ", "'ſ", "K", "½", "٣", "12345", "\u3000", "\t", "\r\n", "</w>", "!!!", "_",
-                       "中文", "e\u0301", "ﾊﾛｰ", "#tag", "a.b", "don’t", "<b>", "&"])
+ODD = st.sampled_from(["I'll", "it's", "&amp;amp;lt;", "&#39;", "&hellip;", "caf\u00c3\u00a9", "\x1b[0m",
+                       "\x00", "\x1c", "\x85", "\u200d", "👩\u200d🚀", "🏽", "ﬁne", "“so”", "İ", "ΟΔΟΣ", "'ſ",
+                       "K", "½", "٣", "12345", "\u3000", "\t", "\r\n", "</w>", "!!!", "_", "中文", "e\u0301",
+                       "ﾊﾛｰ", "#tag", "a.b", "don’t", "<b>", "&"])
 TEXT = st.lists(st.one_of(ODD, st.text(max_size=8), st.sampled_from(["a", "photo", "of", " "]))).map("".join)
 
 
@@ -36,7 +37,8 @@ def test_every_byte_has_its_own_visible_letter():
 
 def test_pairs_are_merged_in_the_order_they_were_learned():
     ranks = {("l", "o"): 0, ("e", "r</w>"): 1, ("lo", "w"): 2, ("o", "w"): 3}
-    assert merge(["l", "o", "w", "e", "r</w>"], ranks) == ["low", "er</w>"]        # (lo, w) and not (o, w): learned first
+    # (lo, w) and not (o, w): learned first
+    assert merge(["l", "o", "w", "e", "r</w>"], ranks) == ["low", "er</w>"]
     assert merge(["o", "w", "o", "w", "x"], ranks) == ["ow", "ow", "x"]
     assert merge(["a"], ranks) == ["a"] and merge([], ranks) == []
     assert merge(["a", "a", "a"], {("a", "a"): 0}) == ["aa", "a"]                   # from the left
@@ -45,7 +47,11 @@ def test_pairs_are_merged_in_the_order_they_were_learned():
 def test_a_tokeniser_of_three_merges_can_be_followed_by_hand():
     tiny = CLIPTokeniser([("d", "o"), ("do", "g</w>"), ("do", "n")], context=8)
     assert len(tiny) == 512 + 3 + 2
-    assert tiny.encode("Dog") == [513] and [tiny.words[i] for i in tiny.encode("don dog")] == ["do", "n</w>", "dog</w>"]
+    assert tiny.encode("Dog") == [513] and [tiny.words[i] for i in tiny.encode("don dog")] == [
+        "do",
+        "n</w>",
+        "dog</w>",
+    ]
     assert tiny("dog").tolist() == [[515, 513, 516, 0, 0, 0, 0, 0]]
 
 
@@ -54,7 +60,9 @@ def test_the_most_frequent_pair_is_learned_first():
     # counts at the start: l-o 4, o-w</w> 3, w-e 2, e-r</w> 2, o-w 1, n-e 1, e-w 1
     assert learned == [("l", "o"), ("lo", "w</w>"), ("e", "r</w>"), ("w", "er</w>")]
     everything = CLIPTokeniser.train(["low low", "lower"], 1000)
-    assert len(everything.ranks) < 1000 and all(len(everything.encode(word)) == 1 for word in ("low", "lower"))
+    assert len(everything.ranks) < 1000 and all(
+        len(everything.encode(word)) == 1 for word in ("low", "lower")
+    )
     assert everything.decode(everything.encode("slow é")) == "slow é"          # still no text is unknown
 
 
@@ -72,7 +80,12 @@ def test_plain_ascii_needs_no_repair(text):
 
 def test_long_texts_are_cut_and_end_all_the_same():
     rows = CLIP(["dog " * 100, "dog"])
-    assert rows.shape == (2, 77) and rows[0, -1] == CLIP.eos and rows[0, 0] == CLIP.bos and (rows[0, 1:-1] == 1929).all()
+    assert (
+        rows.shape == (2, 77)
+        and rows[0, -1] == CLIP.eos
+        and rows[0, 0] == CLIP.bos
+        and (rows[0, 1:-1] == 1929).all()
+    )
     assert CLIP.batch(["dog " * 100, "dog"]).shape == (2, 77)
     assert CLIP.batch(["a dog", "dog"]).tolist() == [[49406, 320, 1929, 49407], [49406, 1929, 49407, 0]]
     assert CLIP.batch(["a dog runs"], max_len=3).tolist() == [[49406, 320, 49407]]
@@ -106,8 +119,10 @@ def test_a_zero_inside_a_word_is_an_exclamation_mark_and_behind_the_text_padding
 @example("&#28;&#x85;&#xD800;")
 @example("")
 def test_the_ids_are_those_of_open_clip(text):
-    # Not compared: the two special tokens spelled out in a text. The original reads <|endoftext|> as token 49407, and so
-    # do we; open_clip has renamed them (<end_of_text>), so that it reads the original's spelling letter by letter.
+    # Not compared: the two special tokens spelled out in a text. The original reads <|endoftext|> as token
+    # 49407, and so
+    # do we; open_clip has renamed them (<end_of_text>), so that it reads the original's spelling letter by
+    # letter.
     import open_clip
 
     reference = open_clip.tokenizer._tokenizer
@@ -128,17 +143,28 @@ def hugging_face():
 @given(TEXT)
 @settings(max_examples=300, deadline=None)
 def test_the_ids_are_those_of_transformers_where_nothing_is_repaired(hugging_face, text):
-    # transformers 5 does not repair text (no ftfy, no HTML escapes), so that only texts are compared which need none,
+    # transformers 5 does not repair text (no ftfy, no HTML escapes), so that only texts are compared which
+    # need none,
     # and it takes 'ſ (a long s) for no ending, where the original, which ignores case, reads 's.
-    # Letters that Python's Unicode does not know yet are left out: the two libraries class them by different versions.
+    # Letters that Python's Unicode does not know yet are left out: the two libraries class them by different
+    # versions.
     text = clean(text)
-    if text == clean(text) and "<|" not in text and "ſ" not in text and not any(unicodedata.category(c) == "Cn" for c in text):
+    if (
+        text == clean(text)
+        and "<|" not in text
+        and "ſ" not in text
+        and not any(unicodedata.category(c) == "Cn" for c in text)
+    ):
         assert hugging_face(text, add_special_tokens=False)["input_ids"] == CLIP.encode(text)
 
 
 @pytest.mark.parity
 def test_special_tokens_spelled_out_are_read_as_the_original_does(hugging_face):
-    assert CLIP.encode("a <|endoftext|> b") == [320, 49407, 321] == hugging_face("a <|endoftext|> b", add_special_tokens=False)["input_ids"]
+    assert (
+        CLIP.encode("a <|endoftext|> b")
+        == [320, 49407, 321]
+        == hugging_face("a <|endoftext|> b", add_special_tokens=False)["input_ids"]
+    )
 
 
 @pytest.mark.parity
@@ -155,7 +181,8 @@ def test_the_files_of_hugging_face_give_the_same_tokeniser(hugging_face, tmp_pat
 def test_it_is_no_slower_than_open_clip():
     import open_clip
 
-    texts = [f"a photo of {n} dogs and a {colour} house beside the sea" for n in range(200) for colour in ("red", "blue", "green")]
+    texts = [f"a photo of {n} dogs and a {colour} house beside the sea" for n in range(200)
+             for colour in ("red", "blue", "green")]
     CLIP(texts)
     open_clip.tokenizer._tokenizer(texts)
 
@@ -198,5 +225,7 @@ def test_wrong_files_are_refused_in_one_sentence(tmp_path, monkeypatch):
 
 def test_open_clip_is_found_without_being_imported():
     import subprocess
+
     code = "import sys; from mmlearn.data.clip_tokeniser import CLIPTokeniser; CLIPTokeniser.find(); print('open_clip' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          check=True).stdout.strip() == "False"

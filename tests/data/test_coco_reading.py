@@ -14,16 +14,36 @@ from mmlearn.data.coco import CocoCaptions, CocoFolder, imagenet_transform, insi
 from mmlearn.data.scenes import captions, export_coco, render, sample_scene
 
 CAPTIONS = {"images": [{"id": 7, "file_name": "seven.png"}, {"id": 3, "file_name": "three.png"}],
-            "annotations": [{"id": 1, "image_id": 3, "caption": " A cat.\n"}, {"id": 2, "image_id": 7, "caption": "Two."},
+            "annotations": [{"id": 1, "image_id": 3,
+                             "caption": " A cat.\n"}, {"id": 2, "image_id": 7, "caption": "Two."},
                             {"id": 3, "image_id": 3, "caption": "The cat again."}]}
 INSTANCES = {
     "images": CAPTIONS["images"],
-    "categories": [{"id": 90, "name": "toothbrush"}, {"id": 13, "name": "stop sign"}, {"id": 11, "name": "hydrant"}],
+    "categories": [
+        {"id": 90, "name": "toothbrush"},
+        {"id": 13, "name": "stop sign"},
+        {"id": 11, "name": "hydrant"},
+    ],
     "annotations": [
-        {"id": 1, "image_id": 7, "category_id": 90, "bbox": [1.0, 1.0, 3.0, 2.0], "iscrowd": 0, "area": 6.0,
-         "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]},
-        {"id": 2, "image_id": 7, "category_id": 11, "bbox": [1.0, 1.0, 3.0, 2.0], "iscrowd": 1, "area": 6.0,
-         "segmentation": {"size": [5, 6], "counts": [6, 2, 3, 2, 3, 2, 12]}}],
+        {
+            "id": 1,
+            "image_id": 7,
+            "category_id": 90,
+            "bbox": [1.0, 1.0, 3.0, 2.0],
+            "iscrowd": 0,
+            "area": 6.0,
+            "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]],
+        },
+        {
+            "id": 2,
+            "image_id": 7,
+            "category_id": 11,
+            "bbox": [1.0, 1.0, 3.0, 2.0],
+            "iscrowd": 1,
+            "area": 6.0,
+            "segmentation": {"size": [5, 6], "counts": [6, 2, 3, 2, 3, 2, 12]},
+        },
+    ],
 }
 
 
@@ -42,7 +62,7 @@ def scenes(tmp_path_factory) -> Path:
     return export_coco(tmp_path_factory.mktemp("coco"), 4, 32)
 
 
-# ---- captions --------------------------------------------------------------------------------------------------------
+# ---- captions ----------------------------------------------------------------------------------------------
 
 def test_captions_belong_to_their_image_whatever_the_order(tmp_path):
     data = CocoCaptions(*folder_with(tmp_path, CAPTIONS))
@@ -65,11 +85,13 @@ def test_exported_scenes_come_back_as_they_were(scenes):
 
 
 def test_a_transform_makes_what_a_classifier_expects(scenes):
-    data = CocoCaptions(scenes / "images", scenes / "annotations" / "captions_train.json", imagenet_transform(24))
+    data = CocoCaptions(scenes / "images", scenes / "annotations" / "captions_train.json",
+                        imagenet_transform(24))
     image = data[0]["image"]
     assert image.shape == (3, 24, 24)
     assert image.min() < -0.2
-    raw = v2.functional.resize(torch.from_numpy(render(sample_scene(0, 0), 32).image.copy()).permute(2, 0, 1), [24, 24])
+    raw = v2.functional.resize(torch.from_numpy(render(sample_scene(0, 0), 32).image.copy()).permute(2, 0, 1),
+                               [24, 24])
     expected = (raw / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
         [0.229, 0.224, 0.225])[:, None, None]
     torch.testing.assert_close(image, expected, atol=0.02, rtol=0)
@@ -97,7 +119,8 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path):
 
 def test_missing_images_are_named_and_can_be_left_out(tmp_path):
     images, file = folder_with(tmp_path, CAPTIONS, ("three.png",))
-    with pytest.raises(ValueError, match=r"1 of 2 images are missing in .*\(seven.png\).*skip_incomplete=True"):
+    with pytest.raises(ValueError, match=r"1 of 2 images are missing in "
+                                         r".*\(seven.png\).*skip_incomplete=True"):
         CocoCaptions(images, file)
     assert [r.image_id for r in CocoCaptions(images, file, skip_incomplete=True).records] == [3]
     images.joinpath("three.png").unlink()
@@ -106,7 +129,10 @@ def test_missing_images_are_named_and_can_be_left_out(tmp_path):
 
 
 def test_images_without_captions_are_named_and_can_be_left_out(tmp_path):
-    content = {**CAPTIONS, "annotations": [CAPTIONS["annotations"][1], {"id": 5, "image_id": 3, "caption": "  "}]}
+    content = {
+        **CAPTIONS,
+        "annotations": [CAPTIONS["annotations"][1], {"id": 5, "image_id": 3, "caption": "  "}],
+    }
     images, file = folder_with(tmp_path, content)
     with pytest.raises(ValueError, match=r"1 of 2 images have no caption in .*\(three.png\)"):
         CocoCaptions(images, file)
@@ -115,9 +141,11 @@ def test_images_without_captions_are_named_and_can_be_left_out(tmp_path):
 
 @pytest.mark.parametrize(("content", "sentence"), [
     ("{", "is not valid JSON"), ("[]", "holds a list"), ('{"images": []}', "has no list 'annotations'"),
-    (json.dumps({**CAPTIONS, "images": [*CAPTIONS["images"], CAPTIONS["images"][0]]}), "image id 7 occurs twice"),
+    (json.dumps({**CAPTIONS, "images": [*CAPTIONS["images"], CAPTIONS["images"][0]]}),
+     "image id 7 occurs twice"),
     (json.dumps({**CAPTIONS, "images": [{"id": 7}]}), "no 'file_name'"),
-    (json.dumps({**CAPTIONS, "annotations": [{"id": 4, "image_id": 99, "caption": "x"}]}), "belongs to image 99"),
+    (json.dumps({**CAPTIONS, "annotations": [{"id": 4, "image_id": 99, "caption": "x"}]}),
+     "belongs to image 99"),
     (json.dumps({**CAPTIONS, "annotations": INSTANCES["annotations"]}), "take the captions file"),
 ])
 def test_wrong_annotation_files_get_one_sentence(tmp_path, content, sentence):
@@ -145,18 +173,33 @@ def test_a_broken_picture_is_named(tmp_path):
         CocoCaptions(images, file)[0]
 
 
-# ---- Karpathy split --------------------------------------------------------------------------------------------------
+# ---- Karpathy split ----------------------------------------------------------------------------------------
 
 def karpathy_file(tmp_path: Path) -> tuple[Path, Path]:
     images = tmp_path / "images"
     entries = []
-    for number, (split, where) in enumerate([("train", "train2014"), ("restval", "val2014"), ("val", "val2014"),
-                                             ("test", "val2014"), ("restval", "val2014")]):
+    for number, (split, where) in enumerate(
+        [
+            ("train", "train2014"),
+            ("restval", "val2014"),
+            ("val", "val2014"),
+            ("test", "val2014"),
+            ("restval", "val2014"),
+        ]
+    ):
         name = f"COCO_{where}_{number:012d}.jpg"
         (images / where).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(images / where / name)
-        entries.append({"filepath": where, "filename": name, "cocoid": 100 + number, "imgid": number, "split": split,
-                        "sentences": [{"raw": f"Picture {number}.", "tokens": ["picture", str(number)]}]})
+        entries.append(
+            {
+                "filepath": where,
+                "filename": name,
+                "cocoid": 100 + number,
+                "imgid": number,
+                "split": split,
+                "sentences": [{"raw": f"Picture {number}.", "tokens": ["picture", str(number)]}],
+            }
+        )
     file = tmp_path / "dataset_coco.json"
     file.write_text(json.dumps({"images": entries, "dataset": "coco"}))
     return images, file
@@ -194,7 +237,7 @@ def test_a_karpathy_file_may_not_leave_its_folder(tmp_path):
         read_karpathy(images, file)
 
 
-# ---- instances -------------------------------------------------------------------------------------------------------
+# ---- instances ---------------------------------------------------------------------------------------------
 
 def test_category_ids_with_gaps_become_labels_without(tmp_path):
     data = CocoFolder(*folder_with(tmp_path, INSTANCES))

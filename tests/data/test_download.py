@@ -1,4 +1,5 @@
-"""Downloads arrive whole or not at all, go on after a break, and archives cannot write outside their folder."""
+"""Downloads arrive whole or not at all, go on after a break, and archives cannot write outside their
+folder."""
 
 import functools
 import hashlib
@@ -62,7 +63,8 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    handler = type("Handler", (Server,), {"files": {"/data.bin": CONTENT}, "breaks": [], "asked": [], "moved": {}})
+    handler = type("Handler", (Server,), {"files": {"/data.bin": CONTENT}, "breaks": [], "asked": [],
+                                          "moved": {}})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     handler.url = f"http://127.0.0.1:{httpd.server_port}"
@@ -79,7 +81,7 @@ def sums(content: bytes = CONTENT) -> dict[str, str]:
     return {"md5": hashlib.md5(content).hexdigest(), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-# ---- downloads -------------------------------------------------------------------------------------------------------
+# ---- downloads ---------------------------------------------------------------------------------------------
 
 def test_a_file_arrives_whole_and_alone(server, tmp_path):
     seen: list[tuple[int, int]] = []
@@ -180,7 +182,7 @@ def test_a_server_that_sends_us_on_without_https_is_not_followed(server, tmp_pat
     assert [path for path, _ in server.asked] == ["/old.bin"] and list(tmp_path.iterdir()) == []
 
 
-# ---- archives --------------------------------------------------------------------------------------------------------
+# ---- archives ----------------------------------------------------------------------------------------------
 
 def zip_of(members: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
     out = io.BytesIO()
@@ -204,7 +206,8 @@ def test_an_archive_becomes_its_files(tmp_path):
     assert files_in(tmp_path / "out") == members
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt",
+                                  "C:\\evil.txt"])
 def test_a_member_that_leaves_the_folder_stops_everything(tmp_path, name):
     (tmp_path / "archive").write_bytes(zip_of({"good.txt": b"good", name: b"evil"}))
     with pytest.raises(ValueError, match="outside the folder; nothing was unpacked"):
@@ -235,7 +238,7 @@ def test_something_else_is_no_archive(tmp_path):
         unpack(tmp_path / "page.html", tmp_path / "out")
 
 
-# ---- COCO ------------------------------------------------------------------------------------------------------------
+# ---- COCO --------------------------------------------------------------------------------------------------
 
 def test_a_split_of_coco_is_fetched_unpacked_and_not_fetched_again(server, tmp_path):
     packs = {"val2017": zip_of({"val2017/000000000139.jpg": b"jpg"}),
@@ -245,8 +248,8 @@ def test_a_split_of_coco_is_fetched_unpacked_and_not_fetched_again(server, tmp_p
         server.files[f"/{key}.zip"] = content
         files[key] = Remote(f"{server.url}/{key}.zip", len(content), **sums(content))
     said: list[str] = []
-    get = functools.partial(download_coco, tmp_path / "coco", "val2017", lambda what, done, total: said.append(what),
-                            files=files)
+    get = functools.partial(download_coco, tmp_path / "coco", "val2017", lambda what, done,
+                            total: said.append(what), files=files)
     get()
     names = {n for n in files_in(tmp_path / "coco") if not n.startswith(".")}
     assert names == {"val2017/000000000139.jpg", "annotations/captions_val2017.json"}
@@ -260,7 +263,8 @@ def test_every_split_of_coco_has_addresses_of_its_makers():
     assert set(COCO_SPLITS["val2017"]) == {"val2017", "annotations2017"}
     assert COCO_FILES["val2017"].url == "http://images.cocodataset.org/zips/val2017.zip"
     for key, file in COCO_FILES.items():
-        assert file.url.startswith(("http://images.cocodataset.org/", "https://cs.stanford.edu/people/karpathy/"))
+        assert file.url.startswith(("http://images.cocodataset.org/",
+                                    "https://cs.stanford.edu/people/karpathy/"))
         assert len(file.md5) in (0, 32) and len(file.sha256) in (0, 64)
         assert file.md5 or key == "karpathy"
     assert all(key in COCO_FILES for keys in COCO_SPLITS.values() for key in keys)

@@ -33,7 +33,9 @@ def test_each_channel_has_its_own_mean_and_deviation():
         for c in range(3):
             for y in range(4):
                 for x in range(5):
-                    assert float(got[b, c, y, x]) == pytest.approx((float(images[b, c, y, x]) - MEAN[c]) / STD[c], abs=1e-12)
+                    assert float(got[b, c, y, x]) == pytest.approx(
+                        (float(images[b, c, y, x]) - MEAN[c]) / STD[c], abs=1e-12
+                    )
     torch.testing.assert_close(unstandardise(got), images)
     torch.testing.assert_close(standardise(images[0]), got[0])
 
@@ -72,7 +74,8 @@ def test_arrays_tensors_and_images_are_read_alike():
 
 
 def test_what_is_not_bytes_is_refused():
-    for bad in (torch.rand(3, 8, 8), np.zeros((8, 8, 4), np.uint8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)):
+    for bad in (torch.rand(3, 8, 8), np.zeros((8, 8, 4), np.uint8),
+                torch.zeros(2, 3, 8, 8, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="give a PIL image, bytes"):
             preprocess(bad)
 

@@ -28,7 +28,7 @@ def data():
     return scene_pairs(24, size=SIZE)
 
 
-# ------------------------------------------------------------------------------------------------------------- data
+# ------------------------------------------------------------------------------------------------------- data
 
 def test_a_pair_is_the_drawn_scene_and_its_captions(data):
     scene = sample_scene(0, 5, "train")
@@ -55,7 +55,9 @@ def test_pairs_are_drawn_once_and_each_caller_has_pictures_of_its_own(data):
 
 def test_rows_keep_images_and_captions_together(data):
     part = data.rows([7, 3])
-    assert part.captions == (data.captions[7], data.captions[3]) and torch.equal(part.images[1], data.images[3])
+    assert part.captions == (data.captions[7], data.captions[3]) and torch.equal(
+        part.images[1], data.images[3]
+    )
     assert len(data.first(5)) == 5 and len(data.first(1000)) == 24
 
 
@@ -96,7 +98,8 @@ def test_zero_shot_pictures_show_categories_that_training_never_draws():
     assert {pictures.classes[i] for i in pictures.labels} <= set(HELD_OUT_CATEGORIES)
     assert len(pictures.classes) == 34
     kinds = class_pictures(12, "zero_shot", by="kind", size=SIZE)
-    assert {kinds.classes[i] for i in kinds.labels} <= {"animal", "vehicle", "toy"}         # a cake's kind has no word
+    # a cake's kind has no word
+    assert {kinds.classes[i] for i in kinds.labels} <= {"animal", "vehicle", "toy"}
 
 
 def test_classes_are_told_as_captions_tell_them():
@@ -104,7 +107,7 @@ def test_classes_are_told_as_captions_tell_them():
     assert class_names("kind") == ("animal", "plant", "vehicle", "building", "toy", "piece of furniture")
 
 
-# ---------------------------------------------------------------------------------------------------------- batches
+# ---------------------------------------------------------------------------------------------------- batches
 
 def test_a_batch_is_a_function_of_its_number(data):
     tokeniser = scene_tokeniser(data)
@@ -123,10 +126,12 @@ def test_each_image_of_a_batch_has_one_of_its_own_captions(data):
         batch = batches(number)
         seen += batch.which.tolist()
         for row, which in zip(batch.tokens, batch.which.tolist()):
-            assert tokeniser.decode(row) in [tokeniser.decode(tokeniser.encode(t)) for t in data.captions[which]]
+            assert tokeniser.decode(row) in [
+                tokeniser.decode(tokeniser.encode(t)) for t in data.captions[which]
+            ]
         torch.testing.assert_close(batch.images, pixels(data.images[batch.which]))
-        assert (batch.tokens[:, -1] != tokeniser.pad).any()                                 # no column of padding only
-    assert sorted(seen) == list(range(24))                                                  # an epoch sees each once
+        assert (batch.tokens[:, -1] != tokeniser.pad).any()  # no column of padding only
+    assert sorted(seen) == list(range(24))  # an epoch sees each once
 
 
 def test_captions_are_drawn_anew_in_every_epoch(data):

@@ -1,4 +1,5 @@
-"""Words of the corpus are as alike as the process that wrote it makes them; speech is a wave that differs by word."""
+"""Words of the corpus are as alike as the process that wrote it makes them; speech is a wave that differs by
+word."""
 
 import re
 
@@ -117,7 +118,7 @@ def test_unknown_words_and_negative_numbers_are_refused():
         corpus(-1)
 
 
-# ---- speech ----------------------------------------------------------------------------------------------------------
+# ---- speech ------------------------------------------------------------------------------------------------
 
 def mean_spectrum(word: str, seed: int = 0) -> np.ndarray:
     loud = spectrogram(speech(word, seed=seed))
@@ -161,7 +162,8 @@ def test_speakers_differ_in_pitch_and_speed():
 
 
 def test_every_word_of_the_captions_can_be_pronounced():
-    words = {w for i in range(60) for text in captions(sample_scene(0, i)) for w in re.findall("[a-z]+", text.lower())}
+    words = {w for i in range(60) for text in captions(sample_scene(0, i))
+             for w in re.findall("[a-z]+", text.lower())}
     for word in words:
         sounds = sounds_of(word)
         assert sounds and set(sounds) <= set(SOUNDS), word
@@ -172,7 +174,8 @@ def test_letters_become_the_sounds_an_english_reader_would_make():
     plain = {w: " ".join(s for s in sounds_of(w) if s not in ("closure", "murmur"))
              for w in ("cake", "night", "tree", "sheep", "kitten", "brown", "snow", "table")}
     assert plain == {"cake": "k eh iy k", "night": "n aa iy t", "tree": "t r iy", "sheep": "sh iy p",
-                     "kitten": "k ih t eh n", "brown": "b r aa uw n", "snow": "s n ao uh", "table": "t ae b ah l"}
+                     "kitten": "k ih t eh n", "brown": "b r aa uw n", "snow": "s n ao uh",
+                     "table": "t ae b ah l"}
 
 
 def test_the_rate_changes_the_number_of_samples_and_not_the_duration():

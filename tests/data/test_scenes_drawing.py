@@ -42,12 +42,13 @@ def plain(scene):
     return {
         "key": [scene.seed, scene.index, scene.split], "kind": scene.kind, "setting": scene.setting,
         "objects": [[o.category, o.colour, o.size, o.texture, o.pose, o.flip,
-                     *(round(v * 256) for v in (o.x, o.y, o.width, o.height)), o.variant] for o in scene.objects],
+                     *(round(v * 256) for v in (o.x, o.y, o.width, o.height)),
+                     o.variant] for o in scene.objects],
         "relations": [[r.subject, r.predicate, r.object] for r in scene.relations],
     }
 
 
-# Graphs -------------------------------------------------------------------------------------------------------------
+# Graphs -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda g: "-".join(map(str, g["key"])))
 def test_a_scene_is_the_same_on_every_platform(golden):
@@ -69,8 +70,10 @@ def test_a_scene_does_not_depend_on_what_was_drawn_before():
 
 
 def test_another_process_draws_the_same_pixels():
-    code = ("import hashlib; from mmlearn.data.scenes import render, sample_scene; p = [render(sample_scene(11, i, 'test')) "
-            "for i in (4, 2, 9)]; print(hashlib.sha256(b''.join(q.image.tobytes() + q.masks.tobytes() for q in p)).hexdigest())")
+    code = ("import hashlib; from mmlearn.data.scenes import render, sample_scene; p = "
+            "[render(sample_scene(11, i, 'test')) "
+            "for i in (4, 2, 9)]; print(hashlib.sha256(b''.join(q.image.tobytes() + q.masks.tobytes() for q "
+            "in p)).hexdigest())")
     mine = [render(sample_scene(11, i, "test")) for i in (4, 2, 9)]
     want = hashlib.sha256(b"".join(q.image.tobytes() + q.masks.tobytes() for q in mine)).hexdigest()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -127,12 +130,19 @@ def test_things_are_where_such_things_are():
         for o in scene.objects:
             category, bottom = CATEGORY[o.category], o.y + o.height / 2
             assert scene.setting in category.settings
-            assert (o.colour in category.colours and o.texture in category.textures and o.pose in category.poses)
-            assert 0 <= o.x - o.width / 2 and o.x + o.width / 2 <= 1 and 0 <= o.y - o.height / 2 and bottom <= 1
+            assert (o.colour in category.colours and o.texture in category.textures
+                    and o.pose in category.poses)
+            assert (
+                0 <= o.x - o.width / 2 and o.x + o.width / 2 <= 1 and 0 <= o.y - o.height / 2 and bottom <= 1
+            )
             assert all(v * 256 == int(v * 256) for v in (o.x, o.y, o.width, o.height))
             if category.place == "water" and scene.kind != "iconic object":
-                assert 0.4 < bottom < 0.70                        # the sea at the beach, the lake at night
-            if category.place == "ground" and o.pose != "flying" and not any(is_on(o, s) for s in scene.objects):
+                assert 0.4 < bottom < 0.70  # the sea at the beach, the lake at night
+            if (
+                category.place == "ground"
+                and o.pose != "flying"
+                and not any(is_on(o, s) for s in scene.objects)
+            ):
                 assert bottom > 0.6                               # a cat may sleep on the table
             if category.place == "sky" and scene.kind != "iconic object":
                 assert bottom < 0.65
@@ -175,7 +185,7 @@ def test_bad_input_is_told_in_a_sentence(call, message):
         call()
 
 
-# Pictures -----------------------------------------------------------------------------------------------------------
+# Pictures ---------------------------------------------------------------------------------------------------
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(-(2**70), 2**70), index=st.integers(0, 2**70), split=st.sampled_from(SPLITS),
@@ -265,7 +275,8 @@ def _attributes():
             yield c.name, "flip", (False, True)
 
 
-@pytest.mark.parametrize("name, attribute, values", list(_attributes()), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("name, attribute, values", list(_attributes()),
+                         ids=lambda v: v if isinstance(v, str) else "")
 def test_every_attribute_can_be_seen(name, attribute, values):
     images = [render(portrait(name, **{attribute: value}), 48).image.astype(float) for value in values]
     for i, a in enumerate(images):
@@ -283,7 +294,9 @@ def test_a_thing_stands_out_from_every_background_and_has_its_own_variants(categ
             inside = np.abs(picture.image - empty).max(-1)[picture.masks[0]]
             assert (inside > 30).mean() > 0.18, (category.name, colour, setting)
     first, second = (portrait(category.name, variant=v) for v in (1, 40))
-    moved = replace(second, index=first.index, objects=(replace(first.objects[0], variant=second.objects[0].variant),))
+    moved = replace(
+        second, index=first.index, objects=(replace(first.objects[0], variant=second.objects[0].variant),)
+    )
     drawn = np.abs(render(first, 96).image.astype(float) - render(moved, 96).image).sum()
     assert drawn > 1000
 
@@ -307,13 +320,14 @@ def test_pictures_of_one_setting_vary_and_settings_differ():
     assert min(np.abs(a - b).mean() for i, a in enumerate(images) for b in images[:i]) > 12
 
 
-# Shapes -------------------------------------------------------------------------------------------------------------
+# Shapes -----------------------------------------------------------------------------------------------------
 
 def test_distances_are_those_to_the_nearest_edge_point():
     y, x = (a.astype(np.float32) for a in np.mgrid[-1:1:23j, -1:1:23j])
     corners = [(-0.6, -0.5), (0.1, 0.0), (0.7, -0.6), (0.5, 0.6), (-0.5, 0.4)]        # not convex
     t = np.linspace(0, 1, 400)[:, None]
-    edge = np.concatenate([(1 - t) * np.array(a) + t * np.array(b) for a, b in zip(corners, [*corners[1:], corners[0]])])
+    edge = np.concatenate([(1 - t) * np.array(a) + t * np.array(b) for a,
+                           b in zip(corners, [*corners[1:], corners[0]])])
     want = np.sqrt(((np.stack([x, y], -1)[:, :, None] - edge) ** 2).sum(-1)).min(-1)
     got = shapes.polygon(x, y, corners)
     np.testing.assert_allclose(np.abs(got), want, atol=2e-3)
@@ -327,9 +341,10 @@ def test_distances_are_those_to_the_nearest_edge_point():
                                shapes.path(x, y, corners[:2], 0.1), atol=1e-5)
 
 
-NUMBERS = {                                                       # two shapes of each kind, as ``shapes`` names them
+NUMBERS = {  # two shapes of each kind, as ``shapes`` names them
     "circle": [(0.1, -0.2, 0.4), (-0.3, 0.2, 0.15)], "ellipse": [(0.1, 0.0, 0.5, 0.2), (0.0, 0.3, 0.05, 0.4)],
-    "box": [(0.0, 0.1, 0.5, 0.3, 0.1), (0.2, 0.2, 0.1, 0.4)], "arc": [(0.0, 0.0, 0.5, 0.3, 2.5, 0.05), (0.2, 0.1, 0.2, 1, 4, 0.1)],
+    "box": [(0.0, 0.1, 0.5, 0.3, 0.1), (0.2, 0.2, 0.1, 0.4)],
+    "arc": [(0.0, 0.0, 0.5, 0.3, 2.5, 0.05), (0.2, 0.1, 0.2, 1, 4, 0.1)],
     "capsule": [(-0.5, 0.1, 0.4, -0.3, 0.1), (0.1, 0.1, 0.2, 0.7, 0.2, 0.05)],
 }
 
@@ -338,7 +353,8 @@ NUMBERS = {                                                       # two shapes o
 def test_many_shapes_at_once_are_the_shapes_one_by_one(kind):
     grids = [[a.astype(np.float32) for a in np.mgrid[-1:1:rows * 1j, -1:1:9j]] for rows in (7, 12)]
     prepare = getattr(shapes, f"{kind}_numbers", lambda *numbers: numbers)
-    together = shapes.batch(kind, [g[1] for g in grids], [g[0] for g in grids], [prepare(*n) for n in NUMBERS[kind]])
+    together = shapes.batch(kind, [g[1] for g in grids], [g[0] for g in grids],
+                            [prepare(*n) for n in NUMBERS[kind]])
     for (y, x), numbers, got in zip(grids, NUMBERS[kind], together):
         assert np.array_equal(got, getattr(shapes, kind)(x, y, *numbers))
 
@@ -346,9 +362,11 @@ def test_many_shapes_at_once_are_the_shapes_one_by_one(kind):
 def test_many_outlines_at_once_are_the_outlines_one_by_one():
     grids = [[a.astype(np.float32) for a in np.mgrid[-1:1:rows * 1j, -1:1:9j]] for rows in (7, 12, 5)]
     points = [(-0.6, -0.5), (0.1, 0.0), (0.7, -0.6), (0.5, 0.6)]
-    lines = [shapes.Edges(points, True, 0.1), shapes.Edges(points[:3], False, 0.1), shapes.Edges(points, False, 0.1, 0.02)]
+    lines = [shapes.Edges(points, True, 0.1), shapes.Edges(points[:3], False, 0.1),
+             shapes.Edges(points, False, 0.1, 0.02)]
     together = shapes.edge_batch([g[1] for g in grids], [g[0] for g in grids], lines)
-    alone = [shapes.polygon(grids[0][1], grids[0][0], points, 0.1), shapes.path(grids[1][1], grids[1][0], points[:3], 0.1),
+    alone = [shapes.polygon(grids[0][1], grids[0][0], points, 0.1),
+             shapes.path(grids[1][1], grids[1][0], points[:3], 0.1),
              shapes.path(grids[2][1], grids[2][0], points, 0.1, 0.02)]
     assert all(np.array_equal(got, want) for got, want in zip(together, alone))
 
@@ -356,9 +374,10 @@ def test_many_outlines_at_once_are_the_outlines_one_by_one():
 @pytest.mark.parametrize("size", [48, 96])
 def test_layers_painted_together_in_their_own_rows_are_the_layers_painted_one_by_one(monkeypatch, size):
     scenes = [sample_scene(8, i, SPLITS[i % 5]) for i in range(40)]
-    scenes += [portrait(c.name, pose=pose, texture=c.textures[-1], variant=c.id) for c in CATEGORIES for pose in c.poses]
+    scenes += [portrait(c.name, pose=pose, texture=c.textures[-1],
+                        variant=c.id) for c in CATEGORIES for pose in c.poses]
     together = [render(scene, size) for scene in scenes]
-    monkeypatch.setattr(sheet, "_MANY", 0)                        # each layer is painted as soon as it is noted,
+    monkeypatch.setattr(sheet, "_MANY", 0)  # each layer is painted as soon as it is noted,
     monkeypatch.setattr(sheet, "_want", lambda shape, rows, wanted: None)              # and over all rows
     monkeypatch.setattr(sheet.Sheet, "note", note_whole)
     for scene, picture in zip(scenes, together):
@@ -382,9 +401,12 @@ def test_a_shape_behaves_like_its_array_in_a_drawing(monkeypatch):
         ball = pen.circle(0.0, 0.2, 0.5)
         array = np.asarray(ball)
         assert array.shape == pen.x.shape and ball.shape == array.shape
-        assert np.array_equal(np.asarray(0.3 - ball), 0.3 - array) and np.array_equal(np.asarray(-ball), -array)
+        assert np.array_equal(np.asarray(0.3 - ball),
+                              0.3 - array) and np.array_equal(np.asarray(-ball), -array)
         assert np.array_equal(np.asarray(pen.x + ball), pen.x + array) and np.array_equal(ball < 0, array < 0)
-        assert np.array_equal(np.asarray(abs(ball) * 2), abs(array) * 2) and np.array_equal(np.minimum(ball, 0.1), np.minimum(array, 0.1))
+        assert np.array_equal(np.asarray(abs(ball) * 2), abs(array) * 2) and np.array_equal(
+            np.minimum(ball, 0.1), np.minimum(array, 0.1)
+        )
         pen.fill(np.maximum(ball, pen.y - 0.3))
         tried.append(pen.name)
 
@@ -401,7 +423,7 @@ def test_coverage_of_a_disc_adds_up_to_its_area():
         assert abs(area - np.pi * 0.49) < 0.02
 
 
-# A category of one's own --------------------------------------------------------------------------------------------
+# A category of one's own ------------------------------------------------------------------------------------
 
 SNOWMAN = Category(100, "snowman", "snowmen", "toy", colours=("white",), settings=("snow",), aspect=0.6)
 
@@ -428,8 +450,9 @@ def test_a_notebook_can_add_a_category_and_take_it_out_again():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"name": "cat"}, "collides with 'cat'"), ({"id": 3}, "collides with 'dog'"), ({"name": "Snow_Man"}, "lower-case words"),
-    ({"colours": ("beige",)}, "colours"), ({"place": "attic"}, "place 'attic'"), ({"scale": 2.0}, "scale"),
+    ({"name": "cat"}, "collides with 'cat'"), ({"id": 3}, "collides with 'dog'"),
+    ({"name": "Snow_Man"}, "lower-case words"), ({"colours": ("beige",)}, "colours"),
+    ({"place": "attic"}, "place 'attic'"), ({"scale": 2.0}, "scale"),
 ])
 def test_a_bad_category_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -446,8 +469,9 @@ def test_the_package_keeps_its_own_categories():
 
 def test_the_gallery_draws_every_page():
     scene = sample_scene(0, 12)
-    figures = [gallery.categories(32), gallery.variation("fish", 3, 32), gallery.attributes("cat", 32), gallery.settings(1, 32),
-               gallery.kinds(2, 32), gallery.splits(2, 32), gallery.styles(scene, 32), gallery.masks([scene], 48)]
+    figures = [gallery.categories(32), gallery.variation("fish", 3, 32), gallery.attributes("cat", 32),
+               gallery.settings(1, 32), gallery.kinds(2, 32), gallery.splits(2, 32),
+               gallery.styles(scene, 32), gallery.masks([scene], 48)]
     assert [sum(bool(a.images) for a in f.axes) for f in figures] == [34, 3, 11, 6, 6, 6, len(STYLES), 2]
     picture = render(scene, 48)
     shown = gallery.overlay(picture)

@@ -1,4 +1,5 @@
-"""A COCO folder of scenes is read by pycocotools, scores as the ground truth that it is, and survives interruption."""
+"""A COCO folder of scenes is read by pycocotools, scores as the ground truth that it is, and survives
+interruption."""
 
 import contextlib
 import copy
@@ -50,11 +51,12 @@ def evaluate(truth: COCO, results: list[dict], kind: str) -> np.ndarray:
 
 def as_results(truth: COCO, kind: str, score: float = 0.9) -> list[dict]:
     field = "bbox" if kind == "bbox" else "segmentation"
-    return [{"image_id": a["image_id"], "category_id": a["category_id"], "score": score, field: copy.deepcopy(a[field])}
+    return [{"image_id": a["image_id"], "category_id": a["category_id"], "score": score,
+             field: copy.deepcopy(a[field])}
             for a in truth.dataset["annotations"]]
 
 
-# ---- scores ----------------------------------------------------------------------------------------------------------
+# ---- scores ------------------------------------------------------------------------------------------------
 
 @pytest.mark.equation("eq:coco-ap")
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
@@ -88,23 +90,27 @@ def test_a_dropped_detection_costs_the_recalls_that_are_no_longer_reached(folder
     truth, results, n = one_category(folder)
     stats = evaluate(truth, results[:-1], "bbox")
     assert n > 12
-    by_hand = sampled(lambda r: 1.0 if r / 100 <= (n - 1) / n else 0.0)       # precision 1 up to recall (n - 1) / n
+    # precision 1 up to recall (n - 1) / n
+    by_hand = sampled(lambda r: 1.0 if r / 100 <= (n - 1) / n else 0.0)
     assert by_hand < 1
     assert stats[0] == pytest.approx(by_hand, abs=1e-9)
 
 
 @pytest.mark.equation("eq:coco-ap")
 def test_a_shifted_box_counts_up_to_the_threshold_that_its_overlap_reaches(folder):
-    """Width w moved by w / 5: intersection 4/5, union 6/5, IoU 2/3, so right at .5 to .65 and wrong at six more."""
+    """Width w moved by w / 5: intersection 4/5, union 6/5, IoU 2/3, so right at .5 to .65 and wrong at six
+    more."""
     truth, results, n = one_category(folder)
     left, top, width, height = results[-1]["bbox"]
     results[-1]["bbox"] = [left + width / 5, top, width, height]
-    assert run_lengths.iou([results[-1]["bbox"]], [[left, top, width, height]], [0])[0, 0] == pytest.approx(2 / 3)
+    assert run_lengths.iou([results[-1]["bbox"]], [[left, top, width, height]],
+                           [0])[0, 0] == pytest.approx(2 / 3)
     others = [a["bbox"] for a in truth.imgToAnns[results[-1]["image_id"]]][:-1]
     if others:                                     # it must not fit another thing better
         assert run_lengths.iou([results[-1]["bbox"]], others, [0] * len(others)).max() < 0.5
     stats = evaluate(truth, results, "bbox")
-    wrong = sampled(lambda r: 1.0 if r / 100 <= (n - 1) / n else 0.0)         # lowest score: a false positive at the end
+    # lowest score: a false positive at the end
+    wrong = sampled(lambda r: 1.0 if r / 100 <= (n - 1) / n else 0.0)
     assert stats[0] == pytest.approx((4 * 1.0 + 6 * wrong) / 10, abs=1e-9)
     assert stats[1] == pytest.approx(1.0, abs=1e-9)
     assert stats[2] == pytest.approx(wrong, abs=1e-9)
@@ -112,14 +118,15 @@ def test_a_shifted_box_counts_up_to_the_threshold_that_its_overlap_reaches(folde
 
 @pytest.mark.equation("eq:precision-recall")
 def test_a_false_alarm_with_the_best_score_lowers_precision_everywhere(folder):
-    """One false alarm first, then n hits: precision after k hits is k / (k + 1), best at the end: n / (n + 1)."""
+    """One false alarm first, then n hits: precision after k hits is k / (k + 1), best at the end: n / (n +
+    1)."""
     truth, results, n = one_category(folder)
     alarm = {"image_id": results[0]["image_id"], "category_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 1.0}
     stats = evaluate(truth, [alarm, *results], "bbox")
     assert stats[0] == pytest.approx(n / (n + 1), abs=1e-9)
 
 
-# ---- content ---------------------------------------------------------------------------------------------------------
+# ---- content -----------------------------------------------------------------------------------------------
 
 def test_masks_boxes_and_areas_are_those_of_the_visible_pixels(folder):
     truth = load(folder)
@@ -200,7 +207,7 @@ def test_the_coco_tools_can_draw_the_annotations(folder):
     plt.close()
 
 
-# ---- folders ---------------------------------------------------------------------------------------------------------
+# ---- folders -----------------------------------------------------------------------------------------------
 
 def digest(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -212,7 +219,9 @@ def test_the_same_recipe_gives_the_same_bytes_with_any_number_of_processes(tmp_p
 
 def test_nothing_but_the_named_files_is_left(folder):
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    annotations = {f"annotations/{n}_train.json" for n in ("instances", "captions", "questions", "referring", "recipe")}
+    annotations = {
+        f"annotations/{n}_train.json" for n in ("instances", "captions", "questions", "referring", "recipe")
+    }
     assert names == annotations | {f"images/train_{i:06d}.png" for i in range(COUNT)}
 
 
@@ -247,7 +256,9 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
     ({"count": 0}, "at least one image"), ({"count": -3}, "0 or more"), ({"size": 8}, "16..1024"),
     ({"split": "trian"}, "take one of train, val"), ({"style": "cubist"}, "take one of normal"),
 ])
-def test_what_cannot_be_made_is_refused_in_one_sentence_before_anything_is_written(tmp_path, change, sentence):
+def test_what_cannot_be_made_is_refused_in_one_sentence_before_anything_is_written(
+    tmp_path, change, sentence
+):
     with pytest.raises(ValueError, match=sentence):
         export_coco(tmp_path / "new", **{"count": 2, "size": 32, **change})
     assert not (tmp_path / "new").exists()
@@ -294,12 +305,12 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     code = ("import resource, sys\nfrom mmlearn.data.scenes import export_coco\n"
             "export_coco(sys.argv[1], int(sys.argv[2]), 16)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
-    peaks = [int(subprocess.run([sys.executable, "-c", code, str(tmp_path / n), n], capture_output=True, text=True,
-                                check=True).stdout) for n in ("20", "200")]
+    peaks = [int(subprocess.run([sys.executable, "-c", code, str(tmp_path / n), n], capture_output=True,
+                                text=True, check=True).stdout) for n in ("20", "200")]
     assert peaks[1] - peaks[0] < 12_000                             # kB
 
 
-# ---- the data set ----------------------------------------------------------------------------------------------------
+# ---- the data set ------------------------------------------------------------------------------------------
 
 def test_items_hold_image_captions_scene_and_index():
     data = SceneDataset(5, size=32)
@@ -307,7 +318,11 @@ def test_items_hold_image_captions_scene_and_index():
     assert set(item) == {"image", "captions", "scene", "index"}
     assert item["image"].shape == (3, 32, 32) and item["image"].dtype == torch.float32
     assert 0 <= item["image"].min() and item["image"].max() <= 1
-    assert item["scene"] == sample_scene(0, 3) and item["captions"] == captions(item["scene"]) and item["index"] == 3
+    assert (
+        item["scene"] == sample_scene(0, 3)
+        and item["captions"] == captions(item["scene"])
+        and item["index"] == 3
+    )
     expected = torch.from_numpy(render(item["scene"], 32).image.copy()).permute(2, 0, 1) / 255
     torch.testing.assert_close(item["image"], expected)
 
@@ -321,7 +336,8 @@ def test_the_data_set_ends_and_can_be_read_from_its_end():
 
 
 def test_a_loader_makes_batches():
-    loader = torch.utils.data.DataLoader(SceneDataset(5, "val", 32), batch_size=2, collate_fn=SceneDataset.collate)
+    loader = torch.utils.data.DataLoader(SceneDataset(5, "val", 32), batch_size=2,
+                                         collate_fn=SceneDataset.collate)
     batches = list(loader)
     assert [tuple(b["image"].shape) for b in batches] == [(2, 3, 32, 32), (2, 3, 32, 32), (1, 3, 32, 32)]
     assert batches[1]["index"] == [2, 3] and len(batches[0]["captions"][0]) == 5

@@ -20,12 +20,13 @@ GOLDEN = Path(__file__).with_name("golden_captions.json")
 SAMPLES = [(split, index) for split in SPLITS for index in range(30)]
 
 
-def thing(category: str, colour: str, x: float = 0.5, size: str = "medium", texture: str = "plain", pose: str = "",
-          flip: bool = False, y: float = 0.7) -> SceneObject:
+def thing(category: str, colour: str, x: float = 0.5, size: str = "medium", texture: str = "plain",
+          pose: str = "", flip: bool = False, y: float = 0.7) -> SceneObject:
     return SceneObject(category, colour, size, texture, pose, flip, x, y, 0.25, 0.25, 0)
 
 
-def scene_of(*objects: SceneObject, relations: tuple[Relation, ...] = (), setting: str = "meadow", index: int = 0) -> Scene:
+def scene_of(*objects: SceneObject, relations: tuple[Relation, ...] = (), setting: str = "meadow",
+             index: int = 0) -> Scene:
     return Scene(0, index, "train", "non-iconic", setting, objects, relations)
 
 
@@ -87,7 +88,8 @@ def test_captions_of_a_scene_state_most_of_its_categories(scenes, spoken):
 
 def test_captions_name_relations_wherever_there_are_any_to_name(scenes, spoken):
     related = [said for scene, said in zip(scenes, spoken) if len({o.category for o in scene.objects}) > 1
-               and any(scene.objects[r.subject].category != scene.objects[r.object].category for r in scene.relations)]
+               and any(scene.objects[r.subject].category != scene.objects[r.object].category
+                       for r in scene.relations)]
     assert len(related) > 50
     assert all(any(len(fact) == 3 for text in said for fact in parse_caption(text)) for said in related)
 
@@ -110,7 +112,8 @@ def test_numbers_stand_before_plurals_and_one_before_a_singular(spoken):
              if pair[0] != pair[1] for form, number in zip(pair, (1, 2))}
     seen = 0
     for said in spoken:
-        for number, words in re.findall(r"\b(one|two|three|four) ((?:[a-z]+ ){0,3}?[a-z]+)\b", " ".join(said)):
+        for number, words in re.findall(r"\b(one|two|three|four) ((?:[a-z]+ ){0,3}?[a-z]+)\b",
+                                        " ".join(said)):
             noun = next((forms[word] for word in words.split() if word in forms), None)
             if noun is not None and not re.search(r"\b(and|in|is|to|of)\b", words):
                 assert noun == (1 if number == "one" else 2), (number, words)
@@ -132,7 +135,8 @@ def test_the_same_few_scenes_are_described_in_the_same_words_on_every_platform()
     golden = json.loads(GOLDEN.read_text())
     assert len(golden) >= 10
     for entry in golden:
-        assert list(captions(sample_scene(entry["seed"], entry["index"], entry["split"]))) == entry["captions"]
+        assert list(captions(sample_scene(entry["seed"], entry["index"],
+                                          entry["split"]))) == entry["captions"]
 
 
 def test_swapping_the_roles_changes_what_is_said():
@@ -161,30 +165,63 @@ def test_a_category_of_ones_own_is_spoken_of_and_understood():
     assert parse_caption("Two white snowmen.") == set()
 
 
-@pytest.mark.parametrize(("text", "facts"), [
-    ("A red cat.", {("cat",), ("cat", "red")}),
-    ("Two small red birds.", {("bird",), ("bird", "two"), ("bird", "small"), ("bird", "red")}),
-    ("The cat is left of the tree.", {("cat",), ("tree",), ("cat", "left of", "tree")}),
-    ("The tree is to the right of the cat.", {("cat",), ("tree",), ("cat", "left of", "tree")}),
-    ("Behind a house there is a big dog.",
-     {("house",), ("dog",), ("dog", "large"), ("house", "in front of", "dog")}),
-    ("A house with a tree behind it in a field.", {("house",), ("tree",), ("house", "in front of", "tree"), ("meadow",)}),
-    ("A red bird is above a blue one.", {("bird",), ("bird", "red"), ("bird", "blue"), ("bird", "above", "bird")}),
-    ("Two birds on a beach, one red and one blue.",
-     {("bird",), ("bird", "two"), ("bird", "red"), ("bird", "blue"), ("beach",)}),
-    ("A person in a striped red shirt is waving indoors.",
-     {("person",), ("person", "striped"), ("person", "red"), ("person", "waving"), ("room",)}),
-    ("A person in red at night.", {("person",), ("person", "red"), ("night",)}),
-    ("A cup is on top of a table and to the left of a lamp.",
-     {("cup",), ("table",), ("lamp",), ("cup", "on", "table"), ("cup", "left of", "lamp")}),
-    ("Four things in the snow: one dog, two trees and one sun.",
-     {("thing", "four"), ("snow",), ("dog",), ("dog", "one"), ("tree",), ("tree", "two"), ("sun",), ("sun", "one")}),
-    ("There is no cat, but a gray dog.", {("dog",), ("dog", "grey")}),
-    ("A plane facing left is over a boat.",
-     {("plane",), ("boat",), ("plane", "facing left"), ("plane", "above", "boat")}),
-    ("A dog that is big, grey and spotted.", {("dog",), ("dog", "large"), ("dog", "grey"), ("dog", "spotted")}),
-    ("Nothing can be seen.", set()),
-])
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("A red cat.", {("cat",), ("cat", "red")}),
+        ("Two small red birds.", {("bird",), ("bird", "two"), ("bird", "small"), ("bird", "red")}),
+        ("The cat is left of the tree.", {("cat",), ("tree",), ("cat", "left of", "tree")}),
+        ("The tree is to the right of the cat.", {("cat",), ("tree",), ("cat", "left of", "tree")}),
+        (
+            "Behind a house there is a big dog.",
+            {("house",), ("dog",), ("dog", "large"), ("house", "in front of", "dog")},
+        ),
+        (
+            "A house with a tree behind it in a field.",
+            {("house",), ("tree",), ("house", "in front of", "tree"), ("meadow",)},
+        ),
+        (
+            "A red bird is above a blue one.",
+            {("bird",), ("bird", "red"), ("bird", "blue"), ("bird", "above", "bird")},
+        ),
+        (
+            "Two birds on a beach, one red and one blue.",
+            {("bird",), ("bird", "two"), ("bird", "red"), ("bird", "blue"), ("beach",)},
+        ),
+        (
+            "A person in a striped red shirt is waving indoors.",
+            {("person",), ("person", "striped"), ("person", "red"), ("person", "waving"), ("room",)},
+        ),
+        ("A person in red at night.", {("person",), ("person", "red"), ("night",)}),
+        (
+            "A cup is on top of a table and to the left of a lamp.",
+            {("cup",), ("table",), ("lamp",), ("cup", "on", "table"), ("cup", "left of", "lamp")},
+        ),
+        (
+            "Four things in the snow: one dog, two trees and one sun.",
+            {
+                ("thing", "four"),
+                ("snow",),
+                ("dog",),
+                ("dog", "one"),
+                ("tree",),
+                ("tree", "two"),
+                ("sun",),
+                ("sun", "one"),
+            },
+        ),
+        ("There is no cat, but a gray dog.", {("dog",), ("dog", "grey")}),
+        (
+            "A plane facing left is over a boat.",
+            {("plane",), ("boat",), ("plane", "facing left"), ("plane", "above", "boat")},
+        ),
+        (
+            "A dog that is big, grey and spotted.",
+            {("dog",), ("dog", "large"), ("dog", "grey"), ("dog", "spotted")},
+        ),
+        ("Nothing can be seen.", set()),
+    ],
+)
 def test_a_caption_is_read_as_a_person_would(text, facts):
     assert parse_caption(text) == facts
 
@@ -194,15 +231,16 @@ def test_any_text_can_be_read_without_failing(text):
     assert all(1 <= len(fact) <= 3 for fact in parse_caption(text))
 
 
-@given(st.lists(st.sampled_from("a the red two one cat tree bird left of behind with it and is on no in front".split())))
+@given(st.lists(st.sampled_from("a the red two one cat tree bird left of behind with it and is on no in "
+                                "front".split())))
 def test_any_mixture_of_known_words_gives_facts_about_known_things(words):
     known = {c.name for c in CATEGORIES} | {"thing"}
     assert all(fact[0] in known for fact in parse_caption(" ".join(words)))
 
 
 def test_facts_of_a_scene_are_its_objects_attributes_numbers_and_relations():
-    scene = scene_of(thing("cat", "black", 0.2, "small", "striped", "sitting", True), thing("tree", "green", 0.8),
-                     relations=(Relation(1, "right of", 0),), setting="snow")
+    scene = scene_of(thing("cat", "black", 0.2, "small", "striped", "sitting", True),
+                     thing("tree", "green", 0.8), relations=(Relation(1, "right of", 0),), setting="snow")
     assert scene_tuples(scene) == {
         ("snow",), ("thing", "two"), ("animal",), ("animal", "one"), ("plant",), ("plant", "one"),
         ("cat",), ("cat", "one"), ("cat", "black"), ("cat", "small"), ("cat", "striped"), ("cat", "sitting"),
@@ -217,6 +255,7 @@ def test_lists_and_articles_are_written_as_in_a_book():
 
 
 def test_all_categories_have_words_of_their_own():
-    names = [form for c in CATEGORIES for pair in ((c.name, c.plural), *SYNONYMS.get(c.name, ())) for form in set(pair)]
+    names = [form for c in CATEGORIES for pair in ((c.name, c.plural), *SYNONYMS.get(c.name, ()))
+             for form in set(pair)]
     assert len(names) == len(set(names))
     assert set(SYNONYMS) <= set(CATEGORY)

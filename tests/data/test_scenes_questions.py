@@ -11,8 +11,8 @@ from mmlearn.data.scenes.language import PLACE_PHRASES, RELATION_WORDS
 
 PLURAL = {c.plural: c.name for c in CATEGORIES}
 SUPER = {c.name: c.supercategory for c in CATEGORIES}
-GROUPS = {"animals": "animal", "plants": "plant", "vehicles": "vehicle", "buildings": "building", "toys": "toy",
-          "pieces of furniture": "furniture"}
+GROUPS = {"animals": "animal", "plants": "plant", "vehicles": "vehicle", "buildings": "building",
+          "toys": "toy", "pieces of furniture": "furniture"}
 NUMBER = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
 PREDICATE = {words[0]: predicate for predicate, words in RELATION_WORDS.items()}
 RELATION = "|".join(sorted(PREDICATE, key=len, reverse=True))
@@ -74,7 +74,8 @@ def naive_answer(scene: Scene, text: str) -> str:
 
 
 def test_every_answer_is_what_counting_in_the_graph_gives(scenes):
-    wrong = [(q.text, q.answer) for scene in scenes for q in questions(scene) if naive_answer(scene, q.text) != q.answer]
+    wrong = [(q.text, q.answer) for scene in scenes for q in questions(scene)
+             if naive_answer(scene, q.text) != q.answer]
     assert wrong == []
 
 
@@ -112,7 +113,7 @@ def test_questions_about_an_empty_scene_are_still_right():
     assert all(naive_answer(empty, q.text) == q.answer for q in asked)
 
 
-# ---- referring expressions -------------------------------------------------------------------------------------------
+# ---- referring expressions ---------------------------------------------------------------------------------
 
 def matches(scene: Scene, description: dict, category: str) -> list[int]:
     """The things of the category that have all the properties, tried one by one."""
@@ -123,7 +124,8 @@ def matches(scene: Scene, description: dict, category: str) -> list[int]:
         fits = o.category == category and all(values[k] == v for k, v in description.items() if k in values)
         if fits and "relation" in description:
             predicate, other = description["relation"]
-            fits = any(r.subject == i and r.predicate == predicate and scene.objects[r.object].category == other
+            fits = any(r.subject == i and r.predicate == predicate
+                       and scene.objects[r.object].category == other
                        for r in scene.relations)
         if fits and "order" in description:
             left = sum(p.category == category and p.x < o.x for p in scene.objects)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mmlearn.data.tokenisers import BPETokeniser, WordPieceTokeniser, WordTokeniser, ptb_words, simple_words
 
-CAPTIONS = ["A red cat sits on the mat.", "The dog isn't near the cat!", "two dogs, one cat; a well-lit house",
-            "a bird over the sea"]
+CAPTIONS = ["A red cat sits on the mat.", "The dog isn't near the cat!",
+            "two dogs, one cat; a well-lit house", "a bird over the sea"]
 WORDS = WordTokeniser.train(CAPTIONS, splitter="simple")
 PIECES = WordPieceTokeniser.train(CAPTIONS * 3, size=90)
 BYTES = BPETokeniser.train(CAPTIONS * 3, size=320)
@@ -26,7 +26,8 @@ def test_the_first_ids_are_those_of_the_m2_code():
 def test_words_are_ordered_by_count_and_then_by_alphabet():
     tokeniser = WordTokeniser.train(["b a b", "c b a", "d"], splitter="simple")
     assert tokeniser.words[4:] == ["b", "a", "c", "d"]
-    assert WordTokeniser.train(["b a b", "c b a", "d"], min_count=2, splitter="simple").words[4:] == ["b", "a"]
+    assert WordTokeniser.train(["b a b", "c b a", "d"], min_count=2,
+                               splitter="simple").words[4:] == ["b", "a"]
 
 
 def test_the_simple_splitter_drops_punctuation_and_keeps_inner_marks():
@@ -77,7 +78,8 @@ def test_a_batch_is_padded_after_the_end_and_cut_before_it(tokeniser):
     assert rows.dtype == torch.int64 and (rows[:, 0] == tokeniser.bos).all()
     for row, text in zip(rows, ["a cat", "a red cat sits", ""]):
         ids = tokeniser.encode(text)
-        assert row.tolist() == [tokeniser.bos, *ids, tokeniser.eos] + [tokeniser.pad] * (rows.shape[1] - 2 - len(ids))
+        assert row.tolist() == [tokeniser.bos, *ids,
+                                tokeniser.eos] + [tokeniser.pad] * (rows.shape[1] - 2 - len(ids))
         assert tokeniser.decode(row) == text
     short = tokeniser.batch(["a red cat sits on the mat"], max_len=4)
     assert short.shape == (1, 4) and short[0, -1] == tokeniser.eos

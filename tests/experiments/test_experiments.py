@@ -21,7 +21,8 @@ def test_the_detector_study_writes_weights_and_what_they_are_worth(tmp_path, cap
 @pytest.mark.slow
 def test_the_ablation_compares_models_of_equal_size(tmp_path):
     assert main(["m2-ablation", "--seeds", "1", "--steps", "2", "--every", "1", "--train", "20", "--val", "4",
-                 "--test", "4", "--processes", "1", "--keep", str(tmp_path / "kept"), "--out", str(tmp_path / "r.json")]) == 0
+                 "--test", "4", "--processes", "1", "--keep", str(tmp_path / "kept"), "--out",
+                 str(tmp_path / "r.json")]) == 0
     models = json.loads((tmp_path / "r.json").read_text())["models"]
     sizes = [model["parameters"] for model in models.values()]
     assert len(sizes) == 6 and max(sizes) - min(sizes) < 0.01 * max(sizes)
@@ -41,20 +42,21 @@ SMALL = ["--steps", "2", "--images", "4", "--train", "24", "--val", "4", "--test
 
 def test_the_grid_study_writes_a_captioner_and_knows_what_not_looking_gives(tmp_path):
     path = tmp_path / "grid.safetensors"
-    command = ["captioner-grid", "--labels", "2", *SMALL, "--checkpoint", str(path), "--out", str(tmp_path / "r.json"),
-               "--folder", str(tmp_path / "kept")]
+    command = ["captioner-grid", "--labels", "2", *SMALL, "--checkpoint", str(path), "--out",
+               str(tmp_path / "r.json"), "--folder", str(tmp_path / "kept")]
     assert main(command) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     assert {"scores", "blank picture", "most frequent caption", "captions of the data", "cells"} <= set(told)
     saved = load_captioner(path)
     assert saved.system == "captioner" and saved.about["half precision"] == told["half precision"]
-    assert main(command) == 0                           # gone on with: nothing is left to do, the same comes out
+    assert main(command) == 0  # gone on with: nothing is left to do, the same comes out
     assert json.loads((tmp_path / "r.json").read_text())["beam 5"] == told["beam 5"]
 
 
 def test_the_study_of_m2_writes_a_captioner_without_its_detector(tmp_path):
     path = tmp_path / "m2.safetensors"
-    assert main(["m2-regions", *SMALL, "--width", "16", "--checkpoint", str(path), "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["m2-regions", *SMALL, "--width", "16", "--checkpoint", str(path), "--out",
+                 str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     assert {"scores", "beam 5", "cross-entropy", "captions of the data", "half precision"} <= set(told)
     assert len(told["reward"]) == 1

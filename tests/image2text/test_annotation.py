@@ -42,8 +42,8 @@ def disks(positions: list[tuple[float, float, float]], category: int = 0, size: 
     """One picture with disks of one category at (x, y, radius), in fractions of the picture."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     masks = np.stack([(x - cx) ** 2 + (y - cy) ** 2 <= r**2 for cx, cy, r in positions])
-    return GroundTruth(1, np.zeros(len(masks), dtype=int), np.full(len(masks), category), masks.mean(axis=(1, 2)),
-                       np.array([[cx, cy] for cx, cy, _ in positions]), masks)
+    return GroundTruth(1, np.zeros(len(masks), dtype=int), np.full(len(masks), category),
+                       masks.mean(axis=(1, 2)), np.array([[cx, cy] for cx, cy, _ in positions]), masks)
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,13 @@ def truth(scenes):
     return ground_truth(scenes)
 
 
-# --- equations ----------------------------------------------------------------------------------------------------
+# --- equations ----------------------------------------------------------------------------------------------
 
 @pytest.mark.equation("eq:coco-recall")
 @pytest.mark.parametrize("p, n", [(0.5, 8), (0.3, 3), (0.9, 1), (0.0, 4)])
 def test_a_union_finds_what_at_least_one_annotator_sees(p, n):
     want = 0.0
-    for seen in product([True, False], repeat=n):                   # every way in which n people see or miss it
+    for seen in product([True, False], repeat=n):  # every way in which n people see or miss it
         if any(seen):
             want += np.prod([p if s else 1 - p for s in seen])
     assert union_recall(p, n) == pytest.approx(want, abs=1e-12)
@@ -113,7 +113,9 @@ def test_workers_answer_as_many_questions_as_expected(truth):
     rng = np.random.default_rng(0)
     sure = label_categories(truth, [CAREFUL] * 2, rng)
     presence = [float(truth.present[:, GROUP == g].any(axis=1).mean()) for g in range(len(GROUPS))]
-    assert sure.questions.mean() == pytest.approx(expected_questions([int(n) for n in np.bincount(GROUP)], presence))
+    assert sure.questions.mean() == pytest.approx(
+        expected_questions([int(n) for n in np.bincount(GROUP)], presence)
+    )
     flat = label_categories(truth, [CAREFUL], rng, hierarchical=False)
     assert (flat.questions == len(CATEGORIES)).all()
 
@@ -124,7 +126,7 @@ def test_a_mask_is_kept_as_often_as_the_enumerated_votes_say(v):
     want = 0.0
     for votes in product([True, False], repeat=5):
         first = votes[:3]
-        kept = all(first) or sum(votes) >= 4                        # the last two vote only if somebody objected
+        kept = all(first) or sum(votes) >= 4  # the last two vote only if somebody objected
         want += kept * np.prod([v if vote else 1 - v for vote in votes])
     assert keep_probability(v) == pytest.approx(want, abs=1e-12)
 
@@ -163,7 +165,7 @@ def test_published_times_give_the_published_hours_back():
     assert times.mask == pytest.approx(79.2)
 
 
-# --- stages -------------------------------------------------------------------------------------------------------
+# --- stages -------------------------------------------------------------------------------------------------
 
 def test_small_things_are_overlooked_more_often():
     chance = Worker().notice(np.array([0.001, 0.01, 0.1, 1.0]))
@@ -183,7 +185,7 @@ def test_a_picture_of_person_dog_and_cat_needs_an_icon_of_each():
     rows = np.array([NAMES.index(name) for name in ("person", "dog", "cat")])
     truth = GroundTruth(1, one.image, rows, one.area, one.centre, one.masks)
     labels = label_categories(truth, [CAREFUL], np.random.default_rng(0)).union()
-    assert {NAMES[k] for k in np.nonzero(labels[0])[0]} == {"person", "dog", "cat"}     # two icons for "animal"
+    assert {NAMES[k] for k in np.nonzero(labels[0])[0]} == {"person", "dog", "cat"}  # two icons for "animal"
 
 
 def test_more_annotators_find_more_and_invent_more():
@@ -259,7 +261,7 @@ def test_about_a_third_of_the_pool_passes_the_training_task(truth):
     assert 0.2 < training_task(truth, Worker.pool(200, rng), rng).mean() < 0.47
 
 
-# --- the pipeline -------------------------------------------------------------------------------------------------
+# --- the pipeline -------------------------------------------------------------------------------------------
 
 def test_the_pipeline_repeats_itself(scenes):
     once, again = run_pipeline(scenes[:10], seed=4), run_pipeline(scenes[:10], seed=4)
@@ -290,7 +292,9 @@ def test_super_categories_save_labelling_hours_and_nothing_else(scenes):
 
 def test_rejected_masks_are_drawn_again_until_kept(truth):
     strict = Worker(strictness=0.9, sharpness=100.0)
-    polygons, masks, drawn, judgements = _segment_all(truth, np.arange(30), strict, np.random.default_rng(0), True)
+    polygons, masks, drawn, judgements = _segment_all(
+        truth, np.arange(30), strict, np.random.default_rng(0), True
+    )
     assert drawn > 30 and judgements >= 3 * drawn
     assert set(polygons) == set(masks) <= set(range(30))
 
@@ -298,9 +302,11 @@ def test_rejected_masks_are_drawn_again_until_kept(truth):
 def test_annotations_are_a_coco_file_that_pycocotools_reads(scenes):
     report = run_pipeline(scenes[:12])
     coco = COCO()
-    coco.dataset = {"images": [{"id": i + 1, "width": 64, "height": 64, "file_name": f"{i}.png"} for i in range(12)],
+    coco.dataset = {"images": [{"id": i + 1, "width": 64, "height": 64,
+                                "file_name": f"{i}.png"} for i in range(12)],
                     "annotations": report.annotations,
-                    "categories": [{"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in CATEGORIES]}
+                    "categories": [{"id": c.id, "name": c.name,
+                                    "supercategory": c.supercategory} for c in CATEGORIES]}
     coco.createIndex()
     assert [a["id"] for a in report.annotations] == list(range(1, len(report.annotations) + 1))    # never 0
     for annotation in report.annotations:

@@ -1,4 +1,5 @@
-"""Captioning: batches that are a function of the step, scores, both phases of training, checkpoints on disk."""
+"""Captioning: batches that are a function of the step, scores, both phases of training, checkpoints on
+disk."""
 
 import json
 from pathlib import Path
@@ -58,7 +59,8 @@ def tiny(words, **change) -> M2Transformer:
 def trained(data, words):
     """A model that knows the eight scenes by heart."""
     model = tiny(words)
-    history = train_cross_entropy(model, data, words, steps=120, images=8, captions=2, lr=4e-3, warmup=10, progress=False)
+    history = train_cross_entropy(model, data, words, steps=120, images=8, captions=2, lr=4e-3, warmup=10,
+                                  progress=False)
     assert history.loss[-1] < 0.4 * history.loss[0]
     return model
 
@@ -100,7 +102,8 @@ def test_the_loss_is_the_mean_over_words_of_all_captions(data, words):
     loss, scalars = cross_entropy_loss(model, batch)
     total = count = 0.0
     for row, ids in enumerate(batch.tokens):
-        logits = model(batch.inputs[row // 2:row // 2 + 1], ids[None, :-1], batch.mask[row // 2:row // 2 + 1])[0]
+        logits = model(batch.inputs[row // 2:row // 2 + 1], ids[None, :-1],
+                       batch.mask[row // 2:row // 2 + 1])[0]
         for place, word in enumerate(ids[1:].tolist()):
             if word != words.pad:
                 total, count = total - logits[place].log_softmax(-1)[word].item(), count + 1
@@ -118,7 +121,9 @@ def test_shuffled_images_raise_the_loss_of_a_model_that_looks(trained, data, wor
     batch = CaptionBatches(data, words, images=8, captions=2)(0)
     with torch.no_grad():
         right, _ = cross_entropy_loss(trained, batch)
-        wrong, _ = cross_entropy_loss(trained, batch._replace(inputs=batch.inputs.roll(1, 0), mask=batch.mask.roll(1, 0)))
+        wrong, _ = cross_entropy_loss(
+            trained, batch._replace(inputs=batch.inputs.roll(1, 0), mask=batch.mask.roll(1, 0))
+        )
     assert wrong > right + 0.5
 
 
@@ -143,8 +148,10 @@ def test_true_facts_are_those_of_the_graph(data):
 
 def test_the_reward_is_cider_d_and_sees_the_end_only_when_asked(data, words):
     said = data.words[2][0]
-    ids = torch.tensor([[words.encode(" ".join(said)) + [words.eos], words.encode(" ".join(said)) + [words.pad]]])
-    with_end, without = (CaptionReward(data, words, eos_in_reward=eos)(ids, torch.tensor([2])) for eos in (True, False))
+    ids = torch.tensor([[words.encode(" ".join(said)) + [words.eos],
+                         words.encode(" ".join(said)) + [words.pad]]])
+    with_end, without = (CaptionReward(data, words,
+                                       eos_in_reward=eos)(ids, torch.tensor([2])) for eos in (True, False))
     assert without[0, 0] == without[0, 1]                   # M2's reward does not see whether a caption ends
     assert with_end[0, 0] > with_end[0, 1]
     assert without[0, 0] == pytest.approx(data.cider_d.score([said], [2]).corpus, rel=1e-5)
@@ -153,9 +160,10 @@ def test_the_reward_is_cider_d_and_sees_the_end_only_when_asked(data, words):
 @pytest.mark.parametrize("estimator", ["beam", "sample"])
 def test_self_critical_training_raises_the_reward(data, words, estimator):
     model = tiny(words)
-    train_cross_entropy(model, data, words, steps=40, images=8, captions=2, lr=4e-3, warmup=10, progress=False)
-    history = train_self_critical(model, data, words, steps=25, images=8, lr=1e-3, estimator=estimator, k=5, max_len=14,
-                                  progress=False)
+    train_cross_entropy(model, data, words, steps=40, images=8, captions=2, lr=4e-3, warmup=10,
+                        progress=False)
+    history = train_self_critical(model, data, words, steps=25, images=8, lr=1e-3, estimator=estimator, k=5,
+                                  max_len=14, progress=False)
     rewards = history.scalars["reward"]                     # of a model that knows its scenes only half
     assert sum(rewards[-5:]) > sum(rewards[:5])
 
@@ -170,7 +178,9 @@ def test_the_greedy_critic_is_what_the_model_says_at_test_time(trained, data, wo
     assert loss.isfinite()
 
 
-def test_the_m2_estimator_gives_a_gradient_to_every_weight_but_none_when_all_rewards_are_equal(trained, data, words):
+def test_the_m2_estimator_gives_a_gradient_to_every_weight_but_none_when_all_rewards_are_equal(
+    trained, data, words
+):
     trained.train()
     batch = CaptionBatches(data, words, images=4, captions=1)(0)
     loss, scalars = self_critical_step(CaptionReward(data, words), max_len=14)(trained, batch)
@@ -203,7 +213,8 @@ def test_training_killed_and_resumed_ends_with_the_same_weights(data, words, tmp
 
     half = tiny(words, dropout=0.1)
     with pytest.raises(Killed):
-        train_cross_entropy(half, data, words, steps=6, folder=tmp_path / "run", save_every=2, on_step=kill, **options)
+        train_cross_entropy(half, data, words, steps=6, folder=tmp_path / "run", save_every=2, on_step=kill,
+                            **options)
     again = tiny(words, dropout=0.1)
     train_cross_entropy(again, data, words, steps=6, folder=tmp_path / "run", save_every=2, **options)
     for a, b in zip(whole.state_dict().values(), again.state_dict().values()):
@@ -222,7 +233,7 @@ def test_numbers_of_images_and_captions_must_agree():
         CaptionData(TensorInputs(torch.zeros(2, 3, 4)), [("a",)], [1, 2])
 
 
-# ------------------------------------------------------------------------------------------------------------- inputs
+# ----------------------------------------------------------------------------------------------------- inputs
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory) -> Path:
@@ -240,11 +251,12 @@ def test_a_coco_folder_is_a_captioning_task(coco):
     found = coco_data(folder, annotations, 32)
     assert list(found.ids) == [image["id"] for image in content["images"]] and len(found.captions[0]) == 5
     path = folder / content["images"][1]["file_name"]
-    wanted = torch.from_numpy(np.asarray(Image.open(path).convert("RGB"), dtype=np.float32)).permute(2, 0, 1) / 255
+    wanted = torch.from_numpy(np.asarray(Image.open(path).convert("RGB"),
+                                         dtype=np.float32)).permute(2, 0, 1) / 255
     torch.testing.assert_close(found.inputs.rows([1])[0][0], wanted)
 
 
-# -------------------------------------------------------------------------------------------------------- checkpoints
+# ------------------------------------------------------------------------------------------------ checkpoints
 
 def test_a_saved_captioner_says_the_same_from_another_folder(trained, data, words, tmp_path):
     save_captioner(tmp_path / "a", trained, words, Sight("stored", 64), {"step": 3})
@@ -271,7 +283,8 @@ def test_a_grid_captioner_brings_its_trunk_along(words, coco, tmp_path):
 def test_a_checkpoint_that_lacks_or_breaks_a_file_is_refused(words, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         load_captioner(tmp_path)
-    model = CNNTransformer(CaptionerConfig(trunk="conv", vocab=len(words), grid_positions="sinusoid", **SIZES))
+    model = CNNTransformer(CaptionerConfig(trunk="conv", vocab=len(words), grid_positions="sinusoid",
+                                           **SIZES))
     save_captioner(tmp_path, model, words, Sight("pictures", 32), {})
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()

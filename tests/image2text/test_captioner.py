@@ -61,7 +61,7 @@ def test_the_next_word_is_a_softmax_over_products_of_the_last_state_with_the_col
     model = CNNTransformer(replace(CaptionerConfig.mini(vocab=7), dropout=0.0)).double().eval()
     tokens, images = torch.tensor([[2, 5, 4], [2, 6, 6]]), torch.rand(2, 3, 64, 64, dtype=torch.float64)
     context = model.encode(images)
-    z, W_y = model.states(tokens, context)[:, -1], model.output.weight.mT                  # rows and columns, d x v
+    z, W_y = model.states(tokens, context)[:, -1], model.output.weight.mT  # rows and columns, d x v
     for row in range(2):
         logits = [sum(z[row, i] * W_y[i, word] for i in range(64)) for word in range(7)]
         weights = [torch.exp(logit) for logit in logits]
@@ -75,7 +75,7 @@ def test_the_probability_of_a_caption_is_the_product_of_its_words():
     model, (images, tokens) = build(), batch(b=1)
     context = model.encode(images)
     product = 1.0
-    for t in range(1, 6):                                       # one word at a time, each given those before it
+    for t in range(1, 6):  # one word at a time, each given those before it
         product *= next_word_probabilities(model, tokens[:, :t], context)[0, tokens[0, t]].item()
     at_once = model(images, tokens[:, :-1]).log_softmax(-1).gather(-1, tokens[:, 1:, None]).sum().exp()
     assert at_once.item() == pytest.approx(product, rel=1e-4)
@@ -113,7 +113,8 @@ def test_a_row_of_a_batch_is_what_it_is_alone():
     model, (images, tokens) = build(), batch()
     together = model(images, tokens)
     for i in range(2):
-        torch.testing.assert_close(model(images[i : i + 1], tokens[i : i + 1])[0], together[i], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model(images[i : i + 1], tokens[i : i + 1])[0], together[i], atol=1e-4,
+                                   rtol=1e-4)
 
 
 def test_decoding_with_a_cache_gives_the_logits_of_one_pass():

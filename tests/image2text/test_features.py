@@ -12,7 +12,7 @@ from mmlearn.data.scenes.export import export_coco
 from mmlearn.image2text.features import ExtractedInputs, StoredFeatures
 from mmlearn.image2text.saved import Sight
 
-# ------------------------------------------------------------------------------------------------------------- inputs
+# ----------------------------------------------------------------------------------------------------- inputs
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory) -> Path:

@@ -27,10 +27,15 @@ from mmlearn.nn.positions import sinusoids
 
 MINI = M2Config.mini(vocab=40, features=16)
 KINDS = {
-    "m2": MINI, "paper norm": replace(MINI, norm="paper"), "softmax": replace(MINI, mesh="softmax"),
-    "one-to-one": replace(MINI, mesh="one-to-one"), "no memory": replace(MINI, memory=0),
-    "plain": replace(MINI, memory=0, mesh="last"), "attention on attention": replace(MINI, memory=0, aoa=True),
-    "learned positions": replace(MINI, positions="learned"), "one layer": replace(MINI, layers=1),
+    "m2": MINI,
+    "paper norm": replace(MINI, norm="paper"),
+    "softmax": replace(MINI, mesh="softmax"),
+    "one-to-one": replace(MINI, mesh="one-to-one"),
+    "no memory": replace(MINI, memory=0),
+    "plain": replace(MINI, memory=0, mesh="last"),
+    "attention on attention": replace(MINI, memory=0, aoa=True),
+    "learned positions": replace(MINI, positions="learned"),
+    "one layer": replace(MINI, layers=1),
     "released": replace(MINI, positions="random", padding="off"),
 }
 
@@ -105,7 +110,8 @@ def test_wider_feed_forward_nets_give_the_plain_miniature_the_size_of_m2():
 
 @pytest.mark.parametrize("name", ABLATION)
 def test_every_row_of_the_ablation_can_be_given_the_parameters_of_m2(name):
-    changed = {f.name: getattr(ABLATION[name](), f.name) for f in fields(M2Config) if f.name in ("memory", "mesh", "aoa")}
+    changed = {f.name: getattr(ABLATION[name](), f.name) for f in fields(M2Config)
+               if f.name in ("memory", "mesh", "aoa")}
     config = replace(M2Config.mini(), **{**changed, "memory": min(8, changed["memory"])})
     equal = equalise(config, M2Config.mini())
     assert abs(parameter_count(equal) - parameter_count(M2Config.mini())) <= 3 * (2 * 64 + 1)
@@ -137,7 +143,7 @@ def test_decoding_word_by_word_with_a_cache_gives_the_logits_of_one_pass(kind):
     model = build(KINDS[kind]).double()
     features, _ = batch()
     features = features.double()
-    tokens = torch.randint(4, 40, (6, 7), generator=torch.Generator().manual_seed(0))   # two captions an image
+    tokens = torch.randint(4, 40, (6, 7), generator=torch.Generator().manual_seed(0))  # two captions an image
     context = model.encode(features)
     with KVCache(model):
         parts = [model.decode(part, context) for part in tokens.split([1, 1, 3, 2], dim=1)]
@@ -150,7 +156,8 @@ def test_a_row_of_a_batch_is_what_it_is_alone(kind):
     features, tokens = batch()
     together = model(features, tokens)
     for i in range(3):
-        torch.testing.assert_close(model(features[i : i + 1], tokens[i : i + 1])[0], together[i], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model(features[i : i + 1], tokens[i : i + 1])[0], together[i], atol=1e-5,
+                                   rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "released"])
@@ -182,9 +189,10 @@ def test_the_order_of_the_regions_does_not_matter(kind):
     model = build(KINDS[kind])
     features, tokens = batch()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    torch.testing.assert_close(model.encode(features[:, order]).levels, model.encode(features).levels[:, :, order],
-                               atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(model(features[:, order], tokens), model(features, tokens), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.encode(features[:, order]).levels,
+                               model.encode(features).levels[:, :, order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(features[:, order], tokens), model(features, tokens), atol=1e-5,
+                               rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -199,7 +207,8 @@ def test_recording_changes_nothing_and_keeps_distributions(kind):
     N, n = config.layers, {"one-to-one": 1, "last": 1}.get(config.mesh, config.layers)
     names = {f"encoder.{i}.attention": (3, 4, 6, 6 + config.memory) for i in range(N)}
     for i in range(N):
-        names |= {f"decoder.{i}.self_attention": (3, 4, 7, 7), f"decoder.{i}.cross_attention": (3, 1, n, 4, 7, 6)}
+        names |= {f"decoder.{i}.self_attention": (3, 4, 7, 7),
+                  f"decoder.{i}.cross_attention": (3, 1, n, 4, 7, 6)}
     assert {name: tuple(value.shape) for name, value in weights.items()} == names
     for value in weights.values():
         torch.testing.assert_close(value.sum(-1), torch.ones_like(value.sum(-1)))
@@ -250,7 +259,7 @@ def test_eight_captions_can_be_learnt_by_heart(kind):
     assert caption_cross_entropy(shuffled, tokens[:, 1:]) > loss + 1
 
 
-# ------------------------------------------------------------------------------------------ refusing bad input
+# ----------------------------------------------------------------------------------------- refusing bad input
 
 
 def test_features_of_another_size_are_refused():
@@ -263,14 +272,14 @@ def test_captions_longer_than_the_table_are_refused():
         build()(torch.randn(1, 3, 16), torch.full((1, 31), 5))
 
 
-@pytest.mark.parametrize("change", [{"mesh": "grid"}, {"norm": "pre"}, {"memory_init": "zero"}, {"positions": "none"},
-                                    {"padding": "on"}, {"aoa": True}])
+@pytest.mark.parametrize("change", [{"mesh": "grid"}, {"norm": "pre"}, {"memory_init": "zero"},
+                                    {"positions": "none"}, {"padding": "on"}, {"aoa": True}])
 def test_configurations_that_make_no_sense_are_refused(change):
     with pytest.raises(ValueError):
         replace(M2Config.paper(), **change)
 
 
-# -------------------------------------------------------------------------------------------------- the memory
+# ------------------------------------------------------------------------------------------------- the memory
 
 
 @pytest.mark.equation("eq:m2-lambda")
@@ -321,13 +330,16 @@ def test_memory_is_fused_attention_over_longer_keys(slots):
     torch.manual_seed(0)
     layer = MemoryAttention(16, 4, slots)
     x = torch.randn(2, 5, 16)
-    q, k, v = (part.view(2, 5, 4, 4).transpose(1, 2) for part in (x @ layer.in_weight.T + layer.in_bias).chunk(3, -1))
+    q, k, v = (part.view(2, 5, 4, 4).transpose(1, 2)
+               for part in (x @ layer.in_weight.T + layer.in_bias).chunk(3, -1))
     slots_k = (layer.memory_keys * 2).view(slots, 4, 4).transpose(0, 1).expand(2, 4, slots, 4)
-    slots_v = (layer.memory_values * math.sqrt(slots)).view(slots, 4, 4).transpose(0, 1).expand(2, 4, slots, 4)
+    slots_v = (
+        (layer.memory_values * math.sqrt(slots)).view(slots, 4, 4).transpose(0, 1).expand(2, 4, slots, 4)
+    )
     read = F.scaled_dot_product_attention(q, torch.cat([k, slots_k], 2), torch.cat([v, slots_v], 2))
     want = layer.out(read.transpose(1, 2).reshape(2, 5, 16))
     torch.testing.assert_close(layer(x), want, atol=1e-6, rtol=1e-5)
-    with record_attention(layer) as weights:                            # the formula itself, not its fused twin
+    with record_attention(layer) as weights:  # the formula itself, not its fused twin
         torch.testing.assert_close(layer(x), want, atol=1e-6, rtol=1e-5)
     assert weights[""].shape == (2, 4, 5, 5 + slots)
 
@@ -337,7 +349,8 @@ def test_slots_far_away_are_no_slots_at_all():
     layer = MemoryAttention(16, 4, 5).double()
     x = torch.randn(1, 3, 16, dtype=torch.float64)
     q, k, v = layer.project_all(x)
-    away = torch.linalg.lstsq(q[0], torch.full((4, 3, 1), -200.0, dtype=torch.float64)).solution   # q . away = -200
+    # q . away = -200
+    away = torch.linalg.lstsq(q[0], torch.full((4, 3, 1), -200.0, dtype=torch.float64)).solution
     with torch.no_grad():
         layer.memory_keys.copy_(away[..., 0].flatten().expand(5, 16) / math.sqrt(4))
     with record_attention(layer) as weights:
@@ -350,7 +363,8 @@ def test_duplicating_every_region_is_seen_only_by_a_model_with_memory():
     features, _ = batch()
     twice = features.repeat(1, 2, 1)
     plain, memory = build(KINDS["plain"]), build()
-    torch.testing.assert_close(plain.encode(twice).levels[:, :, :6], plain.encode(features).levels, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plain.encode(twice).levels[:, :, :6], plain.encode(features).levels, atol=1e-5,
+                               rtol=1e-5)
     assert (memory.encode(twice).levels[:, :, :6] - memory.encode(features).levels).abs().max() > 0.01
 
 
@@ -370,7 +384,7 @@ def test_an_image_without_regions_is_read_from_memory_alone():
     assert torch.isfinite(build(KINDS["plain"])(features, tokens)).all()
 
 
-# ---------------------------------------------------------------------------------------------------- the mesh
+# --------------------------------------------------------------------------------------------------- the mesh
 
 
 def gated(bias, **change):
@@ -388,7 +402,8 @@ def gated(bias, **change):
 def readings(layer, x, levels):
     """E_i of the released code, one encoder layer at a time."""
     Y = layer.self_norm(x + layer.self_attention(x))
-    return torch.stack([layer.cross_norm(Y + layer.cross_attention(Y, levels[:, i])) for i in range(3)], dim=1)
+    return torch.stack([layer.cross_norm(Y + layer.cross_attention(Y, levels[:, i])) for i in range(3)],
+                       dim=1)
 
 
 def finish(layer, Z):
@@ -427,14 +442,15 @@ def test_one_layer_has_a_gate_and_a_mesh_of_one():
     assert model.decoder[0].gate_weight.shape == (1, 64, 128)
 
 
-# ------------------------------------------------------------------------- the released code's surprises (traps)
+# ---------------------------------------------------------------------- the released code's surprises (traps)
 
 
 def test_slots_start_as_the_released_code_ends_up_or_as_it_says():
     """Trap 1a: its general initialisation overwrites that of the memory."""
     torch.manual_seed(0)
     xavier = MemoryAttention(512, 8, 40)
-    assert xavier.memory_keys.abs().max().item() == pytest.approx(math.sqrt(6 / (40 * 512 + 512)), rel=1e-3)   # .0169
+    # .0169
+    assert xavier.memory_keys.abs().max().item() == pytest.approx(math.sqrt(6 / (40 * 512 + 512)), rel=1e-3)
     assert xavier.memory_values.std().item() == pytest.approx(0.0098, abs=2e-4)
     nominal = MemoryAttention(512, 8, 40, init="nominal")
     assert nominal.memory_keys.std().item() == pytest.approx(1 / 64, rel=0.05)
@@ -449,7 +465,8 @@ def test_slots_are_scaled_when_they_are_used():
     for n in range(3):
         for a in range(8):
             torch.testing.assert_close(keys[n, a], 8 * layer.memory_keys[:, 64 * a : 64 * a + 64])
-            torch.testing.assert_close(values[n, a], math.sqrt(40) * layer.memory_values[:, 64 * a : 64 * a + 64])
+            torch.testing.assert_close(values[n, a],
+                                       math.sqrt(40) * layer.memory_values[:, 64 * a : 64 * a + 64])
     assert keys.std().item() == pytest.approx(0.125, rel=0.05)
     assert values.std().item() == pytest.approx(0.158, rel=0.05)
 
@@ -486,7 +503,8 @@ def test_a_mask_after_the_input_normalisation_would_miss_the_padding():
 
 
 def test_padding_that_is_not_masked_is_read():
-    """Trap 3: with padding="off" a longer row of zeros changes the caption; this is what the public weights expect."""
+    """Trap 3: with padding="off" a longer row of zeros changes the caption; this is what the public weights
+    expect."""
     model = build(KINDS["released"])
     with torch.no_grad():
         nn.init.normal_(model.project.linear.bias, std=0.1)
@@ -496,7 +514,8 @@ def test_padding_that_is_not_masked_is_read():
 
 
 def test_zeroing_what_stands_at_padded_words_changes_no_real_word():
-    """Trap 6: the released code multiplies outputs at <pad> by zero; we leave them, for nothing real reads them."""
+    """Trap 6: the released code multiplies outputs at <pad> by zero; we leave them, for nothing real reads
+    them."""
     model = build()
     features, tokens = batch()
     tokens[:, 5:] = PAD
@@ -512,7 +531,8 @@ def test_zeroing_what_stands_at_padded_words_changes_no_real_word():
 
 
 def test_log_probabilities_are_ours_to_take():
-    """The released model ends in a log-softmax; ours returns scores, so a loss or a search normalises them once."""
+    """The released model ends in a log-softmax; ours returns scores, so a loss or a search normalises them
+    once."""
     model, (features, tokens) = build(), batch()
     logits = model(features, tokens)
     assert not torch.allclose(logits.exp().sum(-1), torch.ones(3, 7), atol=0.5)

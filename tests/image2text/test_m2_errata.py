@@ -1,4 +1,5 @@
-"""What the survey says of captioning and M2, and why it cannot be so: each correction of the errata that can be run."""
+"""What the survey says of captioning and M2, and why it cannot be so: each correction of the errata that can
+be run."""
 
 import math
 from dataclasses import replace
@@ -65,7 +66,8 @@ def test_e1_added_slots_are_tied_to_places_and_appended_ones_are_not():
 def test_e2_slots_are_parameters_of_each_layer_and_not_projected():
     names = dict(build().named_parameters())
     memory = sorted(name for name in names if "memory" in name)
-    assert memory == sorted(f"encoder.{i}.attention.memory_{kind}" for i in range(3) for kind in ("keys", "values"))
+    assert memory == sorted(f"encoder.{i}.attention.memory_{kind}" for i in range(3)
+                            for kind in ("keys", "values"))
     assert all(names[name].shape == (8, 64) for name in memory)
 
 
@@ -86,14 +88,17 @@ def test_e3_the_memory_is_the_same_for_every_image():
         assert torch.equal(first[0], first[1])                  # and of other rows
 
 
-@pytest.mark.parametrize("mesh_kind, sees_it", [("sigmoid", True), ("softmax", True), ("one-to-one", True), ("last", False)])
+@pytest.mark.parametrize(
+    "mesh_kind, sees_it", [("sigmoid", True), ("softmax", True), ("one-to-one", True), ("last", False)]
+)
 def test_e4_the_mesh_connects_layers(mesh_kind, sees_it):
     model = build(mesh=mesh_kind)
     tokens = torch.tensor([[2, 5, 6]])
     context = model.encode(torch.randn(1, 5, 16))
     changed = context.levels.clone()
     changed[:, 0] += torch.randn(1, 5, 64)                       # the first encoder layer, the last untouched
-    difference = (model.decode(tokens, Context(changed, context.mask)) - model.decode(tokens, context)).abs().max()
+    difference = (model.decode(tokens, Context(changed, context.mask))
+                  - model.decode(tokens, context)).abs().max()
     assert (difference > 1e-3) if sees_it else (difference == 0)
 
 
@@ -101,7 +106,9 @@ def test_e5_generation_is_one_step_a_word():
     model = build()
     calls = []
     original = model.decode
-    model.decode = lambda tokens, *args, **options: calls.append(tokens.shape[1]) or original(tokens, *args, **options)
+    model.decode = lambda tokens, *args, **options: (
+        calls.append(tokens.shape[1]) or original(tokens, *args, **options)
+    )
     beam(model, model.encode(torch.randn(2, 5, 16)), k=5, eos=-1, max_len=12)
     assert calls == [1] * 12
 
@@ -128,7 +135,8 @@ def test_e6_the_root_of_the_layers_keeps_the_spread_of_independent_branches():
 
 def test_e7_a_decoder_layer_has_three_sub_layers():
     layer = build().decoder[0]
-    assert {name for name, module in layer.named_children() if not isinstance(module, (nn.LayerNorm, nn.Dropout))} == {
+    assert {name for name, module in layer.named_children()
+            if not isinstance(module, (nn.LayerNorm, nn.Dropout))} == {
         "self_attention", "cross_attention", "feed_forward"}
 
 
@@ -157,8 +165,8 @@ def test_e13_bert_writes_only_with_a_causal_mask_and_new_cross_attention():
     from transformers import BertConfig, BertLMHeadModel
 
     torch.manual_seed(0)
-    size = dict(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-                initializer_range=0.2)
+    size = dict(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                intermediate_size=64, initializer_range=0.2)
     tokens = torch.randint(5, 40, (2, 6))
     changed = tokens.clone()
     changed[:, -1] = 4

@@ -20,7 +20,8 @@ TINY = M2Config(vocab=9, width=8, heads=2, layers=2, ff=12, memory=3, features=5
 
 
 def build(config, seed=0):
-    """A model with every parameter random, so that no bias or norm is left at a value that hides a mistake."""
+    """A model with every parameter random, so that no bias or norm is left at a value that hides a
+    mistake."""
     torch.manual_seed(seed)
     model = M2Transformer(config).double().eval()
     with torch.no_grad():
@@ -37,11 +38,13 @@ def layer_norm(x, state, name):
     mean = sum(x) / len(x)
     variance = sum((value - mean) ** 2 for value in x) / len(x)
     standard = [(value - mean) / math.sqrt(variance + 1e-5) for value in x]
-    return torch.stack([state[f"{name}.weight"][i] * standard[i] + state[f"{name}.bias"][i] for i in range(len(x))])
+    return torch.stack([state[f"{name}.weight"][i] * standard[i] + state[f"{name}.bias"][i]
+                        for i in range(len(x))])
 
 
 def attend(queries, sources, slots, allowed, state, name, heads):
-    """One attention layer: for each query, each head, a loop over keys; ``slots`` are pairs of unprojected vectors."""
+    """One attention layer: for each query, each head, a loop over keys; ``slots`` are pairs of unprojected
+    vectors."""
     d = len(queries[0])
     W, b = state[f"{name}.in_weight"], state[f"{name}.in_bias"]
     keys = [linear(x, W[d : 2 * d], b[d : 2 * d]) for x in sources] + [k for k, _ in slots]
@@ -55,10 +58,12 @@ def attend(queries, sources, slots, allowed, state, name, heads):
             exps = []
             for j in range(len(keys)):
                 seen = allowed(i, j) if j < len(sources) else True
-                exps.append(math.exp(sum(q[c] * keys[j][c] for c in part) / math.sqrt(d // heads)) if seen else 0.0)
+                exps.append(math.exp(sum(q[c] * keys[j][c] for c in part) / math.sqrt(d // heads)) if seen
+                            else 0.0)
             total = sum(exps)
             for c in part:
-                read.append(sum(exps[j] / total * values[j][c] for j in range(len(keys))) if total else 0 * q[0])
+                read.append(sum(exps[j] / total * values[j][c] for j in range(len(keys))) if total else 0
+                            * q[0])
         outputs.append(linear(torch.stack(read), state[f"{name}.out.weight"], state[f"{name}.out.bias"]))
     return outputs
 
@@ -80,7 +85,8 @@ def naive_encode(state, config, features, real):
         if n_m:
             M_k, M_v = (state[f"encoder.{i}.attention.memory_{kind}"] for kind in ("keys", "values"))
             slots = [(M_k[s] * math.sqrt(d / config.heads), M_v[s] * math.sqrt(n_m)) for s in range(n_m)]
-        updates = attend(rows, rows, slots, lambda _, j: real[j], state, f"encoder.{i}.attention", config.heads)
+        updates = attend(rows, rows, slots, lambda _, j: real[j], state, f"encoder.{i}.attention",
+                         config.heads)
         Z = [layer_norm(x + u, state, f"encoder.{i}.attention_norm") for x, u in zip(rows, updates)]
         rows = [layer_norm(z + feed_forward(z, state, f"encoder.{i}.feed_forward"), state,
                            f"encoder.{i}.feed_forward_norm") for z in Z]
@@ -218,5 +224,6 @@ def test_the_gates_of_a_layer_computed_together_are_the_formula_for_each(kind):
     if kind == "softmax":
         want = softmax_gates(Y, C, layer.gate_weight, layer.gate_bias)
     else:
-        want = torch.stack([mesh_gate(Y, C[:, i], layer.gate_weight[i], layer.gate_bias[i]) for i in range(3)], dim=1)
+        want = torch.stack([mesh_gate(Y, C[:, i], layer.gate_weight[i],
+                                      layer.gate_bias[i]) for i in range(3)], dim=1)
     torch.testing.assert_close(got, want)

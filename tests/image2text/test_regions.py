@@ -1,4 +1,5 @@
-"""Regions of the scene world: targets from graphs, a detector that learns, vectors that mean what they say."""
+"""Regions of the scene world: targets from graphs, a detector that learns, vectors that mean what they
+say."""
 
 from dataclasses import replace
 
@@ -78,7 +79,8 @@ def test_a_mirrored_picture_has_mirrored_boxes_and_directions(data):
     flipped, mirrored = data.batch([0, 1], flip=True)
     assert torch.equal(flipped[0, :, :, 0], images[0, :, :, 63])
     for before, after in zip(targets, mirrored):
-        for old, new, was, now in zip(before["boxes"].tolist(), after["boxes"].tolist(), before["facing"], after["facing"]):
+        for old, new, was, now in zip(before["boxes"].tolist(), after["boxes"].tolist(), before["facing"],
+                                      after["facing"]):
             assert new == [64 - old[2], old[1], 64 - old[0], old[3]]
             assert now == was == UNKNOWN or int(now) == 1 - int(was)
 
@@ -101,8 +103,8 @@ def test_a_detector_learns_a_handful_of_pictures(data):
 
 def test_boxes_end_at_the_picture_and_slivers_are_none():
     inf, nan = float("inf"), float("nan")
-    boxes = torch.tensor([[-3.0, 5, 10, 20], [30, 30, 30, 40], [63.5, 0, 80, 9], [70, 70, 90, 90], [8, 8, 4, 4],
-                          [0, 0, nan, 9], [-inf, -inf, inf, inf], [2, 2, 3, 3]])
+    boxes = torch.tensor([[-3.0, 5, 10, 20], [30, 30, 30, 40], [63.5, 0, 80, 9], [70, 70, 90, 90],
+                          [8, 8, 4, 4], [0, 0, nan, 9], [-inf, -inf, inf, inf], [2, 2, 3, 3]])
     clipped, sound = sound_boxes(boxes, (48, 64))
     assert sound.tolist() == [True, False, False, False, False, False, True, True]
     assert clipped[sound].tolist() == [[0, 5, 10, 20], [0, 0, 64, 48], [2, 2, 3, 3]]
@@ -110,7 +112,8 @@ def test_boxes_end_at_the_picture_and_slivers_are_none():
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4, 1e30])
 def test_no_weights_make_a_box_without_width_or_outside_the_picture(data, scale):
-    """Whatever a network computes, even numbers too large for it, a detection is a rectangle of the picture."""
+    """Whatever a network computes, even numbers too large for it, a detection is a rectangle of the
+    picture."""
     torch.manual_seed(0)
     model = Detector(TINY)
     for name, weight in model.named_parameters():

@@ -17,19 +17,38 @@ from mmlearn.metrics.cider import CiderD, cider, cider_d
 from mmlearn.metrics.rouge import lcs_length, lcs_table, rouge_l
 
 REFERENCES = [
-    ["A red circle is left of a blue square.", "a red circle next to a blue square",
-     "There is a blue square to the right of a red circle."],
-    ["Two green triangles above a yellow star.", "two green triangles over one yellow star",
-     "A yellow star below two green triangles."],
-    ["A large white square in the middle.", "one big white square", "A large white square on a black background."],
-    ["A small blue circle inside a big red square.", "a blue circle within a red square",
-     "The red square contains a small blue circle."],
-    ["Three stars: one red, one blue and one green.", "three stars of different colors",
-     "A red star, a blue star and a green star."]]
+    [
+        "A red circle is left of a blue square.",
+        "a red circle next to a blue square",
+        "There is a blue square to the right of a red circle.",
+    ],
+    [
+        "Two green triangles above a yellow star.",
+        "two green triangles over one yellow star",
+        "A yellow star below two green triangles.",
+    ],
+    [
+        "A large white square in the middle.",
+        "one big white square",
+        "A large white square on a black background.",
+    ],
+    [
+        "A small blue circle inside a big red square.",
+        "a blue circle within a red square",
+        "The red square contains a small blue circle.",
+    ],
+    [
+        "Three stars: one red, one blue and one green.",
+        "three stars of different colors",
+        "A red star, a blue star and a green star.",
+    ],
+]
 CANDIDATES = ["a red circle left of a blue square", "two green triangles above a star", "a white square",
-              "a big red circle in a small blue square", "three stars three stars three stars of different colors"]
+              "a big red circle in a small blue square",
+              "three stars three stars three stars of different colors"]
 TOKENS = [c.split() for c in CANDIDATES]
-REF_TOKENS = [[r.lower().translate(str.maketrans("", "", ".:,")).split() for r in refs] for refs in REFERENCES]
+REF_TOKENS = [[r.lower().translate(str.maketrans("", "", ".:,")).split() for r in refs]
+              for refs in REFERENCES]
 
 words = st.sampled_from(["a", "cat", "sits", "on", "the", "mat", "café", "ünï", "犬", "-lrb-", "?!"])
 caption = st.lists(words, max_size=9)
@@ -61,7 +80,8 @@ def test_bleu_is_its_formula(pairs):
         r += min((abs(len(s) - len(candidate)), len(s)) for s in references)[1]
     result = bleu([p[0] for p in pairs], [p[1] for p in pairs])
     precisions = [(m + 1e-15) / (t + 1e-9) for m, t in zip(matched, total)]
-    np.testing.assert_allclose(bleu_precision(result.correct.sum(0), result.guess.sum(0)), precisions, atol=1e-12)
+    np.testing.assert_allclose(bleu_precision(result.correct.sum(0), result.guess.sum(0)), precisions,
+                               atol=1e-12)
     ratio = (c + 1e-15) / (r + 1e-9)
     for n in (1, 2, 3, 4):
         want = math.prod(precisions[:n]) ** (1 / n) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1)
@@ -119,8 +139,14 @@ def test_rouge_l_is_its_formula(pairs):
 def tfidf(sentence, n, references):
     """g(s): count times log of how rare the n-gram is over the images."""
     images = len(references)
-    return {gram: count * (math.log(images) - math.log(max(1, sum(any(gram in grams(s, n) for s in refs) for refs in references))))
-            for gram, count in grams(sentence, n).items()}
+    return {
+        gram: count
+        * (
+            math.log(images)
+            - math.log(max(1, sum(any(gram in grams(s, n) for s in refs) for refs in references)))
+        )
+        for gram, count in grams(sentence, n).items()
+    }
 
 
 def cider_d_by_the_book(candidates, references, clip=True, sigma=6.0):
@@ -162,7 +188,8 @@ def test_the_original_cider_is_a_mean_of_cosines(pairs):
 
 def test_the_original_cider_compares_stems():
     references = [[["dogs", "running"]], [["a", "cat"]]]
-    assert cider([["dog", "runs"], ["a", "cat"]], references).per_image[0] == pytest.approx(0.5)   # no 3-, 4-grams
+    # no 3-, 4-grams
+    assert cider([["dog", "runs"], ["a", "cat"]], references).per_image[0] == pytest.approx(0.5)
     assert cider([["dog", "runs"], ["a", "cat"]], references, stem=False).per_image[0] == 0
 
 
@@ -182,7 +209,8 @@ def test_any_corpus_gets_the_numbers_of_the_reference_implementation(pairs):
     want, per_image = Rouge().compute_score(gts, res)
     np.testing.assert_allclose(ours.per_image["ROUGE_L"], per_image, atol=1e-9)
     assert ours.corpus["ROUGE_L"] == pytest.approx(want, abs=1e-9)
-    if any(s for refs in references for s in refs):             # the reference implementation stops where none has a word
+    # the reference implementation stops where none has a word
+    if any(s for refs in references for s in refs):
         want, per_image = Cider().compute_score(gts, res)
         np.testing.assert_allclose(ours.per_image["CIDEr-D"], per_image, atol=1e-9)
         assert ours.corpus["CIDEr"] == ours.corpus["CIDEr-D"] == pytest.approx(want, abs=1e-9)
@@ -195,7 +223,8 @@ def test_the_known_corpus_has_the_known_scores():
     np.testing.assert_allclose(scores.per_image["ROUGE_L"],
                                [.9312977099, .9104477612, .6288659794, .5115303983, .7530864198], atol=5e-11)
     np.testing.assert_allclose(scores.per_image["CIDEr-D"],
-                               [3.6277523704, 4.3731947481, 1.9987125910, 2.2487118097, 1.5728050932], atol=5e-11)
+                               [3.6277523704, 4.3731947481, 1.9987125910, 2.2487118097, 1.5728050932],
+                               atol=5e-11)
     assert scores.corpus["CIDEr-D"] == pytest.approx(2.7642353225, abs=5e-11)
     counted = bleu(TOKENS, REF_TOKENS)
     assert (counted.candidate_length.sum(), counted.reference_length.sum()) == (35, 37)
@@ -219,7 +248,8 @@ def test_one_image_alone_scores_zero_because_nothing_is_rare():
 
 def test_rewards_of_a_batch_equal_those_of_the_whole_corpus():
     reward, whole = CiderD(REF_TOKENS), cider_d(TOKENS, REF_TOKENS)
-    np.testing.assert_allclose(reward([TOKENS[3], TOKENS[0], TOKENS[3]], [3, 0, 3]), whole.per_image[[3, 0, 3]])
+    np.testing.assert_allclose(reward([TOKENS[3], TOKENS[0], TOKENS[3]], [3, 0, 3]),
+                               whole.per_image[[3, 0, 3]])
 
 
 def test_with_each_caption_a_document_frequencies_count_captions():

@@ -1,4 +1,5 @@
-"""Run-length masks, overlap and average precision, against hand-made numbers and the reference implementation."""
+"""Run-length masks, overlap and average precision, against hand-made numbers and the reference
+implementation."""
 
 import contextlib
 import io
@@ -94,7 +95,8 @@ def test_a_disk_has_the_known_area():
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 5))
 def test_overlap_is_shared_area_over_united_area_and_over_the_detection_for_crowds(seed, d, g):
     rng = np.random.default_rng(seed)
-    boxes = [np.concatenate([rng.integers(0, 20, (n, 2)), rng.integers(1, 20, (n, 2))], 1).astype(float) for n in (d, g)]
+    boxes = [np.concatenate([rng.integers(0, 20, (n, 2)), rng.integers(1, 20, (n, 2))],
+                            1).astype(float) for n in (d, g)]
     crowd = rng.random(g) < 0.5
     pixels = [np.zeros((n, 40, 40), bool) for n in (d, g)]
     for drawn, rows in zip(pixels, boxes):
@@ -131,7 +133,8 @@ def test_average_precision_by_hand():
     np.testing.assert_allclose(precision, [1, 1, 2 / 3, 3 / 4])
     np.testing.assert_allclose(recall, [1 / 3, 2 / 3, 2 / 3, 1])
     sampled = interpolate(precision, recall)
-    want = [max([p for p, r in zip([1, 1, 2 / 3, 3 / 4], [1 / 3, 2 / 3, 2 / 3, 1]) if r >= i / 100 - 1e-12], default=0)
+    want = [max([p for p, r in zip([1, 1, 2 / 3, 3 / 4], [1 / 3, 2 / 3, 2 / 3, 1]) if r >= i / 100 - 1e-12],
+                default=0)
             for i in range(101)]
     np.testing.assert_allclose(sampled, want)
     assert abs(sampled.mean() - (67 + 34 * 0.75) / 101) < 1e-12
@@ -143,18 +146,23 @@ def test_the_truth_found_with_certainty_scores_one_even_with_id_zero():
 
 
 def world(rng, masked):
-    """Random truths and detections of 3 images and 2 categories, with crowds, small things and equal scores."""
+    """Random truths and detections of 3 images and 2 categories, with crowds, small things and equal
+    scores."""
     truths, found = [], []
     for image in (1, 2, 3):
         for category in (1, 2):
             for _ in range(rng.integers(0, 4)):
                 x, y, w, h = (int(v) for v in rng.integers(0, 60, 4) + (0, 0, 1, 1))
-                truths.append({"id": len(truths) + 1, "image_id": image, "category_id": category, "bbox": [x, y, w, h],
-                               "area": w * h, "iscrowd": int(rng.random() < 0.25)})
+                truths.append({"id": len(truths) + 1, "image_id": image, "category_id": category,
+                               "bbox": [x, y, w, h], "area": w * h, "iscrowd": int(rng.random() < 0.25)})
             for _ in range(rng.integers(0, 6)):
                 near = [t["bbox"] for t in truths if t["image_id"] == image]
-                base = near[rng.integers(len(near))] if near and rng.random() < 0.8 else rng.integers(1, 60, 4)
-                x, y, w, h = (int(v) for v in np.maximum(np.array(base) + rng.integers(-4, 5, 4), (0, 0, 1, 1)))
+                base = (
+                    near[rng.integers(len(near))] if near and rng.random() < 0.8 else rng.integers(1, 60, 4)
+                )
+                x, y, w, h = (
+                    int(v) for v in np.maximum(np.array(base) + rng.integers(-4, 5, 4), (0, 0, 1, 1))
+                )
                 found.append({"image_id": image, "category_id": category, "bbox": [x, y, w, h],
                               "score": round(float(rng.random()), 1)})
     if masked:
@@ -178,10 +186,11 @@ def test_any_detections_get_the_numbers_of_the_reference(seed, masked):
         return
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = {"images": [{"id": i, "height": 128, "width": 128} for i in (1, 2, 3)], "annotations": truths,
-                        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
+        coco.dataset = {"images": [{"id": i, "height": 128, "width": 128} for i in (1, 2, 3)],
+                        "annotations": truths, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
         coco.createIndex()
-        rows = [{k: v for k, v in row.items() if k not in (("bbox", "area") if masked else ())} for row in found]
+        rows = [{k: v for k, v in row.items() if k not in (("bbox", "area") if masked else ())}
+                for row in found]
         evaluation = COCOeval(coco, coco.loadRes(rows), "segm" if masked else "bbox")
         evaluation.evaluate()
         evaluation.accumulate()

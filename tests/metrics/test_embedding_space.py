@@ -1,4 +1,5 @@
-"""Modality gap, alignment and uniformity: by hand, against the definitions, and where they must not change."""
+"""Modality gap, alignment and uniformity: by hand, against the definitions, and where they must not
+change."""
 
 import math
 
@@ -10,7 +11,8 @@ from mmlearn.metrics.embedding_space import alignment, modality_gap, principal_p
 
 
 def unit(n, e=6, seed=0):
-    return normalize(torch.randn(n, e, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+    return normalize(torch.randn(n, e, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+                     dim=1)
 
 
 @pytest.mark.equation("eq:modality-gap")
@@ -47,7 +49,9 @@ def test_uniformity_is_least_for_what_is_spread():
 
 
 def test_the_plane_keeps_the_distances_of_what_is_flat():
-    flat = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[1.0, 2, 0, 1], [0, 1, 1, 3]])
+    flat = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
+        [[1.0, 2, 0, 1], [0, 1, 1, 3]]
+    )
     a, b = principal_plane(flat[:3], flat[3:])
     assert a.shape == (3, 2) and b.shape == (5, 2)
     torch.testing.assert_close(torch.pdist(torch.cat([a, b])), torch.pdist(flat))

@@ -12,17 +12,35 @@ from mmlearn.metrics.meteor_alignment import Aligner
 from mmlearn.metrics.meteor_tables import available_stages, synonyms
 
 CANDIDATES = ["a red circle left of a blue square", "two green triangles above a star", "a white square",
-              "a big red circle in a small blue square", "three stars three stars three stars of different colors"]
+              "a big red circle in a small blue square",
+              "three stars three stars three stars of different colors"]
 REFERENCES = [
-    ["a red circle is left of a blue square", "a red circle next to a blue square",
-     "there is a blue square to the right of a red circle"],
-    ["two green triangles above a yellow star", "two green triangles over one yellow star",
-     "a yellow star below two green triangles"],
-    ["a large white square in the middle", "one big white square", "a large white square on a black background"],
-    ["a small blue circle inside a big red square", "a blue circle within a red square",
-     "the red square contains a small blue circle"],
-    ["three stars one red one blue and one green", "three stars of different colors",
-     "a red star a blue star and a green star"]]
+    [
+        "a red circle is left of a blue square",
+        "a red circle next to a blue square",
+        "there is a blue square to the right of a red circle",
+    ],
+    [
+        "two green triangles above a yellow star",
+        "two green triangles over one yellow star",
+        "a yellow star below two green triangles",
+    ],
+    [
+        "a large white square in the middle",
+        "one big white square",
+        "a large white square on a black background",
+    ],
+    [
+        "a small blue circle inside a big red square",
+        "a blue circle within a red square",
+        "the red square contains a small blue circle",
+    ],
+    [
+        "three stars one red one blue and one green",
+        "three stars of different colors",
+        "a red star a blue star and a green star",
+    ],
+]
 CHOSEN = [((8, 9, 3, 4), (5, 5, 3, 3), (2, 8, 8)), ((6, 7, 2, 2), (4, 4, 2, 2), (2, 6, 6)),
           ((3, 4, 1, 1), (2, 2, 0, 0), (1, 2, 2)), ((9, 9, 3, 2), (6, 6, 2, 2), (4, 8, 8)),
           ((9, 5, 1, 1), (4, 4, 1, 1), (1, 5, 5))]
@@ -60,7 +78,8 @@ def test_the_known_corpus_has_the_known_statistics_and_scores():
 
 
 def test_exact_and_stem_alone_are_a_lower_bound_with_a_name():
-    result = meteor([["a", "big", "dog", "runs"]], [[["a", "large", "dog", "running"]]], stages=("exact", "stem"))
+    result = meteor([["a", "big", "dog", "runs"]], [[["a", "large", "dog", "running"]]],
+                    stages=("exact", "stem"))
     full = meteor([["a", "big", "dog", "runs"]], [[["a", "large", "dog", "running"]]])
     assert result.stages == ("exact", "stem")
     assert result.corpus < full.corpus
@@ -77,7 +96,8 @@ def test_the_alignment_covers_most_words_in_fewest_chunks():
                        for at in itertools.permutations(range(len(c)), size)
                        if all(c[i] == r[j] for i, j in zip(at, rows))]
             if options:
-                chunks = [1 + sum(b != (a[0] + 1, a[1] + 1) for a, b in itertools.pairwise(links)) for links in options]
+                chunks = [1 + sum(b != (a[0] + 1, a[1] + 1) for a,
+                                  b in itertools.pairwise(links)) for links in options]
                 best = (size, min(chunks))
                 break
         statistics = Aligner(("exact",)).statistics([*c, "x"], [*r, "y"])       # x, y: never equal captions
@@ -123,12 +143,17 @@ def test_captions_get_the_score_of_the_official_program():
     from pycocoevalcap.meteor.meteor import Meteor
 
     rng = random.Random(0)
-    words = ("a a a the the two red green blue big large small man men woman person child dog dogs puppy cat sits sitting "
-             "stands standing on next to near in front of behind left right with and is are there grass street road car "
-             "automobile bus bike bicycle riding rides holds playing ball picture photo group of people couple 's n't").split()
+    words = ("a a a the the two red green blue big large small man men woman person child dog dogs puppy cat "
+             "sits sitting "
+             "stands standing on next to near in front of behind left right with and is are there grass "
+             "street road car "
+             "automobile bus bike bicycle riding rides holds playing ball picture photo group of people "
+             "couple 's n't").split()
     candidates = [" ".join(rng.choices(words, k=rng.randint(1, 13))) for _ in range(80)]
     references = [[" ".join(rng.choices(words, k=rng.randint(1, 13))) for _ in range(3)] for _ in range(80)]
-    want, per_image = Meteor().compute_score(dict(enumerate(references)), {i: [c] for i, c in enumerate(candidates)})
+    want, per_image = Meteor().compute_score(
+        dict(enumerate(references)), {i: [c] for i, c in enumerate(candidates)}
+    )
     result = meteor(split(candidates), [split(refs) for refs in references])
     np.testing.assert_allclose(result.per_image, per_image, atol=1e-9)
     assert result.corpus == pytest.approx(want, abs=1e-9)

@@ -26,7 +26,7 @@ def pairs(draw):
     images = draw(st.integers(1, 7))
     owner = list(range(images)) + draw(st.lists(st.integers(0, images - 1), max_size=8))
     owner = draw(st.permutations(owner))
-    whole = st.lists(st.integers(-2, 2), min_size=3, max_size=3)              # whole numbers: many ties, no rounding
+    whole = st.lists(st.integers(-2, 2), min_size=3, max_size=3)  # whole numbers: many ties, no rounding
     u = draw(st.lists(whole, min_size=images, max_size=images))
     v = draw(st.lists(whole, min_size=len(owner), max_size=len(owner)))
     return torch.tensor(u).double(), torch.tensor(v).double(), torch.tensor(owner)
@@ -54,7 +54,7 @@ def test_recall_counts_the_first_k_places():
 
 def test_any_of_the_captions_counts():
     u = torch.eye(2)
-    v = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])                  # image 0 has a wrong and a right caption
+    v = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # image 0 has a wrong and a right caption
     ranks = retrieval_ranks(u, v, torch.tensor([0, 0, 1]))
     assert ranks.image_to_text.tolist() == [1, 1] and ranks.text_to_image.tolist() == [2, 1, 1]
 
@@ -62,8 +62,11 @@ def test_any_of_the_captions_counts():
 def test_a_model_that_says_the_same_of_everything_finds_nothing():
     same = torch.ones(4, 3)
     found = retrieval(same, same)
-    assert found["image to text R@1"] == found["text to image R@1"] == 0 and found["text to image median rank"] == 4
-    assert found["image to text R@5"] == 1                                    # four candidates fit into five places
+    assert (
+        found["image to text R@1"] == found["text to image R@1"] == 0
+        and found["text to image median rank"] == 4
+    )
+    assert found["image to text R@5"] == 1  # four candidates fit into five places
 
 
 @given(st.integers(2, 9), st.integers(0, 10**6))
@@ -79,10 +82,13 @@ def test_perfect_embeddings_find_everything_and_order_does_not_matter(n, seed):
 def test_five_thousand_images_and_five_captions_each_need_little_memory():
     generator = torch.Generator().manual_seed(0)
     u = torch.nn.functional.normalize(torch.randn(1000, 32, generator=generator), dim=1)
-    v = torch.nn.functional.normalize(u.repeat_interleave(5, 0) + 0.3 * torch.randn(5000, 32, generator=generator), dim=1)
+    v = torch.nn.functional.normalize(u.repeat_interleave(5, 0) + 0.3
+                                      * torch.randn(5000, 32, generator=generator), dim=1)
     owner = torch.arange(1000).repeat_interleave(5)
     one, two = retrieval_ranks(u, v, owner, chunk=1000), retrieval_ranks(u, v, owner, chunk=77)
-    assert torch.equal(one.image_to_text, two.image_to_text) and torch.equal(one.text_to_image, two.text_to_image)
+    assert torch.equal(one.image_to_text, two.image_to_text) and torch.equal(
+        one.text_to_image, two.text_to_image
+    )
 
 
 def test_what_cannot_be_ranked_is_refused():

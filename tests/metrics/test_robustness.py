@@ -45,8 +45,10 @@ def test_no_other_line_fits_better():
         for di in (-0.01, 0.0, 0.01):
             assert error(line.slope + ds, line.intercept + di) >= least
     step = 1e-6                                                               # and the error is flat there
-    assert abs(error(line.slope + step, line.intercept) - error(line.slope - step, line.intercept)) / step < 1e-6
-    assert abs(error(line.slope, line.intercept + step) - error(line.slope, line.intercept - step)) / step < 1e-6
+    assert abs(error(line.slope + step, line.intercept)
+               - error(line.slope - step, line.intercept)) / step < 1e-6
+    assert abs(error(line.slope, line.intercept + step)
+               - error(line.slope, line.intercept - step)) / step < 1e-6
 
 
 @pytest.mark.equation("eq:robustness-line")

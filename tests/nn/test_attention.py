@@ -24,7 +24,8 @@ def doubles(*shape, seed=0):
 def naive_attention(Q, K, V, may_attend):
     rows = []
     for i, q in enumerate(Q):
-        exps = [math.exp((q @ k).item() / math.sqrt(len(q))) if may_attend(i, j) else 0.0 for j, k in enumerate(K)]
+        exps = [math.exp((q @ k).item() / math.sqrt(len(q))) if may_attend(i, j) else 0.0 for j,
+                k in enumerate(K)]
         total = sum(exps)
         rows.append(sum((e / total * v for e, v in zip(exps, V)), torch.zeros(V.shape[1], dtype=V.dtype)))
     return torch.stack(rows)
@@ -40,7 +41,8 @@ def test_attention_equals_the_formula_read_aloud():
 def test_a_mask_leaves_out_what_is_false_and_rescales_the_rest():
     Q, K, V = doubles(3, 4), doubles(5, 4, seed=1), doubles(5, 4, seed=2)
     mask = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 0]], dtype=torch.bool)
-    torch.testing.assert_close(attention(Q, K, V, mask), naive_attention(Q, K, V, lambda i, j: bool(mask[i, j])))
+    torch.testing.assert_close(attention(Q, K, V, mask),
+                               naive_attention(Q, K, V, lambda i, j: bool(mask[i, j])))
 
 
 def test_a_query_that_may_see_nothing_reads_zero_and_has_a_finite_gradient():
@@ -153,7 +155,8 @@ def test_the_fused_twin_of_rows_that_share_their_keys_is_the_formula(n, g):
         fused, plain = fused_cross_attention(Q, K, V, where), attention(Q, K, V, where)
         torch.testing.assert_close(fused, plain)
         weight = doubles(*fused.shape, seed=4)
-        for got, want in zip(*(torch.autograd.grad((out * weight).sum(), (Q, K, V)) for out in (fused, plain))):
+        for got, want in zip(*(torch.autograd.grad((out * weight).sum(), (Q, K, V))
+                               for out in (fused, plain))):
             torch.testing.assert_close(got, want)
 
 

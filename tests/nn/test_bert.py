@@ -42,7 +42,8 @@ def test_the_published_sizes_have_the_published_number_of_parameters(name, count
 @pytest.mark.equation("eq:bert-embed")
 def test_a_token_starts_as_the_sum_of_its_word_its_position_and_its_segment():
     torch.manual_seed(0)
-    words, positions, segments = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3, 4), (3, 4), (2, 3, 4)))
+    words, positions, segments = (torch.randn(*s, dtype=torch.float64)
+                                  for s in ((2, 3, 4), (3, 4), (2, 3, 4)))
     got = embedding_sum(words, positions, segments)
     for i in range(2):
         for m in range(3):
@@ -51,19 +52,24 @@ def test_a_token_starts_as_the_sum_of_its_word_its_position_and_its_segment():
                 assert float(got[i, m, k]) == pytest.approx(want, abs=1e-12)
     bert = model()
     tokens, kinds = texts(), torch.randint(0, 2, (3, 9))
-    summed = bert.embed.words.weight[tokens] + bert.embed.positions.weight[:9] + bert.embed.segments.weight[kinds]
+    summed = (
+        bert.embed.words.weight[tokens] + bert.embed.positions.weight[:9] + bert.embed.segments.weight[kinds]
+    )
     torch.testing.assert_close(bert.embed(tokens, kinds), torch.nn.functional.layer_norm(
         summed, (32,), bert.embed.norm.weight, bert.embed.norm.bias, 1e-12))
 
 
 def names():
     """Ours -> transformers', for every tensor of a BertModel."""
-    found = {"embed.words.weight": "embeddings.word_embeddings.weight", "embed.norm.weight": "embeddings.LayerNorm.weight",
-             "embed.positions.weight": "embeddings.position_embeddings.weight", "embed.norm.bias": "embeddings.LayerNorm.bias",
+    found = {"embed.words.weight": "embeddings.word_embeddings.weight",
+             "embed.norm.weight": "embeddings.LayerNorm.weight",
+             "embed.positions.weight": "embeddings.position_embeddings.weight",
+             "embed.norm.bias": "embeddings.LayerNorm.bias",
              "embed.segments.weight": "embeddings.token_type_embeddings.weight",
              "pooler.weight": "pooler.dense.weight", "pooler.bias": "pooler.dense.bias"}
     parts = {"attention.out": "attention.output.dense", "attention_norm": "attention.output.LayerNorm",
-             "feed_forward.inner": "intermediate.dense", "feed_forward.outer": "output.dense", "feed_forward_norm": "output.LayerNorm"}
+             "feed_forward.inner": "intermediate.dense", "feed_forward.outer": "output.dense",
+             "feed_forward_norm": "output.LayerNorm"}
     for i in range(2):
         for ours, theirs in parts.items():
             for kind in ("weight", "bias"):
@@ -76,8 +82,8 @@ def names():
 def test_states_and_pooled_vector_are_those_of_transformers(segmented):
     from transformers import BertConfig, BertModel
 
-    theirs = BertModel(BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-                                  max_position_embeddings=16)).eval()
+    theirs = BertModel(BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                                  intermediate_size=64, max_position_embeddings=16)).eval()
     ours = model()
     own, state = ours.state_dict(), {}
     for name, their in names().items():

@@ -19,18 +19,20 @@ from mmlearn.nn.efficientnet import (
     scaled_channels,
 )
 
-SIZES = {                               # width, depth; parameters of trunk and of the whole network; channels of the trunk
+SIZES = {  # width, depth; parameters of trunk and of the whole network; channels of the trunk
     "b0": (1.0, 1.0, 3_595_388, 5_288_548, 320), "b1": (1.0, 1.1, 6_101_024, 7_794_184, 320),
     "b2": (1.1, 1.2, 7_202_562, 9_109_994, 352), "b3": (1.2, 1.4, 10_103_336, 12_233_232, 384),
     "b4": (1.4, 1.8, 16_742_216, 19_341_616, 448), "b5": (1.6, 2.2, 27_288_112, 30_389_784, 512),
     "b6": (1.8, 2.6, 39_403_992, 43_040_704, 576), "b7": (2.0, 3.1, 62_143_440, 66_347_960, 640),
     "l2": (4.3, 5.3, 467_219_796, 480_309_308, 1376),
 }
-SMALL = EfficientNetConfig(stages=(Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 1)), drop_path=0.0)
+SMALL = EfficientNetConfig(stages=(Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 1)),
+                           drop_path=0.0)
 
 
 def lively(model):
-    """Statistics with which evaluation mode keeps a signal (it grows over a deep trunk: compare in float64)."""
+    """Statistics with which evaluation mode keeps a signal (it grows over a deep trunk: compare in
+    float64)."""
     torch.manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -41,7 +43,7 @@ def lively(model):
     return model.eval()
 
 
-# ---------------------------------------------------------------------------------------------------------------- sizes
+# ------------------------------------------------------------------------------------------------------ sizes
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_scale_has_the_published_number_of_parameters(name):
@@ -71,7 +73,7 @@ def test_channels_are_rounded_to_multiples_but_never_down_by_a_tenth():
             nearest = min((8 * k for k in range(1, 400)), key=lambda n: (abs(n - wanted), -n))
             want = nearest if nearest >= 0.9 * wanted else nearest + 8
             assert scaled_channels(channels, width) == want
-    assert scaled_channels(10, 1.15, 8) == 16                                      # 11.5 -> 8 would lose a third
+    assert scaled_channels(10, 1.15, 8) == 16  # 11.5 -> 8 would lose a third
 
 
 def test_blocks_are_rounded_up():
@@ -80,7 +82,7 @@ def test_blocks_are_rounded_up():
         assert len(EfficientNet(EfficientNetConfig.l2()).blocks) == 88
 
 
-# -------------------------------------------------------------------------------------------------------------- padding
+# ---------------------------------------------------------------------------------------------------- padding
 
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("side", [7, 8, 14, 15])
@@ -107,7 +109,7 @@ def test_padding_follows_each_implementation(kernel, side):
                     assert float(got[0, c, i, j]) == pytest.approx(total, abs=1e-12)
 
 
-# --------------------------------------------------------------------------------------------------------------- parity
+# ----------------------------------------------------------------------------------------------------- parity
 
 def torchvision_names(model):
     """Ours -> torchvision's, for every tensor of the whole network."""
@@ -119,7 +121,9 @@ def torchvision_names(model):
             starts[place] = (s, b, stage.expand != 1)
             place += 1
     for name in model.state_dict():
-        theirs = name.replace("trunk.stem.", "features.0.").replace("head.", f"features.{len(model.trunk.config.stages) + 1}.")
+        theirs = name.replace("trunk.stem.", "features.0.").replace(
+            "head.", f"features.{len(model.trunk.config.stages) + 1}."
+        )
         theirs = theirs.replace("classifier.", "classifier.1.")
         if block := re.match(r"trunk\.blocks\.(\d+)\.(\w+)\.", name):
             s, b, wide = starts[int(block[1])]
@@ -148,8 +152,9 @@ def test_the_whole_network_computes_what_torchvisions_does(size):
 
 def timm_names(config):
     """timm's -> ours, for every tensor of the trunk."""
-    parts = {"conv_pw": "expand.0", "bn1": "expand.1", "conv_dw": "depthwise.0", "bn2": "depthwise.1", "se.conv_reduce": "squeeze.fc1",
-             "se.conv_expand": "squeeze.fc2", "conv_pwl": "narrow.0", "bn3": "narrow.1"}
+    parts = {"conv_pw": "expand.0", "bn1": "expand.1", "conv_dw": "depthwise.0", "bn2": "depthwise.1",
+             "se.conv_reduce": "squeeze.fc1", "se.conv_expand": "squeeze.fc2", "conv_pwl": "narrow.0",
+             "bn3": "narrow.1"}
     narrow = {"conv_dw": "depthwise.0", "bn1": "depthwise.1", "conv_pw": "narrow.0", "bn2": "narrow.1",
               "se.conv_reduce": "squeeze.fc1", "se.conv_expand": "squeeze.fc2"}
     found, place = {"conv_stem": "stem.0", "bn1": "stem.1"}, 0
@@ -173,8 +178,12 @@ def test_the_trunk_pads_as_tensorflow_does_in_timm(size):
     state = {}
     for name, value in theirs.state_dict().items():
         head, _, tail = name.rpartition(".")
-        state[name] = value if name.startswith(("conv_head", "bn2.", "classifier")) else own.pop(f"{names[head]}.{tail}")
-    assert not own                                                                 # every tensor of ours was used
+        state[name] = (
+            value
+            if name.startswith(("conv_head", "bn2.", "classifier"))
+            else own.pop(f"{names[head]}.{tail}")
+        )
+    assert not own  # every tensor of ours was used
     theirs.load_state_dict(state)
     images, before = torch.randn(2, 3, size, size, dtype=torch.float64), {}
     theirs.conv_head.register_forward_pre_hook(lambda module, inputs: before.update(grid=inputs[0]))
@@ -195,7 +204,7 @@ def test_the_paddings_are_told_apart_by_the_result():
     assert (model(images) - shifted.eval()(images)).abs().max() > 1e-3
 
 
-# ------------------------------------------------------------------------------------------------------------ behaviour
+# -------------------------------------------------------------------------------------------------- behaviour
 
 def test_gradients_reach_every_parameter_and_a_row_stands_alone():
     model = lively(EfficientNet(SMALL))

@@ -18,7 +18,10 @@ def test_the_lite_variant_has_no_squeeze_no_silu_and_the_published_size():
 
 def test_a_name_of_another_network_is_refused():
     assert lite0.our_name("_blocks.3._bn1.running_var") == "trunk.blocks.3.depthwise.1.running_var"
-    assert (lite0.our_name("_bn0.weight"), lite0.our_name("_bn1.weight")) == ("trunk.stem.1.weight", "head.1.weight")
+    assert (lite0.our_name("_bn0.weight"), lite0.our_name("_bn1.weight")) == (
+        "trunk.stem.1.weight",
+        "head.1.weight",
+    )
     with pytest.raises(ValueError, match="belongs to no part"):
         lite0.our_name("layer1.0.conv1.weight")
 
@@ -36,7 +39,8 @@ def test_the_trained_weights_give_what_timm_gives():
     state = torch.load(lite0.weights_file(), map_location="cpu", weights_only=True)
     theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     own = theirs.state_dict()
-    assert [tuple(v.shape) for v in own.values()] == [tuple(v.shape) for v in state.values()]      # the same order
+    # the same order
+    assert [tuple(v.shape) for v in own.values()] == [tuple(v.shape) for v in state.values()]
     theirs.load_state_dict(dict(zip(own, state.values())), strict=True)
     images = 2 * torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) - 1
     with torch.no_grad():

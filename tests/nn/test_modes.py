@@ -11,7 +11,7 @@ from mmlearn.nn.modes import eval_mode, remembered, seeded
 
 def test_every_part_gets_back_the_mode_it_had():
     model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))).train()
-    model[1][0].eval()                                          # a frozen part, as in a trunk that is not trained
+    model[1][0].eval()  # a frozen part, as in a trunk that is not trained
     with eval_mode(model) as device:
         assert not any(part.training for part in model.modules()) and device == torch.device("cpu")
     assert model.training and model[0].training and not model[1][0].training and model[1][1].training
@@ -67,4 +67,8 @@ def test_a_result_is_computed_once_and_nobody_changes_that_of_another():
     first.part.numbers.zero_()
     again = make(3)
     assert again.numbers.tolist() == again.part.numbers.tolist() == [0, 1, 2] and again.part.name == "part"
-    assert make(3, start=1).numbers.tolist() == [1, 2, 3] and calls == [3, 3] and make.__doc__ == "How it is made."
+    assert (
+        make(3, start=1).numbers.tolist() == [1, 2, 3]
+        and calls == [3, 3]
+        and make.__doc__ == "How it is made."
+    )

@@ -62,7 +62,8 @@ def test_a_block_that_changes_size_averages_before_it_drops_cells():
     torch.manual_seed(0)
     block = Bottleneck(8, 4, stride=2).eval()
     x = torch.randn(1, 8, 6, 6)
-    mean = torch.stack([torch.stack([x[0, :, 2 * y : 2 * y + 2, 2 * z : 2 * z + 2].mean((1, 2)) for z in range(3)], -1)
+    mean = torch.stack([torch.stack([x[0, :, 2 * y : 2 * y + 2, 2 * z : 2 * z + 2].mean((1, 2))
+                                     for z in range(3)], -1)
                         for y in range(3)], -2)[None]
     want = (block.shortcut(mean) + block.third[1].bias[:, None, None]).relu()
     torch.testing.assert_close(block(x), want)
@@ -70,7 +71,7 @@ def test_a_block_that_changes_size_averages_before_it_drops_cells():
 
 
 def test_an_average_lets_a_block_respond_less_to_a_shift_than_dropping_cells_does():
-    checker = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1                 # the highest frequency there is
+    checker = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1  # the highest frequency there is
     blurred = F.avg_pool2d(checker[None, None], 2)
     dropped = checker[None, None, ::2, ::2]
     assert blurred.abs().max() == 0 and dropped.abs().min() == 1

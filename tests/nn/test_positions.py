@@ -79,5 +79,7 @@ def test_a_word_enters_the_decoder_as_its_row_of_the_table_plus_its_position():
     table, positions = embed.words.weight.detach(), sinusoids(12, 6)
     for row, words in enumerate(tokens.tolist()):
         for place, word in enumerate(words):
-            want = [float(table[word, i]) + float(positions[place + 1, i]) for i in range(6)]      # positions count from 1
-            torch.testing.assert_close(embed(tokens)[row, place], torch.tensor(want, dtype=torch.float64), atol=1e-6, rtol=0)
+            # positions count from 1
+            want = [float(table[word, i]) + float(positions[place + 1, i]) for i in range(6)]
+            torch.testing.assert_close(embed(tokens)[row, place], torch.tensor(want, dtype=torch.float64),
+                                       atol=1e-6, rtol=0)

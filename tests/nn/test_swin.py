@@ -34,7 +34,7 @@ def shaken(model, amount=0.2):
     return model.eval()
 
 
-# -------------------------------------------------------------------------------------------------------------- windows
+# ---------------------------------------------------------------------------------------------------- windows
 
 def test_windows_are_squares_of_neighbours_and_come_back_as_the_map():
     x = torch.arange(24.0).view(1, 4, 6, 1)
@@ -65,7 +65,7 @@ def test_the_bias_of_a_pair_is_read_from_the_table_by_its_offset():
             dy, dx = i // 3 - j // 3, i % 3 - j % 3
             want[:, i, j] = table.view(5, 5, 2)[dy + 2, dx + 2]
     torch.testing.assert_close(relative_bias(table, m), want)
-    middle = relative_bias(table, 2)                                    # a smaller window reads the middle of the table
+    middle = relative_bias(table, 2)  # a smaller window reads the middle of the table
     torch.testing.assert_close(middle[:, 0, 3], table.view(5, 5, 2)[1, 1])
 
 
@@ -73,13 +73,15 @@ def test_the_bias_of_a_pair_is_read_from_the_table_by_its_offset():
 @pytest.mark.parametrize("y, x, m, shift", [(8, 8, 4, 2), (6, 9, 3, 1), (14, 21, 7, 3)])
 def test_cells_that_meet_in_a_rolled_window_see_each_other_if_they_were_neighbours(y, x, m, shift):
     rows, columns = torch.meshgrid(torch.arange(y), torch.arange(x), indexing="ij")
-    rolled = to_windows(torch.stack([rows, columns], -1).roll((-shift, -shift), (0, 1))[None].float(), m)[0].long()
+    rolled = to_windows(torch.stack([rows, columns], -1).roll((-shift, -shift), (0, 1))[None].float(),
+                        m)[0].long()
     mask = shift_mask(y, x, m, shift)
     assert mask.shape == (len(rolled), m * m, m * m)
     for window in range(len(rolled)):
         for i in range(m * m):
             for j in range(m * m):
-                near = (rolled[window, i] - rolled[window, j]).abs().max() < m          # else they met across the seam
+                # else they met across the seam
+                near = (rolled[window, i] - rolled[window, j]).abs().max() < m
                 assert bool(mask[window, i, j]) == bool(near)
 
 
@@ -92,7 +94,8 @@ def test_window_attention_is_softmax_of_scores_plus_bias():
     for n in range(2):
         for h in range(3):
             for i in range(4):
-                e = [math.exp(float(Q[n, h, i] @ K[n, h, j]) / math.sqrt(5) + float(B[0, h, i, j])) for j in range(4)]
+                e = [math.exp(float(Q[n, h, i] @ K[n, h, j]) / math.sqrt(5) + float(B[0, h, i, j]))
+                     for j in range(4)]
                 want[n, h, i] = sum(e[j] / sum(e) * V[n, h, j] for j in range(4))
     torch.testing.assert_close(window_attention(Q, K, V, B), want)
 
@@ -138,7 +141,7 @@ def test_a_map_that_is_no_multiple_of_the_window_is_filled_with_zeros():
         torch.testing.assert_close(layer(x, shifted), layer(filled, shifted)[:, :6, :5])
 
 
-# ----------------------------------------------------------------------------------------------------- between stages
+# --------------------------------------------------------------------------------------------- between stages
 
 @pytest.mark.equation("eq:patch-merging")
 def test_merging_joins_four_cells_normalises_and_narrows():
@@ -151,7 +154,9 @@ def test_merging_joins_four_cells_normalises_and_narrows():
             cells = [x[0, 2 * i + dy, 2 * j + dx] if 2 * i + dy < 5 else torch.zeros(3).double()
                      for dy, dx in ((0, 0), (1, 0), (0, 1), (1, 1))]
             four = torch.cat(cells)
-            normal = (four - four.mean()) / torch.sqrt(four.var(unbiased=False) + 1e-5) * merge.norm.weight + merge.norm.bias
+            normal = (four - four.mean()) / torch.sqrt(
+                four.var(unbiased=False) + 1e-5
+            ) * merge.norm.weight + merge.norm.bias
             want[0, i, j] = merge.reduce.weight @ normal
     torch.testing.assert_close(merge(x), want)
 
@@ -172,9 +177,10 @@ def test_an_inflated_kernel_answers_a_still_clip_as_the_kernel_of_pictures_answe
         inflate(weight, 0)
 
 
-# ------------------------------------------------------------------------------------------------------------ the trunk
+# -------------------------------------------------------------------------------------------------- the trunk
 
-@pytest.mark.parametrize("config, count", [(SwinConfig.swin_t(), 27_519_354), (SwinConfig.swin_b(), 86_743_224),
+@pytest.mark.parametrize("config, count", [(SwinConfig.swin_t(), 27_519_354),
+                                           (SwinConfig.swin_b(), 86_743_224),
                                            (SwinConfig.coswin_h(), 637_521_712)])
 def test_published_sizes(config, count):
     with torch.device("meta"):
@@ -186,7 +192,8 @@ def test_maps_halve_and_channels_double_at_any_size():
     model = Swin(SwinConfig.mini()).eval()
     for side in (64, 72):
         shapes = [tuple(x.shape) for x in model.maps(torch.randn(1, 3, side, side))]
-        assert shapes == [(1, 48, side // 4, side // 4), (1, 96, side // 8, side // 8), (1, 192, -(-side // 16), -(-side // 16))]
+        assert shapes == [(1, 48, side // 4, side // 4), (1, 96, side // 8, side // 8),
+                          (1, 192, -(-side // 16), -(-side // 16))]
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 192)
     with torch.device("meta"):
         huge = Swin(SwinConfig.coswin_h())
@@ -208,7 +215,7 @@ def test_gradients_reach_every_parameter_and_dropped_paths_only_in_training():
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
     block, x = SwinBlock(8, 2, 4, True, 0.5), torch.randn(64, 4, 4, 8)
     same = (block(x) == x).flatten(1).all(1)
-    assert 0 < int(same.sum()) < 40                                     # both parts left out: a quarter of the pictures
+    assert 0 < int(same.sum()) < 40  # both parts left out: a quarter of the pictures
     assert not bool((block.eval()(x) == x).flatten(1).all(1).any())
 
 
@@ -230,11 +237,11 @@ def test_wrong_sizes_are_refused():
         Swin(SwinConfig.mini())(torch.randn(1, 3, 2, 2))
 
 
-# --------------------------------------------------------------------------------------------------------------- parity
+# ----------------------------------------------------------------------------------------------------- parity
 
-TIMM = (("attention_norm", "norm1"), ("feed_forward_norm", "norm2"), ("attention.project", "attn.qkv"), ("attention.out", "attn.proj"),
-        ("attention.table", "attn.relative_position_bias_table"), ("feed_forward.inner", "mlp.fc1"),
-        ("feed_forward.outer", "mlp.fc2"))
+TIMM = (("attention_norm", "norm1"), ("feed_forward_norm", "norm2"), ("attention.project", "attn.qkv"),
+        ("attention.out", "attn.proj"), ("attention.table", "attn.relative_position_bias_table"),
+        ("feed_forward.inner", "mlp.fc1"), ("feed_forward.outer", "mlp.fc2"))
 
 
 def timm_name(name):
@@ -242,7 +249,12 @@ def timm_name(name):
     if parts[0] == "embeddings" and parts[1] == "0":
         return "patch_embed." + ("proj" if parts[2] == "project" else "norm") + "." + parts[3]
     if parts[0] == "embeddings":
-        return f"layers.{parts[1]}.downsample." + ("reduction" if parts[2] == "reduce" else "norm") + "." + parts[3]
+        return (
+            f"layers.{parts[1]}.downsample."
+            + ("reduction" if parts[2] == "reduce" else "norm")
+            + "."
+            + parts[3]
+        )
     if parts[0] == "stages":
         rest = ".".join(parts[3:])
         for ours, theirs in TIMM:
@@ -260,9 +272,11 @@ def test_with_patches_it_is_timms_swin_transformer(side):
     from timm.models.swin_transformer import SwinTransformer
 
     torch.manual_seed(0)
-    theirs = shaken(SwinTransformer(img_size=side, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=7, num_classes=0))
+    theirs = shaken(SwinTransformer(img_size=side, embed_dim=16, depths=(2, 2), num_heads=(2, 4),
+                                    window_size=7, num_classes=0))
     ours = Swin(SMALL).eval()
-    state = {name: value for name, value in theirs.state_dict().items() if "relative_position_index" not in name and "attn_mask" not in name}
+    state = {name: value for name, value in theirs.state_dict().items()
+             if "relative_position_index" not in name and "attn_mask" not in name}
     names = {name: timm_name(name) for name in ours.state_dict()}
     assert set(names.values()) == set(state)
     ours.load_state_dict({name: state[other] for name, other in names.items()})
@@ -270,7 +284,7 @@ def test_with_patches_it_is_timms_swin_transformer(side):
     with torch.no_grad():
         if side == 56:
             torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-5)
-        else:                                                           # timm rolls before it fills up; compare the first stage
+        else:  # timm rolls before it fills up; compare the first stage
             first = theirs.layers[0](theirs.patch_embed(images))
             torch.testing.assert_close(ours.stage_maps(images)[0], first, atol=1e-5, rtol=1e-5)
 
@@ -281,15 +295,17 @@ def test_with_patches_it_is_transformers_swin_model_also_where_windows_are_fille
     from transformers import SwinModel
 
     torch.manual_seed(0)
-    theirs = shaken(SwinModel(TheirConfig(image_size=72, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4,
-                                          drop_path_rate=0.0), add_pooling_layer=True))
+    theirs = shaken(SwinModel(TheirConfig(image_size=72, embed_dim=16, depths=[2, 2], num_heads=[2, 4],
+                                          window_size=4, drop_path_rate=0.0), add_pooling_layer=True))
     ours = Swin(SwinConfig(72, 16, (2, 2), (2, 4), 4, drop_path=0.0)).eval()
-    state = {name: value for name, value in theirs.state_dict().items() if "relative_position_index" not in name}
+    state = {name: value for name, value in theirs.state_dict().items()
+             if "relative_position_index" not in name}
     filled, used = {}, set()
     for name in ours.state_dict():
         parts, tail = name.split("."), name.rsplit(".", 1)[-1]
         if parts[0] == "embeddings":
-            base = ("embeddings." + {"project": "patch_embeddings.projection", "norm": "norm"}[parts[2]] if parts[1] == "0" else
+            base = ("embeddings." + {"project": "patch_embeddings.projection",
+                                     "norm": "norm"}[parts[2]] if parts[1] == "0" else
                     "encoder.layers.0.downsample." + {"reduce": "reduction", "norm": "norm"}[parts[2]])
             wanted = [f"{base}.{tail}"]
         elif parts[0] == "norm":
@@ -297,17 +313,20 @@ def test_with_patches_it_is_transformers_swin_model_also_where_windows_are_fille
         else:
             block = f"encoder.layers.{parts[1]}.blocks.{parts[2]}."
             rest = ".".join(parts[3:-1]) if tail != "table" else "attention.table"
-            wanted = {"attention.project": [f"{block}attention.{x}_proj.{tail}" for x in "qkv"],
-                      "attention.out": [f"{block}attention.o_proj.{tail}"],
-                      "attention.table": [f"{block}attention.relative_position_bias.relative_position_bias_table"],
-                      "attention_norm": [f"{block}layernorm_before.{tail}"], "feed_forward_norm": [f"{block}layernorm_after.{tail}"],
-                      "feed_forward.inner": [f"{block}mlp.fc1.{tail}"],
-                      "feed_forward.outer": [f"{block}mlp.fc2.{tail}"]}[rest]
+            wanted = {
+                "attention.project": [f"{block}attention.{x}_proj.{tail}" for x in "qkv"],
+                "attention.out": [f"{block}attention.o_proj.{tail}"],
+                "attention.table": [f"{block}attention.relative_position_bias.relative_position_bias_table"],
+                "attention_norm": [f"{block}layernorm_before.{tail}"],
+                "feed_forward_norm": [f"{block}layernorm_after.{tail}"],
+                "feed_forward.inner": [f"{block}mlp.fc1.{tail}"],
+                "feed_forward.outer": [f"{block}mlp.fc2.{tail}"],
+            }[rest]
         used.update(wanted)
         filled[name] = torch.cat([state[other] for other in wanted])
     assert used == set(state), (sorted(set(state) - used)[:5], sorted(used - set(state))[:5])
     ours.load_state_dict(filled)
-    images = torch.randn(2, 3, 72, 72)                                  # maps of 18 and 9 cells a side, windows of 4
+    images = torch.randn(2, 3, 72, 72)  # maps of 18 and 9 cells a side, windows of 4
     with torch.no_grad():
         found = theirs(images)
         torch.testing.assert_close(ours.tokens(images), found.last_hidden_state, atol=1e-5, rtol=1e-5)
@@ -324,11 +343,15 @@ def test_convolutional_embeddings_are_those_of_transformers_cvt_model():
     for stage, (kernel, stride, padding) in enumerate(((7, 4, 2), (3, 2, 1), (3, 2, 1))):
         layer = theirs.encoder.stages[stage].embedding.convolution_embeddings
         ours = ConvEmbedding(channels, 16 * 2**stage, kernel, stride, padding)
-        ours.load_state_dict({"project.weight": layer.projection.weight, "project.bias": layer.projection.bias,
-                              "norm.weight": layer.normalization.weight, "norm.bias": layer.normalization.bias})
+        ours.load_state_dict({"project.weight": layer.projection.weight,
+                              "project.bias": layer.projection.bias,
+                              "norm.weight": layer.normalization.weight,
+                              "norm.bias": layer.normalization.bias})
         with torch.no_grad():
             want = layer(x)
-            torch.testing.assert_close(ours(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), want, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), want, atol=1e-5,
+                                       rtol=1e-5)
         channels, x = 16 * 2**stage, want
     built = Swin(SwinConfig(56, 16, (1, 1, 1), (2, 4, 8), 7, convolutional=True)).embeddings
-    assert [(e.project.kernel_size[0], e.project.stride[0], e.project.padding[0]) for e in built] == [(7, 4, 2), (3, 2, 1), (3, 2, 1)]
+    assert [(e.project.kernel_size[0], e.project.stride[0],
+             e.project.padding[0]) for e in built] == [(7, 4, 2), (3, 2, 1), (3, 2, 1)]

@@ -45,18 +45,21 @@ def shake(module):
 
 @pytest.mark.equation("eq:ffn")
 def test_the_feed_forward_net_widens_activates_and_narrows_each_position():
-    x, W_1, b_1, W_2, b_2 = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3, 4), (4, 5), (5,), (5, 4), (4,)))
+    x, W_1, b_1, W_2, b_2 = (torch.randn(*s, dtype=torch.float64)
+                             for s in ((2, 3, 4), (4, 5), (5,), (5, 4), (4,)))
     want = torch.stack([
         torch.stack([
             torch.stack([
-                sum(max(sum(x[n, t, i] * W_1[i, f] for i in range(4)) + b_1[f], 0) * W_2[f, o] for f in range(5))
+                sum(max(sum(x[n, t, i] * W_1[i, f] for i in range(4)) + b_1[f],
+                        0) * W_2[f, o] for f in range(5))
                 + b_2[o] for o in range(4)
             ]) for t in range(3)
         ]) for n in range(2)
     ])
     torch.testing.assert_close(feed_forward(x, W_1, b_1, W_2, b_2), want)
     layer = FeedForward(4, 5).double()
-    layer.load_state_dict({"inner.weight": W_1.T, "inner.bias": b_1, "outer.weight": W_2.T, "outer.bias": b_2})
+    layer.load_state_dict({"inner.weight": W_1.T, "inner.bias": b_1, "outer.weight": W_2.T,
+                           "outer.bias": b_2})
     torch.testing.assert_close(layer(x), want)
 
 
@@ -84,8 +87,10 @@ def test_the_input_projection_is_relu_then_layer_norm():
     x = torch.randn(1, 2, 3, dtype=torch.float64)
     for p in range(2):
         weight, bias = layer.linear.weight.detach(), layer.linear.bias.detach()
-        row = torch.tensor([max(0.0, float(weight[o] @ x[0, p] + bias[o])) for o in range(4)], dtype=torch.float64)
-        want = (row - row.mean()) / (row.var(unbiased=False) + 1e-5).sqrt() * layer.norm.weight + layer.norm.bias
+        row = torch.tensor([max(0.0, float(weight[o] @ x[0, p] + bias[o])) for o in range(4)],
+                           dtype=torch.float64)
+        want = (row - row.mean()) / (row.var(unbiased=False)
+                                     + 1e-5).sqrt() * layer.norm.weight + layer.norm.bias
         torch.testing.assert_close(layer(x)[0, p], want)
 
 
@@ -93,7 +98,9 @@ def test_the_input_projection_is_relu_then_layer_norm():
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_our_encoder_layer_equals_that_of_torch(norm, padded):
-    theirs = shake(nn.TransformerEncoderLayer(16, 4, 32, 0.1, "relu", batch_first=True, norm_first=norm == "pre")).eval()
+    theirs = shake(
+        nn.TransformerEncoderLayer(16, 4, 32, 0.1, "relu", batch_first=True, norm_first=norm == "pre")
+    ).eval()
     ours = ENCODERS[norm](16, 4, 32, 0.1).eval()
     fill(ours, theirs, {"self_attn": "attention"})
     x = torch.randn(2, 5, 16)
@@ -108,7 +115,9 @@ def test_our_encoder_layer_equals_that_of_torch(norm, padded):
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_our_decoder_layer_equals_that_of_torch(norm, padded):
-    theirs = shake(nn.TransformerDecoderLayer(16, 4, 32, 0.1, "relu", batch_first=True, norm_first=norm == "pre")).eval()
+    theirs = shake(
+        nn.TransformerDecoderLayer(16, 4, 32, 0.1, "relu", batch_first=True, norm_first=norm == "pre")
+    ).eval()
     ours = DECODERS[norm](16, 4, 32, 0.1).eval()
     fill(ours, theirs, {"self_attn": "self_attention", "multihead_attn": "cross_attention"})
     x, source = torch.randn(2, 6, 16), torch.randn(2, 5, 16)

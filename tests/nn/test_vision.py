@@ -35,7 +35,7 @@ def test_cells_run_row_by_row():
     trunk = ConvTrunk((4, 4)).eval()
     images = torch.zeros(1, 3, 16, 16)
     changed = images.clone()
-    changed[:, :, 0, 15] = 1.0                                      # top right: the end of the first row of 8 cells
+    changed[:, :, 0, 15] = 1.0  # top right: the end of the first row of 8 cells
     cells = (trunk(images) != trunk(changed)).any(dim=-1)[0].nonzero().flatten().tolist()
     assert set(cells) <= {6, 7, 14, 15}
     assert 7 in cells

@@ -17,7 +17,7 @@ def tower(**changes):
     return VisionTransformer(TINY, embed=5, **changes).double().eval()
 
 
-# ------------------------------------------------------------------------------------------------- parts of the layers
+# ---------------------------------------------------------------------------------------- parts of the layers
 
 @pytest.mark.equation("eq:quick-gelu")
 def test_quick_gelu_is_its_argument_times_a_logistic_gate():
@@ -50,11 +50,15 @@ def test_a_pre_norm_layer_adds_to_a_state_that_stays_as_it_is():
         return (row - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias
 
     want = x.clone()
-    read = layer.attention(torch.stack([torch.stack([normal(row, layer.attention_norm) for row in one]) for one in x]))
+    read = layer.attention(torch.stack([torch.stack([normal(row, layer.attention_norm) for row in one])
+                                        for one in x]))
     for i in range(2):
         for t in range(5):
             state = x[i, t] + read[i, t]
-            inner = layer.feed_forward.inner.weight @ normal(state, layer.feed_forward_norm) + layer.feed_forward.inner.bias
+            inner = (
+                layer.feed_forward.inner.weight @ normal(state, layer.feed_forward_norm)
+                + layer.feed_forward.inner.bias
+            )
             inner = inner * torch.sigmoid(1.702 * inner)
             want[i, t] = state + layer.feed_forward.outer.weight @ inner + layer.feed_forward.outer.bias
     torch.testing.assert_close(layer(x), want)
@@ -93,11 +97,12 @@ def test_layer_normalisation_of_half_precision_is_computed_in_float32():
     torch.testing.assert_close(got.float(), F.layer_norm(x.half().float(), (64,)), atol=2e-3, rtol=2e-3)
 
 
-# ------------------------------------------------------------------------------------------------------------ the tower
+# -------------------------------------------------------------------------------------------------- the tower
 
 @pytest.mark.equation("eq:vit-embed")
 def test_the_class_token_comes_first_and_every_token_has_its_position():
-    patches, cls, positions = (torch.randn(*shape, dtype=torch.float64) for shape in ((2, 4, 3), (3,), (5, 3)))
+    patches, cls, positions = (torch.randn(*shape, dtype=torch.float64)
+                               for shape in ((2, 4, 3), (3,), (5, 3)))
     want = torch.empty(2, 5, 3, dtype=torch.float64)
     for i in range(2):
         want[i, 0] = cls + positions[0]
@@ -110,7 +115,11 @@ def test_embeddings_have_the_size_asked_for_and_do_not_depend_on_the_batch():
     model = tower()
     images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     got = model(images)
-    assert got.shape == (3, 5) and model.features(images).shape == (3, 12) and model.tokens(images).shape == (3, 17, 12)
+    assert (
+        got.shape == (3, 5)
+        and model.features(images).shape == (3, 12)
+        and model.tokens(images).shape == (3, 17, 12)
+    )
     torch.testing.assert_close(model(images[1:2]), got[1:2])
     torch.testing.assert_close(model(images), model.features(images) @ model.projection)
 
@@ -119,12 +128,13 @@ def test_the_short_way_through_the_last_layer_changes_nothing():
     model = tower()
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     with record_attention(model) as weights:
-        recorded = model(images)                                        # a recorder gets all rows of the last layer too
+        recorded = model(images)  # a recorder gets all rows of the last layer too
     torch.testing.assert_close(model(images), recorded)
     torch.testing.assert_close(model(images), model.norm_after(model.tokens(images)[:, 0]) @ model.projection)
     assert list(weights) == [f"layers.{i}.attention" for i in range(3)]
     assert all(w.shape == (2, 2, 17, 17) for w in weights.values())
-    torch.testing.assert_close(weights["layers.2.attention"].sum(-1), torch.ones(2, 2, 17, dtype=torch.float64))
+    torch.testing.assert_close(weights["layers.2.attention"].sum(-1),
+                               torch.ones(2, 2, 17, dtype=torch.float64))
 
 
 def test_gradients_reach_every_parameter():
@@ -139,10 +149,18 @@ def test_the_layers_start_as_pytorchs_own_modules_do():
     theirs, linear = torch.nn.MultiheadAttention(256, 4).requires_grad_(False), torch.nn.Linear(256, 1024)
     linear.requires_grad_(False)
     layer = model.layers[0]
-    assert float(layer.attention.in_weight.detach().std()) == pytest.approx(float(theirs.in_proj_weight.std()), rel=0.01)
-    assert float(layer.attention.out.weight.detach().std()) == pytest.approx(float(theirs.out_proj.weight.std()), rel=0.02)
-    assert float(layer.feed_forward.inner.weight.detach().std()) == pytest.approx(float(linear.weight.std()), rel=0.01)
-    assert float(layer.feed_forward.inner.bias.detach().std()) == pytest.approx(float(linear.bias.std()), rel=0.1)
+    assert float(layer.attention.in_weight.detach().std()) == pytest.approx(
+        float(theirs.in_proj_weight.std()), rel=0.01
+    )
+    assert float(layer.attention.out.weight.detach().std()) == pytest.approx(
+        float(theirs.out_proj.weight.std()), rel=0.02
+    )
+    assert float(layer.feed_forward.inner.weight.detach().std()) == pytest.approx(
+        float(linear.weight.std()), rel=0.01
+    )
+    assert float(layer.feed_forward.inner.bias.detach().std()) == pytest.approx(
+        float(linear.bias.std()), rel=0.1
+    )
     for value in (model.cls, model.positions, model.projection):
         assert float(value.detach().std()) == pytest.approx(256**-0.5, rel=0.15)
 
@@ -154,7 +172,7 @@ def test_wrong_sizes_are_refused():
         tower()(torch.randn(1, 3, 32, 16, dtype=torch.float64))
 
 
-# ------------------------------------------------------------------------------------------------------------ positions
+# -------------------------------------------------------------------------------------------------- positions
 
 def test_positions_of_another_grid_keep_the_class_row():
     table = torch.randn(1 + 16, 3)
@@ -170,8 +188,8 @@ def test_a_constant_stays_constant_and_a_slope_stays_a_slope():
     wider = resize_positions(torch.cat([torch.full((1, 3), 9.0), grid]), 8)[1:].unflatten(0, (8, 8))
     torch.testing.assert_close(wider[..., 0], torch.full((8, 8), 2.0))
     steps = wider[:, 1:, 1] - wider[:, :-1, 1]
-    torch.testing.assert_close(steps[:, 3], torch.full((8,), 0.5), atol=0.06, rtol=0)          # twice as many cells
-    torch.testing.assert_close(wider[..., 2], wider[..., 1].T)                            # no axis is mistaken for the other
+    torch.testing.assert_close(steps[:, 3], torch.full((8,), 0.5), atol=0.06, rtol=0)  # twice as many cells
+    torch.testing.assert_close(wider[..., 2], wider[..., 1].T)  # no axis is mistaken for the other
     assert (wider[0, 1:, 1] > wider[0, :-1, 1]).all()
 
 
@@ -180,7 +198,7 @@ def test_positions_that_are_no_square_are_refused():
         resize_positions(torch.randn(18, 3), 5)
 
 
-# -------------------------------------------------------------------------------------------------------------- rollout
+# ---------------------------------------------------------------------------------------------------- rollout
 
 @pytest.mark.equation("eq:attention-rollout")
 def test_rollout_multiplies_the_layers_each_half_identity():

@@ -11,15 +11,17 @@ from mmlearn.nn.efficientnet import EfficientNetConfig
 from mmlearn.pretrained import align as reader
 from mmlearn.text_for_vision.align import ALIGN, ALIGNConfig, align_loss
 
-TEXT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 99,
-        "max_position_embeddings": 32}
+TEXT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "vocab_size": 99, "max_position_embeddings": 32}
 VISION = {"image_size": 64, "width_coefficient": 1.0, "depth_coefficient": 1.5, "depth_divisor": 8,
-          "in_channels": [32, 16, 24], "out_channels": [16, 24, 32], "kernel_sizes": [3, 3, 5], "strides": [1, 2, 2],
-          "num_block_repeats": [1, 2, 1], "expand_ratios": [1, 6, 6], "hidden_dim": 64, "squeeze_expansion_ratio": 0.25}
+          "in_channels": [32, 16, 24], "out_channels": [16, 24, 32], "kernel_sizes": [3, 3, 5],
+          "strides": [1, 2, 2], "num_block_repeats": [1, 2, 1], "expand_ratios": [1, 6, 6], "hidden_dim": 64,
+          "squeeze_expansion_ratio": 0.25}
 
 
 def reference(**vision):
-    """transformers' ALIGN with weights that keep a signal: its own initialisation lets the image fade to nothing."""
+    """transformers' ALIGN with weights that keep a signal: its own initialisation lets the image fade to
+    nothing."""
     import transformers
     torch.manual_seed(0)
     config = transformers.AlignConfig(text_config=TEXT, vision_config={**VISION, **vision}, projection_dim=32)
@@ -45,7 +47,8 @@ def inputs(size=64):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("size, padding", [(64, []), (50, []), (50, [1, 3])], ids=["even", "odd", "symmetric"])
+@pytest.mark.parametrize("size, padding", [(64, []), (50, []), (50, [1, 3])],
+                         ids=["even", "odd", "symmetric"])
 def test_a_saved_reference_model_gives_the_same_embeddings_and_logits(tmp_path, size, padding):
     theirs = reference(depthwise_padding=padding)
     theirs.save_pretrained(tmp_path)
@@ -73,7 +76,8 @@ def test_names_that_differ_are_refused_by_name(folder):
     state = load_file(folder / "model.safetensors")
     state["text_projection.gain"] = state.pop("text_projection.bias").clone()
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"missing: text_projection\.bias.*not expected: text_projection\.gain"):
+    with pytest.raises(ValueError, match=r"missing: text_projection\.bias.*not expected: "
+                                         r"text_projection\.gain"):
         mmlearn.pretrained.load(folder)
 
 

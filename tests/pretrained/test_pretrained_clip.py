@@ -1,4 +1,5 @@
-"""Public weights of CLIP are not at hand; the libraries that publish them write stand-ins at random weights."""
+"""Public weights of CLIP are not at hand; the libraries that publish them write stand-ins at random
+weights."""
 
 import json
 import pickle
@@ -15,7 +16,8 @@ from mmlearn.text_for_vision.clip import CLIP, CLIPConfig
 VIT = dict(image_size=32, layers=2, width=64, patch_size=8)
 RESNET = dict(image_size=64, layers=[1, 1, 2, 1], width=8)
 TEXT = dict(context_length=12, vocab_size=50, width=64, heads=1, layers=2)
-SCALARS = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(12), "vocab_size": torch.tensor(50)}
+SCALARS = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(12),
+           "vocab_size": torch.tensor(50)}
 
 
 def open_clip_model(vision=VIT, quick=True):
@@ -37,10 +39,11 @@ def transformers_model(activation="quick_gelu", eos=49):
     torch.manual_seed(1)
     model = CLIPModel(Config(
         projection_dim=16,
-        text_config=dict(vocab_size=50, hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-                         max_position_embeddings=12, eos_token_id=eos, hidden_act=activation, layer_norm_eps=1e-3),
-        vision_config=dict(image_size=32, patch_size=8, hidden_size=32, intermediate_size=128, num_hidden_layers=2,
-                           num_attention_heads=2, hidden_act=activation),
+        text_config=dict(vocab_size=50, hidden_size=32, intermediate_size=128, num_hidden_layers=2,
+                         num_attention_heads=4, max_position_embeddings=12, eos_token_id=eos,
+                         hidden_act=activation, layer_norm_eps=1e-3),
+        vision_config=dict(image_size=32, patch_size=8, hidden_size=32, intermediate_size=128,
+                           num_hidden_layers=2, num_attention_heads=2, hidden_act=activation),
     ))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -82,7 +85,7 @@ def write_open_clip(folder, model, vision, quick, suffix, **fields):
         torch.save(state, folder / "open_clip_pytorch_model.bin")
 
 
-# ------------------------------------------------------------------------------------------------------------- formats
+# ---------------------------------------------------------------------------------------------------- formats
 
 @pytest.mark.parity
 @pytest.mark.parametrize("vision, size", [(VIT, 32), (RESNET, 64)])
@@ -105,10 +108,15 @@ def test_a_folder_of_transformers_gives_its_embeddings(tmp_path, activation, saf
     model.save_pretrained(tmp_path)
     if not safe:
         (tmp_path / "model.safetensors").unlink()
-        position_ids = {"text_model.embeddings.position_ids": torch.arange(12)[None]}      # old files hold this buffer
+        # old files hold this buffer
+        position_ids = {"text_model.embeddings.position_ids": torch.arange(12)[None]}
         torch.save({**model.state_dict(), **position_ids}, tmp_path / "pytorch_model.bin")
     ours = load(tmp_path)
-    assert ours.config.activation == activation and ours.config.text.eps == 1e-3 and ours.config.image.eps == 1e-5
+    assert (
+        ours.config.activation == activation
+        and ours.config.text.eps == 1e-3
+        and ours.config.image.eps == 1e-5
+    )
     assert gap(ours, model) < 1e-5
 
 
@@ -189,7 +197,7 @@ def test_a_model_with_siglips_bias_keeps_it(tmp_path):
     assert float(load(tmp_path).logit_bias.detach()) == -7.5
 
 
-# ------------------------------------------------------------------------------------------------------------ refusals
+# --------------------------------------------------------------------------------------------------- refusals
 
 def save_changed(tmp_path, change):
     state = dict(open_clip_model().state_dict()) | SCALARS
@@ -206,7 +214,8 @@ def rename(state):
     (lambda s: s.pop("ln_final.bias"), r"missing: ln_final\.bias; load"),
     (lambda s: s.update({"visual.extra": torch.zeros(2)}), r"not expected: visual\.extra; load"),
     (rename, r"missing: visual\.ln_pre\.weight; not expected: visual\.ln_before\.weight"),
-    (lambda s: s.update({"ln_final.bias": torch.zeros(7)}), r"of another shape: ln_final\.bias is \(7,\), expected \(64,\)"),
+    (lambda s: s.update({"ln_final.bias": torch.zeros(7)}),
+     r"of another shape: ln_final\.bias is \(7,\), expected \(64,\)"),
     (lambda s: s.pop("positional_embedding"), "has no positional_embedding"),
 ])
 def test_a_missing_renamed_extra_or_misshapen_tensor_is_refused_by_name(tmp_path, change, message):
@@ -276,10 +285,12 @@ def test_other_files_and_folders_are_not_taken_for_clip(tmp_path):
         load(tmp_path / "other.pt")
 
 
-# ------------------------------------------------------------------------------------------------------------- the hub
+# ---------------------------------------------------------------------------------------------------- the hub
 
 @pytest.mark.parity
-def test_a_name_of_the_hub_is_fetched_configuration_first_and_safetensors_before_pickles(tmp_path, monkeypatch):
+def test_a_name_of_the_hub_is_fetched_configuration_first_and_safetensors_before_pickles(
+    tmp_path, monkeypatch
+):
     import huggingface_hub
 
     model = transformers_model()
@@ -308,9 +319,11 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch):
         raise LocalEntryNotFoundError("a page of advice")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    with pytest.raises(FileNotFoundError, match="openai/clip-vit-large-patch14 could not be fetched.*load it by its path"):
+    with pytest.raises(FileNotFoundError, match="openai/clip-vit-large-patch14 could not be fetched.*load it "
+                                                "by its path"):
         fetch("openai/clip-vit-large-patch14")
-    with pytest.raises(FileNotFoundError, match="openai/clip-vit-huge is neither a file or folder nor one of"):
+    with pytest.raises(FileNotFoundError, match="openai/clip-vit-huge is neither a file or folder nor one "
+                                                "of"):
         load("openai/clip-vit-huge")
 
 
@@ -320,14 +333,17 @@ def test_the_four_vision_transformers_and_five_resnets_of_the_paper_have_public_
     assert len([name for name in names if name.startswith("timm/resnet")]) == 5
 
 
-# --------------------------------------------------------------------------------------------------------------- names
+# ------------------------------------------------------------------------------------------------------ names
 
 def test_our_names_become_openais():
-    for ours, theirs in (("image.stem.2.0.weight", "visual.conv3.weight"), ("image.stem.0.1.bias", "visual.bn1.bias"),
+    for ours, theirs in (("image.stem.2.0.weight", "visual.conv3.weight"),
+                         ("image.stem.0.1.bias", "visual.bn1.bias"),
                          ("image.stages.3.1.third.1.running_var", "visual.layer4.1.bn3.running_var"),
                          ("image.stages.0.0.shortcut.0.weight", "visual.layer1.0.downsample.0.weight"),
-                         ("text.layers.11.feed_forward.outer.bias", "transformer.resblocks.11.mlp.c_proj.bias"),
-                         ("image.layers.10.attention_norm.weight", "visual.transformer.resblocks.10.ln_1.weight"),
+                         ("text.layers.11.feed_forward.outer.bias",
+                          "transformer.resblocks.11.mlp.c_proj.bias"),
+                          ("image.layers.10.attention_norm.weight",
+                           "visual.transformer.resblocks.10.ln_1.weight"),
                          ("text.words.weight", "token_embedding.weight"), ("logit_scale", "logit_scale")):
         assert renamed(ours, OPENAI_NAMES) == theirs
 
@@ -341,7 +357,8 @@ def test_at_paper_size_names_and_shapes_are_those_of_openclip(name, theirs):
         model = CLIP(getattr(CLIPConfig, name)())
         config = open_clip.get_model_config(f"{theirs}-quickgelu")
         peer = open_clip.CLIP(**config)
-    want = {key: tuple(value.shape) for key, value in peer.state_dict().items() if "num_batches_tracked" not in key}
+    want = {key: tuple(value.shape) for key, value in peer.state_dict().items()
+            if "num_batches_tracked" not in key}
     assert expected_shapes(model, "openai") == want
 
 

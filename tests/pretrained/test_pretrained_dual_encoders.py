@@ -26,9 +26,12 @@ def test_recipes_of_hugging_face_folders_give_its_pixels(tmp_path):
     from transformers import CLIPImageProcessorPil, EfficientNetImageProcessorPil
 
     for processor, size in (
-            (CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size=24, image_mean=[.1, .2, .3], image_std=[.5, .6, .7]), 24),
-            (EfficientNetImageProcessorPil(size={"height": 30, "width": 30}, crop_size={"height": 24, "width": 24}, do_center_crop=True,
-                                           rescale_factor=1 / 127.5, rescale_offset=True, do_normalize=False, include_top=False), 24)):
+            (CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size=24, image_mean=[.1, .2, .3],
+                                   image_std=[.5, .6, .7]), 24),
+            (EfficientNetImageProcessorPil(size={"height": 30, "width": 30},
+                                           crop_size={"height": 24, "width": 24}, do_center_crop=True,
+                                           rescale_factor=1 / 127.5, rescale_offset=True, do_normalize=False,
+                                           include_top=False), 24)):
         processor.save_pretrained(tmp_path)
         recipe = recipe_for(tmp_path, size)
         want = torch.as_tensor(np.asarray(processor(picture(50, 70))["pixel_values"][0])).float()
@@ -38,11 +41,16 @@ def test_recipes_of_hugging_face_folders_give_its_pixels(tmp_path):
 
 
 def test_recipes_of_open_clip_folders_are_read(tmp_path):
-    cfg = {"preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 1.0], "interpolation": "bilinear", "resize_mode": "squash"}}
+    cfg = {"preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 1.0], "interpolation": "bilinear",
+                              "resize_mode": "squash"}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(cfg))
-    assert recipe_for(tmp_path, 32) == ImageRecipe(32, (32, 32), (0.5, 0.5, 0.5), (0.25, 0.5, 1.0), Image.Resampling.BILINEAR)
+    assert recipe_for(tmp_path, 32) == ImageRecipe(
+        32, (32, 32), (0.5, 0.5, 0.5), (0.25, 0.5, 1.0), Image.Resampling.BILINEAR
+    )
     assert recipe_for(None, 32) == recipe_for(tmp_path / "nothing", 32) == ImageRecipe(32)
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"resize_mode": "longest"}}))
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"preprocess_cfg": {"resize_mode": "longest"}})
+    )
     with pytest.raises(ValueError, match="'longest'"):
         recipe_for(tmp_path, 32)
     (tmp_path / "open_clip_config.json").write_text("{")
@@ -51,7 +59,9 @@ def test_recipes_of_open_clip_folders_are_read(tmp_path):
 
 
 def test_the_tokeniser_is_found_from_the_folder(tmp_path):
-    assert isinstance(tokeniser_for(tmp_path), CLIPTokeniser) and isinstance(tokeniser_for("openai/clip-vit-base-patch32"), CLIPTokeniser)
+    assert isinstance(tokeniser_for(tmp_path), CLIPTokeniser) and isinstance(
+        tokeniser_for("openai/clip-vit-base-patch32"), CLIPTokeniser
+    )
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "align"}))
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "a"]))
     words = tokeniser_for(tmp_path)

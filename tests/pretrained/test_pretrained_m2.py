@@ -1,7 +1,9 @@
-"""The public M2 checkpoint is not at hand; a stand-in in its format is, written by a model with its names and layout.
+"""The public M2 checkpoint is not at hand; a stand-in in its format is, written by a model with its names and
+layout.
 
-``Released`` follows the released model's structure, written here from its description, not from ours: four matrices an
-attention, three gates by name, pre-computed position table, log-softmax output, inputs of keys kept in buffers.
+``Released`` follows the released model's structure, written here from its description, not from ours: four
+matrices an attention, three gates by name, pre-computed position table, log-softmax output, inputs of keys
+kept in buffers.
 """
 
 import math
@@ -103,7 +105,7 @@ class Released(nn.Module):
         self.decoder.register_buffer("running_mask_self_attention", torch.zeros(1, 1, 0).byte())
         self.decoder.register_buffer("running_seq", torch.zeros(1).long())
         self.decoder.pos_emb.weight.requires_grad_(False)
-        for parameter in self.parameters():                               # no bias, norm or padding row stays at rest
+        for parameter in self.parameters():  # no bias, norm or padding row stays at rest
             nn.init.normal_(parameter, std=0.3)
 
     def forward(self, features, tokens):
@@ -144,7 +146,7 @@ def released(tmp_path):
 def batch():
     g = torch.Generator().manual_seed(1)
     features = torch.randn(3, 6, 12, generator=g)
-    features[1, 4:] = 0                                                   # padding, which the released model reads
+    features[1, 4:] = 0  # padding, which the released model reads
     tokens = torch.randint(4, 23, (3, 8), generator=g)
     tokens[:, 0] = BOS
     tokens[2, 5:] = PAD
@@ -186,7 +188,7 @@ def test_old_and_new_files_are_read_with_their_random_states(released, tmp_path,
     model, _ = released
     path = tmp_path / "old.pth"
     torch.save(checkpoint(model), path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(pickle.UnpicklingError):                           # the reason for the list of harmless types
+    with pytest.raises(pickle.UnpicklingError):  # the reason for the list of harmless types
         torch.load(path, weights_only=True)
     state = weights_of(path)
     assert not any("running" in name for name in state)
@@ -197,26 +199,33 @@ def test_positions_come_from_the_file_and_are_not_recomputed(released):
     theirs, path = released
     ours = load(path, heads=4)
     assert torch.equal(ours.embed.positions.table, theirs.decoder.pos_emb.weight)
-    assert torch.equal(ours.embed.words.weight, theirs.decoder.word_emb.weight)   # its row of <pad> is not zero
+    # its row of <pad> is not zero
+    assert torch.equal(ours.embed.words.weight, theirs.decoder.word_emb.weight)
     assert "embed.positions.table" not in dict(ours.named_parameters())
 
 
 def test_the_sizes_are_read_off_the_file(released):
     config = config_of(weights_of(released[1]), heads=4)
-    assert (config.vocab, config.width, config.ff, config.memory, config.features, config.max_len, config.layers) == (
+    assert (config.vocab, config.width, config.ff, config.memory, config.features, config.max_len,
+            config.layers) == (
         23, 16, 24, 5, 12, 14, 3)
 
 
 def test_the_paper_model_has_the_names_and_numbers_of_the_released_one():
     with torch.device("meta"):
         theirs = Released(10_201, 2048, 512, 8, 2048, 40, 54)
-    shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items() if "running" not in name}
+    shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()
+              if "running" not in name}
     from mmlearn.image2text.m2 import M2Config
     assert official_shapes(M2Config.released()) == shapes
     with torch.device("meta"):
         ours = M2Transformer(M2Config.released())
     frozen = theirs.decoder.pos_emb.weight.numel()
-    assert sum(p.numel() for p in theirs.parameters()) - frozen == sum(p.numel() for p in ours.parameters()) == 38_411_264
+    assert (
+        sum(p.numel() for p in theirs.parameters()) - frozen
+        == sum(p.numel() for p in ours.parameters())
+        == 38_411_264
+    )
 
 
 def spoil(path, change):
@@ -239,8 +248,11 @@ def test_a_name_too_many_is_named(released):
 
 
 def test_another_shape_is_named(released):
-    path = spoil(released[1], lambda state: state.update({"encoder.layers.2.pwff.fc1.weight": torch.zeros(25, 16)}))
-    with pytest.raises(ValueError, match=r"encoder\.layers\.2\.pwff\.fc1\.weight is \(25, 16\), expected \(24, 16\)"):
+    path = spoil(
+        released[1], lambda state: state.update({"encoder.layers.2.pwff.fc1.weight": torch.zeros(25, 16)})
+    )
+    with pytest.raises(ValueError, match=r"encoder\.layers\.2\.pwff\.fc1\.weight is \(25, 16\), expected "
+                                         r"\(24, 16\)"):
         load(path, heads=4)
 
 
@@ -282,7 +294,8 @@ def test_weights_of_something_else_are_refused(tmp_path):
 
 
 def test_what_is_not_there_is_said_so():
-    with pytest.raises(FileNotFoundError, match="nowhere.pth is neither a file or folder nor one of aimagelab"):
+    with pytest.raises(FileNotFoundError, match="nowhere.pth is neither a file or folder nor one of "
+                                                "aimagelab"):
         load("nowhere.pth")
     with pytest.raises(FileNotFoundError, match="github.com/aimagelab/meshed-memory-transformer"):
         load("aimagelab/meshed-memory-transformer")

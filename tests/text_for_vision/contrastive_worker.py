@@ -28,7 +28,11 @@ class Towers(nn.Module):
         self.logit_bias = nn.Parameter(torch.tensor(-2.0, dtype=torch.float64))
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return F.normalize(self.image(images), dim=1), F.normalize(self.text(tokens), dim=1), self.logit_scale.exp()
+        return (
+            F.normalize(self.image(images), dim=1),
+            F.normalize(self.text(tokens), dim=1),
+            self.logit_scale.exp(),
+        )
 
 
 def batch(b: int) -> tuple[Tensor, Tensor]:
@@ -38,8 +42,12 @@ def batch(b: int) -> tuple[Tensor, Tensor]:
 
 def objectives(model: Towers, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
     """Each loss on the pairs given, by name."""
-    losses = {f"clip {int(l)}{int(g)}": distributed_clip_loss(*model(images, tokens), local_loss=l, gather_with_grad=g)
-              for l, g in FLAGS}
+    losses = {
+        f"clip {int(l)}{int(g)}": distributed_clip_loss(
+            *model(images, tokens), local_loss=l, gather_with_grad=g
+        )
+        for l, g in FLAGS
+    }
     losses["sigmoid"] = distributed_sigmoid_loss(*model(images, tokens), model.logit_bias, chunk=2)
     losses["sigmoid in 16 bits"] = distributed_sigmoid_loss(
         *(x.bfloat16() for x in model(images, tokens)[:2]), 4.5, -2.0).double()
@@ -48,7 +56,8 @@ def objectives(model: Towers, images: Tensor, tokens: Tensor) -> dict[str, Tenso
 
 
 def measure(out: str | Path, b: int) -> None:
-    """Save the loss and the gradients of every objective, averaged over processes as in data-parallel training."""
+    """Save the loss and the gradients of every objective, averaged over processes as in data-parallel
+    training."""
     torch.set_num_threads(1)
     model, (images, tokens) = Towers(), batch(b)
     rank, count = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

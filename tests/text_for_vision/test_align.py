@@ -1,4 +1,5 @@
-"""ALIGN: sizes, the loss with smoothed labels, its temperature, sums of embeddings, LAMB, and transformers' model."""
+"""ALIGN: sizes, the loss with smoothed labels, its temperature, sums of embeddings, LAMB, and transformers'
+model."""
 
 import math
 import re
@@ -62,7 +63,7 @@ def naive_loss(u, v, scale, smoothing):
     return total
 
 
-# ---------------------------------------------------------------------------------------------------------------- sizes
+# ------------------------------------------------------------------------------------------------------ sizes
 
 def test_the_public_model_has_its_number_of_parameters_tower_by_tower():
     with torch.device("meta"):
@@ -77,14 +78,19 @@ def test_the_papers_model_is_l2_and_bert_large_in_1376_dimensions():
         u, v, scale = model(torch.empty(1, 3, 289, 289), torch.ones(1, 64, dtype=torch.long))
     assert u.shape == v.shape == (1, 1376) and scale.shape == ()
     assert count_parameters(model.image) == 467_219_796
-    words, positions, layer = 100_000 * 1024, 64 * 1024, 4 * (1024**2 + 1024) + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
+    words, positions, layer = (
+        100_000 * 1024,
+        64 * 1024,
+        4 * (1024**2 + 1024) + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024,
+    )
     assert count_parameters(model.text) == words + positions + 2 * 1024 + 2 * 1024 + 24 * layer
     assert count_parameters(model) == 467_219_796 + count_parameters(model.text) + 1024 * 1376 + 1376 + 1
     assert 0.87e9 < count_parameters(model) < 0.875e9
     assert (model.config.size, model.config.context, model.config.vocab) == (289, 64, 100_000)
 
 
-@pytest.mark.parametrize("image, embed, projected", [("b5", 640, True), ("b7", 640, False), ("b5", 80, True), ("l2", 640, True)])
+@pytest.mark.parametrize("image, embed, projected",
+                         [("b5", 640, True), ("b7", 640, False), ("b5", 80, True), ("l2", 640, True)])
 def test_the_ablations_project_images_only_where_the_widths_differ(image, embed, projected):
     with torch.device("meta"):
         model = ALIGN(ALIGNConfig.ablation(image, embed))
@@ -97,7 +103,7 @@ def test_an_unknown_trunk_is_refused():
         ALIGNConfig.ablation("b9")
 
 
-# ------------------------------------------------------------------------------------------------------------ the model
+# -------------------------------------------------------------------------------------------------- the model
 
 def test_it_is_a_dual_encoder_with_unit_vectors_and_a_scale():
     model = mini().eval()
@@ -108,7 +114,9 @@ def test_it_is_a_dual_encoder_with_unit_vectors_and_a_scale():
     torch.testing.assert_close(v.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(F.normalize(model.encode_image(images), dim=1), u)
     torch.testing.assert_close(F.normalize(model.encode_text(tokens), dim=1), v)
-    assert float(scale.detach()) == pytest.approx(10.0) and float(model.logit_scale.detach()) == pytest.approx(math.log(10))
+    assert float(scale.detach()) == pytest.approx(10.0) and float(
+        model.logit_scale.detach()
+    ) == pytest.approx(math.log(10))
     torch.testing.assert_close(model.encode_image(images[2:3], True)[0], u[2], atol=1e-5, rtol=1e-4)
 
 
@@ -120,14 +128,16 @@ def test_a_text_is_read_at_its_first_state_and_padding_changes_nothing():
     torch.testing.assert_close(model.encode_text(tokens[1:2, :5])[0], v[1], atol=1e-5, rtol=1e-4)
     mask = torch.ones(4, 8, dtype=torch.bool)
     mask[:, 6:] = False
-    torch.testing.assert_close(model.encode_text(tokens, mask=mask)[0], model.encode_text(tokens[:, :6])[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.encode_text(tokens, mask=mask)[0], model.encode_text(tokens[:, :6])[0],
+                               atol=1e-5, rtol=1e-4)
 
 
 def test_gradients_reach_every_parameter():
     model = mini()
     loss = align_loss(*model(*pairs()))
     loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.named_parameters() if name != "text.embed.segments.weight")
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for name,
+               p in model.named_parameters() if name != "text.embed.segments.weight")
 
 
 def test_sigma_stays_above_its_bound():
@@ -138,14 +148,15 @@ def test_sigma_stays_above_its_bound():
     clamp_temperature_(model)
     assert float(model.temperature.detach()) == pytest.approx(0.02)
     align_loss(*model(*pairs())).backward()
-    assert model.temperature.grad is not None and float(model.temperature.grad) != 0       # at the bound it can rise again
+    # at the bound it can rise again
+    assert model.temperature.grad is not None and float(model.temperature.grad) != 0
 
 
 def test_sigma_starts_at_one_in_the_paper():
     assert ALIGNConfig.paper().temperature == ALIGNConfig.base().temperature == 1.0
 
 
-# ------------------------------------------------------------------------------------------------------------- the loss
+# --------------------------------------------------------------------------------------------------- the loss
 
 @pytest.mark.equation("eq:smoothed-targets")
 def test_targets_give_a_share_to_all_and_sum_to_one():
@@ -160,7 +171,9 @@ def test_targets_give_a_share_to_all_and_sum_to_one():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_the_loss_is_the_sum_of_both_directions_with_smoothed_targets(smoothing):
     u, v = unit(seed=1), unit(seed=2)
-    assert float(align_loss(u, v, 7.0, smoothing)) == pytest.approx(naive_loss(u, v, 7.0, smoothing), abs=1e-12)
+    assert float(align_loss(u, v, 7.0, smoothing)) == pytest.approx(
+        naive_loss(u, v, 7.0, smoothing), abs=1e-12
+    )
 
 
 def test_without_smoothing_it_is_twice_clips():
@@ -179,13 +192,16 @@ def test_its_gradient_compares_probabilities_with_targets():
 
 
 def test_a_wrong_pair_that_is_refused_already_is_pulled_less():
-    """At p = 0 the pull on the labelled pair is at most 2(1 - eps + eps / b) / b, and vanishes before p = 1."""
+    """At p = 0 the pull on the labelled pair is at most 2(1 - eps + eps / b) / b, and vanishes before p =
+    1."""
     b, eps = 8, 0.2
     at_target = torch.full((b, b), 0.0, dtype=torch.float64)
     at_target.fill_diagonal_(smoothed_margin(b, eps))
     assert smoothed_gradient(at_target, eps).abs().max() < 1e-12
     beyond = at_target.clone().fill_diagonal_(3 * smoothed_margin(b, eps))
-    assert (smoothed_gradient(beyond, eps).diagonal() > 0).all() and (smoothed_gradient(beyond, 0.0).diagonal() < 0).all()
+    assert (smoothed_gradient(beyond, eps).diagonal() > 0).all() and (
+        smoothed_gradient(beyond, 0.0).diagonal() < 0
+    ).all()
 
 
 @pytest.mark.equation("eq:smoothed-margin")
@@ -205,8 +221,12 @@ def test_the_best_logits_are_a_finite_margin_apart(b, smoothing):
     best = l.detach()
     margins = best.diagonal()[:, None] - best
     off = ~torch.eye(b, dtype=torch.bool)
-    torch.testing.assert_close(margins[off], torch.full((b * b - b,), smoothed_margin(b, smoothing), dtype=torch.float64),
-                               atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        margins[off],
+        torch.full((b * b - b,), smoothed_margin(b, smoothing), dtype=torch.float64),
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 def test_the_margin_at_the_papers_batch():
@@ -258,7 +278,7 @@ def test_bad_losses_are_refused():
         align_loss(unit(5), unit(4), 1.0)
 
 
-# -------------------------------------------------------------------------------------------------- searching by sums
+# ------------------------------------------------------------------------------------------ searching by sums
 
 @pytest.mark.equation("eq:compose-query")
 def test_a_query_is_the_sum_of_two_unit_vectors():
@@ -271,7 +291,7 @@ def test_a_query_is_the_sum_of_two_unit_vectors():
     torch.testing.assert_close(batch[0], batch[1])                                   # lengths do not count
 
 
-# ------------------------------------------------------------------------------------------------------------ training
+# --------------------------------------------------------------------------------------------------- training
 
 @pytest.mark.equation("eq:lamb")
 def test_lamb_takes_steps_as_long_as_its_weights():
@@ -290,7 +310,10 @@ def test_lamb_takes_steps_as_long_as_its_weights():
                 g = float(grad[i, j])
                 m[i][j] = 0.9 * m[i][j] + 0.1 * g
                 v[i][j] = 0.99 * v[i][j] + 0.01 * g * g
-                r[i][j] = m[i][j] / (1 - 0.9**step) / (math.sqrt(v[i][j] / (1 - 0.99**step)) + 1e-6) + 0.01 * want[i][j]
+                r[i][j] = (
+                    m[i][j] / (1 - 0.9**step) / (math.sqrt(v[i][j] / (1 - 0.99**step)) + 1e-6)
+                    + 0.01 * want[i][j]
+                )
         ratio = math.dist([0] * 6, sum(want, [])) / math.dist([0] * 6, sum(r, []))
         for i in range(3):
             for j in range(2):
@@ -306,7 +329,8 @@ def test_lamb_is_timms():
     ours, theirs = (torch.nn.Linear(5, 4) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
     first = LAMB(ours.parameters(), lr=0.03, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.02)
-    second = Lamb(theirs.parameters(), lr=0.03, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.02, max_grad_norm=None, always_adapt=True)
+    second = Lamb(theirs.parameters(), lr=0.03, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.02,
+                  max_grad_norm=None, always_adapt=True)
     for _ in range(5):
         x = torch.randn(6, 5)
         for model, optimizer in ((ours, first), (theirs, second)):
@@ -339,7 +363,8 @@ def test_training_learns_a_handful_of_pairs(optimizer):
     torch.manual_seed(0)
     model = ALIGN(ALIGNConfig.mini(len(tokeniser)))
     steps, lr = (40, 3e-3) if optimizer is torch.optim.AdamW else (60, 2e-2)
-    history = train_align(model, data, tokeniser, steps=steps, batch=6, lr=lr, optimizer=optimizer, progress=False)
+    history = train_align(model, data, tokeniser, steps=steps, batch=6, lr=lr, optimizer=optimizer,
+                          progress=False)
     assert history.loss[-1] < 0.6 * history.loss[0] and history.loss[-1] > smoothed_floor(6, 0.1)
     assert len(history.scalars["scale"]) == steps
     weights = zero_shot_weights(model, tokeniser, ["cat", "dog"], ["a {}."])
@@ -348,7 +373,7 @@ def test_training_learns_a_handful_of_pairs(optimizer):
     assert 0 <= zero_shot_accuracy(model, tokeniser, pictures) <= 1
 
 
-# -------------------------------------------------------------------------------------------------------------- parity
+# ----------------------------------------------------------------------------------------------------- parity
 
 @pytest.mark.parity
 def test_embeddings_logits_and_loss_are_those_of_transformers():
@@ -356,20 +381,29 @@ def test_embeddings_logits_and_loss_are_those_of_transformers():
 
     from mmlearn.pretrained.align import BUFFERS, sources
 
-    vision = dict(image_size=64, width_coefficient=0.25, depth_coefficient=1.5, depth_divisor=8, in_channels=[32, 16, 24],
-                  out_channels=[16, 24, 32], kernel_sizes=[3, 3, 5], strides=[1, 2, 2], num_block_repeats=[1, 1, 1],
-                  expand_ratios=[1, 6, 6], hidden_dim=32, squeeze_expansion_ratio=0.25)
-    text = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=99,
-                max_position_embeddings=32)
+    vision = dict(image_size=64, width_coefficient=0.25, depth_coefficient=1.5, depth_divisor=8,
+                  in_channels=[32, 16, 24], out_channels=[16, 24, 32], kernel_sizes=[3, 3, 5],
+                  strides=[1, 2, 2], num_block_repeats=[1, 1, 1], expand_ratios=[1, 6, 6], hidden_dim=32,
+                  squeeze_expansion_ratio=0.25)
+    text = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+                vocab_size=99, max_position_embeddings=32)
     theirs = AlignModel(AlignConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
-    image = EfficientNetConfig(0.25, 1.5, 64, stages=tuple(
-        type(EfficientNetConfig().stages[0])(*s) for s in ((1, 3, 1, 16, 1), (6, 3, 2, 24, 1), (6, 5, 2, 32, 1))), padding="transformers")
+    image = EfficientNetConfig(
+        0.25,
+        1.5,
+        64,
+        stages=tuple(
+            type(EfficientNetConfig().stages[0])(*s)
+            for s in ((1, 3, 1, 16, 1), (6, 3, 2, 24, 1), (6, 5, 2, 32, 1))
+        ),
+        padding="transformers",
+    )
     torch.manual_seed(0)
     ours = ALIGN(ALIGNConfig(image, BERTConfig(99, 32, 32, 2, 4, 64), 8, temperature=0.4))
     ours.train()
     with torch.no_grad():
         for _ in range(30):
-            ours.image(torch.randn(16, 3, 64, 64))                                 # statistics with which the signal survives
+            ours.image(torch.randn(16, 3, 64, 64))  # statistics with which the signal survives
         for parameter in ours.text.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     ours.eval()
@@ -382,13 +416,15 @@ def test_embeddings_logits_and_loss_are_those_of_transformers():
     images, tokens = torch.randn(3, 3, 64, 64), torch.randint(5, 99, (3, 9))
     tokens[1, 6:] = 0
     with torch.no_grad():
-        want = theirs(input_ids=tokens, pixel_values=images, attention_mask=(tokens != 0).long(), return_loss=True)
+        want = theirs(input_ids=tokens, pixel_values=images, attention_mask=(tokens != 0).long(),
+                      return_loss=True)
         u, v, scale = ours(images, tokens)
     assert want.logits_per_image.isfinite().all() and want.image_embeds.std(0).min() > 1e-3
     torch.testing.assert_close(u, want.image_embeds, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(v, want.text_embeds, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(scale * u @ v.T, want.logits_per_image, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(align_loss(u, v, scale), 2 * want.loss, atol=1e-5, rtol=1e-4)       # a mean there, a sum here
+    # a mean there, a sum here
+    torch.testing.assert_close(align_loss(u, v, scale), 2 * want.loss, atol=1e-5, rtol=1e-4)
 
 
 def test_a_vocabulary_that_does_not_fit_is_said():

@@ -19,10 +19,11 @@ from mmlearn.text_for_vision.clip import (
 )
 
 EOT = 3
-SIZES = {                               # parameters of image tower and of everything else, counted in openai/CLIP
+SIZES = {  # parameters of image tower and of everything else, counted in openai/CLIP
     "rn50": (38_316_896, 63_690_241), "rn101": (56_259_936, 63_428_097), "rn50x4": (87_137_080, 91_163_521),
-    "rn50x16": (167_328_912, 123_650_305), "rn50x64": (420_380_352, 202_877_953), "vit_b32": (87_849_216, 63_428_097),
-    "vit_b16": (86_192_640, 63_428_097), "vit_l14": (303_966_208, 123_650_305), "vit_l14_336": (304_293_888, 123_650_305),
+    "rn50x16": (167_328_912, 123_650_305), "rn50x64": (420_380_352, 202_877_953),
+    "vit_b32": (87_849_216, 63_428_097), "vit_b16": (86_192_640, 63_428_097),
+    "vit_l14": (303_966_208, 123_650_305), "vit_l14_336": (304_293_888, 123_650_305),
 }
 
 
@@ -40,7 +41,7 @@ def pairs(b=4):
     return torch.randn(b, 3, 64, 64), tokens
 
 
-# ---------------------------------------------------------------------------------------------------------------- sizes
+# ------------------------------------------------------------------------------------------------------ sizes
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_published_size_has_the_published_number_of_parameters(name):
@@ -52,23 +53,28 @@ def test_every_published_size_has_the_published_number_of_parameters(name):
     assert count_parameters(model) == image + rest
 
 
-@pytest.mark.parametrize("name, embed, side", [("rn50x4", 640, 288), ("vit_b16", 512, 224), ("vit_l14_336", 768, 336)])
+@pytest.mark.parametrize(
+    "name, embed, side", [("rn50x4", 640, 288), ("vit_b16", 512, 224), ("vit_l14_336", 768, 336)]
+)
 def test_a_paper_size_model_maps_its_images_and_captions_to_one_space(name, embed, side):
     with torch.device("meta"):
         model = CLIP(getattr(CLIPConfig, name)())
         u, v, scale = model(torch.empty(2, 3, side, side), torch.empty(2, 77, dtype=torch.long))
     assert u.shape == v.shape == (2, embed) and scale.shape == ()
-    assert (model.config.size, model.config.context, model.config.vocab, model.config.eot) == (side, 77, 49_408, 49_407)
+    assert (model.config.size, model.config.context, model.config.vocab,
+            model.config.eot) == (side, 77, 49_408, 49_407)
 
 
 def test_the_nine_published_models_are_the_named_sizes():
     assert [row.build() for row in PUBLISHED.values()] == [getattr(CLIPConfig, name)() for name in SIZES]
-    assert published("CLIP") == {row.build.__name__: sum(SIZES[row.build.__name__]) for row in PUBLISHED.values()}
+    assert published("CLIP") == {row.build.__name__: sum(SIZES[row.build.__name__])
+                                 for row in PUBLISHED.values()}
 
 
 @pytest.mark.parametrize("name, least", [("ViT-B/32", 0.995), ("ViT-L/14", 0.995), ("RN50", 0.95)])
 def test_the_arithmetic_of_a_forward_pass_is_that_published(name, least):
-    """OpenCLIP's attention pool computes all positions, ours the one that is read: a little less for the ResNets."""
+    """OpenCLIP's attention pool computes all positions, ours the one that is read: a little less for the
+    ResNets."""
     image, text = count_gflops(PUBLISHED[name].build())
     assert least < (image + text) / PUBLISHED[name].gflops < 1.005
 
@@ -78,7 +84,7 @@ def test_an_unknown_activation_is_refused():
         CLIPConfig(activation="relu")
 
 
-# ------------------------------------------------------------------------------------------------------------ the model
+# -------------------------------------------------------------------------------------------------- the model
 
 @pytest.mark.parametrize("family", ["mini", "mini_resnet"])
 def test_both_sides_are_unit_vectors_and_the_scale_starts_at_one_over_seven_hundredths(family):
@@ -98,8 +104,10 @@ def test_both_sides_are_unit_vectors_and_the_scale_starts_at_one_over_seven_hund
 def test_a_batch_of_one_is_a_row_of_the_batch(family):
     model, (images, tokens) = mini(family).eval(), pairs()
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(images[2:3]), model.encode_image(images)[2:3], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(model.encode_text(tokens[2:3]), model.encode_text(tokens)[2:3], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.encode_image(images[2:3]), model.encode_image(images)[2:3],
+                                   atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.encode_text(tokens[2:3]), model.encode_text(tokens)[2:3], atol=1e-5,
+                                   rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["mini", "mini_resnet"])
@@ -122,7 +130,8 @@ def test_a_handful_of_pairs_is_learned_by_heart(family):
     for step in range(40):
         u, v, scale = model(images, tokens)
         logits = scale * u @ v.T
-        loss = (torch.nn.functional.cross_entropy(logits, labels) + torch.nn.functional.cross_entropy(logits.T, labels)) / 2
+        loss = (torch.nn.functional.cross_entropy(logits, labels)
+                + torch.nn.functional.cross_entropy(logits.T, labels)) / 2
         if step == 0:
             assert 0.8 * math.log(6) < float(loss.detach()) < 6
         optimizer.zero_grad()
@@ -147,7 +156,7 @@ def test_the_record_holds_the_attention_of_both_towers_and_changes_nothing():
             torch.testing.assert_close((model.encode_image(images), model.encode_text(tokens)), want)
     assert weights["image.layers.3.attention"].shape == (4, 3, 65, 65)
     assert weights["text.layers.2.attention"].shape == (4, 3, 10, 10)
-    assert weights["text.layers.0.attention"].triu(1).abs().max() == 0            # no token sees those after it
+    assert weights["text.layers.0.attention"].triu(1).abs().max() == 0  # no token sees those after it
     resnet = mini("mini_resnet")
     with record_attention(resnet) as weights:
         resnet.encode_image(images)
@@ -160,12 +169,14 @@ def test_the_scale_is_capped_from_above_only(before, after):
     model = mini()
     model.logit_scale.data.fill_(before)
     clamp_logit_scale_(model)
-    assert float(model.logit_scale.detach()) == pytest.approx(min(before, math.log(100))) == pytest.approx(after)
+    assert (
+        float(model.logit_scale.detach()) == pytest.approx(min(before, math.log(100))) == pytest.approx(after)
+    )
     clamp_logit_scale_(model, most=1)
     assert float(model.logit_scale.detach()) == pytest.approx(min(after, 0.0))
 
 
-# ----------------------------------------------------------------------------------------------------------------- text
+# ------------------------------------------------------------------------------------------------------- text
 
 @pytest.mark.equation("eq:eot-pooling")
 def test_a_caption_is_read_at_its_first_end_of_text_token():
@@ -225,14 +236,16 @@ def test_the_text_tower_starts_as_the_released_code_initialises_it():
     tower = TextTransformer(TextConfig(vocab=500, context=50, width=256, layers=4, heads=4, eot=3), 128)
     layer = tower.layers[1]
     for value, std in ((tower.words.weight, 0.02), (tower.positions, 0.01), (tower.projection, 256**-0.5),
-                       (layer.attention.in_weight, 256**-0.5), (layer.attention.out.weight, (8 * 256) ** -0.5),
-                       (layer.feed_forward.inner.weight, 512**-0.5), (layer.feed_forward.outer.weight, (8 * 256) ** -0.5)):
+                       (layer.attention.in_weight, 256**-0.5),
+                       (layer.attention.out.weight, (8 * 256) ** -0.5),
+                       (layer.feed_forward.inner.weight, 512**-0.5),
+                       (layer.feed_forward.outer.weight, (8 * 256) ** -0.5)):
         assert float(value.detach().std()) == pytest.approx(std, rel=0.03)
     assert not layer.attention.in_bias.any() and not layer.attention.out.bias.any()
     assert 0 < layer.feed_forward.inner.bias.abs().max() <= 256**-0.5
 
 
-# --------------------------------------------------------------------------------------------------- another resolution
+# ----------------------------------------------------------------------------------------- another resolution
 
 @pytest.mark.parametrize("family, size", [("mini", 96), ("mini", 32), ("mini_resnet", 128)])
 def test_the_same_weights_read_larger_images_with_resized_positions(family, size):

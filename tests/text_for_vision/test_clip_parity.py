@@ -1,4 +1,5 @@
-"""Ours against OpenCLIP and transformers: the same random weights, tiny sizes, the same embeddings, logits and gradients."""
+"""Ours against OpenCLIP and transformers: the same random weights, tiny sizes, the same embeddings, logits
+and gradients."""
 
 import json
 
@@ -54,7 +55,8 @@ def test_both_towers_give_openclips_embeddings(pair):
     theirs, ours = pair
     images, tokens = inputs(ours.config.size)
     with torch.no_grad():
-        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(images), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(images), atol=1e-5,
+                                   rtol=1e-5)
         torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), atol=1e-5, rtol=1e-5)
 
 
@@ -65,7 +67,8 @@ def test_vectors_scale_and_logits_are_openclips(pair):
         u, v, scale = ours(images, tokens)
         for mine, other in zip((u, v, scale), theirs(images, tokens)):
             torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(scale * u @ v.T, theirs.get_logits(images, tokens)[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(scale * u @ v.T, theirs.get_logits(images, tokens)[0], atol=1e-5,
+                                   rtol=1e-5)
 
 
 def test_gradients_of_a_training_step_are_openclips(pair):
@@ -77,10 +80,14 @@ def test_gradients_of_a_training_step_are_openclips(pair):
     for model in (theirs, ours):
         u, v, scale = model(images, tokens)
         torch.nn.functional.cross_entropy(scale * u @ v.T, labels).backward()
-    for mine, other in ((ours.logit_scale, theirs.logit_scale), (ours.text.words.weight, theirs.token_embedding.weight),
-                        (ours.text.layers[0].attention.in_weight, theirs.transformer.resblocks[0].attn.in_proj_weight)):
+    for mine, other in ((ours.logit_scale, theirs.logit_scale),
+                        (ours.text.words.weight, theirs.token_embedding.weight),
+                        (ours.text.layers[0].attention.in_weight,
+                         theirs.transformer.resblocks[0].attn.in_proj_weight)):
         torch.testing.assert_close(mine.grad, other.grad)
-    first = ours.image.stem[0][0] if isinstance(ours.config.image, ResNetConfig) else ours.image.patches.project
+    first = (
+        ours.image.stem[0][0] if isinstance(ours.config.image, ResNetConfig) else ours.image.patches.project
+    )
     torch.testing.assert_close(first.weight.grad, theirs.visual.conv1.weight.grad)
 
 
@@ -91,10 +98,12 @@ def transformers_model(activation="quick_gelu", eos=99):
     torch.manual_seed(1)
     return shaken(CLIPModel(Config(
         projection_dim=32,
-        text_config=dict(vocab_size=100, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,
-                         max_position_embeddings=16, eos_token_id=eos, hidden_act=activation, projection_dim=32),
-        vision_config=dict(image_size=32, patch_size=8, hidden_size=64, intermediate_size=256, num_hidden_layers=3,
-                           num_attention_heads=4, hidden_act=activation, projection_dim=32),
+        text_config=dict(vocab_size=100, hidden_size=64, intermediate_size=256, num_hidden_layers=2,
+                         num_attention_heads=2, max_position_embeddings=16, eos_token_id=eos,
+                         hidden_act=activation, projection_dim=32),
+        vision_config=dict(image_size=32, patch_size=8, hidden_size=64, intermediate_size=256,
+                           num_hidden_layers=3, num_attention_heads=4, hidden_act=activation,
+                           projection_dim=32),
     ))).eval()
 
 
@@ -113,8 +122,9 @@ def test_towers_and_logits_are_those_of_transformers(activation):
 
 
 @pytest.mark.parametrize("name, ours", [
-    ("RN50", "rn50"), ("RN101", "rn101"), ("RN50x4", "rn50x4"), ("RN50x16", "rn50x16"), ("RN50x64", "rn50x64"),
-    ("ViT-B-32", "vit_b32"), ("ViT-B-16", "vit_b16"), ("ViT-L-14", "vit_l14"), ("ViT-L-14-336", "vit_l14_336"),
+    ("RN50", "rn50"), ("RN101", "rn101"), ("RN50x4", "rn50x4"), ("RN50x16", "rn50x16"),
+    ("RN50x64", "rn50x64"), ("ViT-B-32", "vit_b32"), ("ViT-B-16", "vit_b16"), ("ViT-L-14", "vit_l14"),
+    ("ViT-L-14-336", "vit_l14_336"),
 ])
 def test_openclips_nine_configurations_are_ours(name, ours):
     import open_clip

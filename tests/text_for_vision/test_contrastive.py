@@ -38,7 +38,8 @@ from mmlearn.text_for_vision.contrastive import (
 
 def pairs(b=6, e=4, seed=0, dtype=torch.float64):
     g = torch.Generator().manual_seed(seed)
-    u, v = (F.normalize(torch.randn(b, e, generator=g, dtype=torch.float64), dim=1).to(dtype) for _ in range(2))
+    u, v = (F.normalize(torch.randn(b, e, generator=g, dtype=torch.float64),
+                        dim=1).to(dtype) for _ in range(2))
     return u, v
 
 
@@ -53,7 +54,7 @@ def matrix(b=6, scale=3.0, seed=0):
     return scale * u @ v.T
 
 
-# ----------------------------------------------------------------------------------------------------------- losses
+# ----------------------------------------------------------------------------------------------------- losses
 
 
 @pytest.mark.equation("eq:contrastive-logits")
@@ -70,7 +71,9 @@ def test_info_nce_is_the_mean_log_share_of_the_pair_in_its_row():
     want = [naive_row(l, i) for i in range(6)]
     torch.testing.assert_close(info_nce_rows(logits(u, v, 2.5)), torch.tensor(want, dtype=torch.float64))
     assert info_nce(u, v, 2.5).item() == pytest.approx(sum(want) / 6, abs=1e-12)
-    assert info_nce(u, v, 2.5).item() == pytest.approx(F.cross_entropy(2.5 * u @ v.T, torch.arange(6)).item(), abs=1e-12)
+    assert info_nce(u, v, 2.5).item() == pytest.approx(
+        F.cross_entropy(2.5 * u @ v.T, torch.arange(6)).item(), abs=1e-12
+    )
 
 
 @pytest.mark.equation("eq:clip-loss")
@@ -113,7 +116,8 @@ def test_the_decoupled_loss_is_log_of_e_to_the_loss_minus_one():
 @pytest.mark.equation("eq:survey-contrastive")
 def test_the_survey_formula_divides_outside_the_exponential():
     s, tau = matrix(scale=1.0), 0.07
-    want = [-math.log(math.exp(s[i, i]) / tau / sum(math.exp(s[i, j] / tau) for j in range(6) if j != i)) for i in range(6)]
+    want = [-math.log(math.exp(s[i, i]) / tau / sum(math.exp(s[i, j] / tau) for j in range(6) if j != i))
+            for i in range(6)]
     torch.testing.assert_close(survey_rows(s, tau), torch.tensor(want, dtype=torch.float64))
 
 
@@ -141,7 +145,7 @@ def test_nt_xent_compares_each_view_with_all_others():
     assert nt_xent(z, 3.0).item() == pytest.approx(want, abs=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------ the fast path
+# ---------------------------------------------------------------------------------------------- the fast path
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -255,7 +259,8 @@ def test_the_loss_is_that_of_open_clip_and_of_transformers(loss):
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     u, v, scale = inputs
-    torch.testing.assert_close(loss(u, v, scale), image_text_contrastive_loss(scale * v @ u.T), rtol=0, atol=1e-12)
+    torch.testing.assert_close(loss(u, v, scale), image_text_contrastive_loss(scale * v @ u.T), rtol=0,
+                               atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [clip_loss, fused_clip_loss, info_nce, decoupled_loss, convirt_loss])
@@ -285,7 +290,7 @@ def test_bad_settings_are_refused():
         GaussianPairs(4, 1.0)
 
 
-# --------------------------------------------------------------------------------------------------------- gradients
+# -------------------------------------------------------------------------------------------------- gradients
 
 
 @pytest.mark.equation("eq:clip-gradient")
@@ -343,8 +348,10 @@ def test_the_gradient_of_the_temperature_compares_the_pair_with_the_softmax_aver
     t = torch.tensor(-math.log(0.2), dtype=torch.float64, requires_grad=True)
     by_tau, by_t = temperature_gradient(s, 0.2)
     for i in range(6):
-        assert torch.autograd.grad(info_nce_rows(s / tau)[i], tau)[0].item() == pytest.approx(by_tau[i].item(), abs=1e-11)
-        assert torch.autograd.grad(info_nce_rows(s * t.exp())[i], t)[0].item() == pytest.approx(by_t[i].item(), abs=1e-11)
+        assert torch.autograd.grad(info_nce_rows(s / tau)[i],
+                                   tau)[0].item() == pytest.approx(by_tau[i].item(), abs=1e-11)
+        assert torch.autograd.grad(info_nce_rows(s * t.exp())[i],
+                                   t)[0].item() == pytest.approx(by_t[i].item(), abs=1e-11)
         p = (s[i] / 0.2).softmax(0)
         mean = sum(p[j] * s[i, j] for j in range(6)).item()
         assert by_tau[i].item() == pytest.approx((s[i, i].item() - mean) / 0.04, abs=1e-11)
@@ -376,7 +383,7 @@ def test_at_high_temperature_all_candidates_count_alike():
         want = [math.log(6) + (sum(s[i].tolist()) / 6 - s[i, i].item()) / tau for i in range(6)]
         torch.testing.assert_close(hot_limit(s, tau), torch.tensor(want, dtype=torch.float64))
         errors.append((info_nce_rows(s / tau) - hot_limit(s, tau)).abs().max().item())
-    assert errors[1] < errors[0] / 50                                   # the rest falls with the square of tau
+    assert errors[1] < errors[0] / 50  # the rest falls with the square of tau
 
 
 @pytest.mark.equation("eq:loss-floor")
@@ -394,7 +401,8 @@ def test_a_regular_simplex_has_the_least_loss_of_all_batches():
     assert simplex_floor(b, tau) == pytest.approx(clip_loss(corners, corners, 1 / tau).item(), abs=1e-12)
     assert simplex_floor(2, tau) == pytest.approx(loss_floor(2, tau), abs=1e-12)
     assert simplex_floor(32_768, 1.0) == pytest.approx(9.397, abs=0.001)
-    raw = [torch.randn(b, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64, requires_grad=True) for i in (0, 1)]
+    raw = [torch.randn(b, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64,
+                       requires_grad=True) for i in (0, 1)]
     descent = torch.optim.Adam(raw, lr=0.1)
     for _ in range(300):
         descent.zero_grad()
@@ -404,7 +412,7 @@ def test_a_regular_simplex_has_the_least_loss_of_all_batches():
     assert simplex_floor(b, tau) - 1e-9 < loss.item() < simplex_floor(b, tau) + 1e-3
 
 
-# ----------------------------------------------------------------------------------------------- mutual information
+# ----------------------------------------------------------------------------------------- mutual information
 
 
 JOINT = torch.tensor([[0.3, 0.05, 0.05], [0.1, 0.2, 0.3]], dtype=torch.float64)        # p(x, y), 2 x 3
@@ -418,7 +426,7 @@ def log_ratio_table():
 def test_the_posterior_of_the_partner_is_the_softmax_of_the_log_ratio():
     p_x, p_y = JOINT.sum(1), JOINT.sum(0)
     for x, ys in itertools.product(range(2), itertools.product(range(3), repeat=3)):
-        joint = []                                                      # p(i is the partner, x, y_1..3) by Bayes
+        joint = []  # p(i is the partner, x, y_1..3) by Bayes
         for i in range(3):
             others = math.prod(p_y[ys[k]].item() for k in range(3) if k != i)
             joint.append(JOINT[x, ys[i]].item() / p_x[x].item() * others / 3)
@@ -428,7 +436,7 @@ def test_the_posterior_of_the_partner_is_the_softmax_of_the_log_ratio():
 
 @pytest.mark.equation("eq:partner-weight")
 def test_the_partner_weight_has_mean_one_over_independent_candidates():
-    h = torch.randn(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()    # any score
+    h = torch.randn(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()  # any score
     p_y = JOINT.sum(0).tolist()
     mean = 0.0
     for ys in itertools.product(range(3), repeat=3):
@@ -440,7 +448,8 @@ def test_the_partner_weight_has_mean_one_over_independent_candidates():
 
 
 def exact_losses(h):
-    """The expected losses of a table of scores with three candidates, by enumeration: with and without the pair."""
+    """The expected losses of a table of scores with three candidates, by enumeration: with and without the
+    pair."""
     p_y, loss, without = JOINT.sum(0).tolist(), 0.0, 0.0
     for x, y1, y2, y3 in itertools.product(range(2), range(3), range(3), range(3)):
         chance = JOINT[x, y1].item() * p_y[y2] * p_y[y3]
@@ -474,7 +483,8 @@ def test_the_information_of_gaussian_pairs_is_the_mean_of_their_log_ratio():
     source = GaussianPairs(4, 0.5)
     assert source.information == pytest.approx(-2 * math.log(0.75))
     x, y = source.sample(100_000, torch.Generator().manual_seed(0))
-    mean = torch.stack([source.log_ratio(*part).diagonal().mean() for part in zip(x.split(500), y.split(500))]).mean()
+    mean = torch.stack([source.log_ratio(*part).diagonal().mean()
+                        for part in zip(x.split(500), y.split(500))]).mean()
     assert mean.item() == pytest.approx(source.information, abs=0.01)
     assert (x * y).mean().item() == pytest.approx(0.5, abs=0.01)
 
@@ -497,7 +507,7 @@ def test_the_log_ratio_is_the_quotient_of_the_densities():
     (10, 0.8, 256, 4.275, 5.85, 0.12), (20, 0.9, 256, 5.544, 33.9, 0.6),
 ])
 def test_the_two_bounds_stand_on_either_side_of_the_information(k, rho, b, below, above, close):
-    source = GaussianPairs(k, rho)                                      # values from 200,000 draws; here 20,000
+    source = GaussianPairs(k, rho)  # values from 200,000 draws; here 20,000
     low, high = source.bounds(b, 20_000, torch.Generator().manual_seed(1))
     assert low == pytest.approx(below, abs=min(close, 0.04)) and high == pytest.approx(above, abs=close)
     assert low <= math.log(b) and (low < source.information < high or k == 4)

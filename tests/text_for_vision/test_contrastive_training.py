@@ -1,4 +1,5 @@
-"""The scene world as a contrastive task: pairs, class pictures, batches, training, judging, the miniature on disk."""
+"""The scene world as a contrastive task: pairs, class pictures, batches, training, judging, the miniature on
+disk."""
 
 import json
 import math
@@ -46,7 +47,7 @@ def tiny(tokeniser, resnet=True, **options):
     return CLIP(CLIPConfig(16, image, TextConfig(len(tokeniser), 32, 32, 1, 1, 3), **options))
 
 
-# --------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------------------- training
 
 def test_gains_biases_and_the_scale_do_not_decay(data):
     model = tiny(scene_tokeniser(data), resnet=False, logit_bias=-10.0)
@@ -81,7 +82,7 @@ def test_a_handful_of_pairs_is_learnt_by_heart(data):
     tokeniser = scene_tokeniser(one)
     model = tiny(tokeniser)
     history = train_clip(model, one, tokeniser, steps=60, batch=8, lr=2e-3, warmup=5, progress=False)
-    assert history.loss[0] > 1.5 and history.loss[-1] < 0.3         # log 8 = 2.08 for a model that knows nothing
+    assert history.loss[0] > 1.5 and history.loss[-1] < 0.3  # log 8 = 2.08 for a model that knows nothing
     found = retrieval(model, tokeniser, one)
     assert found["image to text R@1"] > 0.8 and found["text to image R@1"] > 0.8
 
@@ -99,11 +100,13 @@ def test_the_scale_is_recorded_and_capped(data):
 
 @pytest.mark.parametrize("resnet", [False, True], ids=["vit", "resnet"])
 def test_training_goes_on_where_it_was_stopped(data, tmp_path, resnet):
-    """With a ResNet, too, whose filters lie channels-last in memory: the optimiser's averages must lie so as well."""
+    """With a ResNet, too, whose filters lie channels-last in memory: the optimiser's averages must lie so as
+    well."""
     tokeniser = scene_tokeniser(data)
 
     def train(model, steps, folder):
-        return train_clip(model, data, tokeniser, steps=steps, batch=8, schedule=constant(1e-3), folder=folder, progress=False)
+        return train_clip(model, data, tokeniser, steps=steps, batch=8, schedule=constant(1e-3),
+                          folder=folder, progress=False)
 
     whole, parts = tiny(tokeniser, resnet=resnet), tiny(tokeniser, resnet=resnet)
     train(whole, 4, tmp_path / "whole")
@@ -113,7 +116,7 @@ def test_training_goes_on_where_it_was_stopped(data, tmp_path, resnet):
         assert torch.equal(a, b)
 
 
-# --------------------------------------------------------------------------------------------------------- judging
+# ---------------------------------------------------------------------------------------------------- judging
 
 def test_embeddings_are_unit_vectors_and_leave_the_mode_alone(data):
     tokeniser = scene_tokeniser(data)
@@ -122,7 +125,7 @@ def test_embeddings_are_unit_vectors_and_leave_the_mode_alone(data):
     torch.testing.assert_close(u.norm(dim=1), torch.ones(24))
     torch.testing.assert_close(v.norm(dim=1), torch.ones(2))
     assert model.training
-    torch.testing.assert_close(u, embed_images(model.eval(), data.images))                  # parts change nothing
+    torch.testing.assert_close(u, embed_images(model.eval(), data.images))  # parts change nothing
     assert context_of(model) == 32 and context_of(torch.nn.Linear(2, 2)) is None
 
 
@@ -156,7 +159,7 @@ def test_retrieval_counts_an_image_found_by_any_of_its_captions(data):
     assert math.isclose(found["text to image R@3"], hits / len(flat), abs_tol=1e-6)
 
 
-# ----------------------------------------------------------------------------------------------------- on the disk
+# ------------------------------------------------------------------------------------------------ on the disk
 
 @pytest.mark.parametrize("resnet", [True, False])
 def test_a_miniature_comes_back_from_the_disk(data, tmp_path, resnet):
@@ -167,7 +170,8 @@ def test_a_miniature_comes_back_from_the_disk(data, tmp_path, resnet):
     back = load_mini(path)
     assert back.model.config == model.config and not back.model.training
     assert back.tokeniser.words == tokeniser.words and back.about["test"] == {"zero-shot": 0.5}
-    torch.testing.assert_close(embed_images(back.model, data.images), embed_images(model, data.images), atol=5e-3, rtol=0)
+    torch.testing.assert_close(embed_images(back.model, data.images), embed_images(model, data.images),
+                               atol=5e-3, rtol=0)
 
 
 def test_files_that_are_no_miniature_are_refused_by_name(data, tmp_path):
@@ -190,8 +194,9 @@ def test_the_miniature_of_the_book_knows_its_world(kind):
     mini = load_mini(kind)
     pictures = class_pictures(120)
     got = zero_shot_accuracy(mini.model, mini.tokeniser, pictures)
-    assert abs(got - mini.about["test"]["zero-shot"]) < 0.12        # 120 of the 1000 pictures it was judged on
+    assert abs(got - mini.about["test"]["zero-shot"]) < 0.12  # 120 of the 1000 pictures it was judged on
     assert got > 0.25                                               # chance is 0.03
-    red = mini.model.encode_text(mini.tokeniser.batch(["a red car.", "a car that is red.", "a blue bed."]), True)
+    red = mini.model.encode_text(mini.tokeniser.batch(["a red car.", "a car that is red.", "a blue bed."]),
+                                 True)
     assert red[0] @ red[1] > red[0] @ red[2]
     assert mini.model.logit_scale.exp() > 14 and clip_loss(red, red, 10.0) > 0

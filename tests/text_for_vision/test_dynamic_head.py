@@ -37,12 +37,14 @@ def pyramid(channels=16, b=2, side=8, levels=3):
     return [torch.randn(b, channels, side // 2**i, side // 2**i) for i in range(levels)]
 
 
-# -------------------------------------------------------------------------------------------------------- the formulas
+# ----------------------------------------------------------------------------------------------- the formulas
 
 @pytest.mark.equation("eq:hard-sigmoid")
 def test_the_papers_hard_sigmoid_is_a_ramp_between_minus_one_and_one():
     z = torch.linspace(-3, 3, 61, dtype=torch.float64)
-    torch.testing.assert_close(hard_sigmoid(z), torch.tensor([max(0.0, min(1.0, (x + 1) / 2)) for x in z.tolist()], dtype=z.dtype))
+    torch.testing.assert_close(
+        hard_sigmoid(z), torch.tensor([max(0.0, min(1.0, (x + 1) / 2)) for x in z.tolist()], dtype=z.dtype)
+    )
 
 
 @pytest.mark.equation("eq:scale-attention")
@@ -50,7 +52,8 @@ def test_scale_attention_multiplies_each_level_by_one_factor():
     x, W, bias = torch.randn(2, 3, 4, 5, 6).double(), torch.randn(3, 3).double(), torch.randn(3).double()
     want = torch.empty_like(x)
     for b in range(2):
-        means = [sum(float(x[b, l, c, i, j]) for c in range(4) for i in range(5) for j in range(6)) / 120 for l in range(3)]
+        means = [sum(float(x[b, l, c, i, j]) for c in range(4) for i in range(5) for j in range(6)) / 120
+                 for l in range(3)]
         for l in range(3):
             z = sum(float(W[l, k]) * means[k] for k in range(3)) + float(bias[l])
             want[b, l] = max(0.0, min(1.0, (z + 1) / 2)) * x[b, l]
@@ -96,8 +99,14 @@ def test_spatial_attention_averages_moved_places_of_all_levels():
                     for k in range(9):
                         down = i + k // 3 - 1 + float(offsets[0, 2 * k, i, j])
                         right = j + k % 3 - 1 + float(offsets[0, 2 * k + 1, i, j])
-                        want[0, c, i, j] += float(w[l, k]) * interpolated(x[0, l, c], down, right) * float(modulation[0, k, i, j]) / 2
-    torch.testing.assert_close(spatial_attention(x, w[..., None, None] * torch.eye(3), offsets, modulation), want)
+                        want[0, c, i, j] += (
+                            float(w[l, k])
+                            * interpolated(x[0, l, c], down, right)
+                            * float(modulation[0, k, i, j])
+                            / 2
+                        )
+    torch.testing.assert_close(spatial_attention(x, w[..., None, None] * torch.eye(3), offsets, modulation),
+                               want)
 
 
 @pytest.mark.equation("eq:channel-attention")
@@ -107,11 +116,13 @@ def test_channel_attention_is_the_larger_of_two_lines():
     for b in range(2):
         for c in range(3):
             a1, a2, b1, b2 = theta[b, :, c].tolist()
-            want[b, c] = torch.tensor([[max(a1 * v + b1, a2 * v + b2) for v in row] for row in x[b, c].tolist()], dtype=x.dtype)
+            want[b, c] = torch.tensor([[max(a1 * v + b1,
+                                            a2 * v + b2) for v in row] for row in x[b, c].tolist()],
+                                            dtype=x.dtype)
     torch.testing.assert_close(channel_attention(x, theta), want)
 
 
-# ---------------------------------------------------------------------------------------------------------- the modules
+# ------------------------------------------------------------------------------------------------ the modules
 
 @pytest.mark.parity
 @pytest.mark.parametrize("stride", [1, 2])
@@ -126,7 +137,8 @@ def test_the_deformable_convolution_is_torchvisions(stride):
     ours = layer(x, offsets, modulation)
     theirs = layer.norm(deform_conv2d(x, offsets, layer.weight, layer.bias, stride, 1, mask=modulation))
     torch.testing.assert_close(ours, theirs)
-    for a, b in zip(torch.autograd.grad(ours.sin().sum(), inputs), torch.autograd.grad(theirs.sin().sum(), inputs)):
+    for a, b in zip(torch.autograd.grad(ours.sin().sum(), inputs),
+                    torch.autograd.grad(theirs.sin().sum(), inputs)):
         torch.testing.assert_close(a, b)
 
 
@@ -140,12 +152,13 @@ def test_a_dynamic_relu_starts_around_relu_and_depends_on_the_picture():
     relu = DynamicReLU(16, 4)
     theta = relu.theta(torch.cat([x, 3 * x + 1])).detach()
     assert not torch.allclose(theta[:2], theta[2:])
-    assert float((theta[:, :2] - torch.tensor([1.0, 0.0])[:, None]).abs().max()) <= 1                # slopes within 1
+    assert float((theta[:, :2] - torch.tensor([1.0, 0.0])[:, None]).abs().max()) <= 1  # slopes within 1
     assert float(theta[:, 2:].abs().max()) <= 0.5
 
 
 def test_a_block_mixes_each_level_with_its_neighbours_as_the_published_code_does():
-    """Written out level by level with torchvision's operator, offsets and modulation averaged for the coarser source."""
+    """Written out level by level with torchvision's operator, offsets and modulation averaged for the coarser
+    source."""
     torch.manual_seed(0)
     block, levels = DynamicBlock(SMALL), pyramid()
     torch.nn.init.normal_(block.where.weight, std=0.2)
@@ -176,7 +189,8 @@ def test_the_paper_head_keeps_every_shape_and_has_its_size():
         assert [x.shape for x in head(levels)] == [x.shape for x in levels]
     c = 256
     convolutions = 3 * (9 * c * c + c + 2 * c)
-    assert count_parameters(head) == 6 * (convolutions + 9 * c * 27 + 27 + c + 1 + (c * 64 + 64) + (64 * 4 * c + 4 * c))
+    assert count_parameters(head) == 6 * (convolutions + 9 * c * 27 + 27 + c + 1 + (c * 64 + 64)
+                                          + (64 * 4 * c + 4 * c))
 
 
 def test_gradients_reach_every_parameter_of_the_head():
@@ -184,7 +198,8 @@ def test_gradients_reach_every_parameter_of_the_head():
     head = DynamicHead(SMALL)
     sum(x.square().sum() for x in head(pyramid())).backward()
     assert all(p.grad is not None for p in head.parameters())
-    assert all(bool(p.grad.abs().sum() > 0) for n, p in head.named_parameters() if "weigh." not in n)    # behind a ReLU
+    # behind a ReLU
+    assert all(bool(p.grad.abs().sum() > 0) for n, p in head.named_parameters() if "weigh." not in n)
 
 
 def test_wrong_sizes_are_refused():
@@ -196,9 +211,10 @@ def test_wrong_sizes_are_refused():
         DynamicDetector(DetectorConfig(anchors=(1, 2)))
 
 
-# --------------------------------------------------------------------------------------------------------- the detector
+# ----------------------------------------------------------------------------------------------- the detector
 
-TINY = DetectorConfig(SwinConfig(64, 16, (1, 1, 1), (1, 2, 4), 4, True, 0.0), DynamicHeadConfig(32, 1), agnostic=True)
+TINY = DetectorConfig(SwinConfig(64, 16, (1, 1, 1), (1, 2, 4), 4, True, 0.0), DynamicHeadConfig(32, 1),
+                      agnostic=True)
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +242,9 @@ def test_every_level_of_the_pyramid_can_say_how_large_a_thing_is(data):
         assert anchors.tolist() == [[-side / 2, -side / 2, side / 2, side / 2]]
 
 
-@pytest.mark.parametrize(("scale", "bias"), [(0.0, 4.0), (0.0, -4.0), (1.0, 0.0), (30.0, 0.0), (1e4, 0.0), (1e30, 0.0)])
+@pytest.mark.parametrize(
+    ("scale", "bias"), [(0.0, 4.0), (0.0, -4.0), (1.0, 0.0), (30.0, 0.0), (1e4, 0.0), (1e30, 0.0)]
+)
 def test_no_weights_make_a_box_without_width_or_outside_the_picture(data, scale, bias):
     """The distances to the four sides come from a ReLU: with a bias of -4 all of them are 0."""
     torch.manual_seed(0)

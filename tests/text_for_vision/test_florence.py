@@ -37,9 +37,13 @@ def test_the_reconstruction_has_the_published_size_to_half_a_percent():
     assert u.shape == v.shape == (2, 1024) and scale.shape == ()
 
 
-@pytest.mark.parametrize("name, image, total", [("unicl_swin_t", 27_519_354, 91_340_667), ("unicl_swin_b", 86_743_224, 150_695_609)])
+@pytest.mark.parametrize(
+    "name, image, total",
+    [("unicl_swin_t", 27_519_354, 91_340_667), ("unicl_swin_b", 86_743_224, 150_695_609)],
+)
 def test_unicls_sizes(name, image, total):
-    """Swin without its classifier, the text tower of CLIP ViT-B/32 with its projection, one matrix, one scale."""
+    """Swin without its classifier, the text tower of CLIP ViT-B/32 with its projection, one matrix, one
+    scale."""
     with torch.device("meta"):
         model = Florence(getattr(FlorenceConfig, name)())
     channels = model.config.image.channels
@@ -86,13 +90,15 @@ def test_a_handful_of_pairs_is_learnt_by_heart():
     assert loss.item() < 0.3 * first
 
 
-# ------------------------------------------------------------------------------------------------------ public weights
+# --------------------------------------------------------------------------------------------- public weights
 
 def published(model):
     """The state dict of a model under UniCL's names, with the constants that its file has besides."""
     state = {public_name(name): value for name, value in model.state_dict().items()}
     state["image_encoder.layers.0.blocks.1.attn_mask"] = torch.zeros(4, 49, 49)
-    state["image_encoder.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
+    state["image_encoder.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(
+        49, 49, dtype=torch.long
+    )
     return state
 
 
@@ -100,14 +106,16 @@ def test_names_are_those_of_the_published_code():
     model = Florence(TINY)
     names = {public_name(name) for name in model.state_dict()}
     assert len(names) == len(model.state_dict())
-    assert {"image_projection", "text_projection", "logit_scale", "image_encoder.patch_embed.proj.weight", "image_encoder.norm.bias",
-            "image_encoder.patch_embed.norm.weight", "image_encoder.layers.0.downsample.reduction.weight",
+    assert {"image_projection", "text_projection", "logit_scale", "image_encoder.patch_embed.proj.weight",
+            "image_encoder.norm.bias", "image_encoder.patch_embed.norm.weight",
+            "image_encoder.layers.0.downsample.reduction.weight",
             "image_encoder.layers.0.downsample.norm.bias", "image_encoder.layers.1.blocks.0.attn.qkv.bias",
-            "image_encoder.layers.1.blocks.1.attn.relative_position_bias_table", "image_encoder.layers.0.blocks.0.mlp.fc2.weight",
-            "image_encoder.layers.0.blocks.0.norm2.weight", "text_encoder.token_embedding.weight",
-            "text_encoder.positional_embedding", "text_encoder.resblocks.1.attn.in_proj_weight",
-            "text_encoder.resblocks.0.attn.out_proj.bias", "text_encoder.resblocks.0.mlp.c_fc.weight",
-            "text_encoder.resblocks.0.ln_2.bias", "text_encoder.ln_final.weight"} <= names
+            "image_encoder.layers.1.blocks.1.attn.relative_position_bias_table",
+            "image_encoder.layers.0.blocks.0.mlp.fc2.weight", "image_encoder.layers.0.blocks.0.norm2.weight",
+            "text_encoder.token_embedding.weight", "text_encoder.positional_embedding",
+            "text_encoder.resblocks.1.attn.in_proj_weight", "text_encoder.resblocks.0.attn.out_proj.bias",
+            "text_encoder.resblocks.0.mlp.c_fc.weight", "text_encoder.resblocks.0.ln_2.bias",
+            "text_encoder.ln_final.weight"} <= names
 
 
 @pytest.mark.parametrize("old, wrapped", [(False, False), (True, True)])
@@ -141,22 +149,26 @@ def test_other_files_are_refused_with_a_reason(tmp_path):
 
 @pytest.mark.parity
 def test_windows_and_text_are_those_of_independent_implementations_put_together():
-    """Swin of timm, CLIP's text tower of OpenCLIP, two matrices: the model of the public code, built from other parts."""
+    """Swin of timm, CLIP's text tower of OpenCLIP, two matrices: the model of the public code, built from
+    other parts."""
     import open_clip
     from timm.models.swin_transformer import SwinTransformer
     from torch import nn
 
     torch.manual_seed(0)
-    swin = SwinTransformer(img_size=56, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=7, num_classes=0).eval()
+    swin = SwinTransformer(img_size=56, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=7,
+                           num_classes=0).eval()
     clip = open_clip.CLIP(embed_dim=24, vision_cfg=dict(image_size=32, layers=1, width=64, patch_size=16),
-                          text_cfg=dict(context_length=10, vocab_size=50, width=64, heads=1, layers=2), quick_gelu=True).eval()
+                          text_cfg=dict(context_length=10, vocab_size=50, width=64, heads=1, layers=2),
+                          quick_gelu=True).eval()
     for module in clip.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = 1e-12
     projection = torch.randn(32, 24)
-    state = {"image_projection": projection, "text_projection": clip.text_projection.detach(), "logit_scale": torch.tensor(1.0)}
+    state = {"image_projection": projection, "text_projection": clip.text_projection.detach(),
+             "logit_scale": torch.tensor(1.0)}
     for name, value in swin.state_dict().items():
-        if name.startswith("layers.1.downsample"):                      # timm counts a merging to the stage after it
+        if name.startswith("layers.1.downsample"):  # timm counts a merging to the stage after it
             name = name.replace("layers.1", "layers.0")
         state[f"image_encoder.{name}"] = value
     for name, value in clip.state_dict().items():

@@ -43,10 +43,11 @@ def gradients(model, loss):
 def same(found, wanted, atol=1e-12):
     assert found.keys() == wanted.keys()
     for name in wanted:
-        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=atol, msg=lambda m,
+                                   n=name: f"{n}: {m}")
 
 
-# ---------------------------------------------------------------------------------------------------- without matrix
+# --------------------------------------------------------------------------------------------- without matrix
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 6, 50, None])
@@ -95,7 +96,7 @@ def test_the_chunked_loss_takes_a_small_part_of_the_memory():
     assert chunked < matrix / 2 and 3 * matrix < plain
 
 
-# -------------------------------------------------------------------------------------------------- gradient caching
+# ------------------------------------------------------------------------------------------- gradient caching
 
 
 @pytest.mark.equation("eq:gradient-cache")
@@ -118,7 +119,7 @@ def test_the_sum_over_chunks_of_jacobian_times_cached_gradient_is_the_gradient()
     u, v = u.requires_grad_(), v.requires_grad_()
     slope, = torch.autograd.grad(symmetric_cross_entropy(scale * u @ v.T), u)
     total = torch.zeros_like(weight)
-    for i in range(4):                                                  # chunks of one image, one output at a time
+    for i in range(4):  # chunks of one image, one output at a time
         live = model(images[i : i + 1], tokens[i : i + 1])[0][0]
         for k in range(4):
             total += slope[i, k] * torch.autograd.grad(live[k], weight, retain_graph=True)[0]
@@ -202,10 +203,11 @@ def test_what_cannot_be_cached_exactly_is_refused():
     with pytest.raises(ValueError, match="image.1 normalises over the batch"):
         cached_loss(model, images, tokens, 2)
     model.image.eval()
-    same(gradients(model, cached_loss(model, images, tokens, 3)), gradients(model, clip_loss(*model(images, tokens))))
+    same(gradients(model, cached_loss(model, images, tokens, 3)),
+         gradients(model, clip_loss(*model(images, tokens))))
 
 
-# ------------------------------------------------------------------------------------------------------ many workers
+# ----------------------------------------------------------------------------------------------- many workers
 
 
 def run_workers(out, count, b=12):
@@ -216,7 +218,8 @@ def run_workers(out, count, b=12):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=contrastive_worker.main, args=(rank, count, port, str(out), b)) for rank in range(count)]
+    ranks = [context.Process(target=contrastive_worker.main,
+                             args=(rank, count, port, str(out), b)) for rank in range(count)]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -245,7 +248,8 @@ def part(found, name):
 
 
 def flat(gradients_of):
-    return torch.cat([gradients_of[name].flatten() for name in sorted(gradients_of) if name.startswith(("image", "text"))])
+    return torch.cat([gradients_of[name].flatten() for name in sorted(gradients_of)
+                      if name.startswith(("image", "text"))])
 
 
 @pytest.mark.equation("eq:local-loss")
@@ -264,7 +268,8 @@ def test_only_gradients_that_flow_through_the_gathering_are_right(many, alone):
         elif not local:
             torch.testing.assert_close(gradient, truth / count, rtol=0, atol=1e-12)
         else:
-            assert F.cosine_similarity(gradient, truth, dim=0) < 0.999 and (gradient - truth).norm() > 0.2 * truth.norm()
+            assert F.cosine_similarity(gradient, truth,
+                                       dim=0) < 0.999 and (gradient - truth).norm() > 0.2 * truth.norm()
 
 
 @pytest.mark.slow
@@ -307,7 +312,8 @@ def test_simulated_workers_do_what_real_ones_do(many, local, gather):
     model.zero_grad()
     torch.autograd.backward([u, v], [grad_u, grad_v])
     mine = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    torch.testing.assert_close(flat(mine), flat(part(found, f"clip {int(local)}{int(gather)}")), rtol=0, atol=1e-12)
+    torch.testing.assert_close(flat(mine), flat(part(found, f"clip {int(local)}{int(gather)}")), rtol=0,
+                               atol=1e-12)
 
 
 def test_alone_the_distributed_loss_is_the_plain_one():
@@ -342,4 +348,5 @@ def test_local_loss_without_gradient_is_what_open_clip_computes():
 def test_a_copied_model_is_cached_alike():
     model, (images, tokens) = Towers(), batch(4)
     again = copy.deepcopy(model)
-    same(gradients(model, cached_loss(model, images, tokens, 2)), gradients(again, cached_loss(again, images, tokens, 2)))
+    same(gradients(model, cached_loss(model, images, tokens, 2)),
+         gradients(again, cached_loss(again, images, tokens, 2)))

@@ -34,7 +34,9 @@ def tail(k: int, n: int, p: Fraction) -> Fraction:
 @settings(max_examples=80, deadline=None)
 def test_the_tail_is_that_of_exact_fractions(k, n, twentieths):
     k = min(k, n)
-    assert binomial_tail(k, n, twentieths / 20) == pytest.approx(float(tail(k, n, Fraction(twentieths, 20))), abs=1e-12, rel=1e-9)
+    assert binomial_tail(k, n, twentieths / 20) == pytest.approx(
+        float(tail(k, n, Fraction(twentieths, 20))), abs=1e-12, rel=1e-9
+    )
 
 
 @pytest.mark.equation("eq:clopper-pearson")
@@ -67,7 +69,9 @@ def test_the_nearest_picture_is_that_of_a_full_table():
         found = nearest(u, v, chunk=chunk)
         for i in range(23):
             scores = [float(u[i] @ v[j]) for j in range(31)]
-            assert int(found.which[i]) == scores.index(max(scores)) and float(found.similarity[i]) == pytest.approx(max(scores), abs=1e-6)
+            assert int(found.which[i]) == scores.index(max(scores)) and float(
+                found.similarity[i]
+            ) == pytest.approx(max(scores), abs=1e-6)
     with pytest.raises(ValueError, match="no training pictures"):
         nearest(u, v[:0])
 
@@ -76,7 +80,11 @@ def test_planted_duplicates_are_found_through_noise_and_resizing():
     train, fresh = pictures(60, 0), pictures(40, 1)
     copies = torch.nn.functional.interpolate(train[:20].float(), (28, 28), mode="bilinear", antialias=True)
     copies = torch.nn.functional.interpolate(copies, (32, 32), mode="bilinear")
-    copies = (copies * 0.8 + 20 + 4 * torch.randn(copies.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 255).byte()
+    copies = (
+        (copies * 0.8 + 20 + 4 * torch.randn(copies.shape, generator=torch.Generator().manual_seed(2)))
+        .clamp(0, 255)
+        .byte()
+    )
     test = torch.cat([copies, fresh])
     planted = torch.arange(60) < 20
     found = nearest(pixel_embedding(test), pixel_embedding(train), chunk=16)
@@ -96,7 +104,9 @@ def test_the_report_keeps_the_three_sets_apart():
     report = overlap_report(correct, flagged)
     assert (report.fraction, report.all, report.overlap, report.clean) == (0.2, 29 / 50, 0.9, 0.5)
     assert report.gain == pytest.approx(0.08)
-    assert report.p_value == pytest.approx(float(tail(9, 10, Fraction(1, 2)))) and report.interval == clopper_pearson(9, 10)
+    assert report.p_value == pytest.approx(
+        float(tail(9, 10, Fraction(1, 2)))
+    ) and report.interval == clopper_pearson(9, 10)
     none = overlap_report(correct, torch.zeros(50, dtype=torch.bool))
     assert none.fraction == 0 and math.isnan(none.overlap) and math.isnan(none.p_value) and none.gain == 0
 

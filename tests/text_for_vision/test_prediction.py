@@ -1,4 +1,5 @@
-"""Predicting captions, predicting words, contrasting: formulas against loops, and the arms of the comparison."""
+"""Predicting captions, predicting words, contrasting: formulas against loops, and the arms of the
+comparison."""
 
 import math
 from dataclasses import replace
@@ -35,7 +36,7 @@ def data():
     return scene_pairs(24, size=32)
 
 
-# ---------------------------------------------------------------------------------------------------------- formulas
+# --------------------------------------------------------------------------------------------------- formulas
 
 @pytest.mark.equation("eq:bow")
 def test_a_bag_counts_each_word_of_a_text_once():
@@ -69,7 +70,8 @@ def test_the_loss_of_words_is_the_cross_entropy_with_the_bag():
 
 
 def test_a_predictor_that_knows_nothing_has_a_loss_of_log_v():
-    assert math.isclose(float(bow_loss(torch.zeros(3, 40), bag_of_words(TEXTS, 40))), math.log(40), rel_tol=1e-6)
+    assert math.isclose(float(bow_loss(torch.zeros(3, 40), bag_of_words(TEXTS, 40))), math.log(40),
+                        rel_tol=1e-6)
 
 
 @pytest.mark.equation("eq:bow-score")
@@ -107,13 +109,13 @@ def test_a_prompt_scores_the_sum_of_its_words_log_probabilities():
         for i in range(3):
             for c, prompt in enumerate(TEXTS.tolist()):
                 want = 0.0
-                for m in range(1, prompt.index(3) + 1):             # the word m after the words before it, one by one
+                for m in range(1, prompt.index(3) + 1):  # the word m after the words before it, one by one
                     logits = model(pictures[i:i + 1], torch.tensor([prompt[:m]]))[0, -1]
                     want += float(logits[prompt[m]] - logits.logsumexp(dim=0))
                 assert math.isclose(float(got[i, c]), want, rel_tol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------------------ models
+# ----------------------------------------------------------------------------------------------------- models
 
 def test_shapes_of_the_arms():
     assert WordPredictor(CONFIG)(images()).shape == (3, 40)
@@ -143,7 +145,11 @@ def test_the_captioner_reads_only_words_that_came_before():
 
 @pytest.mark.parametrize("name", ARMS)
 def test_all_arms_start_from_the_same_convolutions(name):
-    mine, same, other = build_arm(name, CONFIG, 4), build_arm("words predicted", CONFIG, 4), build_arm(name, CONFIG, 5)
+    mine, same, other = (
+        build_arm(name, CONFIG, 4),
+        build_arm("words predicted", CONFIG, 4),
+        build_arm(name, CONFIG, 5),
+    )
     for a, b in zip(mine.image.trunk.parameters(), same.image.trunk.parameters()):
         assert torch.equal(a, b)
     assert not torch.equal(next(mine.image.parameters()), next(other.image.parameters()))
@@ -187,8 +193,8 @@ def test_all_arms_see_the_same_images_in_the_same_order(data, monkeypatch):
             return batch
 
         monkeypatch.setattr(PairBatches, "__call__", spy)
-        train_arm(name, build_arm(name, replace(CONFIG, vocab=len(tokeniser))), data, tokeniser, steps=3, batch=8, seed=2,
-                  progress=False)
+        train_arm(name, build_arm(name, replace(CONFIG, vocab=len(tokeniser))), data, tokeniser, steps=3,
+                  batch=8, seed=2, progress=False)
         seen[name] = order
     first = seen["captioner"][:3]
     assert all(order[:3] == first for order in seen.values())
@@ -201,11 +207,11 @@ def test_a_predictor_learns_a_handful_of_captions(name, data):
     model = build_arm(name, replace(CONFIG, vocab=len(tokeniser), channels=(8, 16, 16, 32)))
     loss = predict_words if name == "words predicted" else predict_caption
     batch = PairBatches(few, tokeniser, 6)(0)
-    before = float(loss(model, batch))
+    before = float(loss(model, batch).detach())
     train_arm(name, model, few, tokeniser, steps=60, batch=6, lr=1e-2, progress=False)
     bags = bag_of_words(batch.tokens, len(tokeniser))
     least = float((bags.count_nonzero(dim=1).float().log()).mean()) if name == "words predicted" else 0.0
-    assert float(loss(model, batch)) - least < 0.3 * (before - least)
+    assert float(loss(model, batch).detach()) - least < 0.3 * (before - least)
 
 
 def test_accuracy_is_that_of_the_best_scored_class(data):

@@ -21,7 +21,8 @@ from mmlearn.text_for_vision.siglip import (
 
 def pairs(b=6, e=4, seed=0, dtype=torch.float64):
     g = torch.Generator().manual_seed(seed)
-    return [F.normalize(torch.randn(b, e, generator=g, dtype=torch.float64), dim=1).to(dtype) for _ in range(2)]
+    return [F.normalize(torch.randn(b, e, generator=g, dtype=torch.float64),
+                        dim=1).to(dtype) for _ in range(2)]
 
 
 def naive(u, v, scale, bias):
@@ -102,7 +103,8 @@ def test_the_sigmoid_loss_is_that_of_open_clip_and_of_transformers():
     from transformers import SiglipConfig, SiglipModel
 
     inputs = [x.requires_grad_() for x in (*pairs(16, 8), *torch.tensor([10.0, -10.0], dtype=torch.float64))]
-    for a, b in zip(torch.autograd.grad(sigmoid_loss(*inputs), inputs), torch.autograd.grad(SigLipLoss()(*inputs), inputs)):
+    for a, b in zip(torch.autograd.grad(sigmoid_loss(*inputs), inputs),
+                    torch.autograd.grad(SigLipLoss()(*inputs), inputs)):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -110,7 +112,8 @@ def test_the_sigmoid_loss_is_that_of_open_clip_and_of_transformers():
     model = SiglipModel(SiglipConfig(
         text_config={**small, "vocab_size": 20, "max_position_embeddings": 8, "projection_size": 16},
         vision_config={**small, "image_size": 16, "patch_size": 8})).eval()
-    out = model(input_ids=torch.randint(0, 20, (5, 8)), pixel_values=torch.randn(5, 3, 16, 16), return_loss=True)
+    out = model(input_ids=torch.randint(0, 20, (5, 8)), pixel_values=torch.randn(5, 3, 16, 16),
+                return_loss=True)
     ours = sigmoid_loss(out.image_embeds, out.text_embeds, model.logit_scale.exp()[0], model.logit_bias[0])
     torch.testing.assert_close(ours, out.loss, rtol=1e-5, atol=1e-5)
 
@@ -129,7 +132,7 @@ def test_alone_the_distributed_loss_is_the_plain_one():
     assert distributed_sigmoid_loss(u, v, 10.0, -10.0).item() == sigmoid_loss(u, v, 10.0, -10.0).item()
 
 
-# --------------------------------------------------------------------------------------------------------------- LiT
+# -------------------------------------------------------------------------------------------------------- LiT
 
 
 class Dual(nn.Module):
@@ -174,4 +177,5 @@ def test_the_image_tower_of_clip_can_be_locked():
 
     model = lock_image_tower(CLIP(CLIPConfig.mini_resnet())).train()
     assert not any(m.training for m in model.image.modules())
-    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"text", "logit_scale"}
+    assert {name.split(".")[0] for name, p in model.named_parameters()
+            if p.requires_grad} == {"text", "logit_scale"}

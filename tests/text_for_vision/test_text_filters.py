@@ -32,7 +32,7 @@ def scene_captions(count):
     return [captions(sample_scene(0, i))[i % 5] for i in range(count)]
 
 
-# ---------------------------------------------------------------------------------------------------------- the rules
+# -------------------------------------------------------------------------------------------------- the rules
 
 def test_words_lose_case_and_punctuation_at_their_ends():
     assert unigrams("A cat, on the (red) mat!") == ["a", "cat", "on", "the", "red", "mat"]
@@ -42,13 +42,13 @@ def test_words_lose_case_and_punctuation_at_their_ends():
 
 def test_frequent_grams_counts_single_words_and_pairs_together():
     assert frequent_grams(["a b", "a b", "a c"], 3) == {"a", "a b", "b"}
-    assert frequent_grams(["b a"], 1) == {"a"}                                         # a tie goes by the alphabet
+    assert frequent_grams(["b a"], 1) == {"a"}  # a tie goes by the alphabet
 
 
 def test_a_text_shared_by_more_than_ten_pictures_goes():
     texts = ["add to cart"] * 11 + ["a cat"] * 10
     assert not_shared(texts).tolist() == [False] * 11 + [True] * 10
-    assert not_shared(texts, [0] * 21).all()                                           # all under one picture: not shared
+    assert not_shared(texts, [0] * 21).all()  # all under one picture: not shared
     with pytest.raises(ValueError, match="2 texts and 1 pictures; name the picture of each text"):
         not_shared(["a", "b"], [0])
 
@@ -94,7 +94,7 @@ def test_a_larger_vocabulary_never_removes_more(texts):
     assert TextRules(10, 10_000, 0, 100).apply(texts, [0] * len(texts))["all"].all()
 
 
-# ----------------------------------------------------------------------------------------------------------- the noise
+# -------------------------------------------------------------------------------------------------- the noise
 
 def test_noise_has_the_shares_and_kinds_that_it_says():
     texts = scene_captions(400)
@@ -134,17 +134,22 @@ def test_each_rule_has_its_victims_and_none_sees_a_wrong_caption():
     assert removed["shared"]["advert"] == removed["shared"]["stock phrase"] == 1.0
     assert removed["shared"]["clean"] == removed["shared"]["code"] == 0.0
     assert removed["rare"]["code"] > 0.9 and removed["rare"]["advert"] == removed["rare"]["one word"] == 0.0
-    assert removed["length"]["one word"] == removed["length"]["file name"] == removed["length"]["keywords"] == 1.0
+    assert (
+        removed["length"]["one word"]
+        == removed["length"]["file name"]
+        == removed["length"]["keywords"]
+        == 1.0
+    )
     assert removed["length"]["advert"] == removed["length"]["code"] == 0.0
     assert all(removed["all"][kind] > 0.9 for kind in JUNK if kind != "date")
     assert abs(removed["all"]["shuffled"] - removed["all"]["clean"]) < 0.15
     assert torch.equal(kept["all"], kept["shared"] & kept["rare"] & kept["length"])
     precision, recall = precision_recall(~kept["all"], noisy.are(*JUNK))
     junk = sum(shares[kind] for kind in JUNK)
-    assert recall > 0.9 and precision > 1.2 * junk                                   # better than removing at random
+    assert recall > 0.9 and precision > 1.2 * junk  # better than removing at random
 
 
-# ---------------------------------------------------------------------------------------------------------- data sets
+# -------------------------------------------------------------------------------------------------- data sets
 
 def test_noisy_pairs_change_captions_and_nothing_else():
     data = scene_pairs(60, size=32)
@@ -162,7 +167,8 @@ def test_noisy_pairs_change_captions_and_nothing_else():
 
 def test_filtering_pairs_keeps_pictures_with_a_text_that_passes():
     data = scene_pairs(30, size=32)
-    data = replace(data, captions=(("add to cart",),) * 20 + (("a red car on grass", "x"),) * 5 + data.captions[25:])
+    data = replace(data, captions=(("add to cart",),
+                                   ) * 20 + (("a red car on grass", "x"),) * 5 + data.captions[25:])
     left = filter_pairs(data, TextRules(shared=10, vocabulary=100_000))
     assert len(left) == 10 and all(len(texts) >= 1 for texts in left.captions)
     assert left.captions[0] == ("a red car on grass",) and left.scenes == data.scenes[20:]

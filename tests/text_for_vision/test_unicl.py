@@ -44,7 +44,7 @@ def naive_images(l, keys):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-# ---------------------------------------------------------------------------------------------------------------- keys
+# ------------------------------------------------------------------------------------------------------- keys
 
 def test_equal_texts_have_equal_keys_and_no_others():
     assert text_keys(["a cat", "a dog", "a cat", "A cat"]).tolist() == [0, 1, 0, 2]
@@ -67,13 +67,14 @@ def test_positives_are_the_pairs_of_one_key():
 @pytest.mark.equation("eq:unicl-targets")
 def test_targets_share_one_among_the_positives():
     counts = [3, 2, 3, 1, 2, 3]
-    want = torch.tensor([[(1 / counts[i] if KEYS[i] == KEYS[j] else 0.0) for j in range(6)] for i in range(6)])
+    want = torch.tensor([[(1 / counts[i] if KEYS[i] == KEYS[j] else 0.0) for j in range(6)]
+                         for i in range(6)])
     torch.testing.assert_close(targets(KEYS), want)
     torch.testing.assert_close(targets(KEYS), targets(KEYS).T)
     torch.testing.assert_close(targets(KEYS).sum(0), torch.ones(6))
 
 
-# ------------------------------------------------------------------------------------------------------------ the loss
+# --------------------------------------------------------------------------------------------------- the loss
 
 @pytest.mark.equation("eq:unicl-images")
 @pytest.mark.equation("eq:unicl-texts")
@@ -86,7 +87,8 @@ def test_the_loss_of_an_image_or_text_is_the_mean_over_its_positives():
 @pytest.mark.equation("eq:unicl-matrix")
 def test_the_matrix_form_is_the_papers_sum():
     l = logits(unit(), unit(seed=1), 7.0)
-    torch.testing.assert_close(unicl_matrix(l, KEYS), naive_images(l, KEYS).sum() + naive_images(l.T, KEYS).sum())
+    torch.testing.assert_close(unicl_matrix(l, KEYS),
+                               naive_images(l, KEYS).sum() + naive_images(l.T, KEYS).sum())
 
 
 @pytest.mark.equation("eq:unicl-loss")
@@ -97,7 +99,7 @@ def test_the_loss_is_the_papers_sum_divided_by_all_images_and_texts():
     torch.testing.assert_close(unicl_loss(u, v, 7.0, KEYS), want)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     torch.testing.assert_close(unicl_loss(u[order], v[order], 7.0, KEYS[order]), want)
-    torch.testing.assert_close(unicl_loss(u, v, torch.tensor(7.0), 10 - KEYS), want)         # only equality counts
+    torch.testing.assert_close(unicl_loss(u, v, torch.tensor(7.0), 10 - KEYS), want)  # only equality counts
 
 
 def test_with_all_keys_different_the_papers_sum_is_2b_times_clips_loss():
@@ -111,8 +113,13 @@ def test_the_gradient_is_probabilities_minus_targets():
     l = logits(unit(), unit(seed=1), 7.0).requires_grad_()
     (gradient,) = torch.autograd.grad(unicl_matrix(l, KEYS) / 12, l)
     torch.testing.assert_close(unicl_gradient(l.detach(), KEYS), gradient)
-    torch.testing.assert_close(unicl_gradient(l.detach(), KEYS).sum(), torch.tensor(0.0, dtype=torch.float64), atol=1e-12, rtol=0)
-    u, v, scale = unit().requires_grad_(), unit(seed=1).requires_grad_(), torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(unicl_gradient(l.detach(), KEYS).sum(), torch.tensor(0.0, dtype=torch.float64),
+                               atol=1e-12, rtol=0)
+    u, v, scale = (
+        unit().requires_grad_(),
+        unit(seed=1).requires_grad_(),
+        torch.tensor(3.0, dtype=torch.float64, requires_grad=True),
+    )
     assert torch.autograd.gradcheck(lambda *x: unicl_loss(*x, KEYS), (u, v, scale))
 
 
@@ -127,16 +134,21 @@ def test_the_floor_is_reached_when_probabilities_are_the_targets_and_never_passe
     assert unicl_floor(torch.arange(6)) == 0
 
 
-# ------------------------------------------------------------------------------------------------------- special cases
+# ---------------------------------------------------------------------------------------------- special cases
 
 def test_two_views_of_labelled_pictures_give_supervised_contrastive_learning():
     first, second, scale = unit(), unit(seed=1), 5.0
-    rows = []                                       # Khosla et al. 2020, L_out, the second views being the contrast
+    rows = []  # Khosla et al. 2020, L_out, the second views being the contrast
     for i in range(6):
         total = sum(math.exp(scale * float(first[i] @ second[a])) for a in range(6))
         positives = [p for p in range(6) if KEYS[p] == KEYS[i]]
-        rows.append(-1 / len(positives) * sum(math.log(math.exp(scale * float(first[i] @ second[p])) / total) for p in positives))
-    torch.testing.assert_close(unicl_images(logits(first, second, scale), KEYS), torch.tensor(rows, dtype=torch.float64))
+        rows.append(
+            -1
+            / len(positives)
+            * sum(math.log(math.exp(scale * float(first[i] @ second[p])) / total) for p in positives)
+        )
+    torch.testing.assert_close(unicl_images(logits(first, second, scale), KEYS),
+                               torch.tensor(rows, dtype=torch.float64))
 
 
 @pytest.mark.equation("eq:unicl-classifier")
@@ -159,7 +171,8 @@ def test_a_batch_with_each_class_once_is_an_ordinary_softmax_classifier():
 
 
 def loss_and_gradient(loss, u, texts, spread):
-    """Value and gradients for images and for one vector a distinct text, ``spread`` being each row's own deviation."""
+    """Value and gradients for images and for one vector a distinct text, ``spread`` being each row's own
+    deviation."""
     u, texts = u.clone().requires_grad_(), texts.clone().requires_grad_()
     v = F.normalize(texts[KEYS] + spread, dim=1)
     value = loss(u, v)
@@ -189,11 +202,14 @@ def test_keys_and_pairs_must_fit():
         unicl_loss(unit(), unit(5), 1.0, KEYS)
 
 
-# ---------------------------------------------------------------------------------------------------------- two stages
+# ------------------------------------------------------------------------------------------------- two stages
 
 def test_only_short_descriptions_get_a_template_and_each_template_comes_up():
     draw = torch.Generator().manual_seed(0)
-    assert {expand("red car", draw) for _ in range(40)} == {"A photo of the red car.", "A cropped photo of red car."}
+    assert {expand("red car", draw) for _ in range(40)} == {
+        "A photo of the red car.",
+        "A cropped photo of red car.",
+    }
     sentence = "a red car stands in the street"
     assert expand(sentence, draw) == sentence
 
@@ -202,7 +218,8 @@ def test_only_short_descriptions_get_a_template_and_each_template_comes_up():
 def described():
     """Six pictures: labels for the first four, sentences for the others, both for the last."""
     from dataclasses import replace
-    texts = (("cat",), ("dog",), ("cat",), ("red car",), ("a cat sleeps on a bed",), ("dog", "a dog runs in the street"))
+    texts = (("cat",), ("dog",), ("cat",), ("red car",), ("a cat sleeps on a bed",),
+             ("dog", "a dog runs in the street"))
     return replace(scene_pairs(6, size=32), captions=texts)
 
 

@@ -58,15 +58,17 @@ def test_probabilities_are_a_softmax_over_the_classes():
 
 
 def test_articles_follow_the_sound():
-    right = ["an apple", "a cat", "an umbrella", "a unicycle", "an hourglass", "a house", "a ewe", "an owl", "a UFO",
-             "a one-way street", "an unusual dog", "a bus", "an Ice cream", "a European robin", "an uninhabited island"]
+    right = ["an apple", "a cat", "an umbrella", "a unicycle", "an hourglass", "a house", "a ewe", "an owl",
+             "a UFO", "a one-way street", "an unusual dog", "a bus", "an Ice cream", "a European robin",
+             "an uninhabited island"]
     for phrase in right:
         assert with_article(phrase.split(" ", 1)[1]) == phrase
 
 
 def test_a_template_takes_the_name_bare_or_with_its_article():
     assert prompts("apple", PHOTO) == ["A photo of a apple."]                 # as OpenAI wrote it
-    assert prompts("apple", ("A photo of {a}.", "{a} in a field.")) == ["A photo of an apple.", "An apple in a field."]
+    assert prompts("apple", ("A photo of {a}.", "{a} in a "
+                                                "field.")) == ["A photo of an apple.", "An apple in a field."]
     assert prompts("tabby cat", BARE) == ["tabby cat"] and len(prompts("cat", OPENAI_SEVEN)) == 7
     assert prompts("7", TASKS["digits"]) == ['A photo of the number: "7".']
     for bad in ("a photo", "a photo of {name}", "{} {0.x}"):
@@ -76,7 +78,8 @@ def test_a_template_takes_the_name_bare_or_with_its_article():
 
 def test_the_scene_worlds_templates_use_its_words():
     from mmlearn.data.scenes import captions, sample_scene
-    known = {word for i in range(400) for text in captions(sample_scene(0, i, "train")) for word in text.lower().strip(".").split()}
+    known = {word for i in range(400) for text in captions(sample_scene(0, i, "train"))
+             for word in text.lower().strip(".").split()}
     for sentence in prompts("apple", SCENE):
         assert set(sentence.lower().strip(".").split()) <= known, sentence
 
@@ -96,7 +99,8 @@ def test_weights_and_probabilities_have_the_shapes_and_modes_promised():
 
 
 def test_an_ensemble_of_sentences_costs_one_classifier():
-    # The mean logit over sentences is the logit of the mean vector: averaging in the space of embeddings is exact for
+    # The mean logit over sentences is the logit of the mean vector: averaging in the space of embeddings is
+    # exact for
     # scores, and only the length of the mean is lost.
     v = nn.functional.normalize(torch.randn(3, 7, 5, dtype=torch.float64), dim=-1)
     u = nn.functional.normalize(torch.randn(4, 5, dtype=torch.float64), dim=-1)
@@ -111,8 +115,10 @@ def test_the_weights_are_those_of_open_clip():
     from open_clip.zero_shot_classifier import build_zero_shot_classifier
 
     torch.manual_seed(1)
-    theirs = open_clip.CLIP(embed_dim=16, quick_gelu=True, text_cfg=dict(context_length=77, vocab_size=49_408, width=64, heads=1, layers=2),
-                            vision_cfg=dict(image_size=16, layers=2, width=64, patch_size=8, head_width=64)).eval()
+    theirs = open_clip.CLIP(embed_dim=16, quick_gelu=True,
+                            text_cfg=dict(context_length=77, vocab_size=49_408, width=64, heads=1, layers=2),
+                            vision_cfg=dict(image_size=16, layers=2, width=64, patch_size=8,
+                                            head_width=64)).eval()
     from mmlearn.pretrained.clip import fill
     model = fill(tiny().config, theirs.state_dict(), "openai", "open_clip")
     want = build_zero_shot_classifier(theirs, open_clip.tokenizer._tokenizer, CLASSES, OPENAI_SEVEN)

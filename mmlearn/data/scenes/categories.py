@@ -167,16 +167,19 @@ def add_category(category: Category, draw: Callable[[Any], None]) -> Added:
         raise ValueError(f"category {category.name!r} with id {category.id} collides with {taken[0].name!r} "
                          f"(id {taken[0].id}); take another name and id, for instance {free}")
     if not re.fullmatch(r"[a-z]+( [a-z]+)*", category.name):
-        raise ValueError(f"category name {category.name!r} is not made of lower-case words; captions need such a name")
+        raise ValueError(f"category name {category.name!r} is not made of lower-case words; captions need "
+                         f"such a name")
     for field, known in (("colours", COLOURS), ("textures", TEXTURES), ("settings", SETTINGS)):
         values = getattr(category, field)
         unknown = [value for value in values if value not in known]
         if unknown or not values:
             raise ValueError(f"{field} {values!r} of category {category.name!r}: take one or more of {known}")
     if category.place not in ("ground", "sky", "water", "surface"):
-        raise ValueError(f"place {category.place!r} of category {category.name!r}: take ground, sky, water or surface")
+        raise ValueError(f"place {category.place!r} of category {category.name!r}: take ground, sky, water "
+                         f"or surface")
     if not (0.1 <= category.aspect <= 4 and 0.05 <= category.scale <= 0.7):
-        raise ValueError(f"category {category.name!r} has aspect {category.aspect} and scale {category.scale}; "
+        raise ValueError(f"category {category.name!r} has aspect {category.aspect} and scale "
+                         f"{category.scale}; "
                          "take an aspect between 0.1 and 4 and a scale between 0.05 and 0.7")
     CATEGORY[category.name] = category
     DRAWINGS[category.name] = draw

@@ -55,7 +55,7 @@ class Recipe:
     format: str = FORMAT
 
 
-# ---- one scene -------------------------------------------------------------------------------------------------------
+# ---- one scene ---------------------------------------------------------------------------------------------
 
 def scene_record(recipe: Recipe, index: int, images: Path) -> dict[str, Any]:
     """Draw scene ``index`` into ``images`` and return its annotations; ids within the scene count from 0."""
@@ -105,7 +105,7 @@ def _records(recipe: Recipe, start: int, images: Path, workers: int) -> Iterator
                                 chunksize=16)
 
 
-# ---- the folder ------------------------------------------------------------------------------------------------------
+# ---- the folder --------------------------------------------------------------------------------------------
 
 def read_recipe(folder: Path, split: str) -> Recipe | None:
     """The recipe of a finished export of ``split`` in ``folder``, None if there is none."""
@@ -157,17 +157,20 @@ def _is_ready(folder: Path, scratch: Path, recipe: Recipe, force: bool) -> bool:
         raise ValueError(f"{folder} is a file; name a new folder for the export")
     ours = list(folder.glob("annotations/recipe_*.json")) + list(folder.glob(".unfinished-*/recipe.json"))
     if folder.exists() and any(folder.iterdir()) and not ours:
-        raise ValueError(f"{folder} is not empty and holds no scenes made by this command; name a new or empty folder")
+        raise ValueError(f"{folder} is not empty and holds no scenes made by this command; name a new or "
+                         f"empty folder")
     finished, begun = read_recipe(folder, recipe.split), None
     if (scratch / "recipe.json").exists():
         begun = Recipe(**json.loads((scratch / "recipe.json").read_text()))
     if finished == recipe and not force:
         return True
     if finished and finished != recipe and not force:
-        raise ValueError(f"{folder} already holds {_words(finished)}, not {_words(recipe)}; name another folder, or "
+        raise ValueError(f"{folder} already holds {_words(finished)}, not {_words(recipe)}; name another "
+                         f"folder, or "
                          "replace them with --force (force=True)")
     if begun and begun != recipe and not force:
-        raise ValueError(f"{folder} holds an unfinished export of {_words(begun)}, not {_words(recipe)}; finish it "
+        raise ValueError(f"{folder} holds an unfinished export of {_words(begun)}, not {_words(recipe)}; "
+                         f"finish it "
                          "with the same numbers, or replace it with --force (force=True)")
     if force or finished:
         (folder / "annotations" / f"recipe_{recipe.split}.json").unlink(missing_ok=True)
@@ -198,7 +201,7 @@ def _complete_lines(path: Path) -> int:
     return count
 
 
-# ---- the JSON files --------------------------------------------------------------------------------------------------
+# ---- the JSON files ----------------------------------------------------------------------------------------
 
 def _items(name: str, lines: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """``(array, item)`` for one JSON file; ids count from 1, the id 0 would mean "unmatched" to

@@ -95,7 +95,7 @@ class Dice:
         return [item for _, item in sorted(((self.random(), i), item) for i, item in enumerate(options))]
 
 
-# ---- words -----------------------------------------------------------------------------------------------------------
+# ---- words -------------------------------------------------------------------------------------------------
 
 def article(phrase: str) -> str:
     """``a`` or ``an``, by the sound that the phrase begins with."""
@@ -159,7 +159,7 @@ def scene_tuples(scene: Scene) -> set[tuple[str, ...]]:
     return facts
 
 
-# ---- noun phrases ----------------------------------------------------------------------------------------------------
+# ---- noun phrases ------------------------------------------------------------------------------------------
 
 class _Writer:
     """Writes the captions of one scene; every random choice comes from the dice of that scene."""
@@ -232,7 +232,7 @@ class _Writer:
             return ""
         return before + self.dice.pick(PLACE_PHRASES[self.scene.setting])
 
-    # ---- relations ---------------------------------------------------------------------------------------------------
+    # ---- relations -----------------------------------------------------------------------------------------
 
     def stated(self) -> list[tuple[int, str, int]]:
         """Relations worth saying, both ways round, those of the largest thing first, none of them twice."""
@@ -273,7 +273,7 @@ class _Writer:
             return f" {facing(thing)} is"
         return self.dice.pick((" is", " is", " can be seen"))
 
-    # ---- the five captions -------------------------------------------------------------------------------------------
+    # ---- the five captions ---------------------------------------------------------------------------------
 
     def relation(self) -> str:
         """Attributes, and one relation where there is one."""
@@ -416,7 +416,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
     return _Writer(scene).all()
 
 
-# ---- the way back ----------------------------------------------------------------------------------------------------
+# ---- the way back ------------------------------------------------------------------------------------------
 
 @cache
 def _lexicon(categories: tuple[str, ...]) -> dict[str, list[tuple[tuple[str, ...], str, str]]]:
@@ -514,7 +514,9 @@ class _Reader:
                 self.adjectives.append(value)
             elif part == "noun":
                 self.noun(value)
-            elif part == "number" and value == "one" and before == "adjective" and self.relation and self.last:
+            elif (
+                part == "number" and value == "one" and before == "adjective" and self.relation and self.last
+            ):
                 self.noun(self.last)                    # "a red bird is left of a blue one"
             elif part == "number":
                 self.settle()

@@ -100,7 +100,7 @@ class Pen:
             return mix(self.colour, (120, 70, 120) if self.name != "white" else (84, 92, 128), 0.62)
         return mix(self.colour, (255, 250, 235), 0.80 if self.name != "grey" else 0.85)
 
-    # Variation within the class ---------------------------------------------------------------------------------
+    # Variation within the class -----------------------------------------------------------------------------
 
     def vary(self, slot: int, low: Number = -1.0, high: Number = 1.0) -> float:
         """A number in [low, high] that belongs to this very object; another ``slot``, another number."""
@@ -113,7 +113,7 @@ class Pen:
         """One of ``options``, by the object's variant."""
         return options[min(int(self.vary(slot, 0, len(options))), len(options) - 1)]
 
-    # Frames and shapes ------------------------------------------------------------------------------------------
+    # Frames and shapes --------------------------------------------------------------------------------------
 
     def at(self, cx: Number, cy: Number, angle: Number = 0.0, scale: Number = 1.0) -> "Pen":
         """A pen with its origin at (cx, cy), turned clockwise by ``angle`` radians, drawing ``scale`` times
@@ -176,7 +176,7 @@ class Pen:
         reach = radius + r
         return Shape(self, "arc", shapes.arc_numbers(cx, cy, radius, start, stop, r), cy - reach, cy + reach)
 
-    # Paint ------------------------------------------------------------------------------------------------------
+    # Paint --------------------------------------------------------------------------------------------------
 
     def paint(self, cover: Distance, colour: RGB) -> None:
         """Paint with a given coverage (h, w); does not count for the mask."""

@@ -69,7 +69,7 @@ class _Asker:
         return self.dice.pick([c.name for c in CATEGORIES if c.name not in self.groups
                                and c.name not in HELD_OUT_CATEGORIES and self.scene.setting in c.settings])
 
-    # ---- yes and no, in pairs ----------------------------------------------------------------------------------------
+    # ---- yes and no, in pairs ------------------------------------------------------------------------------
 
     def existence(self) -> list[Question]:
         if not self.groups:
@@ -109,11 +109,13 @@ class _Asker:
                      f"It is the other way round: the {a} is {words} the {b}."),
         ]
 
-    # ---- numbers -----------------------------------------------------------------------------------------------------
+    # ---- numbers -------------------------------------------------------------------------------------------
 
     def counts(self) -> list[Question]:
         asked = []
-        name = self.absent() if not self.groups or self.dice.chance(0.2) else self.dice.pick(list(self.groups))
+        name = (
+            self.absent() if not self.groups or self.dice.chance(0.2) else self.dice.pick(list(self.groups))
+        )
         things = self.groups.get(name, [])
         colours = [o.colour for o in things]
         wears = "in " if name == "person" else ""
@@ -140,7 +142,7 @@ class _Asker:
                                   sentence(_there([_some(n, k) for n, k in members.items()]))))
         return asked
 
-    # ---- colour, where, what -----------------------------------------------------------------------------------------
+    # ---- colour, where, what -------------------------------------------------------------------------------
 
     def colour(self) -> list[Question]:
         alike = [things for things in self.groups.values() if len({o.colour for o in things}) == 1]
@@ -157,7 +159,8 @@ class _Asker:
                              f"The only {name} is {colour}.")]
         plural = CATEGORY[name].plural
         return [Question("colour", f"What colour are the {plural}?", colour,
-                         sentence(f"{'both' if len(things) == 2 else f'all {NUMBERS[len(things)]}'} {plural} are {colour}"))]
+                         sentence(f"{'both' if len(things) == 2 else f'all {NUMBERS[len(things)]}'} {plural} "
+                                  f"are {colour}"))]
 
     def where(self) -> list[Question]:
         place = PLACE_PHRASES[self.scene.setting][0]

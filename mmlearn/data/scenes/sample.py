@@ -4,8 +4,8 @@ Survey: 1.1 (iconic objects, iconic scenes and non-iconic images of COCO).  The 
 
 Everything is decided with integers: draws come from the SplitMix64 generator (G. Steele, D. Lea and C. Flood
 (2014),
-*Fast splittable pseudorandom number generators*), positions are counted in 1/256 of the picture. So the graph is the
-same on every platform and in every order of calls.
+*Fast splittable pseudorandom number generators*), positions are counted in 1/256 of the picture. So the graph
+is the same on every platform and in every order of calls.
 """
 
 from collections.abc import Sequence
@@ -149,7 +149,9 @@ def _place_of(category: Category, pose: str) -> str:
 def _thing(draws: Draws, category: Category, split: str, colour: str | None = None,
            size: str | None = None) -> _Thing:
     """Choose attributes. Plain is the commonest texture, medium the commonest size."""
-    texture = "plain" if "plain" in category.textures and draws.chance(50) else draws.choice(category.textures)
+    texture = (
+        "plain" if "plain" in category.textures and draws.chance(50) else draws.choice(category.textures)
+    )
     thing = _Thing(
         category, colour or draws.choice(_allowed_colours(category, split)),
         size or draws.choice(("small", "medium", "medium", "large")), texture, draws.choice(category.poses),
@@ -379,12 +381,14 @@ def sample_scene(seed: int, index: int, split: str = "train",
     if split == "compositional":
         pairs = [(shade, c) for shade, name in HELD_OUT_PAIRS for c in seen if c.name == name]
         if not pairs:
-            raise ValueError("split 'compositional' needs a category of HELD_OUT_PAIRS among the given categories")
+            raise ValueError("split 'compositional' needs a category of HELD_OUT_PAIRS among the given "
+                             "categories")
         colour, first = draws.choice(pairs)
     else:
         pool = [c for c in known if c not in seen] if split == "zero_shot" else seen
         if not pool:
-            raise ValueError(f"split {split!r} finds none of its categories among the {len(categories)} given")
+            raise ValueError(f"split {split!r} finds none of its categories among the {len(categories)} "
+                             f"given")
         first = draws.choice([c for c in pool for _ in range(_WEIGHTS.get(c.name, 1))])
     setting = draws.choice(first.settings)
     kind = _kind(draws)
@@ -400,7 +404,8 @@ def portrait(category: str, *, colour: str | None = None, texture: str | None = 
     Raises ``ValueError`` for a category or attribute that is not in the table.
     """
     if category not in CATEGORY:
-        raise ValueError(f"category {category!r} is unknown; take one of {sorted(CATEGORY)} or add it by add_category")
+        raise ValueError(f"category {category!r} is unknown; take one of {sorted(CATEGORY)} or add it by "
+                         f"add_category")
     known = CATEGORY[category]
     asked = {"colour": (colour, known.colours, COLOURS), "texture": (texture, known.textures, known.textures),
              "pose": (pose, known.poses, known.poses), "setting": (setting, known.settings, SETTINGS)}

@@ -73,7 +73,8 @@ EXCEPTIONS = {w: s.split() for w, s in {
     "animal": "ae n ih m ah l", "vehicle": "v iy ih k ah l", "furniture": "f er n ih ch er", "can": "k ae n",
     "bicycle": "b aa iy s ih k ah l",
 }.items()}
-# Spelling -> sounds, tried in this order at each place; "$" is the end of the word, "(e)" a silent e after a consonant.
+# Spelling -> sounds, tried in this order at each place;
+# "$" is the end of the word, "(e)" a silent e after a consonant.
 RULES: tuple[tuple[str, str], ...] = tuple((spelling, sounds) for spelling, sounds in (
     ("igh", "aa iy"), ("tch", "ch"), ("sh", "sh"), ("ch", "ch"), ("th", "th"), ("ph", "f"), ("wh", "w"),
     ("ck", "k"),
@@ -93,7 +94,7 @@ RULES: tuple[tuple[str, str], ...] = tuple((spelling, sounds) for spelling, soun
 ))
 
 
-# ---- letters to sounds -----------------------------------------------------------------------------------------------
+# ---- letters to sounds -------------------------------------------------------------------------------------
 
 def sounds_of(word: str) -> list[str]:
     """The sounds of an English word, by exceptions and spelling rules: ``cake`` -> ``k eh iy k``."""
@@ -110,8 +111,9 @@ def sounds_of(word: str) -> list[str]:
             rest = word[i + len(letters):]
             if spelling.endswith("$") and rest:
                 continue
-            if (spelling, sounds) == ("e$",
-                                      "") and not any(SOUNDS[s].voice == 1.0 for s in phonemes if s in SOUNDS):
+            if (spelling, sounds) == ("e$", "") and not any(
+                SOUNDS[s].voice == 1.0 for s in phonemes if s in SOUNDS
+            ):
                 continue                                        # "be" is no "b"
             if spelling.endswith("(e)") and not re.fullmatch("[^aeiouy]es?", rest):
                 continue
@@ -133,7 +135,7 @@ def _spread(sounds: list[str]) -> list[str]:
     return spread
 
 
-# ---- sounds to waveform ----------------------------------------------------------------------------------------------
+# ---- sounds to waveform ------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Speaker:

@@ -47,8 +47,9 @@ class DetectionBatches(Batches):
         return self.data.batch(indices, flip=bool(torch.rand((), generator=draw) < 0.5))
 
 
-def train_detector(data: DetectionData, *, steps: int = 4500, batch: int = 16, lr: float = 1e-3, seed: int = 0,
-                   config: DetectorConfig | None = None, precision: str = "no", **options: Any) -> tuple[Detector, History]:
+def train_detector(data: DetectionData, *, steps: int = 4500, batch: int = 16, lr: float = 1e-3,
+                   seed: int = 0, config: DetectorConfig | None = None, precision: str = "no",
+                   **options: Any) -> tuple[Detector, History]:
     """A detector trained from random weights; ``options`` go to ``fit``."""
     with seeded(seed):
         model = Detector(config or DetectorConfig.mini())
@@ -83,7 +84,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="at its highest, after 200 steps")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", default="bf16", help="bf16 (a quarter faster on processors that have it) or no")
+    parser.add_argument("--precision", default="bf16",
+                        help="bf16 (a quarter faster on processors that have it) or no")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="where the weights are written")
     parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
 
@@ -93,17 +95,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     train = DetectionData(args.images, "train", args.size, seed=1)
     test = DetectionData(args.test, "test", args.size)
     detector, history = train_detector(train, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed,
-                                       config=DetectorConfig(size=args.size), folder=args.folder, save_every=100,
-                                       precision=args.precision)
+                                       config=DetectorConfig(size=args.size), folder=args.folder,
+                                       save_every=100, precision=args.precision)
     scores = {name: None if math.isnan(value) else round(value, 4)
               for name, value in average_precision(detector, test).items()}
     measured = {
         "settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr,
                      "optimiser": "AdamW, cosine", "precision": args.precision, "images": args.images,
-                     "scenes": "train, seed 1", "test": f"{args.test} scenes of test, seed 0", "seed": args.seed,
-                     "config": asdict(detector.config)},
+                     "scenes": "train, seed 1", "test": f"{args.test} scenes of test, seed 0",
+                     "seed": args.seed, "config": asdict(detector.config)},
         "parameters": sum(p.numel() for p in detector.parameters()),
-        "test": scores, "curve": thinned(history, max(50, args.steps // 60)), "training seconds": round(history.seconds, 1),
+        "test": scores, "curve": thinned(history, max(50, args.steps // 60)),
+        "training seconds": round(history.seconds, 1),
     }
     save_detector(detector, args.checkpoint, {**measured, **environment()})
     rounded = average_precision(load_detector(args.checkpoint), test)       # after rounding to half precision
@@ -113,4 +116,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def thinned(history: History, every: int) -> dict[str, list[int] | list[float]]:
     """Means of the loss over blocks of ``every`` steps."""
     blocks = torch.tensor(history.loss).split(every)
-    return {"step": [every * i + len(b) for i, b in enumerate(blocks)], "loss": [round(b.mean().item(), 4) for b in blocks]}
+    return {"step": [every * i + len(b) for i, b in enumerate(blocks)],
+            "loss": [round(b.mean().item(), 4) for b in blocks]}

@@ -108,7 +108,8 @@ def config(vocab: int, features: int) -> M2Config:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     data = coco_data(args.images, args.annotations)
     if not 0 < args.held_out < len(data):
-        raise ValueError(f"--held-out {args.held_out} of {len(data)} photographs leaves nothing to train on or to test")
+        raise ValueError(f"--held-out {args.held_out} of {len(data)} photographs leaves nothing to train on "
+                         f"or to test")
     assert isinstance(data.inputs, PictureFiles)
     arms = {name: cells(name, data.inputs) for name in FEATURES}
     words = len(data.vocabulary())

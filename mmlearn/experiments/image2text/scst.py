@@ -1,7 +1,7 @@
 """Self-critical training after cross-entropy, with and without the end token in the reward.
 
-Paper: S. Rennie et al. (2017), arXiv:1612.00563, sec. 3 and app. E; M. Cornia et al. (2020), arXiv:1912.08226, sec. 3.3.
-Survey: 1.2.1.  Differs from the papers: miniatures, and a learning rate to match.
+Paper: S. Rennie et al. (2017), arXiv:1612.00563, sec. 3 and app. E; M. Cornia et al. (2020),
+arXiv:1912.08226, sec. 3.3. Survey: 1.2.1.  Differs from the papers: miniatures, and a learning rate to match.
 """
 
 import argparse
@@ -54,14 +54,17 @@ def _job(_: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"cross-entropy": {"seed": seed, "scores": before}}
     for name, (estimator, eos) in ARMS.items():
         model = copy.deepcopy(start)
-        history = train_self_critical(model, train, tokeniser, steps=args.steps, images=args.images, lr=args.lr,
-                                      estimator=estimator, eos_in_reward=eos, seed=seed, progress=False)
+        history = train_self_critical(model, train, tokeniser, steps=args.steps, images=args.images,
+                                      lr=args.lr, estimator=estimator, eos_in_reward=eos, seed=seed,
+                                      progress=False)
         after = scores_of(model, test, tokeniser)
         found[name] = {"seed": seed, "scores": after, "seconds": round(history.seconds, 1),
                        "reward": [round(r, 3) for r in history.scalars["reward"]],
                        "captions": describe(model, test, tokeniser, beam_size=5)[:10]}
-        print(f"seed {seed}  {name:30} CIDEr-D {before['CIDEr-D']:.3f} -> {after['CIDEr-D']:.3f}  bad endings "
-              f"{before['bad endings']:.3f} -> {after['bad endings']:.3f}  {history.seconds:.0f} s", flush=True)
+        print(f"seed {seed}  {name:30} CIDEr-D {before['CIDEr-D']:.3f} -> {after['CIDEr-D']:.3f}  bad "
+              f"endings "
+              f"{before['bad endings']:.3f} -> {after['bad endings']:.3f}  {history.seconds:.0f} s",
+              flush=True)
     return found
 
 
@@ -71,9 +74,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for _, of_seed in run_jobs(_job, [("scst", seed) for seed in seeds(args.seeds)], args):
         for name, measured in of_seed.items():
             found[name].append(measured)
-    return {"settings": {"before": args.before, "steps": args.steps, "images": args.images, "k": 5, "lr": args.lr,
-                         "decoding": "beam 5", "train": args.train, "test": args.test, "seeds": seeds(args.seeds),
-                         "processes": args.processes},
+    return {"settings": {"before": args.before, "steps": args.steps, "images": args.images, "k": 5,
+                         "lr": args.lr, "decoding": "beam 5", "train": args.train, "test": args.test,
+                         "seeds": seeds(args.seeds), "processes": args.processes},
             "runs": found}
 
 

@@ -2,8 +2,9 @@
 
 Paper: A. Radford et al. (2021), *Learning Transferable Visual Models From Natural Language Supervision*,
 arXiv:2103.00020, sec. 7.1 (class design, thresholds).  Survey: 4.6.
-Differs from the paper: drawn people, in two groups told apart by the colour of their clothes, and two invented roles,
-so that every correlation is planted and known. Nothing about real people can be concluded from such pictures.
+Differs from the paper: drawn people, in two groups told apart by the colour of their clothes, and two
+invented roles, so that every correlation is planted and known. Nothing about real people can be concluded
+from such pictures.
 """
 
 import argparse
@@ -66,24 +67,27 @@ class People:
 
 
 def person_captions(scene: Scene, role: str, key: int) -> tuple[str, ...]:
-    """Five sentences about a person: three call them by their role, two say "person"; pose and clothes are told truly."""
+    """Five sentences about a person: three call them by their role, two say "person"; pose and clothes are
+    told truly."""
     who, dice = scene.objects[0], Dice("bias", key)
     where = dice.pick(PLACE_PHRASES[scene.setting])
-    return (f"A picture of a {role} {where}.", f"A {role} in {who.colour} {where}.", f"There is a {who.pose} {role}.",
-            f"A person in {who.colour} is {who.pose} {where}.", f"A {who.pose} person can be seen {where}.")
+    return (f"A picture of a {role} {where}.", f"A {role} in {who.colour} {where}.",
+            f"There is a {who.pose} {role}.", f"A person in {who.colour} is {who.pose} {where}.",
+            f"A {who.pose} person can be seen {where}.")
 
 
 @remembered
 def people(count: int, agreement: float | int = 0.9, seed: int = 0, *, size: int = SIZE) -> People:
     """People of both groups in equal parts, in any setting.
 
-    With probability ``agreement`` a person of the first group is called by the first role and drawn in the first pose
-    (each decided on its own), one of the second group by the second role and in the second pose; else the other way
-    round. 0.5: neither has to do with the group. Remembered as long as the process lives. Raises ``ValueError`` for an
-    agreement outside [0, 1] and for fewer than two people.
+    With probability ``agreement`` a person of the first group is called by the first role and drawn in the
+    first pose (each decided on its own), one of the second group by the second role and in the second pose;
+    else the other way round. 0.5: neither has to do with the group. Remembered as long as the process lives.
+    Raises ``ValueError`` for an agreement outside [0, 1] and for fewer than two people.
     """
     if not 0 <= agreement <= 1 or count < 2:
-        raise ValueError(f"{count} people with agreement {agreement}; ask for 2 or more, and an agreement between 0 and 1")
+        raise ValueError(f"{count} people with agreement {agreement}; ask for 2 or more, and an agreement "
+                         f"between 0 and 1")
     scenes, captions, numbers = [], [], []
     for i in range(count):
         draws = Draws(seed, i, 4_600)
@@ -100,12 +104,14 @@ def people(count: int, agreement: float | int = 0.9, seed: int = 0, *, size: int
 
 def without_roles(crowd: People) -> People:
     """The same pictures with the captions that name no role."""
-    kept = tuple(tuple(t for t in texts if not any(role in t for role in ROLES)) for texts in crowd.data.captions)
+    kept = tuple(tuple(t for t in texts if not any(role in t for role in ROLES))
+                 for texts in crowd.data.captions)
     return replace(crowd, data=replace(crowd.data, captions=kept))
 
 
 def repeated(crowd: People) -> People:
-    """Every combination of group, role and pose that occurs, as often as the commonest: rare ones are repeated."""
+    """Every combination of group, role and pose that occurs, as often as the commonest: rare ones are
+    repeated."""
     cell = 4 * crowd.group + 2 * crowd.role + crowd.pose
     rows = [torch.where(cell == c)[0] for c in cell.unique().tolist()]
     most = max(len(r) for r in rows)
@@ -113,7 +119,8 @@ def repeated(crowd: People) -> People:
 
 
 def condition(name: str | float, count: int, agreement: float | int = 0.9, seed: int = 0) -> People:
-    """People with an agreement (a number), or with ``agreement`` and one of ``REMEDIES``. ``ValueError`` for another name."""
+    """People with an agreement (a number), or with ``agreement`` and one of ``REMEDIES``. ``ValueError`` for
+    another name."""
     if not isinstance(name, str):
         return people(count, name, seed)
     if name not in REMEDIES:
@@ -124,7 +131,8 @@ def condition(name: str | float, count: int, agreement: float | int = 0.9, seed:
 
 def among_others(crowd: People, others: int, seed: int = 3) -> PairData:
     """Training pairs: the people, and ``others`` pictures of other things with the scene world's captions."""
-    rest = captioned(objects(others, seed, places="any", names=tuple(n for n in class_names() if n != "person")))
+    rest = captioned(objects(others, seed, places="any",
+                             names=tuple(n for n in class_names() if n != "person")))
     return PairData(torch.cat([crowd.data.images[:], rest.images[:]]), crowd.data.captions + rest.captions,
                     crowd.data.scenes + rest.scenes)
 
@@ -135,9 +143,12 @@ def bias_tokeniser(*data: PairData) -> WordTokeniser:
 
 
 def associations(crowd: People, words: Sequence[str]) -> Float[Tensor, "g w"]:
-    """eq:word-association of each of ``GROUPS`` with each word or phrase, over all pairs of a person and a caption."""
+    """eq:word-association of each of ``GROUPS`` with each word or phrase, over all pairs of a person and a
+    caption."""
     texts = [text.lower() for captions in crowd.data.captions for text in captions]
-    group = torch.repeat_interleave(crowd.group, torch.tensor([len(captions) for captions in crowd.data.captions]))
+    group = torch.repeat_interleave(
+        crowd.group, torch.tensor([len(captions) for captions in crowd.data.captions])
+    )
     said = [torch.tensor([word in text for text in texts]) for word in words]
     return torch.tensor([[association(group == g, s) for s in said] for g in range(len(GROUPS))])
 
@@ -146,17 +157,21 @@ def answers(model: nn.Module, tokeniser: Tokeniser, images: Tensor, classes: Seq
             templates: Sequence[str] = TEMPLATES) -> Float[Tensor, "n c"]:
     """Zero-shot probabilities of the classes for pictures (n, 3, s, s) of 0..255."""
     weights = zero_shot_weights(model, tokeniser, classes, templates)
-    return class_probabilities(embed_images(model, images), weights, float(model.get_parameter("logit_scale").detach().exp()))
+    return class_probabilities(embed_images(model, images), weights,
+                               float(model.get_parameter("logit_scale").detach().exp()))
 
 
-def role_shares(model: nn.Module, tokeniser: Tokeniser, crowd: People, classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
+def role_shares(model: nn.Module, tokeniser: Tokeniser, crowd: People,
+                classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
     """Answer shares of the classes for each of ``GROUPS``."""
     P = answers(model, tokeniser, crowd.data.images[:], classes)
     return torch.stack([answer_share(P, crowd.group == g) for g in range(len(GROUPS))])
 
 
-def mean_probabilities(model: nn.Module, tokeniser: Tokeniser, crowd: People, classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
-    """Mean zero-shot probabilities of the classes for each of ``GROUPS``: what the score says before any argmax."""
+def mean_probabilities(model: nn.Module, tokeniser: Tokeniser, crowd: People,
+                       classes: Sequence[str] = ROLES) -> Float[Tensor, "g c"]:
+    """Mean zero-shot probabilities of the classes for each of ``GROUPS``: what the score says before any
+    argmax."""
     P = answers(model, tokeniser, crowd.data.images[:], classes)
     return torch.stack([P[crowd.group == g].mean(dim=0) for g in range(len(GROUPS))])
 
@@ -165,20 +180,24 @@ def shares_by_threshold(model: nn.Module, tokeniser: Tokeniser, crowd: People, t
                         classes: Sequence[str]) -> Float[Tensor, "m g c"]:
     """Label shares at each threshold, for each of ``GROUPS``."""
     P = answers(model, tokeniser, crowd.data.images[:], classes)
-    return torch.stack([torch.stack([label_share(P, crowd.group == g, t) for g in range(len(GROUPS))]) for t in thresholds])
+    return torch.stack([torch.stack([label_share(P, crowd.group == g, t) for g in range(len(GROUPS))])
+                        for t in thresholds])
 
 
 def pose_errors(model: nn.Module, tokeniser: Tokeniser, crowd: People) -> dict[str, float]:
-    """How often the pose is told wrongly: where it agrees with the planted correlation, and on the counter-examples."""
+    """How often the pose is told wrongly: where it agrees with the planted correlation, and on the
+    counter-examples."""
     classes = [f"{pose} person" for pose in POSES]
     wrong = answers(model, tokeniser, crowd.data.images[:], classes).argmax(dim=1) != crowd.pose
     agrees = crowd.pose == crowd.group
-    return {"agreeing": float(wrong[agrees].double().mean()), "counter-examples": float(wrong[~agrees].double().mean())}
+    return {"agreeing": float(wrong[agrees].double().mean()),
+            "counter-examples": float(wrong[~agrees].double().mean())}
 
 
 def measure(model: nn.Module, tokeniser: Tokeniser, crowd: People,
             thresholds: Sequence[float] = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5)) -> dict[str, Any]:
-    """All of the section: three lists of classes, labels above thresholds among all classes, and the poses."""
+    """All of the section: three lists of classes, labels above thresholds among all classes, and the
+    poses."""
     everything = (*ROLES, *class_names())
     labels = shares_by_threshold(model, tokeniser, crowd, thresholds, everything)[:, :, :len(ROLES)]
 
@@ -192,26 +211,36 @@ def measure(model: nn.Module, tokeniser: Tokeniser, crowd: People,
             "pose errors": {k: round(v, 4) for k, v in pose_errors(model, tokeniser, crowd).items()}}
 
 
-def train_condition(name: str | float, tokeniser: WordTokeniser, *, count: int, others: int, steps: int, seed: int,
-                    agreement: float | int = 0.9, **options: Any) -> StudyEncoder:
+def train_condition(name: str | float, tokeniser: WordTokeniser, *, count: int, others: int, steps: int,
+                    seed: int, agreement: float | int = 0.9, **options: Any) -> StudyEncoder:
     """A dual encoder trained on the people of a condition among other things."""
     data = among_others(condition(name, count, agreement), others)
     return train_encoder(data, tokeniser, steps=steps, seed=seed, **options)[0]
 
 
-def study(conditions: Sequence[str | float] = (*AGREEMENTS, *REMEDIES), *, count: int = 1500, others: int = 1500,
-          test: int = 400, steps: int = 200, seeds: Sequence[int] = (0,), agreement: float | int = 0.9,
-          told: Callable[[str], Any] = print) -> dict[str, list[dict[str, Any]]]:
+def study(
+    conditions: Sequence[str | float] = (*AGREEMENTS, *REMEDIES),
+    *,
+    count: int = 1500,
+    others: int = 1500,
+    test: int = 400,
+    steps: int = 200,
+    seeds: Sequence[int] = (0,),
+    agreement: float | int = 0.9,
+    told: Callable[[str], Any] = print,
+) -> dict[str, list[dict[str, Any]]]:
     """Each condition trained with each seed and measured on people for whom nothing depends on the group."""
     tokeniser = bias_tokeniser(among_others(people(count, agreement), others))
     crowd = people(test, 0.5, 1)
     found: dict[str, list[dict[str, Any]]] = {str(name): [] for name in conditions}
     for seed in seeds:
         for name in conditions:
-            model = train_condition(name, tokeniser, count=count, others=others, steps=steps, seed=seed, agreement=agreement)
+            model = train_condition(name, tokeniser, count=count, others=others, steps=steps, seed=seed,
+                                    agreement=agreement)
             measured = measure(model, tokeniser, crowd)
             found[str(name)].append({"seed": seed, **measured})
-            told(f"seed {seed}  {name!s:28} gap {measured['gap']:.2f}  {measured['shares']}  pose errors {measured['pose errors']}")
+            told(f"seed {seed}  {name!s:28} gap {measured['gap']:.2f}  {measured['shares']}  pose errors "
+                 f"{measured['pose errors']}")
     return found
 
 
@@ -221,7 +250,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=1500, help="pictures of people in training")
     parser.add_argument("--others", type=int, default=1500, help="pictures of other things in training")
     parser.add_argument("--test", type=int, default=600, help="test pictures of people")
-    parser.add_argument("--agreement", type=float, default=0.9, help="of role and pose with the group, where a remedy is tried")
+    parser.add_argument("--agreement", type=float, default=0.9,
+                        help="of role and pose with the group, where a remedy is tried")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -233,5 +263,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                          "others": args.others, "test": args.test, "agreement": args.agreement, "size": 32,
                          "groups": list(GROUPS), "roles": list(ROLES), "poses": list(POSES),
                          "agreements": list(AGREEMENTS), "remedies": list(REMEDIES),
-                         "classes": {name: list(classes) for name, classes in CLASSES.items()}, "seeds": wanted},
+                         "classes": {name: list(classes) for name, classes in CLASSES.items()},
+                         "seeds": wanted},
             "runs": runs}

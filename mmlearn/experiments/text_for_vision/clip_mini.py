@@ -1,8 +1,9 @@
 """The miniature CLIPs that come with the book, trained on the scene world until they are of use.
 
 Paper: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.4-2.5.  Survey: 4.2.
-Differs from the paper: 64 pixels, words as tokens, drawn scenes instead of 400 million pairs, no random crop; the text
-tower of the Vision Transformer's miniature starts from that of the other one (``--text-from``), which saves minutes.
+Differs from the paper: 64 pixels, words as tokens, drawn scenes instead of 400 million pairs, no random crop;
+the text tower of the Vision Transformer's miniature starts from that of the other one (``--text-from``),
+which saves minutes.
 """
 
 import argparse
@@ -31,12 +32,14 @@ from mmlearn.text_for_vision.training import (
 BUILD = {"vit": CLIPConfig.mini, "resnet": CLIPConfig.mini_resnet}
 
 
-def judge(model: nn.Module, tokeniser: Tokeniser, pictures: int = 1000, scenes: int = 500) -> dict[str, float]:
+def judge(model: nn.Module, tokeniser: Tokeniser, pictures: int = 1000,
+          scenes: int = 500) -> dict[str, float]:
     """Everything that the chapter asks of a miniature: fractions between 0 and 1, median ranks from 1.
 
-    "zero-shot" is over 30 categories, "colour and category" over all pairs of the two, "unseen pairs" the same on
-    pairs never drawn in training, "kinds" over the words animal, plant, vehicle …, "kinds of unseen categories" the same
-    for categories never drawn in training. Retrieval is among ``scenes`` test scenes and all their short captions.
+    "zero-shot" is over 30 categories, "colour and category" over all pairs of the two, "unseen pairs" the
+    same on pairs never drawn in training, "kinds" over the words animal, plant, vehicle …, "kinds of unseen
+    categories" the same for categories never drawn in training. Retrieval is among ``scenes`` test scenes and
+    all their short captions.
     """
     def accuracy(split: str, **how: Any) -> float:
         return zero_shot_accuracy(model, tokeniser, class_pictures(pictures, split, **how))
@@ -81,18 +84,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     every = max(1, args.steps // 8)
     history = train_clip(
         model, data, tokeniser, steps=args.steps, batch=args.batch, lr=args.lr, folder=args.folder,
-        evaluate=lambda judged: {"zero-shot": zero_shot_accuracy(judged, tokeniser, watched)}, evaluate_every=every,
-        on_step=lambda step, _: print(f"step {step} of {args.steps}", flush=True) if step % every == 0 else None)
+        evaluate=lambda judged: {"zero-shot": zero_shot_accuracy(judged, tokeniser, watched)},
+        evaluate_every=every, on_step=lambda step, _: print(f"step {step} of {args.steps}", flush=True)
+        if step % every == 0 else None)
     scores = rounded(judge(model, tokeniser, args.pictures, args.scenes))
     print(scores, flush=True)
     parameters = sum(p.numel() for p in model.parameters())
     settings = {"tower": args.tower, "steps": args.steps, "batch": args.batch, "lr": args.lr, "warmup": 50,
-                "schedule": "cosine to 0", "weight decay": 0.2, "train": f"{args.train} scenes of train, seed 0",
-                "text tower from": args.text_from, "size": SIZE, "longest caption": "16 words", "test pictures": args.pictures, "test scenes": args.scenes}
+                "schedule": "cosine to 0", "weight decay": 0.2,
+                "train": f"{args.train} scenes of train, seed 0", "text tower from": args.text_from,
+                "size": SIZE, "longest caption": "16 words", "test pictures": args.pictures,
+                "test scenes": args.scenes}
     smooth = history.smooth(20)
-    curve = {"step": history.metric_steps, "zero-shot (val)": [round(v, 4) for v in history.metrics["zero-shot"]],
-             "loss": [round(smooth[s - 1], 4) for s in history.metric_steps],
-             "scale": [round(history.scalars["scale"][s - 1], 2) for s in history.metric_steps]}
+    curve = {
+        "step": history.metric_steps,
+        "zero-shot (val)": [round(v, 4) for v in history.metrics["zero-shot"]],
+        "loss": [round(smooth[s - 1], 4) for s in history.metric_steps],
+        "scale": [round(history.scalars["scale"][s - 1], 2) for s in history.metric_steps],
+    }
     found = {"parameters": parameters, "settings": settings, "test": scores, "curve": curve}
     save_mini(args.checkpoint or CHECKPOINTS / FILES[args.tower], model, tokeniser, found)
     return {**found, "training seconds": round(history.seconds, 1)}

@@ -1,9 +1,10 @@
 """What in the contrastive loss matters: fewer negatives, a fixed temperature, smoothed targets, other losses.
 
-Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.3-2.5 (a learned temperature); C. Jia et al. (2021), *ALIGN*,
-arXiv:2102.05918, its ablation study (half and a quarter of the negatives, temperatures, smoothing); C.-H. Yeh et al. (2021),
-*Decoupled Contrastive Learning*, arXiv:2110.06848; X. Zhai et al. (2023), *SigLIP*, arXiv:2303.15343.  Survey: 4.2.
-Differs from the papers: negatives are struck out at random, pair by pair; miniatures on drawn scenes.
+Papers: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.3-2.5 (a learned temperature); C. Jia et al.
+(2021), *ALIGN*, arXiv:2102.05918, its ablation study (half and a quarter of the negatives, temperatures,
+smoothing); C.-H. Yeh et al. (2021), *Decoupled Contrastive Learning*, arXiv:2110.06848; X. Zhai et al.
+(2023), *SigLIP*, arXiv:2303.15343.  Survey: 4.2. Differs from the papers: negatives are struck out at random,
+pair by pair; miniatures on drawn scenes.
 """
 
 import argparse
@@ -45,7 +46,8 @@ def random_negatives(
 def fewer_negatives_loss(
     u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale, mask: Bool[Tensor, "b b"]
 ) -> Float[Tensor, ""]:
-    r"""eq:fewer-negatives: $-\frac1{2b}\sum_i\big[\log\frac{e^{\ell_{ii}}}{\sum_jm_{ij}e^{\ell_{ij}}}+\log\frac{e^{\ell_{ii}}}{\sum_jm_{ji}e^{\ell_{ji}}}\big]$.
+    r"""eq:fewer-negatives:
+    $-\frac1{2b}\sum_i\big[\log\frac{e^{\ell_{ii}}}{\sum_jm_{ij}e^{\ell_{ij}}}+\log\frac{e^{\ell_{ii}}}{\sum_jm_{ji}e^{\ell_{ji}}}\big]$.
 
     ``mask`` $m$ is True for pairs that are compared, on the diagonal always; all True is the loss of CLIP.
     """
@@ -61,8 +63,10 @@ def with_share(share: float | int) -> Callable[..., Tensor]:
     return loss
 
 
-def smoothed_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale, smoothing: float | int = 0.1) -> Float[Tensor, ""]:
-    """The mean of both directions with smoothed targets: half of eq:align-loss, to compare with CLIP's at one learning rate."""
+def smoothed_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale,
+                  smoothing: float | int = 0.1) -> Float[Tensor, ""]:
+    """The mean of both directions with smoothed targets: half of eq:align-loss, to compare with CLIP's at one
+    learning rate."""
     return align_loss(u, v, scale, smoothing) / 2
 
 
@@ -77,12 +81,16 @@ class SigmoidEncoder(StudyEncoder):
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "CLIP": clip_loss, "half the negatives": with_share(0.5), "a quarter of the negatives": with_share(0.25),
-    "temperature fixed at 1": clip_loss, "temperature fixed at 0.07": clip_loss, "positive left out": decoupled_loss,
-    "label smoothing 0.1": smoothed_loss, "sigmoid": sigmoid_loss, "sigmoid, bias -5": sigmoid_loss}
+    "temperature fixed at 1": clip_loss, "temperature fixed at 0.07": clip_loss,
+    "positive left out": decoupled_loss, "label smoothing 0.1": smoothed_loss, "sigmoid": sigmoid_loss,
+    "sigmoid, bias -5": sigmoid_loss}
 
 
-def build_variant(name: str, config: StudyConfig, seed: int = 0) -> tuple[StudyEncoder, Callable[..., Tensor]]:
-    """The model and loss of one row of the ablation; all rows start from the same weights, a function of ``seed``."""
+def build_variant(
+    name: str, config: StudyConfig, seed: int = 0
+) -> tuple[StudyEncoder, Callable[..., Tensor]]:
+    """The model and loss of one row of the ablation; all rows start from the same weights, a function of
+    ``seed``."""
     if name not in LOSSES:
         raise ValueError(f"variant {name!r} is unknown; use one of {', '.join(LOSSES)}")
     with seeded(seed):
@@ -90,7 +98,7 @@ def build_variant(name: str, config: StudyConfig, seed: int = 0) -> tuple[StudyE
     if name.startswith("temperature fixed at "):
         tau = float(name.removeprefix("temperature fixed at "))
         model.logit_scale = nn.Parameter(torch.tensor(math.log(1 / tau)), requires_grad=False)
-    if ", bias " in name:                                       # -5 is near -log 127, what a batch of 128 makes likely
+    if ", bias " in name:  # -5 is near -log 127, what a batch of 128 makes likely
         model.logit_bias = nn.Parameter(torch.tensor(float(name.split(", bias ")[1])))
     return model, LOSSES[name]
 
@@ -113,8 +121,8 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     data = scene_pairs(args.train, size=SIZE)
     tokeniser = scene_tokeniser(data)
     model, loss = build_variant(name, StudyConfig(len(tokeniser)), seed)
-    history = train_clip(model, data, tokeniser, steps=args.steps, batch=args.batch, lr=args.lr, warmup=30, loss=loss,
-                         seed=seed, progress=False)
+    history = train_clip(model, data, tokeniser, steps=args.steps, batch=args.batch, lr=args.lr, warmup=30,
+                         loss=loss, seed=seed, progress=False)
     scores = {"zero-shot": zero_shot_accuracy(model, tokeniser, class_pictures(args.pictures, size=SIZE)),
               **retrieval(model, tokeniser, scene_pairs(args.scenes, "test", size=SIZE))}
     at = list(range(0, args.steps, max(1, args.steps // 20))) + [args.steps - 1]
@@ -130,8 +138,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for (name, seed), measured in run_jobs(job, jobs, args):
         found[name].append(measured)
         print(f"seed {seed}  {name:27} zero-shot {measured['scores']['zero-shot']:.3f}  image to text R@1 "
-              f"{measured['scores']['image to text R@1']:.3f}  scale {measured['curve']['scale'][-1]:.1f}", flush=True)
-    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "warmup": 30, "schedule": "cosine to 0",
-                         "weight decay": 0.2, "size": SIZE, "train": f"{args.train} scenes of train, seed 0",
-                         "test pictures": args.pictures, "test scenes": args.scenes, "seeds": seeds(args.seeds)},
+              f"{measured['scores']['image to text R@1']:.3f}  scale {measured['curve']['scale'][-1]:.1f}",
+              flush=True)
+    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "warmup": 30,
+                         "schedule": "cosine to 0", "weight decay": 0.2, "size": SIZE,
+                         "train": f"{args.train} scenes of train, seed 0", "test pictures": args.pictures,
+                         "test scenes": args.scenes, "seeds": seeds(args.seeds)},
             "variants": found}

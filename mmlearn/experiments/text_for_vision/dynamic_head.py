@@ -1,7 +1,7 @@
 """A detector of CoSwin, feature pyramid and Dynamic Head on the scene world, and the same without the head.
 
-Paper: X. Dai et al. (2021), *Dynamic Head: Unifying Object Detection Heads with Attentions*, arXiv:2106.08322; L. Yuan
-et al. (2021), *Florence*, arXiv:2111.11432, sec. 2.4.  Survey: 4.4.1.
+Paper: X. Dai et al. (2021), *Dynamic Head: Unifying Object Detection Heads with Attentions*,
+arXiv:2106.08322; L. Yuan et al. (2021), *Florence*, arXiv:2111.11432, sec. 2.4.  Survey: 4.4.1.
 Differs from the papers: a trunk with random weights, drawn scenes, one stage of AdamW; FCOS in place of ATSS.
 """
 
@@ -29,14 +29,16 @@ from mmlearn.train import History, fit, warmup_cosine
 STATS = ("AP", "AP50", "AP75")
 
 
-def train_detector(data: DetectionData, *, steps: int = 1000, batch: int = 16, lr: float | int = 1e-3, seed: int = 0,
-                   config: DetectorConfig | None = None, **options: Any) -> tuple[DynamicDetector, History]:
+def train_detector(data: DetectionData, *, steps: int = 1000, batch: int = 16, lr: float | int = 1e-3,
+                   seed: int = 0, config: DetectorConfig | None = None,
+                   **options: Any) -> tuple[DynamicDetector, History]:
     """A detector trained from random weights; ``options`` go to ``fit``."""
     with seeded(seed):
         model = DynamicDetector(config or DetectorConfig.mini())
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     history = fit(model, detector_loss, DetectionBatches(data, batch, seed), steps=steps, optimizer=optimizer,
-                  schedule=warmup_cosine(lr, min(100, steps // 5), steps, lr / 100), clip=1.0, seed=seed, **options)
+                  schedule=warmup_cosine(lr, min(100, steps // 5), steps, lr / 100), clip=1.0, seed=seed,
+                  **options)
     return model, history
 
 
@@ -63,9 +65,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """One detector of things, whatever they are, with the head or without: COCO's AP and the curve of the loss."""
+    """One detector of things, whatever they are, with the head or without: COCO's AP and the curve of the
+    loss."""
     train, test = DetectionData(args.images, "train", seed=1), DetectionData(args.test, "test")
-    model, history = train_detector(train, steps=args.steps, batch=args.batch, lr=args.lr, seed=seed, progress=False,
+    model, history = train_detector(train, steps=args.steps, batch=args.batch, lr=args.lr, seed=seed,
+                                    progress=False,
                                     config=with_blocks(args.blocks if name == "Dynamic Head" else 0))
     return {"seed": seed, "test": judged(model, test), "training seconds": round(history.seconds, 1),
             "parameters": sum(p.numel() for p in model.parameters()), "curve": thinned(history, 50)}
@@ -73,9 +77,11 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {"Dynamic Head": [], "no head": []}
-    for (name, seed), measured in run_jobs(job, [(name, seed) for seed in seeds(args.seeds) for name in runs], args):
+    for (name, seed), measured in run_jobs(job, [(name, seed) for seed in seeds(args.seeds) for name in runs],
+                                           args):
         runs[name].append(measured)
         print(f"{name:12} seed {seed}: {measured['test']}", flush=True)
-    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "images": args.images, "test": args.test,
-                         "scenes": "train, seed 1; test, seed 0", "seeds": seeds(args.seeds),
-                         "config": asdict(with_blocks(args.blocks))}, "runs": runs}
+    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "images": args.images,
+                         "test": args.test, "scenes": "train, seed 1; test, seed 0",
+                         "seeds": seeds(args.seeds), "config": asdict(with_blocks(args.blocks))},
+                         "runs": runs}

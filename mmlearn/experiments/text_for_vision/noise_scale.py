@@ -2,8 +2,9 @@
 
 Paper: C. Jia et al. (2021), *Scaling Up Visual and Vision-Language Representation Learning With Noisy Text
 Supervision*, arXiv:2102.05918, its ablation study (size and noise), sec. 4 (smoothing).  Survey: 4.3.
-Differs from the paper: drawn single things; the noise is planted (captions exchanged among a share of the pictures),
-and every model takes the same number of steps, so that a model of few pictures sees each of them more often.
+Differs from the paper: drawn single things; the noise is planted (captions exchanged among a share of the
+pictures), and every model takes the same number of steps, so that a model of few pictures sees each of them
+more often.
 """
 
 import argparse
@@ -33,13 +34,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--test", type=int, default=600, help="test pictures")
-    parser.add_argument("--noise", type=float, default=0.4, help="share of pictures with another picture's captions")
+    parser.add_argument("--noise", type=float, default=0.4,
+                        help="share of pictures with another picture's captions")
     parser.add_argument("--clean", type=int, nargs="+", default=list(CLEAN), help="sizes without noise")
     parser.add_argument("--noisy", type=int, nargs="+", default=list(NOISY), help="sizes with noise")
 
 
 def crossing(clean: dict[int, float], accuracy: float) -> float | None:
-    """How many clean pictures give this accuracy: straight lines between the measured sizes, on a logarithmic axis.
+    """How many clean pictures give this accuracy: straight lines between the measured sizes, on a logarithmic
+    axis.
 
     None outside the measured range.
     """
@@ -64,9 +67,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     def accuracies(name: str, data: PairData, **options: Any) -> list[float]:
         found = []
         for seed in wanted:
-            model, history = train_encoder(data, tokeniser, steps=args.steps, seed=seed, batch=args.batch, **options)
+            model, history = train_encoder(data, tokeniser, steps=args.steps, seed=seed, batch=args.batch,
+                                           **options)
             found.append(round(zero_shot_accuracy(model, tokeniser, test), 4))
-            print(f"{name:24} {len(data):5} pictures, seed {seed}: {found[-1]:.3f}  ({history.seconds:.0f} s)", flush=True)
+            print(f"{name:24} {len(data):5} pictures, seed {seed}: {found[-1]:.3f}  ({history.seconds:.0f} "
+                  f"s)", flush=True)
         return found
 
     clean = {n: accuracies("clean", largest.first(n)) for n in args.clean}
@@ -76,8 +81,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                         loss=partial(align_loss, smoothing=0.1))
     means = {n: mean(values) for n, values in clean.items()}
     worth = {n: crossing(means, mean(values)) for n, values in noisy.items()}
-    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 2e-3, "warmup": 50, "size": 32, "noise": args.noise,
-                         "test": args.test, "seeds": wanted},
-            "clean": {str(n): v for n, v in clean.items()}, "noisy": {str(n): v for n, v in noisy.items()},
-            "smoothed": {str(most): smooth},
-            "clean pictures that do as well": {str(n): None if w is None else round(w) for n, w in worth.items()}}
+    return {
+        "settings": {
+            "steps": args.steps,
+            "batch": args.batch,
+            "lr": 2e-3,
+            "warmup": 50,
+            "size": 32,
+            "noise": args.noise,
+            "test": args.test,
+            "seeds": wanted,
+        },
+        "clean": {str(n): v for n, v in clean.items()},
+        "noisy": {str(n): v for n, v in noisy.items()},
+        "smoothed": {str(most): smooth},
+        "clean pictures that do as well": {str(n): None if w is None else round(w) for n, w in worth.items()},
+    }

@@ -1,6 +1,8 @@
-"""Worlds of single objects, and the small dual encoder trained on them: what several studies of chapter 4 share.
+"""Worlds of single objects, and the small dual encoder trained on them: what several studies of chapter 4
+share.
 
-Survey: 4.2.1, 4.3, 4.4.  Pictures show one drawn thing at 32 pixels; the model is ``text_for_vision.small_encoder``.
+Survey: 4.2.1, 4.3, 4.4.  Pictures show one drawn thing at 32 pixels; the model is
+``text_for_vision.small_encoder``.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,13 +37,15 @@ from mmlearn.train import History, fit
 SIZE = 32                                           # pixels a side
 
 
-# ------------------------------------------------------------------------------------------------------------- worlds
+# ----------------------------------------------------------------------------------------------------- worlds
 
 def object_scene(seed: int, index: int, places: str = "usual", names: Sequence[str] = ()) -> Scene:
-    """A picture of one thing, a function of its arguments: category uniform over ``names`` (default: the 30 known).
+    """A picture of one thing, a function of its arguments: category uniform over ``names`` (default: the 30
+    known).
 
-    ``places`` "usual" puts it where its category is listed first, "any" in any of its settings, "elsewhere" in any but
-    the first (categories with one setting only are left out). Raises ``ValueError`` for other ``places``.
+    ``places`` "usual" puts it where its category is listed first, "any" in any of its settings, "elsewhere"
+    in any but the first (categories with one setting only are left out). Raises ``ValueError`` for other
+    ``places``.
     """
     if places not in ("usual", "any", "elsewhere"):
         raise ValueError(f"places is {places!r}; use 'usual', 'any' or 'elsewhere'")
@@ -50,10 +54,12 @@ def object_scene(seed: int, index: int, places: str = "usual", names: Sequence[s
     if places == "elsewhere":
         known = [c for c in known if len(c.settings) > 1]
     category = draws.choice(known)
-    settings = {"usual": category.settings[:1], "any": category.settings, "elsewhere": category.settings[1:]}[places]
-    return portrait(category.name, colour=draws.choice(category.colours), texture=draws.choice(category.textures),
-                    pose=draws.choice(category.poses), setting=draws.choice(settings),
-                    flip=category.facing and draws.chance(50), variant=draws.below(1 << 16))
+    settings = {"usual": category.settings[:1], "any": category.settings,
+                "elsewhere": category.settings[1:]}[places]
+    return portrait(category.name, colour=draws.choice(category.colours),
+                    texture=draws.choice(category.textures), pose=draws.choice(category.poses),
+                    setting=draws.choice(settings), flip=category.facing and draws.chance(50),
+                    variant=draws.below(1 << 16))
 
 
 @remembered
@@ -61,11 +67,13 @@ def objects(count: int, seed: int = 0, *, places: str = "usual", styles: tuple[s
             names: tuple[str, ...] = (), size: int = SIZE) -> ClassPictures:
     """``count`` pictures of single things; picture i is drawn in style ``styles[i % len(styles)]``.
 
-    Remembered as long as the process lives. Raises ``ValueError`` for an unknown style and less than one picture.
+    Remembered as long as the process lives. Raises ``ValueError`` for an unknown style and less than one
+    picture.
     """
     unknown = [style for style in styles if style not in STYLES]
     if unknown or not styles or count < 1:
-        raise ValueError(f"{count} pictures in styles {styles}: ask for at least 1 picture, in styles of {', '.join(STYLES)}")
+        raise ValueError(f"{count} pictures in styles {styles}: ask for at least 1 picture, in styles of "
+                         f"{', '.join(STYLES)}")
     classes = names or class_names()
     scenes = tuple(object_scene(seed, i, places, names) for i in range(count))
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)
@@ -74,17 +82,20 @@ def objects(count: int, seed: int = 0, *, places: str = "usual", styles: tuple[s
         if rows:
             images[rows] = draw_scenes([scenes[i] for i in rows], size, style)
     number = {name: i for i, name in enumerate(classes)}
-    return ClassPictures(images, torch.tensor([number[s.objects[0].category] for s in scenes]), classes, scenes)
+    return ClassPictures(images, torch.tensor([number[s.objects[0].category] for s in scenes]), classes,
+                         scenes)
 
 
 def first(pictures: ClassPictures, count: int) -> ClassPictures:
     """The first ``count`` pictures."""
-    return replace(pictures, images=pictures.images[:count], labels=pictures.labels[:count], scenes=pictures.scenes[:count])
+    return replace(pictures, images=pictures.images[:count], labels=pictures.labels[:count],
+                   scenes=pictures.scenes[:count])
 
 
 def captioned(pictures: ClassPictures, longest: int = 16) -> PairData:
     """The same pictures with the scene world's captions of at most ``longest`` words."""
-    return PairData(pictures.images, tuple(short_captions(s, longest) for s in pictures.scenes), pictures.scenes)
+    return PairData(pictures.images, tuple(short_captions(s, longest) for s in pictures.scenes),
+                    pictures.scenes)
 
 
 def shuffled_captions(data: PairData, share: float | int, seed: int = 0) -> PairData:
@@ -101,10 +112,11 @@ def shuffled_captions(data: PairData, share: float | int, seed: int = 0) -> Pair
     return replace(data, captions=tuple(captions))
 
 
-# ----------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------------------- training
 
-def train_encoder(data: PairData, tokeniser: WordTokeniser, *, steps: int, seed: int = 0, lr: float | int = 2e-3,
-                  channels: tuple[int, ...] = StudyConfig.channels, **options: Any) -> tuple[StudyEncoder, History]:
+def train_encoder(data: PairData, tokeniser: WordTokeniser, *, steps: int, seed: int = 0,
+                  lr: float | int = 2e-3, channels: tuple[int, ...] = StudyConfig.channels,
+                  **options: Any) -> tuple[StudyEncoder, History]:
     """A fresh dual encoder trained on pairs; further options are those of ``train_clip`` and ``fit``."""
     with seeded(seed):
         model = StudyEncoder(StudyConfig(len(tokeniser), channels))
@@ -112,8 +124,9 @@ def train_encoder(data: PairData, tokeniser: WordTokeniser, *, steps: int, seed:
     return model, train_clip(model, data, tokeniser, steps=steps, seed=seed, lr=lr, **options)
 
 
-def train_labels(pictures: ClassPictures, *, steps: int, batch: int = 128, seed: int = 0, lr: float | int = 2e-3,
-                 channels: tuple[int, ...] = StudyConfig.channels, **options: Any) -> tuple[LabelClassifier, History]:
+def train_labels(pictures: ClassPictures, *, steps: int, batch: int = 128, seed: int = 0,
+                 lr: float | int = 2e-3, channels: tuple[int, ...] = StudyConfig.channels,
+                 **options: Any) -> tuple[LabelClassifier, History]:
     """A fresh classifier trained on labels, with the batches, optimiser and schedule of ``train_encoder``."""
     data = captioned(pictures)
     tokeniser = scene_tokeniser(data.first(1))
@@ -124,7 +137,8 @@ def train_labels(pictures: ClassPictures, *, steps: int, batch: int = 128, seed:
         return F.cross_entropy(trained(batch.images), pictures.labels[batch.which].to(batch.images.device))
 
     options.setdefault("progress", False)
-    return model, fit(model, objective, PairBatches(data, tokeniser, batch, seed=seed), steps=steps, seed=seed,
+    return model, fit(model, objective, PairBatches(data, tokeniser, batch, seed=seed), steps=steps,
+                      seed=seed,
                       **adamw_cosine(model, lr, steps), **options)
 
 

@@ -2,8 +2,8 @@
 
 Paper: C. Jia et al. (2021), *Scaling Up Visual and Vision-Language Representation Learning With Noisy Text
 Supervision*, arXiv:2102.05918, sec. 3.  Survey: 4.3.
-Differs from the paper: drawn single things; the junk is planted, and each text that is planted says what it is, so that
-a rule's errors can be counted.
+Differs from the paper: drawn single things; the junk is planted, and each text that is planted says what it
+is, so that a rule's errors can be counted.
 """
 
 import argparse
@@ -23,15 +23,17 @@ from mmlearn.experiments.text_for_vision.objects import captioned, objects, prom
 from mmlearn.text_for_vision.text_filters import TextRules, filter_pairs
 from mmlearn.text_for_vision.training import zero_shot_accuracy
 
-# ------------------------------------------------------------------------------------------------------- the noise
+# -------------------------------------------------------------------------------------------------- the noise
 
 ADVERTS = ("click here to buy now", "free shipping on all orders", "best price online shop", "add to cart",
            "see more offers like this", "sign up for our newsletter")
 STOCK = ("image for illustration purposes only", "no description available", "photo loading please wait",
          "picture may contain outdoor things", "thumbnail of the next page")
-WORDS = ("beautiful", "wallpaper", "love", "summer", "new", "home", "nice", "art", "photo", "best", "free", "hd", "gift", "kids",
-         "design", "print", "travel", "family", "nature", "party", "blog", "winter", "cheap", "style", "fun", "ideas")
-MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
+WORDS = ("beautiful", "wallpaper", "love", "summer", "new", "home", "nice", "art", "photo", "best", "free",
+         "hd", "gift", "kids", "design", "print", "travel", "family", "nature", "party", "blog", "winter",
+         "cheap", "style", "fun", "ideas")
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+          "november", "december")
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
 
@@ -66,13 +68,15 @@ def keywords(rng: np.random.Generator) -> str:
 
 JUNK: dict[str, Callable[[np.random.Generator], str]] = {
     "file name": file_name, "code": code, "date": date, "one word": lambda rng: _pick(rng, WORDS),
-    "advert": lambda rng: _pick(rng, ADVERTS), "stock phrase": lambda rng: _pick(rng, STOCK), "keywords": keywords}
+    "advert": lambda rng: _pick(rng, ADVERTS), "stock phrase": lambda rng: _pick(rng, STOCK),
+    "keywords": keywords}
 SHARES = {"shuffled": 0.2, **{kind: 0.03 for kind in JUNK}}         # of all texts; the rest is clean
 
 
 @dataclass(frozen=True)
 class NoisyTexts:
-    """Texts, one a picture, and what each is: "clean", "shuffled" (of another picture), or a kind of ``JUNK``."""
+    """Texts, one a picture, and what each is: "clean", "shuffled" (of another picture), or a kind of
+    ``JUNK``."""
 
     texts: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -83,11 +87,12 @@ class NoisyTexts:
 
 
 def plan(count: int, shares: Mapping[str, float | int], rng: np.random.Generator) -> list[str]:
-    """What each of ``count`` texts is to be: exactly these shares, rounded, in random places. Raises ``ValueError`` for an
-    unknown kind and for shares that are negative or sum to more than 1."""
+    """What each of ``count`` texts is to be: exactly these shares, rounded, in random places. Raises
+    ``ValueError`` for an unknown kind and for shares that are negative or sum to more than 1."""
     unknown = sorted(set(shares) - {"shuffled", *JUNK})
     if unknown or min(shares.values(), default=0) < 0 or math.fsum(shares.values()) > 1 + 1e-9:
-        raise ValueError(f"shares are {dict(shares)}; give fractions of 0 or more that sum to at most 1, of shuffled, {', '.join(JUNK)}")
+        raise ValueError(f"shares are {dict(shares)}; give fractions of 0 or more that sum to at most 1, of "
+                         f"shuffled, {', '.join(JUNK)}")
     kinds = ["clean"] * count
     order, start = rng.permutation(count), 0
     for kind, share in shares.items():
@@ -98,8 +103,10 @@ def plan(count: int, shares: Mapping[str, float | int], rng: np.random.Generator
     return kinds
 
 
-def web_texts(captions: Sequence[str], shares: Mapping[str, float | int] = SHARES, seed: int = 0) -> NoisyTexts:
-    """``captions``, a share of them exchanged in a circle ("shuffled") and others replaced by junk; a function of ``seed``."""
+def web_texts(captions: Sequence[str], shares: Mapping[str, float | int] = SHARES,
+              seed: int = 0) -> NoisyTexts:
+    """``captions``, a share of them exchanged in a circle ("shuffled") and others replaced by junk; a
+    function of ``seed``."""
     rng = np.random.default_rng(seed)
     kinds = plan(len(captions), shares, rng)
     moved = [i for i, kind in enumerate(kinds) if kind == "shuffled"]
@@ -110,11 +117,12 @@ def web_texts(captions: Sequence[str], shares: Mapping[str, float | int] = SHARE
 
 def removed_by_kind(noisy: NoisyTexts, kept: Mapping[str, Bool[Tensor, " n"]]) -> dict[str, dict[str, float]]:
     """For each rule and each kind of text, the fraction that the rule removes."""
-    return {rule: {kind: float((~stays[noisy.are(kind)]).double().mean()) for kind in dict.fromkeys(noisy.kinds)}
+    return {rule: {kind: float((~stays[noisy.are(kind)]).double().mean())
+                   for kind in dict.fromkeys(noisy.kinds)}
             for rule, stays in kept.items()}
 
 
-# ------------------------------------------------------------------------------------------------------ data sets
+# -------------------------------------------------------------------------------------------------- data sets
 
 @dataclass(frozen=True)
 class NoisyPairs:
@@ -125,9 +133,11 @@ class NoisyPairs:
 
 
 def noisy_pairs(data: PairData, shares: Mapping[str, float | int] = SHARES, seed: int = 0) -> NoisyPairs:
-    """The pictures of ``data``: some with all captions of another picture, some with one piece of junk instead of theirs."""
+    """The pictures of ``data``: some with all captions of another picture, some with one piece of junk
+    instead of theirs."""
     noisy = web_texts([str(i) for i in range(len(data))], shares, seed)
-    captions = tuple((text,) if kind in JUNK else data.captions[int(text)] for text, kind in zip(noisy.texts, noisy.kinds))
+    captions = tuple((text,) if kind in JUNK else data.captions[int(text)] for text,
+                     kind in zip(noisy.texts, noisy.kinds))
     return NoisyPairs(replace(data, captions=captions), noisy.kinds)
 
 
@@ -137,7 +147,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--train", type=int, default=2000, help="training pictures")
     parser.add_argument("--test", type=int, default=600, help="test pictures")
-    parser.add_argument("--junk", type=float, default=0.5, help="share of pictures with junk in place of captions")
+    parser.add_argument("--junk", type=float, default=0.5,
+                        help="share of pictures with junk in place of captions")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,8 +156,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     wanted = seeds(args.seeds)
     clean = captioned(objects(args.train, 3, places="any"))
     noisy = noisy_pairs(clean, {kind: args.junk / len(JUNK) for kind in JUNK})
-    junk = {text for texts, kind in zip(noisy.data.captions, noisy.kinds) if kind != "clean" for text in texts}
-    sets = {"with junk": noisy.data, "after the rules": filter_pairs(noisy.data, TextRules.scenes()), "captions alone":
+    junk = {text for texts, kind in zip(noisy.data.captions,
+                                        noisy.kinds) if kind != "clean" for text in texts}
+    sets = {"with junk": noisy.data, "after the rules": filter_pairs(noisy.data, TextRules.scenes()),
+            "captions alone":
             clean.rows([i for i, kind in enumerate(noisy.kinds) if kind == "clean"])}
     test = objects(args.test, 1, places="any")
     tokeniser = prompt_tokeniser(clean, noisy.data)
@@ -156,8 +169,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             model, _ = train_encoder(data, tokeniser, steps=args.steps, seed=seed, batch=args.batch)
             runs[name].append(round(zero_shot_accuracy(model, tokeniser, test), 4))
             print(f"{name:16} {len(data):5} pictures, seed {seed}: {runs[name][-1]:.3f}", flush=True)
-    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 2e-3, "warmup": 50, "size": 32, "junk": args.junk,
-                         "train": args.train, "test": args.test, "seeds": wanted},
+    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 2e-3, "warmup": 50, "size": 32,
+                         "junk": args.junk, "train": args.train, "test": args.test, "seeds": wanted},
             "pictures": {name: len(data) for name, data in sets.items()},
-            "junk texts": {name: sum(text in junk for texts in data.captions for text in texts) for name, data in sets.items()},
+            "junk texts": {name: sum(text in junk for texts in data.captions for text in texts) for name,
+                           data in sets.items()},
             "texts": {name: sum(map(len, data.captions)) for name, data in sets.items()}, "runs": runs}

@@ -1,7 +1,7 @@
 """Labels said in several wordings: CLIP's loss against UniCL's, and prompts first, captions last.
 
-Papers: J. Yang et al. (2022), *Unified Contrastive Learning in Image-Text-Label Space*, arXiv:2204.03610, sec. 3;
-L. Yuan et al. (2021), *Florence*, arXiv:2111.11432, sec. 2.2 (two stages).  Survey: 4.4.
+Papers: J. Yang et al. (2022), *Unified Contrastive Learning in Image-Text-Label Space*, arXiv:2204.03610,
+sec. 3; L. Yuan et al. (2021), *Florence*, arXiv:2111.11432, sec. 2.2 (two stages).  Survey: 4.4.
 Differs from the papers: drawn single things with thirty labels; a small dual encoder; hundreds of steps.
 """
 
@@ -32,13 +32,14 @@ from mmlearn.text_for_vision.unicl import unicl_loss
 from mmlearn.text_for_vision.zero_shot import prompts
 from mmlearn.train import fit
 
-WORDINGS = ("a photo of {a}.", "a cropped photo of {a}.", "there is {a}.", "{a} can be seen.", "a close view of {a}.",
-            "the picture shows {a}.", "an image of {a}.", "just {a}.")
+WORDINGS = ("a photo of {a}.", "a cropped photo of {a}.", "there is {a}.", "{a} can be seen.",
+            "a close view of {a}.", "the picture shows {a}.", "an image of {a}.", "just {a}.")
 ASKED = WORDINGS[:1]                                # the prompt by which everything is judged
 
 
 def clip_of_keys(
-    u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Float[Tensor, ""] | float | int, keys: Int[Tensor, " b"]
+    u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Float[Tensor, ""] | float | int,
+    keys: Int[Tensor, " b"]
 ) -> Float[Tensor, ""]:
     """CLIP's loss, which does not look at the keys."""
     return clip_loss(u, v, scale)
@@ -50,20 +51,23 @@ LOSSES: dict[str, Loss] = {"CLIP": clip_of_keys, "UniCL": unicl_loss}
 def worded(pictures: ClassPictures, wordings: Sequence[str] = WORDINGS) -> PairData:
     """Labelled pictures as pairs: the captions of a picture are its label in each of the wordings."""
     texts = [tuple(prompts(name, wordings)) for name in pictures.classes]
-    return PairData(pictures.images, tuple(texts[label] for label in pictures.labels.tolist()), pictures.scenes)
+    return PairData(pictures.images, tuple(texts[label] for label in pictures.labels.tolist()),
+                    pictures.scenes)
 
 
-def label_curve(loss: str, wordings: Sequence[str], *, train: int = 2000, test: int = 500, steps: int = 60, every: int = 10,
-                batch: int = 256, seed: int = 0) -> dict[str, Any]:
+def label_curve(loss: str, wordings: Sequence[str], *, train: int = 2000, test: int = 500, steps: int = 60,
+                every: int = 10, batch: int = 256, seed: int = 0) -> dict[str, Any]:
     """Zero-shot accuracy during training on labelled pictures with one of ``LOSSES``."""
     pictures, judged = (objects(n, s, places="any") for n, s in ((train, 3), (test, 1)))
     tokeniser = prompt_tokeniser(worded(pictures), templates=WORDINGS)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return {"top-1": zero_shot_accuracy(model, tokeniser, judged, ASKED)}
-    _, history = train_encoder(worded(pictures, wordings), tokeniser, steps=steps, seed=seed, batch=batch, loss=LOSSES[loss],
-                               keys=pictures.labels, evaluate=evaluate, evaluate_every=every)
-    return {"seed": seed, "step": history.metric_steps, "top-1": [round(x, 4) for x in history.metrics["top-1"]]}
+    _, history = train_encoder(worded(pictures, wordings), tokeniser, steps=steps, seed=seed, batch=batch,
+                               loss=LOSSES[loss], keys=pictures.labels, evaluate=evaluate,
+                               evaluate_every=every)
+    return {"seed": seed, "step": history.metric_steps,
+            "top-1": [round(x, 4) for x in history.metrics["top-1"]]}
 
 
 class Staged:
@@ -77,7 +81,8 @@ class Staged:
 
 
 def half_described(count: int, seed: int = 3) -> tuple[PairData, PairData, WordTokeniser]:
-    """Pairs of which every other one has a label in the place of captions, expanded by prompts; those with captions; words."""
+    """Pairs of which every other one has a label in the place of captions, expanded by prompts; those with
+    captions; words."""
     pictures = objects(count, seed, places="any")
     captions = captioned(pictures)
     expanded = worded(pictures)
@@ -86,14 +91,17 @@ def half_described(count: int, seed: int = 3) -> tuple[PairData, PairData, WordT
     return everything, captions.rows(range(0, count, 2)), prompt_tokeniser(captions, expanded)
 
 
-def staged_run(switch: int, *, train: int = 3000, test: int = 500, steps: int = 200, batch: int = 128, lr: float | int = 2e-3,
-               seed: int = 0) -> dict[str, float]:
-    """Train on everything up to step ``switch`` and on captions alone after it; classification and retrieval at the end."""
+def staged_run(switch: int, *, train: int = 3000, test: int = 500, steps: int = 200, batch: int = 128,
+               lr: float | int = 2e-3, seed: int = 0) -> dict[str, float]:
+    """Train on everything up to step ``switch`` and on captions alone after it; classification and retrieval
+    at the end."""
     everything, described, tokeniser = half_described(train)
     with seeded(seed):
         model = StudyEncoder(StudyConfig(len(tokeniser)))
-    before, after = (PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context) for data in (everything, described))
-    fit(model, contrastive_objective(clip_loss), Staged(before, after, switch), steps=steps, seed=seed, progress=False,
+    before, after = (PairBatches(data, tokeniser, batch, seed=seed,
+                                 max_len=model.config.context) for data in (everything, described))
+    fit(model, contrastive_objective(clip_loss), Staged(before, after, switch), steps=steps, seed=seed,
+        progress=False,
         **adamw_cosine(model, lr, steps))
     return judged_both_ways(model, tokeniser, objects(test, 1, places="any"))
 
@@ -128,19 +136,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         curves[panel] = {loss: [] for loss in LOSSES}
         for seed in wanted:
             for loss, runs in curves[panel].items():
-                runs.append(label_curve(loss, wordings, train=args.train, test=args.test, steps=args.steps, every=args.every,
-                                        batch=args.batch, seed=seed))
+                runs.append(label_curve(loss, wordings, train=args.train, test=args.test, steps=args.steps,
+                                        every=args.every, batch=args.batch, seed=seed))
                 print(f"{panel:15} {loss:6} seed {seed}: {runs[-1]['top-1']}", flush=True)
     stages: dict[str, list[dict[str, float]]] = {}
     for name, share in (("one stage, everything", 1.0), ("three quarters, then captions alone", 0.75),
                         ("half, then captions alone", 0.5), ("one stage, captions alone", 0.0)):
         stages[name] = []
         for seed in wanted:
-            stages[name].append(staged_run(round(share * args.staged_steps), train=args.staged_train, test=args.test,
-                                           steps=args.staged_steps, seed=seed))
+            stages[name].append(staged_run(round(share * args.staged_steps), train=args.staged_train,
+                                           test=args.test, steps=args.staged_steps, seed=seed))
             print(f"{name:36} seed {seed}: {stages[name][-1]}", flush=True)
-    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 2e-3, "warmup": min(50, args.steps // 4), "size": 32,
-                         "train": args.train, "test": args.test, "labels": 30, "wordings": list(WORDINGS),
-                         "staged steps": args.staged_steps, "staged train": args.staged_train, "staged batch": 128,
-                         "seeds": wanted},
+    return {"settings": {"steps": args.steps, "batch": args.batch, "lr": 2e-3,
+                         "warmup": min(50, args.steps // 4), "size": 32, "train": args.train,
+                         "test": args.test, "labels": 30, "wordings": list(WORDINGS),
+                         "staged steps": args.staged_steps, "staged train": args.staged_train,
+                         "staged batch": 128, "seeds": wanted},
             "curves": curves, "stages": stages}

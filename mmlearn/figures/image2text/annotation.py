@@ -1,6 +1,7 @@
 """Pictures of section 1.1: the annotation pipeline on one scene, its cost, and a precision-recall staircase.
 
-Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312, fig. 3 (the idea of the first).  Survey: 1.1.
+Paper: T.-Y. Lin et al. (2014), *Microsoft COCO*, arXiv:1405.0312, fig. 3 (the idea of the first).  Survey:
+1.1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,8 @@ def draw_stages(scene: Scene, annotators: int = 8, size: int = 160, seed: int = 
     for number, row in enumerate(np.unique(crosses.instance)):
         for polygon in segment(truth.masks[row], worker, rng):
             x, y = np.reshape(polygon, (-1, 2)).T
-            axes[3].fill(x, y, facecolor=PALETTE[number % 6] + "88", edgecolor=PALETTE[number % 6], linewidth=1.4)
+            axes[3].fill(x, y, facecolor=PALETTE[number % 6] + "88", edgecolor=PALETTE[number % 6],
+                         linewidth=1.4)
     return figure
 
 
@@ -60,9 +62,11 @@ def _drop_icon(axis: Axes, truth: GroundTruth, category: int, size: int) -> None
     x, y = truth.centre[rows[np.argmax(truth.area[rows])]] * size
     picture = render(portrait(NAMES[category]), size=96)
     down, across = (np.nonzero(picture.masks[0].any(axis=axis))[0] for axis in (1, 0))
-    shown = np.where(picture.masks[0][..., None], picture.image, 255)[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+    shown = np.where(picture.masks[0][..., None], picture.image,
+                     255)[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
     icon = OffsetImage(shown, zoom=26 / max(shown.shape))
-    axis.add_artist(AnnotationBbox(icon, (x, y), pad=0.2, bboxprops={"edgecolor": "#444444", "linewidth": 0.8}))
+    axis.add_artist(AnnotationBbox(icon, (x, y), pad=0.2,
+                                   bboxprops={"edgecolor": "#444444", "linewidth": 0.8}))
 
 
 def draw_hours(rows: Mapping[str, Hours], unit: str = "worker-hours") -> Figure:
@@ -87,13 +91,16 @@ def draw_hours(rows: Mapping[str, Hours], unit: str = "worker-hours") -> Figure:
 
 def draw_precision_recall(recall: Sequence[float] | Float[np.ndarray, " n"],
                           precision: Sequence[float] | Float[np.ndarray, " n"], points: int = 101) -> Figure:
-    """Measured points, the monotone envelope max over higher recalls, and the recalls at which AP samples it."""
+    """Measured points, the monotone envelope max over higher recalls, and the recalls at which AP samples
+    it."""
     recalls, precisions = np.asarray(recall, dtype=float), np.asarray(precision, dtype=float)
     grid = np.linspace(0, 1, points)
-    envelope = np.array([max([p for r, p in zip(recalls, precisions) if r >= at], default=0.0) for at in grid])
+    envelope = np.array([max([p for r, p in zip(recalls, precisions) if r >= at],
+                             default=0.0) for at in grid])
     figure, axis = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
     axis.plot(grid, envelope, ".", color=PALETTE[0], markersize=4, label=f"envelope at {points} recalls")
-    axis.plot(recalls, precisions, "o", color=PALETTE[1], markersize=8, markerfacecolor="none", label="after each detection")
+    axis.plot(recalls, precisions, "o", color=PALETTE[1], markersize=8, markerfacecolor="none",
+              label="after each detection")
     for k, (x, y) in enumerate(zip(recalls, precisions), start=1):
         axis.annotate(str(k), (x, y), textcoords="offset points", xytext=(7, -12))
     axis.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.04), ylim=(0, 1.1))

@@ -75,10 +75,10 @@ def captioner(scene: Scene | None = None) -> Diagram:
     """The captioner: a CNN makes a grid of features, an encoder relates its cells, a decoder writes."""
     drawn = Diagram(470, 540, (
         "Captioner of a CNN and a Transformer in four steps. 1: a CNN turns the picture, 3 by s by s, into p "
-        "cells of c numbers. 2: a projection to width d and N encoder layers of self-attention and "
+        "cells of c numbers, which are projected to width d. 2: N encoder layers of self-attention and "
         "feed-forward relate the cells, p by d. 3: words and positions, t by d, pass N decoder layers of "
         "masked self-attention, cross-attention to the encoder's output and feed-forward. 4: a linear layer "
-        "and a softmax give the probabilities of the next word, t by V."))
+        "and a softmax give the probabilities of the next word, t by v."))
     left, right = 116, 350
     drawn.group(left, 436, 200, 166, "encoder, N ×", "image")
     drawn.group(right, 250, 216, 230, "decoder, N ×", "text")
@@ -98,7 +98,7 @@ def captioner(scene: Scene | None = None) -> Diagram:
     masked = drawn.box(right, 172, "self-attention\nonly earlier words", "text", 180, 46)
     cross = drawn.box(right, 246, "cross-attention\nqueries: words; keys: cells", "text", 192, 46)
     inner = drawn.box(right, 318, "feed-forward", "text", 180, 40)
-    out = drawn.box(right, 424, "*W_o*, softmax", "text", 150, 34)
+    out = drawn.box(right, 424, "*W_y*, softmax", "text", 150, 34)
     drawn.arrow(words, embed)
     drawn.arrow(embed, masked, "*t* × *d*")
     drawn.arrow(masked, cross)
@@ -110,7 +110,7 @@ def captioner(scene: Scene | None = None) -> Diagram:
         drawn.text(right - 46, 488 + 22 * i, word, 14, anchor="end")
         drawn.bar(right - 36, 488 + 22 * i, 120 * share, 12, "text")
         drawn.text(right - 28 + 120 * share, 488 + 22 * i, f"{share:.2f}", 13, "soft", "start")
-    drawn.arrow(out, (right, 478), "*t* × *V*")
-    for number, (x, y) in enumerate(((14, 150), (14, 302), (right + 108, 84), (right + 108, 424)), start=1):
+    drawn.arrow(out, (right, 478), "*t* × *v*")
+    for number, (x, y) in enumerate(((14, 150), (left - 100, 436), (right + 108, 210), (right + 108, 424)), start=1):
         drawn.node(x, y, str(number), "block", 22)
     return drawn

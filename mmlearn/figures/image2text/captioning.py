@@ -52,7 +52,8 @@ def attention_maps(
     captioner: Any = model
     with eval_mode(model):
         context = captioner.encode(inputs, mask)
-        tokens, _ = beam(captioner, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad, max_len=max_len)
+        tokens, _ = beam(captioner, context, k=k, bos=words.bos, eos=words.eos, pad=words.pad,
+                         max_len=max_len)
         caption = tokens[0, :1]
         caption = caption[:, : int((caption != words.pad).sum())]
         previous = torch.cat([torch.full_like(caption[:, :1], words.bos), caption[:, :-1]], dim=1)
@@ -70,7 +71,8 @@ def attention_maps(
 
 
 class OnThings(NamedTuple):
-    """Where the nouns of captions looked: means over ``nouns`` nouns that name the only thing of their category."""
+    """Where the nouns of captions looked: means over ``nouns`` nouns that name the only thing of their
+    category."""
 
     mass: float         # share of a noun's attention that lies on cells its thing covers
     chance: float       # the same for attention that is spread evenly: the share of such cells
@@ -81,19 +83,22 @@ class OnThings(NamedTuple):
 
 def attention_on_things(model: nn.Module, pictures: Float[Tensor, "n 3 s s"], scenes: Sequence[Scene],
                         words: WordTokeniser, k: int = 5, least: int = 4) -> OnThings:
-    """Does a word look at what it names? For each noun of each caption, its attention against the thing's mask.
+    """Does a word look at what it names? For each noun of each caption, its attention against the thing's
+    mask.
 
-    A cell belongs to a thing that covers ``least`` of its pixels. Raises ``ValueError`` if no caption names a thing that
-    is there once.
+    A cell belongs to a thing that covers ``least`` of its pixels. Raises ``ValueError`` if no caption names a
+    thing that is there once.
     """
-    nouns = {name: category for category in CATEGORY for name in (category, *(s for s, _ in SYNONYMS.get(category, ())))}
+    nouns = {name: category for category in CATEGORY
+             for name in (category, *(s for s, _ in SYNONYMS.get(category, ())))}
     mass, chance, pointing, alike = [], [], [], []
     for picture, scene in zip(pictures, scenes):
         seen = attention_maps(model, picture[None], words, k=k)
         side = math.isqrt(seen.attention.shape[1])
         masks = render(scene, picture.shape[-1]).masks
         step = picture.shape[-1] // side
-        covered = masks.reshape(len(masks), side, step, side, step).sum((2, 4)).reshape(len(masks), -1) >= least
+        covered = masks.reshape(len(masks), side, step, side,
+                                step).sum((2, 4)).reshape(len(masks), -1) >= least
         maps = []
         for word, attention in zip(seen.words, seen.attention):
             here = [i for i, thing in enumerate(scene.objects) if thing.category == nouns.get(word)]
@@ -104,9 +109,11 @@ def attention_on_things(model: nn.Module, pictures: Float[Tensor, "n 3 s s"], sc
             chance.append(float(cells.float().mean()))
             pointing.append(float(cells[attention.argmax()]))
             maps.append((word, attention))
-        alike += [float(torch.cosine_similarity(a, b, dim=0)) for (v, a), (w, b) in combinations(maps, 2) if v != w]
+        alike += [float(torch.cosine_similarity(a, b, dim=0)) for (v, a),
+                  (w, b) in combinations(maps, 2) if v != w]
     if not mass:
-        raise ValueError("no caption names a thing that is in its picture once; give more pictures, or train the model")
+        raise ValueError("no caption names a thing that is in its picture once; give more pictures, or train "
+                         "the model")
     def mean(values: list[float]) -> float:
         return sum(values) / max(1, len(values))
 

@@ -23,8 +23,8 @@ def memory_attention() -> Diagram:
     p, m, cell = 4, 3, 15
     drawn = Diagram(470, 456, (
         "Memory attention. From the regions X, p by d, come queries, keys and values; m learned slots M_k "
-        "and M_v are appended below keys and values, which then have p + m rows. Queries times keys give p "
-        "by p + m scores; the softmax runs over regions and slots together; times the values this gives p by "
+        "and M_v are appended below keys and values, which then have p + n_m rows. Queries times keys give p "
+        "by p + n_m scores; the softmax runs over regions and slots together; times the values this gives p by "
         "d, one row a region."))
     rows, both = ["image"] * p, ["image"] * p + ["new"] * m
     X = drawn.matrix(52, 215, rows, 4, cell, "*X*")
@@ -35,13 +35,13 @@ def memory_attention() -> Diagram:
         drawn.arrow(X, weight, sides="rl", bend=0.4)
         part = drawn.matrix(232, y, both if slots else rows, 4, cell, f"*{name}*")
         drawn.arrow(weight, (part.x - part.w / 2, y - cell * slots / 2), sides="rl")
-        drawn.text(232, y + part.h / 2 + 13, "(*p* + *m*) × *d*" if slots else "*p* × *d*", 13, "soft")
+        drawn.text(232, y + part.h / 2 + 13, "(*p* + *n_m*) × *d*" if slots else "*p* × *d*", 13, "soft")
         if slots:
             beside = part.x - part.w / 2 - 10, y + part.h / 2 - 1.5 * cell
             drawn.text(*beside, f"*M_{name.lower()}*", 15, "new", "end", 600)
         parts.append(part)
     scores = drawn.matrix(384, 137, ["image"] * p, both, cell, "softmax(*QK*^{⊤} / √*d_k*)")
-    drawn.text(384, 180, "*p* × (*p* + *m*)", 13, "soft")
+    drawn.text(384, 180, "*p* × (*p* + *n_m*)", 13, "soft")
     out = drawn.matrix(384, 330, rows, 4, cell, "")
     drawn.text(384, 373, "*p* × *d*", 13, "soft")
     product = drawn.node(384, 240, "×")
@@ -88,7 +88,7 @@ def m2_beside_transformer(layers: int = 3) -> Diagram:
         drawn.arrow((x + 268, y + height - 22), decoders[0])
         drawn.text(x + 268, y + height - 13, "words *Y*, *t* × *d*", 13, "text")
         drawn.arrow(decoders[-1], (x + 268, y + 52), sides="tb")
-        drawn.text(x + 268, y + 44, "next word, *t* × *V*", 13)
+        drawn.text(x + 268, y + 44, "next word, *t* × *v*", 13)
         if second:
             drawn.text(x + 6, y + height - 45, "memory", 13, "new", "start")
             drawn.text(x + 82, y + 44, f"mesh: {layers} × {layers}, gated", 13, "new")
@@ -101,7 +101,7 @@ def meshed_decoder_layer(layers: int = 3) -> Diagram:
     drawn = Diagram(470, 610, (
         "A meshed decoder layer. Word states Y, t by d, pass masked self-attention, then add and norm, "
         f"giving Y'. Y' reads each of the {layers} encoder outputs by one shared cross-attention, each "
-        "result followed by add and norm, E_i. A gate alpha_i = sigmoid(W_i [Y'; E_i] + b_i) multiplies E_i; "
+        "result followed by add and norm, E_i. A gate alpha_i = sigmoid([Y'; E_i] W_i + b_i) multiplies E_i; "
         f"the products are summed and divided by the root of {layers}. Feed-forward, add and norm give the "
         "output, t by d."))
     middle = 235
@@ -117,7 +117,7 @@ def meshed_decoder_layer(layers: int = 3) -> Diagram:
         x = middle + 144 * (i - (layers + 1) / 2)
         read = drawn.box(x, 224, f"cross-attention\nreads {_X}^{i}", "image", 132, 46)
         inside = drawn.box(x, 294, "add *Y*′ & norm", "block", 128, 30)
-        gate = drawn.box(x + 14, 354, f"*σ*(*W*_{i}[*Y*′; *E*_{i}])", "new", 108, 32)
+        gate = drawn.box(x + 14, 354, f"*σ*([*Y*′; *E*_{i}]*W*_{i})", "new", 108, 32)
         product = drawn.node(x - 48, 404, "⊙", "new")
         drawn.arrow(norm, read, sides="bt", bend=0.5)
         drawn.arrow(read, inside, f"*C*_{i}")

@@ -1,4 +1,5 @@
-"""Pictures of section 4.2.2: two activations, error against compute, similarities before and after, where CLIP looks.
+"""Pictures of section 4.2.2: two activations, error against compute, similarities before and after, where
+CLIP looks.
 
 Paper: A. Radford et al. (2021), arXiv:2103.00020 (figure 10 has the idea of the second).  Survey: 4.2.2.
 """
@@ -35,17 +36,19 @@ def activations(reach: float | int = 5.0) -> Figure:
 
 
 def error_against_compute(models: Mapping[str, Published]) -> Figure:
-    """Zero-shot error of published models against the arithmetic of one image and one caption, both logarithmic."""
+    """Zero-shot error of published models against the arithmetic of one image and one caption, both
+    logarithmic."""
     figure, axis = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
     for family, marker, color, below in (("RN", "o", PALETTE[0], False), ("ViT", "s", PALETTE[1], True)):
         rows = {name: row for name, row in models.items() if name.startswith(family)}
         x, y = [row.gflops for row in rows.values()], [100 - row.imagenet for row in rows.values()]
-        axis.loglog(x, y, marker=marker, color=color, label="ResNets" if family == "RN" else "Vision Transformers")
+        axis.loglog(x, y, marker=marker, color=color,
+                    label="ResNets" if family == "RN" else "Vision Transformers")
         for name, across, up in zip(rows, x, y):
             axis.annotate(name, (across, up), xytext=(0, -12 if below else 7), textcoords="offset points",
                           ha="right" if below else "left", fontsize=9)
-    axis.set(xlabel="GFLOPs of one image and one caption", ylabel="zero-shot error on ImageNet, %", xlim=(6, 1500),
-             ylim=(20, 46))
+    axis.set(xlabel="GFLOPs of one image and one caption", ylabel="zero-shot error on ImageNet, %",
+             xlim=(6, 1500), ylim=(20, 46))
     axis.set_yticks([25, 30, 35, 40], ["25", "30", "35", "40"])
     axis.minorticks_off()
     axis.legend()
@@ -53,14 +56,16 @@ def error_against_compute(models: Mapping[str, Published]) -> Figure:
 
 
 def similarity_matrices(matrices: Mapping[str, Float[Tensor, "b b"]], captions: Sequence[str]) -> Figure:
-    """Cosines of images (rows) and captions (columns), one panel each under a common scale; captions at the left."""
+    """Cosines of images (rows) and captions (columns), one panel each under a common scale; captions at the
+    left."""
     limit = max(float(matrix.abs().max()) for matrix in matrices.values())
-    figure, axes = plt.subplots(1, len(matrices), figsize=(2.7 * len(matrices) + 2.6, 3.4), layout="constrained",
-                                sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(2.7 * len(matrices) + 2.6, 3.4),
+                                layout="constrained", sharey=True, squeeze=False)
     for axis, (title, matrix) in zip(axes[0], matrices.items()):
         shown = axis.imshow(matrix.detach().cpu(), vmin=-limit, vmax=limit, cmap="PuOr")
         for i in range(len(captions)):
-            axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
+            axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black",
+                                         linewidth=1.2))
         axis.set(title=title, xlabel="caption", xticks=range(len(captions)),
                  xticklabels=[str(i + 1) for i in range(len(captions))])
         axis.grid(False)
@@ -73,7 +78,8 @@ def similarity_matrices(matrices: Mapping[str, Float[Tensor, "b b"]], captions: 
 
 def embedding_map(maps: Mapping[str, Sequence[Float[Tensor, "_ 2"]]], pairs: Sequence[int]) -> Figure:
     """Images and texts in a plane, a panel for each model, with a line from some images to their texts."""
-    figure, axes = plt.subplots(1, len(maps), figsize=(4.0 * len(maps), 4.1), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(maps), figsize=(4.0 * len(maps), 4.1), layout="constrained",
+                                squeeze=False)
     for axis, (title, (images, texts)) in zip(axes[0], maps.items()):
         axis.plot(*texts.T, "o", color=PALETTE[1], markersize=3, alpha=0.45, label="texts")
         axis.plot(*images.T, "s", color=PALETTE[0], markersize=3, alpha=0.45, label="pictures")
@@ -86,7 +92,8 @@ def embedding_map(maps: Mapping[str, Sequence[Float[Tensor, "_ 2"]]], pairs: Seq
 
 
 def looks(images: Any, weights: Float[Tensor, "n p"], titles: Sequence[str], columns: int = 4) -> Figure:
-    """Pictures and, below each, the same picture bright where its weight is large; every picture has its own scale.
+    """Pictures and, below each, the same picture bright where its weight is large; every picture has its own
+    scale.
 
     The p weights are cells of a square grid, row by row.
     """
@@ -94,7 +101,8 @@ def looks(images: Any, weights: Float[Tensor, "n p"], titles: Sequence[str], col
     if side * side != weights.shape[1]:
         raise ValueError(f"{weights.shape[1]} weights are no square grid; leave out the class token")
     rows = math.ceil(len(images) / columns)
-    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.9 * columns, 4.5 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.9 * columns, 4.5 * rows), squeeze=False,
+                                layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for i, (image, row, title) in enumerate(zip(images, weights, titles)):

@@ -1,4 +1,5 @@
-"""Pictures of section 4.2: which text belongs to which picture, the pull on one embedding, the weights of negatives.
+"""Pictures of section 4.2: which text belongs to which picture, the pull on one embedding, the weights of
+negatives.
 
 Papers: none has these figures.  Survey: 4.2 (the matrix of similarities).
 """
@@ -18,14 +19,15 @@ from mmlearn.text_for_vision.contrastive import embedding_gradient, logits, nega
 
 
 def pictures_and_texts(images: Any, cosines: Float[Tensor, "b c"]) -> Figure:
-    """A matrix of cosines, its rows the pictures at the left, its columns numbered captions; true pairs are framed."""
+    """A matrix of cosines, its rows the pictures at the left, its columns numbered captions; true pairs are
+    framed."""
     rows, columns = cosines.shape
     figure, (left, axis) = plt.subplots(1, 2, figsize=(6.2, 4.6), layout="constrained", sharey=True,
                                         gridspec_kw={"width_ratios": [1, columns], "wspace": 0.02})
     for i, image in enumerate(images):
         left.imshow(picture(image), extent=(-0.5, 0.5, i + 0.46, i - 0.46), aspect="auto")
-    left.set(xlim=(-0.5, 0.5), ylim=(rows - 0.5, -0.5), xticks=[], yticks=range(rows), yticklabels=range(1, rows + 1),
-             ylabel="picture")
+    left.set(xlim=(-0.5, 0.5), ylim=(rows - 0.5, -0.5), xticks=[], yticks=range(rows),
+             yticklabels=range(1, rows + 1), ylabel="picture")
     left.grid(False)
     limit = float(cosines.abs().max())
     shown = axis.imshow(cosines, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
@@ -38,12 +40,15 @@ def pictures_and_texts(images: Any, cosines: Float[Tensor, "b c"]) -> Figure:
     return figure
 
 
-def pull_on_the_circle(u: Float[Tensor, " 2"], v: Float[Tensor, "b 2"], scales: Sequence[float | int]) -> Figure:
-    """One image (its partner is text 0) on the unit circle, with the step down its loss, a panel for each scale.
+def pull_on_the_circle(u: Float[Tensor, " 2"], v: Float[Tensor, "b 2"],
+                       scales: Sequence[float | int]) -> Figure:
+    """One image (its partner is text 0) on the unit circle, with the step down its loss, a panel for each
+    scale.
 
     The size of a text is its probability; the cross is their weighted mean.
     """
-    figure, axes = plt.subplots(1, len(scales), figsize=(3.1 * len(scales), 3.5), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(scales), figsize=(3.1 * len(scales), 3.5), layout="constrained",
+                                squeeze=False)
     turn = torch.linspace(0, 2 * torch.pi, 200)
     for axis, scale in zip(axes[0], scales):
         p = logits(u[None], v, scale).softmax(dim=1)[0]
@@ -69,12 +74,14 @@ def pull_on_the_circle(u: Float[Tensor, " 2"], v: Float[Tensor, "b 2"], scales: 
 
 
 def weights_of_negatives(s: Float[Tensor, " n"], temperatures: Sequence[float | int]) -> Figure:
-    """How the push is shared out among negatives, from the most similar to the least, at several temperatures."""
+    """How the push is shared out among negatives, from the most similar to the least, at several
+    temperatures."""
     figure, axis = plt.subplots(layout="constrained")
     s = s.sort(descending=True).values
     for i, tau in enumerate(temperatures):
         axis.plot(range(1, len(s) + 1), negative_weights(s, tau), marker="osD^v"[i % 5], markersize=4,
                   label=rf"$\tau$ = {tau:g}", color=PALETTE[i % 7], linestyle=("-", "--", "-.", ":")[i % 4])
-    axis.set(xlabel="negative, from the most similar", ylabel="share of the push", yscale="log", ylim=(1e-4, 1.5))
+    axis.set(xlabel="negative, from the most similar", ylabel="share of the push", yscale="log",
+             ylim=(1e-4, 1.5))
     axis.legend()
     return figure

@@ -30,18 +30,21 @@ def _logit_axes(axis: Axes, low: float = 0.01, high: float = 0.993) -> None:
 def robustness(study: Mapping[str, Any], shifts: Sequence[str], same: str = "same") -> Figure:
     """Accuracy under each shift against accuracy without it, both on a logit scale, with the reference line.
 
-    ``study`` holds "reference", a list of models with their "accuracy" by test set, and "runs", accuracies by arm.
+    ``study`` holds "reference", a list of models with their "accuracy" by test set, and "runs", accuracies by
+    arm.
     """
-    figure, axes = plt.subplots(1, len(shifts), figsize=(3.0 * len(shifts), 3.9), sharey=True, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(shifts), figsize=(3.0 * len(shifts), 3.9), sharey=True,
+                                layout="constrained", squeeze=False)
     grid = torch.linspace(0.4, 0.993, 60, dtype=torch.float64)
     for axis, shift in zip(axes[0], shifts):
-        x, y = (torch.tensor([m["accuracy"][name] for m in study["reference"]], dtype=torch.float64) for name in (same, shift))
+        x, y = (torch.tensor([m["accuracy"][name] for m in study["reference"]],
+                             dtype=torch.float64) for name in (same, shift))
         axis.plot(grid, grid, ":", color="grey", label="no loss")
         axis.plot(grid, fit_line(x, y).expected(grid), color=PALETTE[0], label="line of the references")
         axis.plot(x, y, ".", color=PALETTE[0], markersize=8, label="reference models: labels, narrow")
         for i, (name, rows) in enumerate(study["runs"].items()):
-            axis.plot([row[same] for row in rows], [row[shift] for row in rows], MARKERS[i], color=PALETTE[i + 1],
-                      markersize=6, label=name, alpha=0.85)
+            axis.plot([row[same] for row in rows], [row[shift] for row in rows], MARKERS[i],
+                      color=PALETTE[i + 1], markersize=6, label=name, alpha=0.85)
         _logit_axes(axis)
         axis.set(title=shift, xlabel="accuracy, same world")
         axis.tick_params(axis="x", labelrotation=45)
@@ -55,17 +58,20 @@ def _band(axis: Axes, runs: Mapping[str, Sequence[float]], label: str, number: i
     at = sorted(int(key) for key in runs)
     values = [runs[str(key)] for key in at]
     axis.plot(at, [np.mean(v) for v in values], MARKERS[number] + "-", color=PALETTE[number], label=label)
-    axis.fill_between(at, [min(v) for v in values], [max(v) for v in values], color=PALETTE[number], alpha=0.2, linewidth=0)
+    axis.fill_between(at, [min(v) for v in values], [max(v) for v in values], color=PALETTE[number],
+                      alpha=0.2, linewidth=0)
 
 
 def noise_against_size(study: Mapping[str, Any], chance: float | int = 1 / 30) -> Figure:
-    """Zero-shot accuracy against the number of pictures, with and without wrong captions; bands from lowest to highest."""
+    """Zero-shot accuracy against the number of pictures, with and without wrong captions; bands from lowest
+    to highest."""
     figure, axis = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     share = round(100 * study["settings"]["noise"])
     _band(axis, study["clean"], "captions right", 0)
     _band(axis, study["noisy"], f"{share} % of captions wrong", 1)
     size, values = next(iter(study["smoothed"].items()))
-    axis.plot([int(size)] * len(values), values, "*", color=PALETTE[2], markersize=9, label="same, labels smoothed")
+    axis.plot([int(size)] * len(values), values, "*", color=PALETTE[2], markersize=9,
+              label="same, labels smoothed")
     axis.axhline(chance, linestyle=":", color="grey", label="chance")
     sizes = sorted({int(n) for n in (*study["clean"], *study["noisy"])})
     axis.set_xscale("log")
@@ -77,8 +83,10 @@ def noise_against_size(study: Mapping[str, Any], chance: float | int = 1 / 30) -
 
 
 def curves_of_losses(study: Mapping[str, Any], panels: Sequence[str]) -> Figure:
-    """Accuracy against steps for CLIP's and UniCL's loss, a panel a kind of caption; bands from lowest to highest seed."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.5), sharey=True, layout="constrained", squeeze=False)
+    """Accuracy against steps for CLIP's and UniCL's loss, a panel a kind of caption; bands from lowest to
+    highest seed."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 3.5), sharey=True,
+                                layout="constrained", squeeze=False)
     for axis, panel in zip(axes[0], panels):
         for number, (loss, runs) in enumerate(study["curves"][panel].items()):
             by_step = {str(step): [run["top-1"][i] for run in runs] for i, step in enumerate(runs[0]["step"])}
@@ -90,15 +98,17 @@ def curves_of_losses(study: Mapping[str, Any], panels: Sequence[str]) -> Figure:
 
 
 def shares(rows: Mapping[str, Any], groups: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Stacked bars: how each group's pictures are divided among classes, one panel a model or list of classes."""
-    figure, axes = plt.subplots(1, len(rows), figsize=(max(4.0, 2.1 * len(rows)), 3.3), sharey=True, layout="constrained", squeeze=False)
+    """Stacked bars: how each group's pictures are divided among classes, one panel a model or list of
+    classes."""
+    figure, axes = plt.subplots(1, len(rows), figsize=(max(4.0, 2.1 * len(rows)), 3.3), sharey=True,
+                                layout="constrained", squeeze=False)
     hatches = ("", "//", "..")
     for axis, (title, table) in zip(axes[0], rows.items()):
         for g, row in enumerate(table):
             bottom = 0.0
             for c, share in enumerate(row):
-                axis.bar(g, share, 0.7, bottom=bottom, color=PALETTE[c], alpha=0.75, hatch=hatches[c], edgecolor="white",
-                         label=classes[c] if g == 0 else None)
+                axis.bar(g, share, 0.7, bottom=bottom, color=PALETTE[c], alpha=0.75, hatch=hatches[c],
+                         edgecolor="white", label=classes[c] if g == 0 else None)
                 bottom += share
         axis.set_title(title, fontsize=9)
         axis.set_xticks(range(len(groups)), groups)
@@ -109,12 +119,15 @@ def shares(rows: Mapping[str, Any], groups: Sequence[str], classes: Sequence[str
 
 
 def labels_by_threshold(labels: Mapping[str, Any], groups: Sequence[str], roles: Sequence[str]) -> Figure:
-    """Share of each group's pictures for which a role is shown as a label, against the threshold on its probability."""
-    figure, axes = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 3.2), sharey=True, layout="constrained", squeeze=False)
+    """Share of each group's pictures for which a role is shown as a label, against the threshold on its
+    probability."""
+    figure, axes = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 3.2), sharey=True,
+                                layout="constrained", squeeze=False)
     at = [float(t) for t in labels]
     for g, axis in enumerate(axes[0]):
         for r, role in enumerate(roles):
-            axis.plot(at, [table[g][r] for table in labels.values()], MARKERS[r] + "-", color=PALETTE[r], label=role)
+            axis.plot(at, [table[g][r] for table in labels.values()], MARKERS[r] + "-", color=PALETTE[r],
+                      label=role)
         axis.set(title=f"people in {groups[g]}", xlabel="threshold", xscale="log", ylim=(-0.03, 1.03))
         axis.set_xticks(at, [f"{t:g}" for t in at], rotation=45)
         axis.minorticks_off()
@@ -124,13 +137,16 @@ def labels_by_threshold(labels: Mapping[str, Any], groups: Sequence[str], roles:
 
 
 def amplification(study: Mapping[str, Any]) -> Figure:
-    """Gap between the groups in the answers against the gap in the training captions, a dot a seed; the diagonal is equal."""
+    """Gap between the groups in the answers against the gap in the training captions, a dot a seed; the
+    diagonal is equal."""
     figure, axis = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
     axis.plot([0, 1], [0, 1], ":", color="grey", label="as in the captions")
     for i, agreement in enumerate(study["settings"]["agreements"]):
         gaps = [run["gap"] for run in study["runs"][str(agreement)]]
         planted = abs(2 * agreement - 1)
-        axis.plot([planted] * len(gaps), gaps, "o", color=PALETTE[0], alpha=0.7, label="models" if i == 0 else None)
-    axis.set(xlabel="gap between the groups in the captions", ylabel="gap in the answers", xlim=(-0.04, 1), ylim=(-0.04, 1.04))
+        axis.plot([planted] * len(gaps), gaps, "o", color=PALETTE[0], alpha=0.7,
+                  label="models" if i == 0 else None)
+    axis.set(xlabel="gap between the groups in the captions", ylabel="gap in the answers", xlim=(-0.04, 1),
+             ylim=(-0.04, 1.04))
     axis.legend()
     return figure

@@ -49,8 +49,10 @@ def test_people_differ_by_group_and_by_nothing_else_that_was_not_planted():
     assert {s.objects[0].colour for s, g in zip(crowd.data.scenes, crowd.group) if g == 0} == {GROUPS[0]}
     assert abs(float((crowd.role == crowd.group).double().mean()) - 0.9) < 0.06
     assert abs(float((crowd.pose == crowd.group).double().mean()) - 0.9) < 0.06
-    within = [(crowd.role == crowd.group)[crowd.pose == crowd.group], (crowd.role == crowd.group)[crowd.pose != crowd.group]]
-    assert abs(float(within[0].double().mean() - within[1].double().mean())) < 0.15         # role and pose decided apart
+    within = [(crowd.role == crowd.group)[crowd.pose == crowd.group],
+              (crowd.role == crowd.group)[crowd.pose != crowd.group]]
+    # role and pose decided apart
+    assert abs(float(within[0].double().mean() - within[1].double().mean())) < 0.15
     assert torch.equal(people(160, 0.9, 0).role, crowd.role)
     assert not torch.equal(people(160, 0.5, 0).role, crowd.role)
 
@@ -83,7 +85,7 @@ def test_repeating_makes_every_combination_equally_common():
     cells = (4 * evened.group + 2 * evened.role + evened.pose).bincount()
     assert len(cells) == 8 and len(set(cells.tolist())) == 1
     assert len(evened) == len(evened.data) == int(cells.sum())
-    assert set(evened.data.scenes) == set(crowd.data.scenes)                    # nobody is lost, nobody invented
+    assert set(evened.data.scenes) == set(crowd.data.scenes)  # nobody is lost, nobody invented
 
 
 def test_conditions_are_known_by_name():
@@ -91,8 +93,11 @@ def test_conditions_are_known_by_name():
         named, wanted = condition(agreement, 40), people(40, agreement, 0)
         assert torch.equal(named.role, wanted.role) and named.data.captions == wanted.data.captions
     silent, evened = (condition(name, 40) for name in REMEDIES)
-    assert silent.data.captions == without_roles(people(40)).data.captions and len(evened) == len(repeated(people(40)))
-    with pytest.raises(ValueError, match="condition is 'fair'; use an agreement or one of role words left out"):
+    assert silent.data.captions == without_roles(people(40)).data.captions and len(evened) == len(
+        repeated(people(40))
+    )
+    with pytest.raises(ValueError, match="condition is 'fair'; use an agreement or one of role words left "
+                                         "out"):
         condition("fair", 12)
 
 
@@ -132,7 +137,8 @@ def test_the_share_of_labels_counts_every_class_above_the_threshold(threshold):
 @pytest.mark.equation("eq:share-gap")
 def test_the_gap_is_the_largest_difference_between_two_groups():
     shares = torch.rand(3, 5, dtype=torch.float64)
-    want = [max(abs(float(shares[g, c] - shares[h, c])) for g in range(3) for h in range(3)) for c in range(5)]
+    want = [max(abs(float(shares[g, c] - shares[h, c])) for g in range(3) for h in range(3))
+            for c in range(5)]
     torch.testing.assert_close(share_gap(shares), torch.tensor(want, dtype=torch.float64))
 
 
@@ -149,8 +155,10 @@ def test_the_association_compares_how_often_two_things_meet_with_chance():
 
 def test_a_word_for_everybody_is_associated_with_nobody_and_true_clothes_most():
     found = associations(people(160, 0.9, 0), (*ROLES, "person in blue", "person"))
-    assert found[0, 0] > 0.3 > -0.5 > found[1, 0] and found[1, 1] > 0.3          # guide with blue, guest with orange
-    assert found[0, 2] > found[0, 0] and found[0, 2] == pytest.approx(math.log(2)) and found[1, 2] == -math.inf
+    assert found[0, 0] > 0.3 > -0.5 > found[1, 0] and found[1, 1] > 0.3  # guide with blue, guest with orange
+    assert (
+        found[0, 2] > found[0, 0] and found[0, 2] == pytest.approx(math.log(2)) and found[1, 2] == -math.inf
+    )
     assert found[0, 3] == found[1, 3] == pytest.approx(0, abs=1e-6)
 
 
@@ -177,13 +185,17 @@ def test_pose_errors_are_told_apart_by_agreement(model_and_words, crowd):
     errors = pose_errors(model, tokeniser, crowd)
     for name, agrees in (("agreeing", True), ("counter-examples", False)):
         rows = [i for i in range(40) if (int(crowd.pose[i]) == int(crowd.group[i])) == agrees]
-        assert errors[name] == pytest.approx(sum(int(said[i]) != int(crowd.pose[i]) for i in rows) / len(rows))
+        assert errors[name] == pytest.approx(
+            sum(int(said[i]) != int(crowd.pose[i]) for i in rows) / len(rows)
+        )
 
 
 def test_a_measurement_holds_everything_the_section_shows(model_and_words, crowd):
     told = measure(*model_and_words, crowd)
-    assert set(told) == {"shares", "gap", "probabilities", "labels", "pose errors"} and set(told["shares"]) == set(CLASSES)
-    assert told["gap"] == pytest.approx(abs(told["shares"]["two roles"][0][0] - told["shares"]["two roles"][1][0]), abs=2e-4)
+    assert set(told) == {"shares", "gap", "probabilities", "labels",
+                         "pose errors"} and set(told["shares"]) == set(CLASSES)
+    assert told["gap"] == pytest.approx(abs(told["shares"]["two roles"][0][0]
+                                            - told["shares"]["two roles"][1][0]), abs=2e-4)
     for name, classes in CLASSES.items():
         assert [len(row) for row in told["shares"][name]] == [len(classes)] * 2
         assert [sum(row) for row in told["shares"][name]] == pytest.approx([1, 1], abs=1e-3)

@@ -42,7 +42,8 @@ def test_struck_out_negatives_are_missing_from_both_sums():
 
 def test_with_all_negatives_it_is_the_loss_of_clip():
     u, v = pairs()
-    torch.testing.assert_close(fewer_negatives_loss(u, v, 7.0, torch.ones(5, 5, dtype=torch.bool)), clip_loss(u, v, 7.0))
+    torch.testing.assert_close(fewer_negatives_loss(u, v, 7.0, torch.ones(5, 5, dtype=torch.bool)),
+                               clip_loss(u, v, 7.0))
     torch.testing.assert_close(with_share(1)(u, v, 7.0), clip_loss(u, v, 7.0))
 
 
@@ -72,7 +73,8 @@ def test_variants_start_alike_and_learn(name):
     same, _ = build_variant("CLIP", CONFIG, 3)
     assert torch.equal(model.image.projection.weight, same.image.projection.weight)
     start = model.logit_scale.item()
-    assert math.isclose(math.exp(start), {"sigmoid": 10.0, "sigmoid, bias -5": 10.0, "temperature fixed at 1": 1.0}.get(name, 1 / 0.07), rel_tol=1e-5)
+    assert math.isclose(math.exp(start), {"sigmoid": 10.0, "sigmoid, bias -5": 10.0,
+                                          "temperature fixed at 1": 1.0}.get(name, 1 / 0.07), rel_tol=1e-5)
     if name.startswith("sigmoid"):
         assert model.logit_bias.item() == {"sigmoid": -10.0, "sigmoid, bias -5": -5.0}[name]
     history = train_clip(model, data, tokeniser, steps=2, batch=8, lr=1e-2, loss=loss, progress=False)

@@ -1,4 +1,5 @@
-"""The studies of chapter 4 run from the command line, in small, and the committed results are of their shape."""
+"""The studies of chapter 4 run from the command line, in small, and the committed results are of their
+shape."""
 
 import json
 
@@ -12,16 +13,18 @@ from mmlearn.experiments.text_for_vision.robustness import ARMS, GROUPS, SAME, S
 
 @pytest.mark.slow
 def test_the_robustness_study_measures_all_arms_against_the_reference_line(tmp_path):
-    assert main(["robustness", "--seeds", "1", "--steps", "20", "--train", "24", "--test", "12", "--batch", "8",
-                 "--images", "6", "24", "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["robustness", "--seeds", "1", "--steps", "20", "--train", "24", "--test", "12", "--batch",
+                 "8", "--images", "6", "24", "--out", str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     assert set(told["runs"]) == set(ARMS) and len(told["reference"]) == 4
-    assert set(told["effective robustness"][ARMS[0]]) == set(SHIFTS) and set(told["by group"][ARMS[0]]) == set(GROUPS)
+    assert set(told["effective robustness"][ARMS[0]]) == set(SHIFTS) and set(
+        told["by group"][ARMS[0]]
+    ) == set(GROUPS)
 
 
 def test_the_noise_study_compares_sizes(tmp_path):
-    assert main(["noise-scale", "--seeds", "1", "--steps", "2", "--batch", "8", "--test", "6", "--clean", "8", "12",
-                 "--noisy", "12", "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["noise-scale", "--seeds", "1", "--steps", "2", "--batch", "8", "--test", "6", "--clean", "8",
+                 "12", "--noisy", "12", "--out", str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     assert set(told["clean"]) == {"8", "12"} and set(told["noisy"]) == set(told["smoothed"]) == {"12"}
 
@@ -33,45 +36,57 @@ def test_clean_pictures_are_read_off_between_the_sizes_measured():
 
 
 def test_the_filter_study_counts_what_the_rules_leave(tmp_path):
-    assert main(["text-filters", "--seeds", "1", "--steps", "2", "--batch", "8", "--train", "40", "--test", "6",
-                 "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["text-filters", "--seeds", "1", "--steps", "2", "--batch", "8", "--train", "40", "--test",
+                 "6", "--out", str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     assert told["junk texts"]["with junk"] >= 14 > told["junk texts"]["captions alone"] == 0
-    assert told["pictures"]["with junk"] == 40 and told["junk texts"]["after the rules"] <= told["junk texts"]["with junk"]
+    assert (
+        told["pictures"]["with junk"] == 40
+        and told["junk texts"]["after the rules"] <= told["junk texts"]["with junk"]
+    )
 
 
 @pytest.mark.slow
 def test_the_unicl_study_draws_curves_and_stages(tmp_path):
-    assert main(["unicl", "--seeds", "1", "--steps", "2", "--every", "1", "--batch", "8", "--train", "16", "--test", "6",
-                 "--staged-steps", "2", "--staged-train", "12", "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["unicl", "--seeds", "1", "--steps", "2", "--every", "1", "--batch", "8", "--train", "16",
+                 "--test", "6", "--staged-steps", "2", "--staged-train", "12", "--out",
+                 str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
-    assert all(set(runs) == {"CLIP", "UniCL"} for runs in told["curves"].values()) and len(told["stages"]) == 4
+    assert (
+        all(set(runs) == {"CLIP", "UniCL"} for runs in told["curves"].values()) and len(told["stages"]) == 4
+    )
 
 
 @pytest.mark.slow
 def test_the_bias_study_tries_agreements_and_remedies(tmp_path):
-    assert main(["caption-bias", "--seeds", "1", "--steps", "2", "--count", "24", "--others", "8", "--test", "12",
-                 "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["caption-bias", "--seeds", "1", "--steps", "2", "--count", "24", "--others", "8", "--test",
+                 "12", "--out", str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
-    assert set(told["runs"]) == {*map(str, AGREEMENTS), *REMEDIES} and set(told["runs"]["0.9"][0]["shares"]) == set(CLASSES)
+    assert set(told["runs"]) == {*map(str, AGREEMENTS),
+                                 *REMEDIES} and set(told["runs"]["0.9"][0]["shares"]) == set(CLASSES)
 
 
 @pytest.mark.slow
 def test_the_detector_study_trains_with_and_without_the_head(tmp_path):
-    assert main(["dynamic-head", "--seeds", "1", "--steps", "2", "--batch", "2", "--images", "4", "--test", "3",
-                 "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["dynamic-head", "--seeds", "1", "--steps", "2", "--batch", "2", "--images", "4", "--test",
+                 "3", "--out", str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     (head,), (without,) = told["runs"]["Dynamic Head"], told["runs"]["no head"]
     assert head["parameters"] > without["parameters"] and told["settings"]["config"]["head"]["blocks"] == 1
 
 
-# ---- what the chapter says about the committed results ---------------------------------------------------------------
+# ---- what the chapter says about the committed results -----------------------------------------------------
 
 def test_broad_pictures_and_not_captions_make_models_robust():
     by_group = results("robustness")["by group"]
     for supervision in ("labels", "captions"):
         for group in ("styles of the broad world", "new places"):
-            assert by_group[f"{supervision}, broad"][group] > 0.4 > 0.1 > abs(by_group[f"{supervision}, narrow"][group])
+            assert (
+                by_group[f"{supervision}, broad"][group]
+                > 0.4
+                > 0.1
+                > abs(by_group[f"{supervision}, narrow"][group])
+            )
     assert all(by_group[arm]["styles new to all"] < 0.02 for arm in ARMS)
 
 
@@ -85,7 +100,8 @@ def test_adapting_gains_at_home_and_loses_elsewhere():
 def test_unicl_is_ahead_with_several_wordings_and_equal_with_one():
     curves = results("unicl")["curves"]
     for clip, unicl in zip(*curves["eight wordings"].values()):
-        assert all(u > c for step, c, u in zip(clip["step"], clip["top-1"], unicl["top-1"]) if 20 <= step <= 50)
+        assert all(u > c for step, c, u in zip(clip["step"], clip["top-1"], unicl["top-1"])
+                   if 20 <= step <= 50)
     for clip, unicl in zip(*curves["one wording"].values()):
         assert max(abs(u - c) for c, u in zip(clip["top-1"], unicl["top-1"])) < 0.03
 
@@ -106,18 +122,32 @@ def test_uneven_captions_are_amplified():
 
 def test_a_large_noisy_set_beats_a_small_clean_one():
     told = results("noise-scale")
-    assert sum(told["noisy"]["8000"]) > sum(told["clean"]["500"]) and sum(told["noisy"]["1000"]) < sum(told["clean"]["500"])
+    assert sum(told["noisy"]["8000"]) > sum(told["clean"]["500"]) and sum(told["noisy"]["1000"]) < sum(
+        told["clean"]["500"]
+    )
 
 
 def test_the_rows_of_the_ablation_say_what_the_chapter_says():
-    runs = {name: [run["scores"]["zero-shot"] for run in rows] for name, rows in results("contrastive-ablation")["variants"].items()}
-    for full, half, quarter, hot, smooth in zip(runs["CLIP"], runs["half the negatives"], runs["a quarter of the negatives"],
-                                                runs["temperature fixed at 1"], runs["label smoothing 0.1"]):
+    runs = {name: [run["scores"]["zero-shot"] for run in rows] for name,
+            rows in results("contrastive-ablation")["variants"].items()}
+    for full, half, quarter, hot, smooth in zip(
+        runs["CLIP"],
+        runs["half the negatives"],
+        runs["a quarter of the negatives"],
+        runs["temperature fixed at 1"],
+        runs["label smoothing 0.1"],
+    ):
         assert smooth > full > half > quarter > 3 * hot
     mean = {name: sum(rows) / len(rows) for name, rows in runs.items()}
-    assert mean["sigmoid"] < mean["sigmoid, bias -5"] - 0.1 and abs(mean["sigmoid, bias -5"] - mean["CLIP"]) < 0.05
+    assert (
+        mean["sigmoid"] < mean["sigmoid, bias -5"] - 0.1
+        and abs(mean["sigmoid, bias -5"] - mean["CLIP"]) < 0.05
+    )
     spread = max(runs["CLIP"]) - min(runs["CLIP"])
-    assert abs(mean["positive left out"] - mean["CLIP"]) < spread and abs(mean["temperature fixed at 0.07"] - mean["CLIP"]) < spread
+    assert (
+        abs(mean["positive left out"] - mean["CLIP"]) < spread
+        and abs(mean["temperature fixed at 0.07"] - mean["CLIP"]) < spread
+    )
 
 
 def test_the_head_does_not_help_at_this_length():

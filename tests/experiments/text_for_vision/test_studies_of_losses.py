@@ -1,4 +1,5 @@
-"""The studies of chapter 4's first half run in small, can be stopped and gone on with, and their record is whole."""
+"""The studies of chapter 4's first half run in small, can be stopped and gone on with, and their record is
+whole."""
 
 import json
 import math
@@ -10,23 +11,30 @@ from mmlearn.experiments.text_for_vision.clip_efficiency import ARMS, images_to_
 from mmlearn.experiments.text_for_vision.contrastive_ablation import LOSSES
 from mmlearn.text_for_vision.training import load_mini
 
-SMALL = ["--seeds", "1", "--steps", "2", "--train", "20", "--batch", "4", "--pictures", "6", "--processes", "1"]
+SMALL = ["--seeds", "1", "--steps", "2", "--train", "20", "--batch", "4", "--pictures", "6", "--processes",
+         "1"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tower", ["resnet", "vit"])
 def test_the_miniature_is_trained_judged_and_written(tmp_path, tower):
-    assert main(["clip-mini", "--tower", tower, "--steps", "2", "--batch", "4", "--train", "20", "--pictures", "6",
-                 "--scenes", "6", "--checkpoint", str(tmp_path / "m.safetensors"), "--out", str(tmp_path / "r.json")]) == 0
+    assert main(["clip-mini", "--tower", tower, "--steps", "2", "--batch", "4", "--train", "20", "--pictures",
+                 "6", "--scenes", "6", "--checkpoint", str(tmp_path / "m.safetensors"), "--out",
+                 str(tmp_path / "r.json")]) == 0
     told = json.loads((tmp_path / "r.json").read_text())
     mini = load_mini(tmp_path / "m.safetensors")
-    assert mini.about["test"] == told["test"] and set(told["test"]) >= {"zero-shot", "unseen pairs", "image to text R@1"}
+    assert mini.about["test"] == told["test"] and set(told["test"]) >= {
+        "zero-shot",
+        "unseen pairs",
+        "image to text R@1",
+    }
     assert sum(p.numel() for p in mini.model.parameters()) == told["parameters"]
 
 
 @pytest.mark.slow
 def test_the_efficiency_study_goes_on_where_it_was_stopped(tmp_path, capsys):
-    how = ["clip-efficiency", *SMALL, "--every", "1", "--keep", str(tmp_path / "keep"), "--out", str(tmp_path / "r.json")]
+    how = ["clip-efficiency", *SMALL, "--every", "1", "--keep", str(tmp_path / "keep"), "--out",
+           str(tmp_path / "r.json")]
     assert main(how) == 0
     first = json.loads((tmp_path / "r.json").read_text())["arms"]
     assert list(first) == list(ARMS) and first["captioner"]["runs"][0]["images"] == [4, 8]
@@ -38,7 +46,7 @@ def test_the_efficiency_study_goes_on_where_it_was_stopped(tmp_path, capsys):
     again = json.loads((tmp_path / "r.json").read_text())["arms"]
     assert again["captioner"]["runs"][0]["top-1"] == [0.25, 0.75]
     assert again["words predicted"] == first["words predicted"]
-    assert main([*how, "--lr", "0.1"]) == 2                         # another setting does not take these for its own
+    assert main([*how, "--lr", "0.1"]) == 2  # another setting does not take these for its own
     assert "use another --keep folder" in capsys.readouterr().err
 
 
@@ -55,7 +63,7 @@ def test_the_ablation_study_compares_all_losses(tmp_path):
 
 def test_a_level_is_reached_on_the_line_between_two_points():
     assert images_to_reach([100, 200], [0.2, 0.6], 0.4) == 150
-    assert images_to_reach([100, 200], [0.2, 0.6], 0.1) == 50       # the curve starts at nothing for no images
+    assert images_to_reach([100, 200], [0.2, 0.6], 0.1) == 50  # the curve starts at nothing for no images
     assert images_to_reach([100, 200], [0.2, 0.6], 0.7) is None
 
 

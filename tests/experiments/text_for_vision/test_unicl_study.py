@@ -24,7 +24,9 @@ def test_every_wording_names_the_label_and_the_key_is_the_label():
     pictures = objects(6, 3, places="any")
     data = worded(pictures)
     for label, texts in zip(pictures.labels.tolist(), data.captions):
-        assert len(texts) == len(set(texts)) == len(WORDINGS) and all(pictures.classes[label] in text for text in texts)
+        assert len(texts) == len(set(texts)) == len(WORDINGS) and all(
+            pictures.classes[label] in text for text in texts
+        )
     assert all(len(texts) == 1 for texts in worded(pictures, ASKED).captions)
 
 
@@ -43,7 +45,9 @@ def test_stages_follow_each_other_at_the_switch():
     before, after = (PairBatches(data, tokeniser, 4, max_len=20) for data in (everything, described))
     staged = Staged(before, after, 2)
     for step, source in ((0, before), (1, before), (2, after), (3, after)):
-        assert torch.equal(staged(step).tokens, source(step).tokens) and torch.equal(staged(step).which, source(step).which)
+        assert torch.equal(staged(step).tokens, source(step).tokens) and torch.equal(
+            staged(step).which, source(step).which
+        )
 
 
 def test_every_other_picture_has_only_its_label():
@@ -51,7 +55,9 @@ def test_every_other_picture_has_only_its_label():
     pictures = objects(8, 3, places="any")
     captions = captioned(pictures).captions
     assert everything.captions[::2] == captions[::2] == described.captions
-    assert everything.captions[1::2] == worded(pictures).captions[1::2] and torch.equal(described.images, pictures.images[::2])
+    assert everything.captions[1::2] == worded(pictures).captions[1::2] and torch.equal(
+        described.images, pictures.images[::2]
+    )
 
 
 def test_retrieval_counts_a_tie_as_a_miss_and_its_own_as_a_hit():
@@ -73,4 +79,5 @@ def test_a_curve_has_a_point_for_each_evaluation():
 
 
 def test_a_staged_run_depends_on_the_switch_only_after_it():
-    assert set(staged_run(1, train=12, test=6, steps=2, batch=4)) == {"top-1", "image to text R@1", "text to image R@1"}
+    assert set(staged_run(1, train=12, test=6, steps=2,
+                          batch=4)) == {"top-1", "image to text R@1", "text to image R@1"}

@@ -20,7 +20,9 @@ def m2(seed=0):
 def test_the_words_are_those_of_the_best_hypothesis():
     model, x = m2(), torch.randn(1, 5, 12)
     tokens, _ = beam(model, model.encode(x), k=3, max_len=8)
-    assert attention_maps(model, x, WORDS, k=3, max_len=8).words == [WORDS.words[i] for i in tokens[0, 0].tolist() if i != WORDS.pad]
+    assert attention_maps(model, x, WORDS, k=3, max_len=8).words == [
+        WORDS.words[i] for i in tokens[0, 0].tolist() if i != WORDS.pad
+    ]
 
 
 def test_attention_of_each_word_is_a_distribution_over_real_regions():
@@ -78,7 +80,8 @@ def test_the_tree_shows_every_candidate_and_the_kept_ones(monkeypatch):
     draw_beam(trace, WORDS)
     assert drawn[0].label == "start" and all(n.parent is not None for n in drawn[1:])
     kept = [n for n in drawn[1:] if n.kept]
-    assert len(kept) >= k and len(drawn) - 1 >= k + (steps - 1) * k     # step 1 offers k, later steps k for each prefix
+    # step 1 offers k, later steps k for each prefix
+    assert len(kept) >= k and len(drawn) - 1 >= k + (steps - 1) * k
     best = max((n for n in kept), key=lambda n: n.score)
     assert best.score <= 0
     totals = sorted(round(float(t), 4) for t in trace.steps[-1].total[0])

@@ -28,12 +28,15 @@ def test_each_model_stands_at_its_compute_and_its_error():
     axis = error_against_compute(PUBLISHED).axes[0]
     resnets, vits = axis.lines[:2]
     assert len(resnets.get_xdata()) == 5 and len(vits.get_xdata()) == 4
-    assert resnets.get_ydata()[0] == pytest.approx(100 - 59.82) and vits.get_xdata()[-1] == pytest.approx(395.2)
+    assert resnets.get_ydata()[0] == pytest.approx(100 - 59.82) and vits.get_xdata()[-1] == pytest.approx(
+        395.2
+    )
 
 
 def test_matrices_share_one_scale():
     matrices = {"before": torch.full((2, 2), 0.1), "after": torch.tensor([[0.9, -0.2], [0.0, 0.8]])}
-    figure = similarity_matrices(matrices, ["a cat", "a very long caption that does not fit beside a picture"])
+    figure = similarity_matrices(matrices, ["a cat",
+                                            "a very long caption that does not fit beside a picture"])
     left, right = figure.axes[:2]
     assert left.images[0].get_clim() == right.images[0].get_clim() == pytest.approx((-0.9, 0.9))
     assert left.get_yticklabels()[1].get_text().endswith("…")

@@ -21,16 +21,22 @@ def test_every_reference_model_and_every_run_is_a_point_of_the_robustness_plot()
     for axis, shift in zip(panels, ("moved", "blurred")):
         points = [line for line in axis.lines if line.get_linestyle() == "None"]
         assert len(points[0].get_xdata()) == len(study["reference"]) and len(points) == 1 + len(study["runs"])
-        assert list(points[0].get_ydata()) == pytest.approx([m["accuracy"][shift] for m in study["reference"]])
+        assert list(points[0].get_ydata()) == pytest.approx(
+            [m["accuracy"][shift] for m in study["reference"]]
+        )
 
 
 def test_curves_go_through_the_means_over_seeds():
     study = results("noise-scale")
     axis = figures_g.noise_against_size(study).axes[0]
-    assert list(axis.lines[1].get_ydata()) == pytest.approx([np.mean(study["noisy"][k]) for k in sorted(study["noisy"], key=int)])
+    assert list(axis.lines[1].get_ydata()) == pytest.approx(
+        [np.mean(study["noisy"][k]) for k in sorted(study["noisy"], key=int)]
+    )
     curves = results("unicl")["curves"]
     panel = figures_g.curves_of_losses(results("unicl"), ("one wording",)).axes[0]
-    assert panel.lines[1].get_ydata()[-1] == pytest.approx(np.mean([run["top-1"][-1] for run in curves["one wording"]["UniCL"]]))
+    assert panel.lines[1].get_ydata()[-1] == pytest.approx(
+        np.mean([run["top-1"][-1] for run in curves["one wording"]["UniCL"]])
+    )
 
 
 def test_bars_fill_up_to_one_and_gaps_are_dots():
@@ -39,7 +45,9 @@ def test_bars_fill_up_to_one_and_gaps_are_dots():
     assert max(tops) == pytest.approx(1) and len(tops) == 4
     study = results("caption-bias")
     dots = [line for line in figures_g.amplification(study).axes[0].lines if line.get_linestyle() == "None"]
-    assert sum(len(line.get_ydata()) for line in dots) == sum(len(study["runs"][str(a)]) for a in bias.AGREEMENTS)
+    assert sum(len(line.get_ydata()) for line in dots) == sum(
+        len(study["runs"][str(a)]) for a in bias.AGREEMENTS
+    )
 
 
 def test_labels_are_drawn_for_each_group_and_role():
