@@ -111,6 +111,7 @@ def captioner(scene: Scene | None = None) -> Diagram:
         drawn.bar(right - 36, 488 + 22 * i, 120 * share, 12, "text")
         drawn.text(right - 28 + 120 * share, 488 + 22 * i, f"{share:.2f}", 13, "soft", "start")
     drawn.arrow(out, (right, 478), "*t* × *v*")
-    for number, (x, y) in enumerate(((14, 150), (left - 100, 436), (right + 108, 210), (right + 108, 424)), start=1):
+    steps = (14, 150), (left - 100, 436), (right + 108, 210), (right + 108, 424)
+    for number, (x, y) in enumerate(steps, start=1):
         drawn.node(x, y, str(number), "block", 22)
     return drawn
