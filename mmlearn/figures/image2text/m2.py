@@ -22,11 +22,10 @@ def memory_attention() -> Diagram:
     """Attention over regions and memory slots: slots are appended to keys and values, not to queries."""
     p, m, cell = 4, 3, 15
     drawn = Diagram(470, 456, (
-        "Memory attention. From the regions X, p by d, come queries, keys and values; m learned slots M_k "
+        "Memory attention. From the regions X, p by d, come queries, keys and values; n_m learned slots M_k "
         "and M_v are appended below keys and values, which then have p + n_m rows. Queries times keys give p "
         "by p + n_m scores; the softmax runs over regions and slots together; times the values this gives p "
-        "by "
-        "d, one row a region."))
+        "by d, one row a region."))
     rows, both = ["image"] * p, ["image"] * p + ["new"] * m
     X = drawn.matrix(52, 215, rows, 4, cell, "*X*")
     drawn.text(52, 260, "*p* × *d*", 13, "soft")
