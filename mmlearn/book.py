@@ -148,12 +148,17 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits: int
     Raises ``ValueError`` if a row has not as many cells as the header.
     """
     text = markdown_table(header, rows, digits)
-    show_markdown(text, text)
+    show_markdown(literal_tags(text), text)
 
 
 def chapter_claims() -> None:
     """Show the table of the claims made since ``setup``."""
-    show_markdown(claims_table(), claims_table())
+    show_markdown(literal_tags(claims_table()), claims_table())
+
+
+def literal_tags(markdown: str) -> str:
+    """Words such as <eos> as text: Markdown would take them for HTML and show nothing."""
+    return markdown.replace("<", "&lt;")
 
 
 def show_markdown(markdown: str, plain: str) -> None:

@@ -202,3 +202,7 @@ def test_a_notebook_keeps_one_line_of_progress_rendered_source_and_no_stderr():
     assert text.startswith("a line: 100%") and "600/600" in text and "\r" not in text and "\n" not in text
     assert shown[0]["data"]["text/markdown"].startswith("```python\n# mmlearn/train.py")
     assert shown[1]["data"]["text/markdown"] == "No claims were made."
+
+
+def test_special_tokens_in_a_table_are_text_and_no_html():
+    assert book.literal_tags("| without <eos> | a < b |") == "| without &lt;eos> | a &lt; b |"

@@ -4,6 +4,7 @@ Papers: see ``mmlearn.metrics``.  Survey: 1.2 and its metrics.
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from mmlearn.data.ptb import ptb_tokenise
@@ -50,13 +51,14 @@ def score_variants(variants: Mapping[str, Mapping[str, Number]], references: Seq
         raise ValueError("give at least one variant, and the same metrics for all: "
                          f"{[list(score) for score in scores]}")
     shift = 150 if image is not None else 0
-    head = max(20 * len(references), 0 if image is None else 130)
+    lines = [part for text in references for part in wrap(text, 46 if shift else 70)]
+    head = max(18 * len(lines), 0 if image is None else 130)
     head += 12 if head else 0
     under = Diagram(460, head + 30 * len(scores[0]) + 8, "picture and human captions")
     if image is not None:
         under.image(66, 64, image, 120)
-    for k, text in enumerate(references):
-        under.text(shift, 12 + 20 * k, literal(text), 13, "soft", "start")
+    for k, text in enumerate(lines):
+        under.text(shift, 12 + 18 * k, literal(text), 13, "soft", "start")
     panels = []
     for caption, score in variants.items():
         told = ", ".join(f"{name} {value:.2f}" for name, value in score.items())
