@@ -3,7 +3,6 @@ longer."""
 
 # Notebooks with lines of code, output or listings over 79 columns (tools/notebooks.py check).
 WIDE_SOURCE = {
-    "book/1-image2text.ipynb",
     "book/4-text-for-vision.ipynb",
 }
 
