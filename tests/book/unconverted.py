@@ -8,6 +8,5 @@ WIDE_SOURCE = {
 
 # Pages of the site that cut something off at 1300 px (tools/cut_off.py).
 CUT_OFF = {
-    "book/1-image2text",
     "book/4-text-for-vision",
 }
