@@ -58,8 +58,8 @@ from mmlearn.claims import budget, claim
 setup("{name}")'''
 
 # What Colab may lack: our dependencies less torch, torchvision and numpy, which must stay as they are.
-NEEDS = ("accelerate", "ftfy", "huggingface_hub", "jaxtyping", "pycocotools", "regex", "safetensors",
-         "snowballstemmer", "tokenizers")
+NEEDS = ("accelerate", "ftfy", "huggingface_hub", "jaxtyping", "pooch", "pycocotools", "regex",
+         "safetensors", "snowballstemmer", "tokenizers")
 
 
 def notebooks() -> list[Path]:
