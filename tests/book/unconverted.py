@@ -3,12 +3,10 @@ longer."""
 
 # Notebooks with lines of code, output or listings over 79 columns (tools/notebooks.py check).
 WIDE_SOURCE = {
-    "book/1-image2text.ipynb",
     "book/4-text-for-vision.ipynb",
 }
 
 # Pages of the site that cut something off at 1300 px (tools/cut_off.py).
 CUT_OFF = {
-    "book/1-image2text",
     "book/4-text-for-vision",
 }
