@@ -1,4 +1,4 @@
-"""``mmlearn caption``: say what is on an image, with a miniature of the book or what ``mmlearn train`` has made."""
+"""``mmlearn caption``: say what is on an image, with a miniature of the book or one that you have trained."""
 
 import argparse
 import json
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     if args.beam < 1 or args.max_len < 1:
         raise ValueError(f"--beam is {args.beam} and --max-len {args.max_len}; take 1 or more")
     if args.checkpoint in MINIATURES:
-        print(f"{args.checkpoint} knows the drawn scenes of the book only: do not believe it about photographs",
+        print(f"{args.checkpoint} knows the drawn scenes of the book only, and no photographs",
               file=sys.stderr)
     saved = load_captioner(args.checkpoint)
     longest = saved.model.config.max_len
