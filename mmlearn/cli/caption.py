@@ -1,10 +1,13 @@
-"""``mmlearn caption``: say what is on an image, with a captioner that ``mmlearn train`` has made."""
+"""``mmlearn caption``: say what is on an image, with a miniature of the book or one that you have trained."""
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
+MINIATURES = ("m2-regions", "captioner-grid")
 EXAMPLES = """examples:
+  mmlearn caption data/scenes-sample/images/train_000003.png
   mmlearn caption photo.jpg --checkpoint runs/coco
   mmlearn caption a.png b.png --checkpoint runs/m2 --beam 5 --json
 """
@@ -14,8 +17,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``mmlearn caption``."""
     parser.epilog = EXAMPLES
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG or PNG files")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR",
-                        help="the --out folder of mmlearn train")
+    parser.add_argument("--checkpoint", "--weights", default=MINIATURES[0], metavar="DIR",
+                        help="the --out folder of mmlearn train, or a miniature of the book: m2-regions "
+                             "(default) or captioner-grid")
     parser.add_argument("--beam", type=int, default=5, metavar="K",
                         help="hypotheses (default 5; 1 is greedy)")
     parser.add_argument("--max-len", type=int, default=24, metavar="T", help="most words (default 24)")
@@ -35,6 +39,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.beam < 1 or args.max_len < 1:
         raise ValueError(f"--beam is {args.beam} and --max-len {args.max_len}; take 1 or more")
+    if args.checkpoint in MINIATURES:
+        print(f"{args.checkpoint} knows the drawn scenes of the book only, and no photographs",
+              file=sys.stderr)
     saved = load_captioner(args.checkpoint)
     longest = saved.model.config.max_len
     pictures = PictureFiles(args.images, saved.sight.size)

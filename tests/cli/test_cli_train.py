@@ -147,3 +147,12 @@ def test_a_folder_with_a_table_of_captions_is_trained_on(coco, tmp_path, capsys)
     told = train(capsys, "captioner", "--data", "csv", "--annotations", table, "--images", pictures[0].parent,
                  "--size", "mini", "--pixels", 32, "--steps", 1, "--batch", 4, "--out", tmp_path / "run")
     assert told["steps"] == 1 and told["words"] == 4 + 7
+
+
+def test_a_drawing_is_captioned_without_any_option(capsys):
+    image = Path(__file__).parents[2] / "data/scenes-sample/images/train_000003.png"
+    assert main(["caption", str(image)]) == 0
+    streams = capsys.readouterr()
+    assert "tower" in streams.out and "drawn scenes of the book only" in streams.err
+    assert main(["caption", str(image), "--weights", "captioner-grid"]) == 0
+    assert "tower" in capsys.readouterr().out
