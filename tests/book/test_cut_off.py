@@ -20,7 +20,8 @@ PARTS = {  # what is cut off at 1300 px, what is said about it
         "table: wide"
     ],
     "<table><tr><td>narrow</td></tr></table>": [],
-    "<img alt='a wide picture' src='data:image/gif;base64,R0lGODlhAQABAAAAACw=' "
+    "<img alt='a wide picture' "
+    "src='data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7' "
     "style='width: 800px; height: 9px; max-width: none'>": ["figure: a wide picture"],
     "<div class='mml-player' style='width: 800px; max-width: none'>frames</div>": ["figure: frames"],
     "<svg width='300'><svg width='900'></svg></svg>": [],
