@@ -389,7 +389,7 @@ def pool_with_filling(answer: Callable[..., Any]) -> str | None:
     got = as_tensor(answer(cells, there, W_q, W_k, W_v, W_o, heads), (b, e), "the pooled vectors")
 
     def pool(n: int = heads, mean: str = "there", keys: str = "there", first: bool = True,
-             everybody: bool = False, root: float | None = None, after: bool = False) -> Tensor:
+             everybody: bool = False, root: float | int | None = None, after: bool = False) -> Tensor:
         """The pool written out image by image and head by head, with the parts that are mistaken as
         options."""
         out = []
