@@ -60,7 +60,7 @@ def test_a_diagram_says_all_in_words_and_stays_inside_its_frame(draw):
 
 def test_the_memory_diagram_appends_the_slots_to_keys_and_values_and_not_to_queries():
     shapes = texts(m2.memory_attention())
-    assert [shapes.count(shape) for shape in ("(p + m) × d", "p × d", "p × (p + m)")] == [2, 3, 1]
+    assert [shapes.count(shape) for shape in ("(p + nm) × d", "p × d", "p × (p + nm)")] == [2, 3, 1]
     assert "Mk" in shapes and "Mv" in shapes and "Mq" not in shapes
 
 
