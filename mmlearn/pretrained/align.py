@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmlearn.files import read_json
 from mmlearn.nn.bert import BERTConfig
 from mmlearn.nn.efficientnet import EfficientNetConfig, Stage
 from mmlearn.pretrained import match
 from mmlearn.pretrained.clip import HUGGING_FACE
-from mmlearn.pretrained.files import download, read_json, read_state, weights_in
+from mmlearn.pretrained.files import download, read_state, weights_in
 from mmlearn.text_for_vision.align import ALIGN, ALIGNConfig
 
 BUFFERS = re.compile(r"(.*\.)?(position_ids|num_batches_tracked|token_type_ids)")

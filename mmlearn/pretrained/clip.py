@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmlearn.files import read_json
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.pretrained import match
-from mmlearn.pretrained.files import download, is_torchscript, read_json, read_state, weights_in
+from mmlearn.pretrained.files import download, is_torchscript, read_state, weights_in
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig
 
 HUGGING_FACE = ("config.json", ("model.safetensors", "pytorch_model.bin"))

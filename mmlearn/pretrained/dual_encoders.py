@@ -14,8 +14,8 @@ from mmlearn.checkpoints import is_saved
 from mmlearn.data.clip_tokeniser import CLIPTokeniser
 from mmlearn.data.images import MEAN, STD, ImageRecipe
 from mmlearn.data.tokenisers import Tokeniser, WordPieceTokeniser
+from mmlearn.files import read_json
 from mmlearn.pretrained import READERS, load, reader
-from mmlearn.pretrained.files import read_json
 from mmlearn.text_for_vision.clip import CLIP
 from mmlearn.text_for_vision.training import load_mini
 

@@ -4,7 +4,6 @@ file is run.
 Survey: none; see the appendix on scaling up.
 """
 
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -78,17 +77,6 @@ def weights_in(folder: Path, names: Iterable[str]) -> Path:
             return folder / name
     raise FileNotFoundError(f"{folder} has a configuration but none of {', '.join(names)}; download the "
                             f"weights too")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A configuration file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); download it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not an object; download it again")
-    return found
 
 
 def download(name: str, wanted: Sequence[str], weights: Callable[[Path], Sequence[str]]) -> Path:

@@ -262,7 +262,7 @@ def test_a_folder_without_weights_and_broken_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is no JSON"):
+    with pytest.raises(ValueError, match="config.json is not valid JSON"):
         load(tmp_path)
 
 

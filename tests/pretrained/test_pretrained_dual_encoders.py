@@ -54,7 +54,7 @@ def test_recipes_of_open_clip_folders_are_read(tmp_path):
     with pytest.raises(ValueError, match="'longest'"):
         recipe_for(tmp_path, 32)
     (tmp_path / "open_clip_config.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         recipe_for(tmp_path, 32)
 
 
