@@ -6,7 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.cli.training import add_data, check_data, given, recall, records, remember, resumed
+from mmlearn.cli.training import (
+    add_data,
+    alone,
+    check_data,
+    given,
+    has_begun,
+    recall,
+    records,
+    remember,
+    resumed,
+)
 from mmlearn.files import write_atomically
 
 if TYPE_CHECKING:
@@ -56,25 +66,25 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
     parser.set_defaults(run=run)
 
 
+@alone
 def run(args: argparse.Namespace) -> None:
     """Begin or resume a run; see ``mmlearn train --help``."""
     from mmlearn.image2text.saved import load_captioner, save_captioner
 
     settings = plan(args)
     data, val = open_data(settings)
-    if not (args.out / "config.json").exists():
+    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
+    settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
+    remember(args.out, settings)
+    if settings["phase"] == "xe" and not has_begun(args.out, "xe", "history-xe.json"):
         begin(args.out, settings, data)
     saved = load_captioner(args.out)
     data = seen(data, saved.sight, settings)
     val = None if val is None else seen(val, saved.sight, settings)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
-    settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
-    remember(args.out, settings)
 
     def export(step: int, model: Any) -> None:
-        if step % settings["save_every"] == 0:
-            save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
-                           weights_only=True)
+        save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
+                       weights_only=True)
 
     history = train(args.out, settings, saved, data, val, export)
     save_captioner(args.out, saved.model, saved.tokeniser, saved.sight,
@@ -90,17 +100,21 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
     if args.resume:
         return resumed(args)
     asked, phases = given(args), recall(args.out)
-    if any(settings["phase"] == args.phase for settings in phases):
+    if has_begun(args.out, args.phase, f"history-{args.phase}.json"):
         raise ValueError(f"{args.out} holds a run of phase {args.phase} already; add --resume to go on with "
                          f"it, or choose "
                          "another --out")
     if args.phase == "scst":
-        if not phases:
+        first = next((settings for settings in phases if settings["phase"] == "xe"), None)
+        if first is None:
             raise ValueError(f"{args.out} holds no captioner to go on with; self-critical training needs one "
                              f"that was "
                              "trained by cross-entropy (--phase xe) in the same folder")
-        asked = {**phases[-1], **{k: asked[k] for k in OF_THE_PHASE}}
-    elif (args.out / "config.json").exists():
+        if not (args.out / "history-xe.json").exists():
+            raise ValueError(f"the first phase in {args.out} has not ended; go on with it with --resume "
+                             f"before the second")
+        asked = {**asked, **first, **{k: asked[k] for k in OF_THE_PHASE}}
+    elif not phases and (args.out / "config.json").exists():
         raise ValueError(f"{args.out} holds another captioner; choose another --out")
     check_data(asked)
     asked["size"] = asked["size"] or ("mini" if asked["data"] == "scenes" else "paper")
@@ -203,7 +217,6 @@ def images_a_step(settings: dict[str, Any]) -> int:
 def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "CaptionData",
           val: "CaptionData | None", export: Any) -> "History":
     """One phase with checkpoints in its own folder; a phase that was begun goes on."""
-    from mmlearn.checkpoints import load_weights
     from mmlearn.image2text.training import evaluate_captioner, train_cross_entropy, train_self_critical
     from mmlearn.train import linear_warmup, noam
 
@@ -212,7 +225,7 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
     options: dict[str, Any] = {
         "steps": settings["steps"], "seed": settings["seed"], "images": images,
         "precision": settings["precision"], "folder": out / settings["phase"],
-        "save_every": settings["save_every"], "progress": sys.stderr, "on_step": export,
+        "save_every": settings["save_every"], "progress": sys.stderr, "on_save": export,
         "title": f"{settings['system']} {settings['phase']}"}
     if val is not None:
         options |= {
@@ -230,10 +243,6 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
         else:
             options |= {"lr": settings["lr"], "schedule": linear_warmup(settings["lr"], settings["warmup"])}
         return train_cross_entropy(saved.model, data, saved.tokeniser, captions=captions, **options)
-    start = out / "xe.safetensors"  # where the phase began, in case it is killed before its first checkpoint
-    if not start.exists():
-        write_atomically(start, (out / "model.safetensors").read_bytes())
-    load_weights(saved.model, start)
     return train_self_critical(saved.model, data, saved.tokeniser, lr=settings["lr"], max_len=max_len,
                                documents="caption" if paper else "image", **options)
 

@@ -5,7 +5,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.cli.training import add_data, check_data, given, recall, records, remember, resumed
+from mmlearn.cli.training import (
+    add_data,
+    alone,
+    check_data,
+    given,
+    has_begun,
+    recall,
+    records,
+    remember,
+    resumed,
+)
 from mmlearn.files import write_atomically
 
 if TYPE_CHECKING:
@@ -34,6 +44,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
     parser.set_defaults(run=run)
 
 
+@alone
 def run(args: argparse.Namespace) -> None:
     """Begin or resume a run; see ``mmlearn train clip --help``."""
     from mmlearn.nn.modes import seeded
@@ -73,9 +84,10 @@ def run(args: argparse.Namespace) -> None:
 
 def plan(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of the run: from the command line, or those it was begun with."""
+    begun = has_begun(args.out, "steps", "history.json")
     if args.resume:
         return resumed(args)
-    if recall(args.out) or (args.out / "config.json").exists():
+    if begun or not recall(args.out) and (args.out / "config.json").exists():
         raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
                          f"--out")
     settings = {**given(args), "phase": "contrastive"}
