@@ -80,7 +80,7 @@ def writing(path: str | Path) -> Iterator[None]:
     ``path``."""
     try:
         yield
-    except (NotWritten, BlockingIOError):
+    except (NotWritten, BlockingIOError, ConnectionError):      # said already; held by another; a closed pipe
         raise
     except OSError as error:
         raise NotWritten(f"{path} cannot be written ({error.strerror or error}); make room or change the "
