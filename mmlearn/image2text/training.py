@@ -81,6 +81,12 @@ class CaptionData:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def rows(self, indices: Sequence[int]) -> "CaptionData":
+        """The images of these numbers, in this order, with their captions; their inputs are read at once."""
+        chosen = list(indices)
+        return CaptionData(TensorInputs(*self.inputs.rows(chosen)), [self.captions[i] for i in chosen],
+                           [self.ids[i] for i in chosen], self.scenes and [self.scenes[i] for i in chosen])
+
     @cached_property
     def words(self) -> list[list[list[str]]]:
         """The captions of each image as lists of words, as the metrics see them (PTB tokens, lower case)."""
