@@ -71,8 +71,8 @@ def hub_reached(seconds: float = 2.0) -> bool:
     answered: list[bool] = []
 
     def call() -> None:
-        with suppress(OSError), socket.create_connection((address.hostname or "", address.port or 443), "
-                                                                              "seconds):
+        host = address.hostname or ""
+        with suppress(OSError), socket.create_connection((host, address.port or 443), seconds):
             answered.append(True)
 
     caller = threading.Thread(target=call, daemon=True)     # looking up a name knows no time limit
