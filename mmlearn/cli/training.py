@@ -83,6 +83,8 @@ def alone(run: Callable[..., None]) -> Callable[..., None]:
     """A trainer that holds the folder ``--out`` while it runs: no other process may write there."""
     @functools.wraps(run)
     def guarded(args: argparse.Namespace, **more: Any) -> None:
+        if args.out.exists() and not args.out.is_dir():
+            raise ValueError(f"--out {args.out} is a file; give a folder, new or of a run")
         with locked(args.out):
             run(args, **more)
     return guarded

@@ -258,8 +258,8 @@ def _items(name: str, lines: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{lines} holds a line that is no record ({error}); export again with --force "
-                                 f"(force=True)") from None
+                raise ValueError(f"{lines} holds a line that is no record ({error}); export again with "
+                                 f"--force (force=True)") from None
             image = record["image"]
             if name == "instances":
                 relations = [[first + a, predicate, first + b] for a, predicate, b in record["relations"]]
