@@ -170,8 +170,9 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
                                   f"end it, or write elsewhere") from None
     try:
         sweep(folder)
-        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()} since "
-                                f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})")
+        with writing(owner):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since "
+                             f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
@@ -185,7 +186,7 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
 
 def _owner(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") or "another process"
     except OSError:
         return "another process"
 

@@ -47,7 +47,7 @@ def watch(root: Path, deadly: int | None = None) -> list[str]:
                 act(f"{event} {args[0]}")
 
     sys.addaudithook(audit)
-    os.fsync = lambda descriptor: None                      # a kill, unlike a power cut, loses nothing written
+    os.fsync = lambda descriptor: None                      # a kill, unlike a power cut, loses nothing
     return done
 
 
