@@ -128,7 +128,7 @@ def keep(folder: Path, *histories: str) -> None:
 def export_scenes(folder: Path, more: int) -> None:
     """``mmlearn data scenes``: the bytes of all its files."""
     assert command("data", "scenes", "--out", folder, "--images", 3 + more, "--size", 16) == 0
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     bytes_ = {str(path.relative_to(folder)): torch.tensor(list(path.read_bytes())) for path in files}
     safetensors.torch.save_file(bytes_, f"{folder}.result")
 
@@ -170,7 +170,7 @@ def killed_at(task: Callable[[Path, int], None], folder: Path, more: int, number
 
     code, again = forked(lambda: run(number)), forked(lambda: run(None))
     found = unlike(safetensors.torch.load_file(f"{folder}.result"), wanted) if again == 0 else ["it failed"]
-    found += [path.name for path in folder.rglob(".*") if not path.name.startswith(".lock")]
+    found += [path.name for path in folder.rglob(".*")]
     shutil.rmtree(folder)
     Path(f"{folder}.result").unlink(missing_ok=True)
     return code, found
