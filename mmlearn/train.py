@@ -169,8 +169,8 @@ def _device_of(model: nn.Module) -> torch.device:
 
 def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: int,
         optimizer: torch.optim.Optimizer | Callable[[list], torch.optim.Optimizer] | None = None,
-        lr: float | int | None = None, schedule: Callable[[int], float | int] | None = None, accumulate: int = 1,
-        clip: float | int | None = None, ema: float | int | None = None, precision: str = "no",
+        lr: float | int | None = None, schedule: Callable[[int], float | int] | None = None,
+        accumulate: int = 1, clip: float | int | None = None, ema: float | int | None = None, precision: str = "no",
         folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
         evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
         watch: str | Sequence[str] | None = None, patience: int | None = None,
