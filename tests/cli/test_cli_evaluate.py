@@ -73,17 +73,17 @@ def test_masks_are_compared_when_asked(run):
 
 
 @pytest.mark.parametrize(("annotations", "results", "sentence"), [
-    (None, RESULTS, "annotations.json: there is no such file"),
-    (CAPTIONS, None, "results.json: there is no such file"),
-    (CAPTIONS, "[{", "results.json: not JSON, line 1 column 3"),
-    ([], RESULTS, "expected a COCO file"),
-    (CAPTIONS, {"annotations": []}, "expected a COCO results file, a list"),
-    (CAPTIONS, [{"caption": "a"}], "record 0 of results needs 'image_id', 'caption'"),
-    (CAPTIONS, [{"image_id": [1], "caption": "a"}], "give a number"),
-    (CAPTIONS, RESULTS[:1], "1 image (2) of annotations.json, which has 2, has no caption"),
-    (CAPTIONS, [*RESULTS, {"image_id": 7, "caption": "x"}], "1 image (7) is not in annotations.json"),
+    (None, RESULTS, "no file at"),
+    (CAPTIONS, None, "results.json; a COCO results file"),
+    (CAPTIONS, "[{", "results.json is not valid JSON"),
+    ([], RESULTS, "holds a list, where an object is expected"),
+    (CAPTIONS, {"annotations": []}, "results.json holds an object, where a list is expected"),
+    (CAPTIONS, [{"caption": "a"}], "results.json, record 0: it has no 'image_id', only caption; give a whole number"),
+    (CAPTIONS, [{"image_id": [1], "caption": "a"}], "'image_id' is [1]; give a whole number or a text"),
+    (CAPTIONS, RESULTS[:1], "1 image (2) of annotations.json, which has 2, has no caption; give one for each "
+                            "image, or add --subset"),
+    (CAPTIONS, [*RESULTS, {"image_id": 7, "caption": "x"}], "record 2: 'image_id' is 7, which is not among the 2 of annotations.json"),
     (CAPTIONS, [*RESULTS, RESULTS[0]], "1 image (1) has more than one caption"),
-    (CAPTIONS, [RESULTS[0], {"image_id": 2, "caption": "  "}], "the caption of image 2 is empty"),
     (CAPTIONS, [RESULTS[0], {"image_id": 2, "caption": None}], "give a text"),
     ({**CAPTIONS, "annotations": CAPTIONS["annotations"][:2]}, RESULTS, "1 image (2) has no caption"),
     ({"images": [], "annotations": []}, RESULTS, "no annotation in it")])
@@ -96,12 +96,12 @@ def test_a_wrong_captions_file_gets_one_sentence_and_code_2(run, annotations, re
 
 
 @pytest.mark.parametrize(("annotations", "results", "options", "sentence"), [
-    (CAPTIONS, FOUND, (), "record 0 of annotations needs 'image_id', 'category_id'"),
-    (BOXES, RESULTS, (), "record 0 of results needs"),
+    (CAPTIONS, FOUND, (), "annotations.json, annotations, record 0 (id 1): it has no 'category_id'"),
+    (BOXES, RESULTS, (), "results.json, record 0: it has no 'category_id'"),
     (BOXES, [{**FOUND[0], "score": "high"}], (), "give a number"),
-    (BOXES, [{**FOUND[0], "image_id": 9}], (), "1 image (9) is not in annotations.json"),
-    (BOXES, FOUND, ("--masks",), "record 0 has no 'segmentation'"),
-    (BOXES, [FOUND[0], {k: v for k, v in FOUND[1].items() if k != "bbox"}], (), "record 1 has no 'bbox'")])
+    (BOXES, [{**FOUND[0], "image_id": 9}], (), "record 0: 'image_id' is 9, which is not among"),
+    (BOXES, FOUND, ("--masks",), "record 0 (id 1): it has no 'segmentation'"),
+    (BOXES, [FOUND[0], {k: v for k, v in FOUND[1].items() if k != "bbox"}], (), "record 1: it has no 'bbox'")])
 def test_a_wrong_detections_file_gets_one_sentence_and_code_2(run, annotations, results, options, sentence):
     code, _, err = run("detections", annotations, results, *options)
     assert code == 2
