@@ -37,8 +37,8 @@ def read_captions(table: str | Path, images: str | Path | None = None) -> list[C
         missing = [name for name in ("file", "caption") if name not in (rows.fieldnames or ())]
         if missing:
             columns = ", ".join(rows.fieldnames or ())
-            raise ValueError(f"{table} has the columns {columns[:80] or 'none'}; it needs file and caption in "
-                             f"its first line, parted by a comma")
+            raise ValueError(f"{table} has the columns {columns[:80] or 'none'}; it needs file and caption "
+                             f"in its first line, parted by a comma")
         for row in rows:
             line = f"{table}, line {rows.line_num}"
             if None in row:                                     # more cells than columns

@@ -129,7 +129,7 @@ def _runs(value: Mapping[str, Any]) -> Record:
         raise Unfit("give its 'size' as [height, width], two whole numbers") from None
     if height * width >= PIXELS:
         raise Unfit(f"give a 'size' of less than {PIXELS} pixels")
-    counts = value.get("counts")
+    counts: Any = value.get("counts")
     if hasattr(counts, "tolist"):
         counts = counts.tolist()
     if isinstance(counts, list | tuple):

@@ -6,7 +6,7 @@ Differs from the paper: nothing in the numbers. An annotation may have the id 0 
 it).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -273,7 +273,7 @@ def average_precision(
                           key=_order)
     truths = _group(given, names[0], masks, sizes or {})
     detected = _group(found, names[1], masks, sizes or {})
-    overlap_of = rle_iou if masks else iou
+    overlap_of: Callable[[Any, Any, np.ndarray], np.ndarray] = rle_iou if masks else iou
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), *shape))
     recall = -np.ones((len(THRESHOLDS), *shape))

@@ -284,8 +284,10 @@ def test_boxes_and_masks_move_with_the_image(scenes):
 
 @pytest.mark.parametrize(("change", "sentence"), [
     ({"annotations": CAPTIONS["annotations"]}, "take the instances file"),
-    ({"annotations": [{**INSTANCES["annotations"][0], "category_id": 12}]}, "'category_id' is 12, which is not among"),
-    ({"annotations": [{**INSTANCES["annotations"][0], "image_id": 12}]}, "'image_id' is 12, which is not among"),
+    ({"annotations": [{**INSTANCES["annotations"][0], "category_id": 12}]},
+     "'category_id' is 12, which is not among"),
+    ({"annotations": [{**INSTANCES["annotations"][0], "image_id": 12}]},
+     "'image_id' is 12, which is not among"),
     ({"categories": None}, "has no list 'categories'"),
 ])
 def test_wrong_instances_get_one_sentence(tmp_path, change, sentence):
