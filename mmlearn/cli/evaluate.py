@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
     Id,
     caption_records,
@@ -36,9 +37,11 @@ from mmlearn.metrics.spice import missing_for_official_spice
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the two kinds of evaluation."""
+    """Add the four kinds of evaluation."""
     parser.epilog = ("examples:\n  mmlearn evaluate captions captions_val2014.json results.json --json\n"
-                     "  mmlearn evaluate detections instances_val2017.json results.json --masks")
+                     "  mmlearn evaluate detections instances_val2017.json results.json --masks\n"
+                     "  mmlearn evaluate retrieval my-pictures/ --weights runs/clip\n"
+                     "  mmlearn evaluate zero-shot pets/ --json")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     captions = kinds.add_parser("captions", help="BLEU, METEOR, ROUGE-L, CIDEr and, with --spice, SPICE",
                                 epilog="example: mmlearn evaluate captions captions_val2014.json "
@@ -56,6 +59,21 @@ def add(parser: argparse.ArgumentParser) -> None:
                                   description="Average precision and recall by the rules of COCO.")
     detections.add_argument("--masks", action="store_true", help="compare masks, not boxes")
     detections.set_defaults(run=evaluate_detections_files)
+    retrieval = kinds.add_parser("retrieval", help="R@k of a model (CLIP) on pictures with captions",
+                                 epilog="example: mmlearn evaluate retrieval data/scenes-sample/annotations/"
+                                        "captions_train.json --images data/scenes-sample/images --weights "
+                                        "clip-mini-resnet",
+                                 description="How often the right caption is among the first k for a picture, "
+                                             "and the right picture for a caption.")
+    add_retrieval(retrieval)
+    zero_shot = kinds.add_parser("zero-shot", help="top-1 and top-5 of a model (CLIP) on pictures of classes",
+                                 epilog="example: mmlearn evaluate zero-shot pets/ --template \"a photo of a "
+                                        "{}, a type of pet.\"",
+                                 description="How often the right class is first, or among the first five, "
+                                             "when its name is all that the model is told.")
+    add_zero_shot(zero_shot)
+    for kind in (retrieval, zero_shot):
+        kind.add_argument("--json", action="store_true", help="print one JSON object")
     for kind in (captions, detections):
         kind.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO annotations")
         kind.add_argument("results", metavar="RESULTS.json", type=Path,

@@ -14,39 +14,41 @@ from mmlearn.files import read_text
 NAME = "captions.csv"               # beside the pictures of a folder
 
 
-def read_captions(table: str | Path, images: str | Path | None = None) -> list[CaptionRecord]:
+def read_captions(table: str | Path, images: str | Path | None = None,
+                  column: str = "caption") -> list[CaptionRecord]:
     """The pictures of a table in the order of their first line; ``images`` is their folder (default: the
     table's own).
 
-    ``table`` may be a folder that holds pictures and ``captions.csv``. Raises ``FileNotFoundError`` for a
-    file that is missing and ``ValueError`` for a table without the two columns or a line without caption.
+    ``table`` may be a folder that holds pictures and ``captions.csv``; ``column`` holds the texts. Raises
+    ``FileNotFoundError`` for a file that is missing and ``ValueError`` for a table without the two columns or
+    a line without caption.
     """
     table = Path(table)
     if table.is_dir():
         table = table / NAME
     if not table.is_file():
         raise FileNotFoundError(f"there is no table {table}; give a CSV file, or a folder with {NAME} "
-                                f"(columns file, caption)")
+                                f"(columns file, {column})")
     folder = table.parent if images is None else Path(images)
     captions: dict[str, list[str]] = {}
     paths: dict[str, Path] = {}
     rows = csv.DictReader(io.StringIO(read_text(table, "save it as UTF-8 with commas")), strict=True)
     try:
-        if twice := {name for name in rows.fieldnames or () if list(rows.fieldnames or ()).count(name) > 1}:
-            raise ValueError(f"{table} has two columns {twice.pop()!r}; leave one out")
-        missing = [name for name in ("file", "caption") if name not in (rows.fieldnames or ())]
-        if missing:
-            columns = ", ".join(rows.fieldnames or ())
-            raise ValueError(f"{table} has the columns {columns[:80] or 'none'}; it needs file and caption "
-                             f"in its first line, parted by a comma")
+        names = list(rows.fieldnames or ())
+        for name in ("file", column):
+            if name not in names:
+                raise ValueError(f"{table} has the columns {', '.join(names)[:80] or 'none'}; it needs file and "
+                                 f"{column} in its first line, parted by a comma")
+            if names.count(name) > 1:
+                raise ValueError(f"{table} has two columns {name!r}; leave one out")
         for row in rows:
             line = f"{table}, line {rows.line_num}"
             if None in row:                                     # more cells than columns
-                raise ValueError(f"{line}: it has more cells than the first line has columns; put a caption "
+                raise ValueError(f"{line}: it has more cells than the first line has columns; put a {column} "
                                  f"that holds a comma in quotes")
-            name, caption = (row["file"] or "").strip(), (row["caption"] or "").strip()
+            name, caption = (row["file"] or "").strip(), (row[column] or "").strip()
             if not name or not caption:
-                raise ValueError(f"{line}: a file or a caption is empty; leave the line out")
+                raise ValueError(f"{line}: a file or a {column} is empty; leave the line out")
             if name not in captions:
                 paths[name] = inside(folder, name, line)
             captions.setdefault(name, []).append(caption)

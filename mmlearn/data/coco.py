@@ -28,7 +28,9 @@ from mmlearn.data.coco_files import (
     caption_records,
     category_records,
     check_known,
+    checked,
     file_name,
+    identity,
     image_records,
     instance_records,
     karpathy_records,
@@ -99,11 +101,11 @@ def _paths(images: dict[Id, Record], folder: Path, source: Path) -> dict[Id, Pat
             for i, image in images.items()}
 
 
-def _require(folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
+def _require(source: Path, folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
     if bad:
         some = ", ".join(str(name) for name in bad[:3]) + (", …" if len(bad) > 3 else "")
-        raise ValueError(f"{len(bad)} of {total} images {problem} {folder} ({some}); complete them, or leave "
-                         f"such images out (--skip-incomplete, skip_incomplete=True)")
+        raise ValueError(f"{source}: {len(bad)} of {total} images {problem} {folder} ({some}); complete them, "
+                         f"or leave such images out (--skip-incomplete, skip_incomplete=True)")
 
 
 def _usable(records: list[CaptionRecord], folder: Path, source: Path,
@@ -114,8 +116,10 @@ def _usable(records: list[CaptionRecord], folder: Path, source: Path,
     here = {r.image_id for r in records if is_file(r.path)}
     if not skip_incomplete:
         total = len(records)
-        _require(folder, "are missing in", [r.path.name for r in records if r.image_id not in here], total)
-        _require(source, "have no caption in", [r.path.name for r in records if not r.captions], total)
+        absent = [r.path.name for r in records if r.image_id not in here]
+        _require(source, folder, "are missing in", absent, total)
+        silent = [r.path.name for r in records if not r.captions]
+        _require(source, source, "have no caption in", silent, total)
     usable = [r for r in records if r.image_id in here and r.captions]
     if not usable:
         raise ValueError(f"none of the {len(records)} images of {source} has a file in {folder} and a "
@@ -188,6 +192,27 @@ def read_karpathy(images: str | Path, annotations: str | Path, split: str = "tra
     return _usable(records, folder, source, skip_incomplete)
 
 
+def read_classes(images: str | Path, annotations: str | Path) -> list[tuple[Path, str]]:
+    """Pictures with the name of their class, from annotations whose images have one category each."""
+    folder, source = Path(images), Path(annotations)
+    content = read_lists(source, "images", "annotations", "categories")
+    by_id = image_records(content, source, file_name=file_name)
+    categories, where = category_records(content, source), f"{source}, annotations"
+    records = checked(content["annotations"], where, {"image_id": identity, "category_id": identity})
+    check_known(records, where, "image_id", by_id, "'images'")
+    check_known(records, where, "category_id", categories, "'categories'")
+    class_of: dict[Id, Id] = {}
+    for place, record in enumerate(records):
+        if class_of.setdefault(record["image_id"], record["category_id"]) != record["category_id"]:
+            raise ValueError(f"{where}, {named(place, record)}: image {shown(record['image_id'])} has a second "
+                             f"category; to be classified, a picture has one")
+    paths = _paths(by_id, folder, source)
+    _require(source, folder, "are missing in", [p.name for p in paths.values() if not is_file(p)], len(paths))
+    bare = [paths[i].name for i in paths if i not in class_of]
+    _require(source, source, "have no category in", bare, len(paths))
+    return [(path, categories[class_of[i]]["name"]) for i, path in paths.items()]
+
+
 # ---- boxes and masks ---------------------------------------------------------------------------------------
 
 def to_mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "h w"]:
@@ -219,7 +244,7 @@ class CocoFolder(Dataset):
         self.paths = _paths(by_id, folder, source)
         missing = [path.name for path in self.paths.values() if not is_file(path)]
         if not skip_incomplete:
-            _require(folder, "are missing in", missing, len(by_id))
+            _require(source, folder, "are missing in", missing, len(by_id))
         self.images: list[Id] = [i for i, path in self.paths.items() if is_file(path)]
         if not self.images:
             raise ValueError(f"none of the {len(by_id)} images of {source} has a file in {folder}; check "

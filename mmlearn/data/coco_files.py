@@ -118,8 +118,7 @@ def segmentation(value: Any) -> Any:
         return _runs(value)
     if not isinstance(value, list | tuple) or not value:
         raise Unfit("give polygons, or run lengths {'size': [height, width], 'counts': …}")
-    return [_polygon(one, boxes=len(value[0]) == 4 if isinstance(value[0], list | tuple) else False)
-            for one in value]
+    return [_polygon(one, 4 if place else 6) for place, one in enumerate(value)]     # as pycocotools does
 
 
 def _runs(value: Mapping[str, Any]) -> Record:
@@ -148,13 +147,11 @@ def _runs(value: Mapping[str, Any]) -> Record:
 _NUMBERS = {int, float}
 
 
-def _polygon(points: Any, boxes: bool) -> Sequence[float | int]:
+def _polygon(points: Any, least: int) -> Sequence[float | int]:
     if hasattr(points, "tolist"):
         points = points.tolist()
-    if not isinstance(points, list | tuple) or len(points) % 2 or len(points) < 4:
+    if not isinstance(points, list | tuple) or len(points) % 2 or len(points) < least:
         raise Unfit("give each polygon as [x1, y1, x2, y2, x3, y3, …]")
-    if boxes and len(points) != 4:             # pycocotools takes all for boxes where the first is one
-        raise Unfit("give polygons of three points or more")
     if not _NUMBERS.issuperset(map(type, points)):
         points = [number(point) for point in points]
     low, high = min(points), max(points)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Num
 from pycocotools import mask as runs
 
 from mmlearn.data.coco_files import (
+    PIXELS,
     Id,
     Record,
     box,
@@ -127,6 +128,8 @@ def compressed(shape: Any, size: tuple[int, int] | None = None) -> dict[str, Any
         return {"size": [height, width], "counts": counts.encode()}
     if size is None:
         raise ValueError("a polygon needs the size of its image; pass sizes={image_id: (height, width)}")
+    if size[0] * size[1] >= PIXELS:
+        raise ValueError(f"a picture of {size[0]} x {size[1]} has more pixels than run lengths can count")
     return runs.merge(runs.frPyObjects(shape, *size))    # the walk along a polygon's edges is theirs
 
 

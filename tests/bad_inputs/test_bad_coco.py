@@ -57,7 +57,7 @@ def read(case: Case, folder) -> None:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(["evaluate", "detections", str(first), str(second), "--json", *masks])
         if code:
-            raise ValueError(err.getvalue().strip())
+            raise ValueError(err.getvalue().strip().split("\n")[-1])
         ours = list(json.loads(out.getvalue()).values())
         assert all(map(math.isfinite, ours))
         if (theirs := official(case, masks)) is not None:
