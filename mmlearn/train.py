@@ -8,7 +8,7 @@ Face `accelerate`.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -166,7 +166,7 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         clip: float | int | None = None, ema: float | None = None, precision: str = "no",
         folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
         evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
-        watch: str | None = None, patience: int | None = None,
+        watch: str | Sequence[str] | None = None, patience: int | None = None,
         on_step: Callable[[int, Any], Any] | None = None, progress: Any = True, title: str = "") -> History:
     """Train ``model`` for ``steps`` optimiser steps (all in all: a resumed run does the rest).
 
@@ -183,8 +183,9 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
       stay; if one is there, the run goes on from it, to the same result (bit for bit on a CPU).
     - ``evaluate(model)`` returns metrics, every ``evaluate_every`` steps and at the end; it sees the average
       if there is one, in eval mode, without gradients. ``watch="CIDEr"`` keeps the weights where that is
-      highest ("-loss": lowest) and ends with them; with ``patience`` training stops after so many evaluations
-      without a better one.
+      highest ("-loss": lowest), the later of two alike, and ends with them; of several names the next decides
+      where those before it are equal. With ``patience`` training stops after so many evaluations without a
+      better one.
     - ``on_step(step, model)`` is called after every step, in the main process. ``progress``: True, False, or
       a file.
 
@@ -274,10 +275,11 @@ class _Run:
     far."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None,
-                 accelerator: Accelerator, folder: str | Path | None, keep: int, watch: str | None,
-                 patience: int | None, about: dict[str, Any]) -> None:
+                 accelerator: Accelerator, folder: str | Path | None, keep: int,
+                 watch: str | Sequence[str] | None, patience: int | None, about: dict[str, Any]) -> None:
         self.model, self.optimizer, self.average, self.accelerator = model, optimizer, average, accelerator
-        self.folder, self.keep, self.watch, self.patience, self.about = folder, keep, watch, patience, about
+        self.folder, self.keep, self.patience, self.about = folder, keep, patience, about
+        self.watch = [watch] if isinstance(watch, str) else list(watch or ())
         self.history = History()
         self.rows: list[tuple[int, dict[str, Any], Any]] = []
         self.best: checkpoints.Tensors = {}
@@ -325,8 +327,8 @@ class _Run:
         self.history._record(self.rows, self.accelerator)
         self.history.seconds = self.before + time.perf_counter() - self.began
         note = f"loss {self.history.loss[-1]:.3f}"
-        if self.watch is not None and self.history.best is not None:
-            note += f" best {self.watch.removeprefix('-')} {self.history.best[1]:.3f}"
+        if self.watch and self.history.best is not None:
+            note += f" best {self.watch[0].removeprefix('-')} {self.history.best[1]:.3f}"
         return note
 
     def judge(self, step: int, evaluate: Callable[[Any], Mapping[str, float]]) -> None:
@@ -343,19 +345,25 @@ class _Run:
             values = self.history.metrics.setdefault(name, [math.nan] * len(self.history.metric_steps))
             values.append(value)
         self.history.metric_steps.append(step)
-        if self.watch is None:
+        if not self.watch:
             return
-        name = self.watch.removeprefix("-")
-        if name not in metrics:
+        lacking = [name for name in self.watch if name.removeprefix("-") not in metrics]
+        if lacking:
             raise ValueError(f"evaluate returned {', '.join(metrics) or 'nothing'}, but "
-                             f"watch={self.watch!r}; watch one of these")
-        sign = -1 if self.watch.startswith("-") else 1
-        if self.history.best is None or sign * metrics[name] > sign * self.history.best[1]:
-            self.history.best = (step, metrics[name])
+                             f"watch={lacking[0]!r}; watch one of these")
+        ranks = self.ranks()
+        if ranks[-1] == max(ranks):
+            self.history.best = (step, metrics[self.watch[0].removeprefix("-")])
             self.best = {key: value.clone() for key,
                          value in checkpoints.portable(self.judged.state_dict()).items()}
-        since = sum(s > self.history.best[0] for s in self.history.metric_steps)
+        since = len(ranks) - 1 - ranks.index(max(ranks))
         self.history.finished = self.patience is not None and since >= self.patience
+
+    def ranks(self) -> list[tuple[float, ...]]:
+        """The watched metrics of every evaluation, the higher the better; what is not a number is worst."""
+        columns = [[-math.inf if math.isnan(v) else -v if name.startswith("-") else v
+                    for v in self.history.metrics[name.removeprefix("-")]] for name in self.watch]
+        return list(zip(*columns))
 
     def save(self, step: int) -> None:
         """Write a checkpoint: the main process for all, with everybody's random states."""
@@ -384,8 +392,9 @@ class _Run:
         return self.history
 
 
-def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: str | None,
-           patience: int | None, lr: float | int | None, schedule: Any) -> None:
+def _check(steps: int, accumulate: int, precision: str, evaluate: Any,
+           watch: str | Sequence[str] | None, patience: int | None, lr: float | int | None,
+           schedule: Any) -> None:
     """Raises ``ValueError`` for settings that make no sense together."""
     if steps < 1 or accumulate < 1:
         raise ValueError(f"steps is {steps} and accumulate {accumulate}; both are at least 1")
