@@ -25,7 +25,7 @@ from torch import Tensor
 MEAN = (0.48145466, 0.4578275, 0.40821073)          # of CLIP's training images, by channel, in [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 2**27              # of a file: 134 million, 0.5 GB; a file of some bytes can claim any number
-MAX_RATIO = 100                 # of the long side to the short one, where a picture keeps its proportions
+MAX_RATIO = 100                 # of the long side to the short one: resized to 224, it has 22,400 already
 # Kinds of files that are read. Pillow knows more, some of which run another program (PostScript) to be drawn.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 # EXIF's orientation -> what undoes it
@@ -66,16 +66,10 @@ class ImageRecipe:
 
 
 def resized(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
-    """The picture with its short side at the recipe's length (or squeezed to its height and width).
-
-    Raises ``ValueError`` where proportions are kept and the long side has more than ``MAX_RATIO`` short ones.
-    """
+    """The picture with its short side at the recipe's length (or squeezed to its height and width)."""
     to = recipe.size if recipe.resize is None else recipe.resize
     if isinstance(to, int):
         wide, high = image.size
-        if max(image.size) > MAX_RATIO * min(image.size):
-            raise ValueError(f"a picture of {wide:,} x {high:,} pixels is more than {MAX_RATIO} times as long "
-                             f"as it is thin; cut out the part that matters")
         to = (int(to * high / wide), to) if wide <= high else (to, int(to * wide / high))
     shape = (to[1], to[0])                                          # PIL counts width first
     return image if image.size == shape else image.resize(shape, Image.Resampling(recipe.filter))
@@ -92,20 +86,15 @@ def preprocess(image: Picture, recipe: ImageRecipe = ImageRecipe()) -> Float[Ten
 
     ``image`` is a file (see ``read_image``), a PIL image, an array (h, w, 3) or (h, w) or a tensor (3, h, w),
     both of bytes. Raises ``ValueError`` for anything else: numbers that are not bytes may be pixels in [0, 1]
-    or standardised ones, which nobody can tell. Of a file, the sentence names it.
+    or standardised ones, which nobody can tell; and for a picture over ``MAX_RATIO`` times as long as thin.
     """
-    pixels = _square(image, recipe)
-    return standardise(pixels.float() / 255, recipe.mean, recipe.std)
+    return standardise(_square(image, recipe), recipe.mean, recipe.std)
 
 
-def _square(image: Picture, recipe: ImageRecipe) -> UInt8[Tensor, "3 s s"]:
-    try:
-        square = centre_crop(resized(as_rgb(image), recipe), recipe.size)
-    except ValueError as error:
-        if isinstance(image, str | Path) and str(image) not in str(error):
-            raise ValueError(f"{image}: {error}") from None
-        raise
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()         # y x 3 -> 3 y x
+def _square(image: Picture, recipe: ImageRecipe) -> Float[Tensor, "3 s s"]:
+    square = centre_crop(resized(as_rgb(image), recipe), recipe.size)
+    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()       # y x 3 -> 3 y x
+    return pixels.float() / 255
 
 
 def as_rgb(image: Picture) -> Image.Image:
@@ -132,7 +121,7 @@ def as_rgb(image: Picture) -> Image.Image:
         raise ValueError(f"an image has shape {tuple(image.shape)} and type {image.dtype}; give a PIL image, "
                          f"bytes (uint8) "
                          "as array (h, w, 3) or tensor (3, h, w), or call standardise on pixels in [0, 1]")
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    return _flat(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def _flat(image: Image.Image) -> Image.Image:
@@ -140,6 +129,9 @@ def _flat(image: Image.Image) -> Image.Image:
     image.load()
     if not all(image.size):
         raise ValueError("it has no pixels")
+    wide, high = image.size
+    if max(wide, high) > MAX_RATIO * min(wide, high):
+        raise ValueError(f"{wide:,} x {high:,} pixels are a line; cut out the part that matters")
     if image.mode.startswith(("I", "F")):
         return _eight_bits(image).convert("RGB")
     if image.has_transparency_data:
@@ -173,7 +165,8 @@ def read_image(path: str | Path) -> Image.Image:
 
     What is transparent shows white, 16 bits become 8, damaged notes of the camera are passed over. Raises
     ``FileNotFoundError`` where there is no file, ``ValueError`` for one that is no whole picture of the kinds
-    in ``FORMATS``, has more than ``MAX_PIXELS`` or numbers without a range; both name the file.
+    in ``FORMATS``, has more than ``MAX_PIXELS``, is over ``MAX_RATIO`` times as long as thin, or holds
+    numbers without a range; both name the file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no image at {path}; check the path")
@@ -235,12 +228,12 @@ class TensorInputs:
 
 def load_picture(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
     """An image file as RGB in [0, 1], squeezed to ``size`` x ``size`` pixels."""
-    return _square(path, ImageRecipe(size, (size, size))).float() / 255
+    return _square(path, ImageRecipe(size, (size, size)))
 
 
 def load_square(path: Path | str, size: int) -> Float[Tensor, "3 s s"]:
     """An image file as RGB in [0, 1]: the square in its middle, its short side resized to ``size`` pixels."""
-    return _square(path, ImageRecipe(size)).float() / 255
+    return _square(path, ImageRecipe(size))
 
 
 class PictureFiles:
