@@ -26,6 +26,8 @@ READERS = {                             # public name -> the module of this pack
     "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "clip",
     "microsoft/UniCL": "unicl",
     "kakaobrain/align-base": "align",
+    **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
+                                       "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
 }
 
 
