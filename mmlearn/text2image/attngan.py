@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.text2image.adversarial import fake_loss, real_loss
 from mmlearn.text2image.blocks import (
     ConditioningAugmentation,
     FirstStage,
@@ -27,11 +28,9 @@ from mmlearn.text2image.blocks import (
     JointDiscriminator,
     ResidualBlock,
     UpBlock,
-    fake_loss,
     halvings,
     init_orthogonal,
     mean_kl,
-    real_loss,
 )
 from mmlearn.text2image.damsm import DAMSM
 

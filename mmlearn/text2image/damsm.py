@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torchvision.models import inception_v3
 
-from mmlearn.text2image.blocks import DownBlock, SameBlock, wide
+from mmlearn.text2image.blocks import DownBlock, SameBlock
+from mmlearn.text_for_vision.blockwise import single
 
 Mask = Bool[Tensor, "c t"]
 Number = float | int
@@ -326,8 +327,8 @@ class DAMSM(nn.Module):
     ) -> DAMSMLosses:
         """The four losses of pairs, in 32 bits whatever autocast says."""
         with torch.autocast(regions.device.type, enabled=False):
-            R_words = word_scores(wide(words), wide(regions), mask, self.config)
-            R_sentence = sentence_score(wide(code), wide(sentence))
+            R_words = word_scores(single(words), single(regions), mask, self.config)
+            R_sentence = sentence_score(single(code), single(sentence))
             gamma3 = self.config.gamma3
             return DAMSMLosses(*matching_losses(R_words, gamma3, classes),
                                *matching_losses(R_sentence, gamma3, classes))

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.text2image.adversarial import fake_loss, real_loss
 from mmlearn.text2image.blocks import (
     Bottleneck,
     ConditioningAugmentation,
@@ -29,16 +30,14 @@ from mmlearn.text2image.blocks import (
     ResidualBlock,
     UpBlock,
     conv3,
-    fake_loss,
     halvings,
     init_normal,
     init_orthogonal,
     leaky,
     mean_kl,
-    real_loss,
     tile,
-    wide,
 )
+from mmlearn.text_for_vision.blockwise import single
 
 Number = float | int
 
@@ -156,7 +155,7 @@ def colour_statistics(
 ) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3 3"]]:
     r"""eq:colour-statistics: $\mu=\frac1N\sum_kx_k$, $\Sigma=\frac1N\sum_k(x_k-\mu)(x_k-\mu)^\top$, over
     the N pixels of a picture."""
-    pixels = wide(image).flatten(2)                                                  # b 3 n
+    pixels = single(image).flatten(2)                                                  # b 3 n
     mu = pixels.mean(dim=2)
     rest = pixels - mu[:, :, None]
     return mu, rest @ rest.mT / pixels.shape[2]
