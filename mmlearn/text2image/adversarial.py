@@ -121,28 +121,32 @@ def non_saturating_divergence(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]
 # ----------------------------------------------------------------------------------------------------- losses
 
 
+def real_loss(logits: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    r"""eq:bce-real: $-\frac1b\sum_i\log\sigma(a_i)$: cross-entropy of logits with the label "real"."""
+    return F.softplus(-single(logits)).mean()
+
+
+def fake_loss(logits: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    r"""eq:bce-fake: $-\frac1b\sum_i\log(1-\sigma(a_i))$: cross-entropy of logits with the label "not real"."""
+    return F.softplus(single(logits)).mean()
+
+
 def discriminator_loss(real: Float[Tensor, " b"], fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    r"""eq:gan-d-loss: $L_D=-V=\mathbb E[\mathrm{bce}(a(x),1)]+\mathbb E[\mathrm{bce}(a(\hat x),0)]$, from the
+    r"""eq:gan-d-loss: $L_D=-V=-\mathbb E[\log\sigma(a(x))]-\mathbb E[\log(1-\sigma(a(\hat x)))]$, from the
     logits of real and generated examples; $\log4$ for a discriminator that always says 1/2."""
-    return label_loss(real, 1) + label_loss(fake, 0)
-
-
-def label_loss(a: Float[Tensor, " b"], label: int) -> Float[Tensor, ""]:
-    r"""eq:gan-bce: $\mathrm{bce}(a,1)=-\log\sigma(a)$ and $\mathrm{bce}(a,0)=-\log(1-\sigma(a))$, the mean
-    over the logits a."""
-    return F.softplus(-single(a) if label else single(a)).mean()
+    return real_loss(real) + fake_loss(fake)
 
 
 def saturating_loss(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
     r"""eq:gan-saturating: $L_G=\mathbb E[\log(1-\sigma(a(\hat x)))]$: the part of V that depends on the
     generator."""
-    return -label_loss(fake, 0)
+    return -fake_loss(fake)
 
 
 def non_saturating_loss(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
     r"""eq:gan-non-saturating: $L_G=-\mathbb E[\log\sigma(a(\hat x))]$: the generator wants its pictures to be
-    taken for real. Practically every GAN on this page is trained by it."""
-    return label_loss(fake, 1)
+    taken for real. All GANs of the chapter but DF-GAN are trained by it."""
+    return real_loss(fake)
 
 
 def saturating_gradient(a: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

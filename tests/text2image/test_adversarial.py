@@ -11,6 +11,7 @@ from mmlearn.text2image.adversarial import (
     criterion,
     density_ratio,
     discriminator_loss,
+    fake_loss,
     hinge_discriminator_loss,
     hinge_floor,
     hinge_generator_loss,
@@ -19,13 +20,13 @@ from mmlearn.text2image.adversarial import (
     jensen_shannon,
     jensen_shannon_bound,
     kullback_leibler,
-    label_loss,
     masses,
     non_saturating_divergence,
     non_saturating_gradient,
     non_saturating_loss,
     optimal_discriminator,
     optimal_logit,
+    real_loss,
     saturating_gradient,
     saturating_loss,
     total_variation,
@@ -214,15 +215,16 @@ def test_a_missing_mode_costs_little_and_a_picture_of_nothing_much():
 
 
 @pytest.mark.equation("eq:gan-d-loss")
-@pytest.mark.equation("eq:gan-bce")
+@pytest.mark.equation("eq:bce-real")
+@pytest.mark.equation("eq:bce-fake")
 def test_the_discriminators_loss_is_a_cross_entropy_with_labels_one_and_zero():
     real, fake = logits(6, 0), logits(9, 1)
     want = (F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
             + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake)))
     torch.testing.assert_close(discriminator_loss(real, fake), want)
     torch.testing.assert_close(discriminator_loss(real, fake), -value(real, fake))
-    assert label_loss(real, 1).item() == pytest.approx(-sum(math.log(sigmoid(a)) for a in real) / 6)
-    assert label_loss(real, 0).item() == pytest.approx(-sum(math.log(1 - sigmoid(a)) for a in real) / 6)
+    assert real_loss(real).item() == pytest.approx(-sum(math.log(sigmoid(a)) for a in real) / 6)
+    assert fake_loss(real).item() == pytest.approx(-sum(math.log(1 - sigmoid(a)) for a in real) / 6)
     assert discriminator_loss(torch.zeros(3), torch.zeros(4)).item() == pytest.approx(math.log(4))
 
 
@@ -298,7 +300,7 @@ def test_logits_that_a_sigmoid_would_round_still_have_a_loss_and_a_gradient():
     loss = non_saturating_loss(a)
     loss.backward()
     assert loss.item() == pytest.approx(60) and a.grad.item() == pytest.approx(-1)
-    assert label_loss(torch.tensor([60.0]), 0).item() == pytest.approx(60)
+    assert fake_loss(torch.tensor([60.0])).item() == pytest.approx(60)
 
 
 @pytest.mark.parametrize("p, q, message", [
