@@ -1,8 +1,8 @@
 r"""The public weights of the text-to-image GANs: names and shapes of the authors' files, turned into ours.
 
 Papers: see the modules of the models.  Files: github.com/taoxugit/AttnGAN (generators, DAMSM's text and image
-encoders), github.com/MinfengZhu/DM-GAN, github.com/hanzhanggit/StackGAN-v2 (all MIT),
-github.com/tobran/DF-GAN (CC BY-NC-SA).  Survey: 2.1.3.  Differs from the papers: nothing.
+encoders), github.com/MinfengZhu/DM-GAN, github.com/hanzhanggit/StackGAN-v2 (all MIT);
+DF-GAN's are read by ``pretrained.dfgan``.  Survey: 2.1.3.  Differs from the papers: nothing.
 
 A file holds the state dict of one network. Each network has a ``Layout``: what only its files have, how a
 configuration is read off names and shapes, and what the authors call each of our tensors. Files of 2018
@@ -154,9 +154,6 @@ IMAGE_ENCODER = Layout(
     "DAMSM's image encoder", frozenset({"emb_features.weight", "emb_cnn_code.weight"}),
     lambda state: replace(DAMSMConfig.coco(), embed=shape(state, "emb_features.weight")[0]), ImageEncoder,
     lambda name: renamed(name, IMAGE))
-
-
-# ----------------------------------------------------------------------------------------------------- DF-GAN
 
 
 LAYOUTS = (ATTNGAN, DMGAN, STACKGAN_V2, TEXT_ENCODER, IMAGE_ENCODER)    # tried in this order
