@@ -26,6 +26,9 @@ READERS = {                             # public name -> the module of this pack
     "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "clip",
     "microsoft/UniCL": "unicl",
     "kakaobrain/align-base": "align",
+    "tobran/DF-GAN": "dfgan",
+    "mseitzer/pytorch-fid": "inception",
+    "torchvision/inception_v3": "inception",
 }
 
 

@@ -41,8 +41,9 @@ def read_state(path: Path, under: Sequence[str] = ("state_dict", "model"),
     """The tensors of a file by their names; runs no code of the file, except a TorchScript archive's if
     ``trust``.
 
-    A checkpoint of a training run is opened at the first of the names ``under`` that it has. Raises
-    ``ValueError`` for anything but tensors.
+    A checkpoint of a training run is opened at the first of the names ``under`` that it has; where several
+    nets stand there, their names go before those of their tensors. Raises ``ValueError`` for anything but
+    tensors.
     """
     if path.suffix == ".safetensors":
         return read_tensors(path)
@@ -62,12 +63,21 @@ def read_state(path: Path, under: Sequence[str] = ("state_dict", "model"),
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as weights ({reason}); download it again") from error
     if isinstance(file, dict):
-        file = next((file[name] for name in under if name in file), file)
+        file = unfold(next((file[name] for name in under if name in file), file))
     if not isinstance(file, dict) or not all(isinstance(value, Tensor) for value in file.values()):
         raise ValueError(f"{path} holds no state dict, that is tensors by name (alone or under "
                          f"{' or '.join(under)}); give "
                          "the file of weights as it was published")
     return {name.removeprefix("module."): value for name, value in file.items()}
+
+
+def unfold(file: Any) -> Any:
+    """State dicts of several nets in one, ``{"netG": {"fc.weight": …}}`` as ``{"netG.fc.weight": …}``; all
+    else as it is."""
+    if not isinstance(file, dict) or not file or not all(isinstance(part, dict) for part in file.values()):
+        return file
+    return {f"{net}.{name.removeprefix('module.')}": value for net, part in file.items()
+            for name, value in part.items()}
 
 
 def weights_in(folder: Path, names: Iterable[str]) -> Path:
