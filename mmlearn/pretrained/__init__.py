@@ -35,6 +35,9 @@ READERS = {                             # public name -> the module of this pack
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
+    "tobran/DF-GAN": "dfgan",
+    "mseitzer/pytorch-fid": "inception",
+    "torchvision/inception_v3": "inception",
 }
 
 
