@@ -90,9 +90,11 @@ def writing(path: str | Path) -> Iterator[None]:
 
 def make_folder(path: str | Path) -> Path:
     """A folder and those above it, where they are missing. Raises ``OSError`` with its path."""
-    with writing(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
-    return Path(path)
+    path = Path(path)
+    if not path.is_dir():
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def flush(path: Path) -> None:
