@@ -11,6 +11,7 @@ from pathlib import Path
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
     Id,
+    box,
     caption_records,
     category_records,
     check_known,
@@ -22,6 +23,7 @@ from mmlearn.data.coco_files import (
     positive,
     read_lists,
     read_results,
+    segmentation,
     text,
 )
 from mmlearn.metrics.caption import (
@@ -63,8 +65,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                                  epilog="example: mmlearn evaluate retrieval data/scenes-sample/annotations/"
                                         "captions_train.json --images data/scenes-sample/images --weights "
                                         "clip-mini-resnet",
-                                 description="How often the right caption is among the first k for a picture, "
-                                             "and the right picture for a caption.")
+                                 description="How often the right caption is among the first k for a "
+                                             "picture, and the right picture for a caption.")
     add_retrieval(retrieval)
     zero_shot = kinds.add_parser("zero-shot", help="top-1 and top-5 of a model (CLIP) on pictures of classes",
                                  epilog="example: mmlearn evaluate zero-shot pets/ --template \"a photo of a "
@@ -104,11 +106,11 @@ def evaluate_captions_files(args: argparse.Namespace) -> None:
 def evaluate_detections_files(args: argparse.Namespace) -> None:
     """Print the 12 numbers of a detections file."""
     truth, rows = read_lists(args.annotations, "images", "annotations"), read_results(args.results)
-    field = "segmentation" if args.masks else "bbox"
+    field, read = ("segmentation", segmentation) if args.masks else ("bbox", box)
     size = {"height": optional(positive), "width": optional(positive)} if args.masks else {}
     images = image_records(truth, args.annotations, **size)
     where = f"{args.annotations}, annotations"
-    annotations = instance_records(truth["annotations"], where, field)
+    annotations = instance_records(truth["annotations"], where, **{field: read})
     check_known(annotations, where, "image_id", images, "'images'")
     found = detection_records(rows, str(args.results), field)
     check_known(found, str(args.results), "image_id", images, args.annotations.name)

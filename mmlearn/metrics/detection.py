@@ -20,6 +20,7 @@ from mmlearn.data.coco_files import (
     Record,
     box,
     checked,
+    given,
     identity,
     instance_records,
     named,
@@ -269,12 +270,12 @@ def average_precision(
     ``names``.
     """
     field = "segmentation" if masks else "bbox"
-    given = instance_records(annotations, names[0], field)
+    truth = instance_records(annotations, names[0], **{field: segmentation if masks else box})
     found = detection_records(detections, names[1], field)
-    image_ids = sorted({a["image_id"] for a in given + found} if images is None else set(images), key=_order)
-    category_ids = sorted({a["category_id"] for a in given} if categories is None else set(categories),
+    image_ids = sorted({a["image_id"] for a in truth + found} if images is None else set(images), key=_order)
+    category_ids = sorted({a["category_id"] for a in truth} if categories is None else set(categories),
                           key=_order)
-    truths = _group(given, names[0], masks, sizes or {})
+    truths = _group(truth, names[0], masks, sizes or {})
     detected = _group(found, names[1], masks, sizes or {})
     overlap_of: Callable[[Any, Any, np.ndarray], np.ndarray] = rle_iou if masks else iou
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
@@ -316,14 +317,10 @@ def detection_records(rows: Iterable[Any], where: str, needed: str) -> list[Reco
     rows = list(rows)
     boxed = [{**row, "bbox": runs.toBbox(_of_record(place, row, where, None)).tolist()}
              if needed == "bbox" and isinstance(row, Mapping) and isinstance(row.get("segmentation"), Mapping)
-             and not _given(row.get("bbox")) else row for place, row in enumerate(rows)]
+             and not given(row.get("bbox")) else row for place, row in enumerate(rows)]
     fields = {"image_id": identity, "category_id": identity, "score": number,
               needed: box if needed == "bbox" else segmentation}
     return checked(boxed, where, fields)
-
-
-def _given(value: Any) -> bool:
-    return value is not None and not (isinstance(value, list) and not value)
 
 
 def _of_record(place: int, row: Mapping[str, Any], where: str,
@@ -380,10 +377,10 @@ def _area(place: int, record: Record, where: str, mask: dict[str, Any] | None,
     """The area of a record that has none: a detection's from its box if it has one, as officially, a truth's
     from its mask if it has one."""
     bbox, outline = record.get("bbox"), record.get("segmentation")
-    if "score" in record and _given(bbox):
+    if "score" in record and given(bbox):
         left, top, width, height = checked([record], where, {"bbox": box})[0]["bbox"]
         return float(width * height)
-    if mask is None and outline is not None and (size is not None or isinstance(outline, Mapping)):
+    if mask is None and given(outline) and (size is not None or isinstance(outline, Mapping)):
         mask = _of_record(place, record, where, size)
     if mask is not None:
         return float(runs.area(mask))
