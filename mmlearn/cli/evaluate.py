@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown
 
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
@@ -107,8 +108,8 @@ def evaluate_detections_files(args: argparse.Namespace) -> None:
     """Print the 12 numbers of a detections file."""
     truth, rows = read_lists(args.annotations, "images", "annotations"), read_results(args.results)
     field, read = ("segmentation", segmentation) if args.masks else ("bbox", box)
-    size = {"height": optional(positive), "width": optional(positive)} if args.masks else {}
-    images = image_records(truth, args.annotations, **size)
+    side = optional(positive) if args.masks else side_or_none
+    images = image_records(truth, args.annotations, height=side, width=side)
     where = f"{args.annotations}, annotations"
     annotations = instance_records(truth["annotations"], where, **{field: read})
     check_known(annotations, where, "image_id", images, "'images'")
@@ -125,10 +126,15 @@ def evaluate_detections_files(args: argparse.Namespace) -> None:
             f"in {args.annotations.name}; as officially, they count for nothing")
     say(f"{len(images)} images, {len(annotations)} annotations, {len(found)} detections: matching …")
     sizes = {i: (image["height"], image["width"]) for i, image in images.items()
-             if image.get("height") and image.get("width")}
+             if image["height"] and image["width"]}
     result = average_precision(annotations, found, masks=args.masks, sizes=sizes, images=images,
                                categories=categories, names=(where, str(args.results)))
     show(result.stats, args.json, list(result.stats))
+
+
+def side_or_none(value: object) -> int | None:
+    """The side of a picture whose size is not needed: what is no number of pixels is unknown."""
+    return value if type(value) is int and value > 0 else None
 
 
 def check_types(path: Path, unknown: Sequence[Id], known: set[Id]) -> None:
@@ -182,7 +188,7 @@ def read_captions(annotations: Path, results: Path,
 
 def some(ids: Sequence[Id], noun: str, plural: str = "") -> str:
     """For instance "3 images (7, 8, 9)"; at most five are named."""
-    named = ", ".join(map(repr, ids[:5])) + (", …" if len(ids) > 5 else "")
+    named = ", ".join(map(shown, ids[:5])) + (", …" if len(ids) > 5 else "")
     return f"{len(ids)} {noun if len(ids) == 1 else plural or noun + 's'} ({named})"
 
 
