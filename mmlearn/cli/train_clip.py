@@ -13,6 +13,7 @@ from mmlearn.cli.trainer import (
     ending,
     go_on,
     keep_history,
+    one_first,
     open_records,
     tell,
 )
@@ -47,11 +48,12 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     from mmlearn.text_for_vision.clip import CLIP
     from mmlearn.text_for_vision.training import retrieval, save_mini, train_clip
 
-    settings = plan(args, defaults)
-    data, val = open_data(settings)
-    tokeniser, config = words_and_sizes(settings, data)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
-    remember(args.out, settings)
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        tokeniser, config = words_and_sizes(settings, data)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
+        remember(args.out, settings)
     with seeded(settings["seed"]):
         model = CLIP(config)
     judged = data.first(200) if val is None else val
@@ -63,7 +65,9 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         model, data, tokeniser, steps=settings["steps"], batch=settings["batch"], lr=settings["lr"],
         warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps",
         save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip",
-        on_step=Estimate(settings["steps"]), **options)
+        on_step=Estimate(settings["steps"]) if writes else None, **options)
+    if not writes:
+        return
     scores = rounded(retrieval(model, tokeniser, judged))
     part = "training" if val is None else "validation"
     save_mini(args.out, model, tokeniser,

@@ -7,7 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,21 @@ def flag(name: str) -> str:
     return "--" + {"weights": "trunk-weights"}.get(name, name).replace("_", "-")
 
 
+@contextmanager
+def one_first(args: argparse.Namespace) -> Iterator[bool]:
+    """With several processes the first one plans and begins the run in the block, then the others join it;
+    gives whether this one writes and speaks."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    from accelerate import PartialState
+
+    state = PartialState()
+    with state.main_process_first():
+        args.resume = args.resume or not state.is_main_process
+        yield state.is_main_process
+
+
 # ------------------------------------------------------------------------------------------------------- data
 
 def open_records(settings: dict[str, Any], read: "Callable[..., list[CaptionRecord] | None]" = records
@@ -181,7 +197,7 @@ class Estimate:
     def __init__(self, steps: int, after: float = 3.0, least: float = 60.0) -> None:
         self.steps, self.after, self.least = steps, after, least
         self.first: tuple[int, float] | None = None
-        self.told = os.environ.get("RANK", "0") != "0"          # one of several processes speaks
+        self.told = False
 
     def __call__(self, step: int, model: Any = None) -> None:
         now = time.perf_counter()
