@@ -8,7 +8,6 @@ from mmlearn.cli.trainer import (
     Estimate,
     add_common,
     asked_for,
-    check_out,
     check_settings,
     ending,
     go_on,
@@ -17,7 +16,7 @@ from mmlearn.cli.trainer import (
     open_records,
     tell,
 )
-from mmlearn.cli.training import recall, remember
+from mmlearn.cli.training import alone, has_begun, recall, remember
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -42,6 +41,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
         "lr": "at its highest (default 1e-3)", "warmup": "default 50, at most a quarter of the steps"})
 
 
+@alone
 def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train clip --help``."""
     from mmlearn.nn.modes import seeded
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         model, data, tokeniser, steps=settings["steps"], batch=settings["batch"], lr=settings["lr"],
         warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps",
         save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip",
-        on_step=Estimate(settings["steps"]) if writes else None, **options)
+        on_step=Estimate(settings["steps"]), **options)
     if not writes:
         return
     scores = rounded(retrieval(model, tokeniser, judged))
@@ -98,11 +98,11 @@ def averaged(scores: dict[str, float]) -> dict[str, float]:
 
 def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run: from the command line, or those it was begun with."""
-    check_out(args)
     asked = {**asked_for(args), "phase": "contrastive"}
+    begun = has_begun(args.out, "steps", "history.json")
     if args.resume:
         return go_on(args, asked, {**defaults, "phase": "contrastive"})
-    if recall(args.out) or (args.out / "config.json").exists():
+    if begun or not recall(args.out) and (args.out / "config.json").exists():
         raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
                          f"--out")
     asked |= {name: value for name, value in DEFAULTS.items() if asked[name] is None}

@@ -68,12 +68,6 @@ def asked_for(args: argparse.Namespace, files: Sequence[str] = ()) -> dict[str, 
     return settings
 
 
-def check_out(args: argparse.Namespace) -> None:
-    """Raises ``ValueError`` if the folder of the run is a file."""
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a file; give a folder, new or of a run")
-
-
 def go_on(args: argparse.Namespace, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the run to resume. Raises ``ValueError`` if it is none, or if an argument differs from
     what it was begun with."""
@@ -197,7 +191,7 @@ class Estimate:
     def __init__(self, steps: int, after: float = 3.0, least: float = 60.0) -> None:
         self.steps, self.after, self.least = steps, after, least
         self.first: tuple[int, float] | None = None
-        self.told = False
+        self.told = os.environ.get("RANK", "0") != "0"          # one of several processes speaks
 
     def __call__(self, step: int, model: Any = None) -> None:
         now = time.perf_counter()
