@@ -20,7 +20,6 @@ from mmlearn.cli.trainer import (
     unchanged,
 )
 from mmlearn.cli.training import alone, has_begun, recall, remember
-from mmlearn.files import read_json
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
