@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
     Estimate,
     add_common,
     asked_for,
@@ -212,7 +213,8 @@ def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | Non
         from mmlearn.image2text.regions import load_detector
 
         size = load_detector().config.size if settings["features"] == "regions" else settings["pixels"]
-        return scene_data(settings["scenes"], "train", size=size), scene_data(200, "val", size=size)
+        return (scene_data(settings["scenes"], "train", size=size),
+                scene_data(VALIDATION_SCENES, "val", size=size))
     train, val = open_records(settings, described) if stored(settings) else open_records(settings)
     return file_data(train, settings["pixels"]), file_data(val, settings["pixels"]) if val else None
 

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
     Estimate,
     add_common,
     asked_for,
@@ -118,7 +119,7 @@ def open_data(settings: dict[str, Any]) -> "tuple[PairData, PairData | None]":
 
     size = sizes(settings).size
     if settings["data"] == "scenes":
-        return scene_pairs(settings["scenes"], size=size), scene_pairs(200, "val", size=size)
+        return scene_pairs(settings["scenes"], size=size), scene_pairs(VALIDATION_SCENES, "val", size=size)
     train, val = open_records(settings)
     if len(train) < 2:
         raise ValueError(f"there is {len(train)} picture to train on; give 2 or more, one has nothing to be "

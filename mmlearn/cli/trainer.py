@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmlearn.data.coco import CaptionRecord
     from mmlearn.train import History
 
-SCENES = 2000
+SCENES, VALIDATION_SCENES = 2000, 200
 MOST = 10**9
 # the least and the most of a whole number; a number beyond them is a slip of the keyboard
 WHOLE: dict[str, tuple[int, int]] = {
