@@ -46,6 +46,9 @@ def read_json(path: str | Path, kind: type | tuple[type, ...] = dict,
         content = json.loads(read_text(path, remedy))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
+    except ValueError as error:            # not UTF-8, which names the file, or a number of 5,000 digits
+        named = str(path) in str(error)
+        raise ValueError(str(error) if named else f"{path} is not valid JSON ({error}); {remedy}") from None
     except RecursionError:
         raise ValueError(f"{path} is nested too deep to be read; {remedy}") from None
     if not isinstance(content, kind):

@@ -22,6 +22,7 @@ from torch import Tensor
 from mmlearn.files import read_json
 from mmlearn.nn.configuration import fits, shown
 from mmlearn.nn.efficientnet import EfficientNetConfig, Stage
+from mmlearn.nn.modes import blank
 from mmlearn.pretrained import bert, fitting
 from mmlearn.pretrained.files import (
     HUGGING_FACE,
@@ -112,7 +113,7 @@ def fill(config: ALIGNConfig, state: Mapping[str, Tensor], where: str) -> ALIGN:
     Raises ``ValueError`` that lists the names that are missing, too many, or of another shape.
     """
     state = {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
-    with torch.device("meta"):
+    with blank():
         model = ALIGN(config)
     own = {name: value for name, value in model.state_dict().items() if not BUFFERS.fullmatch(name)}
     expected: dict[str, tuple[int, ...]] = {}
