@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mmlearn.files import flush, write_atomically
+from mmlearn.files import flush, read_json, write_atomically
 from mmlearn.nn.modes import blank
 from mmlearn.weights import check_numbers, read_weights
 
@@ -219,7 +219,7 @@ def is_saved(path: str | Path) -> bool:
     if not (weights.is_file() and description.is_file()):
         return False
     try:
-        return "config" in json.loads(description.read_text(encoding="utf-8"))
+        return "config" in read_json(description)
     except ValueError:
         return False
 
@@ -248,13 +248,7 @@ def read_description(path: str | Path, remedy: str = "train it again") -> dict[s
     missing = next((file for file in (description, weights) if not file.is_file()), None)
     if missing is not None:
         raise FileNotFoundError(f"no trained model at {path}: {missing.name} is missing; {remedy}")
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{description} is not JSON ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{description} describes no model, it holds a {type(content).__name__}; {remedy}")
-    return content
+    return read_json(description, remedy=remedy)
 
 
 def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "

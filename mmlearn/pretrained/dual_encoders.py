@@ -67,15 +67,15 @@ def _hugging_face(found: dict[str, Any], size: int, folder: Path) -> ImageRecipe
     def side(value: Any, name: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_536:
             raise ValueError(f"{where}: {name} is {shown(value)}, expected pixels, from 1 to 65,536; "
-                             "download it "
-                             f"again")
+                             f"download it again")
         return value
 
     def shape(name: str) -> int | tuple[int, int]:
         value = found.get(name, size)
         value = value.get("shortest_edge", value) if isinstance(value, dict) else value
         if isinstance(value, dict):
-            return side(value.get("height"), f"height of {name}"), side(value.get("width"), f"width of {name}")
+            height, width = (side(value.get(of), f"{of} of {name}") for of in ("height", "width"))
+            return height, width
         return side(value, name)
 
     resize = shape("size") if found.get("do_resize", True) else None

@@ -79,7 +79,7 @@ RECIPE_JSON = {"size": {"shortest_edge": 24}, "crop_size": 24, "image_mean": [0.
 
 def tensors_of(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(0)
-    return {name: torch.randn(shape, generator=g) * 0.1 for name, shape in shapes.items()}
+    return {name: torch.randn(shape, generator=g, device="cpu") * 0.1 for name, shape in shapes.items()}
 
 
 @cache
@@ -96,7 +96,7 @@ def good(kind: str) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
             return "open_clip_model.safetensors", OPEN_CLIP_JSON, tensors_of(shapes)
         if kind == "openai":
             shapes = clip.expected_shapes(CLIP(clip.config_of_open_clip(OPEN_CLIP_JSON, "")), "openai")
-            scalars = {name: torch.tensor(i) for i, name in enumerate(("input_resolution", "context_length",
+            scalars = {name: torch.tensor(i, device="cpu") for i, name in enumerate(("input_resolution", "context_length",
                                                                        "vocab_size"))}
             return "ViT.pt", {}, tensors_of(shapes) | scalars
         if kind == "align":
