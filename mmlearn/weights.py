@@ -160,8 +160,9 @@ def harmless() -> list[Any]:
 def state_dict(content: Any, under: Sequence[str], path: Path) -> Tensors:
     """The tensors by name in what a checkpoint holds: itself, or what is under one of the names ``under``.
 
-    Values that are no tensors are left out with a line on stderr. Raises ``ValueError`` if there are no
-    tensors by name, or several sets of them.
+    Where several nets stand there, ``{"netG": {"fc.weight": …}}``, their names go before those of their
+    tensors, ``netG.fc.weight``. Values that are no tensors are left out with a line on stderr. Raises
+    ``ValueError`` if there are no tensors by name.
     """
     for _ in range(4):                                             # {"checkpoint": {"model": …}}
         if not isinstance(content, Mapping):
@@ -170,8 +171,8 @@ def state_dict(content: Any, under: Sequence[str], path: Path) -> Tensors:
         if inside is None and not any(isinstance(value, Tensor) for value in content.values()):
             sets = [name for name, value in content.items() if _has_tensors(value)]
             if len(sets) > 1:
-                raise ValueError(f"{path} holds tensors under each of {', '.join(map(repr, sets[:8]))}; save "
-                                 f"the one you mean alone, torch.save(torch.load(FILE)[NAME], NEW)")
+                return {f"{net}.{name.removeprefix('module.')}": value for net in sets
+                        for name, value in state_dict(content[net], (), path).items()}
             inside = content[sets[0]] if sets else None
         if inside is None:
             break

@@ -319,18 +319,6 @@ def region_features(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8
         return Regions(*(torch.cat(column) for column in zip(*parts)))
 
 
-@torch.no_grad()
-def oracle_regions(detector: Detector, images: Float[Tensor, "b 3 s s"] | UInt8[Tensor, "b 3 s s"],
-                   targets: Sequence[Mapping[str, Tensor]], *, max_regions: int = 10) -> Regions:
-    """The same vectors at the true boxes: what the captioner would read if detection were perfect."""
-    with eval_mode(detector):
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
-        maps, sizes = detector.maps(images)
-        found = [{"boxes": t["boxes"], "labels": t["labels"] - 1,
-                  "scores": torch.ones(len(t["boxes"]))} for t in targets]
-        return _regions(detector, maps, sizes, found, max_regions)
-
-
 # ------------------------------------------------------------------------------------------------------- data
 
 def detection_targets(scene: Scene, masks: Bool[np.ndarray, "n s s"]) -> dict[str, Tensor]:

@@ -34,6 +34,11 @@ READERS = {                             # public name -> the module of this pack
     **{f"google-bert/bert-{size}": "bert"
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
+    **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
+                                       "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
+    "tobran/DF-GAN": "dfgan",
+    "mseitzer/pytorch-fid": "inception",
+    "torchvision/inception_v3": "inception",
 }
 
 
