@@ -354,6 +354,12 @@ class BPETokeniser(_Subwords):
         if wrong := next((half for half in halves if len(half) != 2), None):
             raise ValueError(f"{merges} has the line {' '.join(wrong)[:60]!r}, which is no pair; download it "
                              f"again")
+        made = {left + right for left, right in halves}
+        if lost := [name for name in names if len(name) > 1 and name not in made
+                    and not re.fullmatch(r"<.*>|madeupword\d+", name)]:
+            raise ValueError(f"{merges} has no merge that makes {lost[0]!r}, which {vocab} lists, nor "
+                             "those of "
+                             f"{len(lost) - 1} more; the files do not belong together, or one is cut short")
         inner = _guarded(lambda: cls._build(models.BPE(names, [(left, right) for left, right in halves])),
                          f"{merges} does not belong to {vocab}")
         inner.add_special_tokens([cls.END])
