@@ -31,7 +31,7 @@ ROLES = {
     "frozen": ("#6b7686", "#eef1f5", "#9aa5b5", "#262d36"),     # not trained; cut
     "block": ("#2d6cb3", "#e6f0fb", "#77aeea", "#17293d"),      # any other computation
 }
-COLOURS = {role: hues[0] for role, hues in ROLES.items()}       # for \color{…} in equations
+COLOURS = {role: hues[0] for role, hues in ROLES.items()}       # for \textcolor{…} in equations
 _PAGE = ({"ink": "#1d2733", "soft": "#566375", "line": "#5b6878", "page": "#ffffff", "edge": "#dfe5ee"},
          {"ink": "#e6ebf2", "soft": "#a9b4c3", "line": "#94a1b2", "page": "#161b22", "edge": "#323c49"})
 

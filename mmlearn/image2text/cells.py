@@ -19,6 +19,7 @@ from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, SIZES, TEXTURES, Scene
 from mmlearn.image2text.captioner import CNNTransformer
 from mmlearn.image2text.regions import ATTRIBUTES, UNKNOWN
+from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.transformer import Context
 from mmlearn.train import History, fit, warmup_cosine
 
@@ -155,7 +156,8 @@ def cell_accuracy(model: CellReader, data: CellData, batch: int = 100) -> dict[s
     asked = dict(right)
     for start in range(0, len(data), batch):
         rows = data.rows(range(start, min(start + batch, len(data))))
-        logits = model(rows.images)
+        with eval_mode(model):
+            logits = model(rows.images)
         answers = {"setting": (logits["setting"], rows.setting)}
         answers |= {name: (logits[name], rows.cells[:, row]) for row, name in enumerate(LABELS)}
         things = rows.cells[:, 0].masked_fill(rows.cells[:, 0] == NOTHING, UNKNOWN)
@@ -209,5 +211,5 @@ class OnCells(nn.Module):
 @torch.no_grad()
 def grids(trunk: nn.Module, pictures: UInt8[Tensor, "n 3 s s"], batch: int = 100) -> Float[Tensor, "n p c"]:
     """The cells of all pictures, given as bytes, in half precision."""
-    trunk.eval()
-    return torch.cat([trunk(part.float() / 255).half() for part in pictures.split(batch)])
+    with eval_mode(trunk):
+        return torch.cat([trunk(part.float() / 255).half() for part in pictures.split(batch)])

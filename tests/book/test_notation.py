@@ -8,13 +8,15 @@ import make_appendix
 import pytest
 from notebooks import ROOT
 
+from mmlearn.figures.diagram import COLOURS, ROLES
+
 UNCONVERTED = {"4-text-for-vision.ipynb", "data.ipynb"}        # pages whose second edition is still to come
 GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho varrho "
          "sigma tau "
          "upsilon phi varphi chi psi omega ell Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi "
          "Omega").split()
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
-NAMES = re.compile(r"\\(?:text|mathrm|operatorname\*?|begin|end|color)\s*\{[^{}]*\}")
+NAMES = re.compile(r"\\(?:text|textcolor|mathrm|operatorname\*?|begin|end)\s*\{[^{}]*\}")
 SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 
@@ -68,6 +70,19 @@ def test_every_letter_of_an_equation_is_on_the_notation_page(label):
 @pytest.mark.parametrize("symbol, label", SECOND)
 def test_a_second_use_is_where_the_page_says(symbol, label):
     assert symbol in symbols(EQUATIONS[label], COMPOUNDS), f"{symbol} does not occur in {label}"
+
+
+def test_equations_use_the_colours_of_the_diagrams_and_no_others():
+    used = {colour for tex in EQUATIONS.values() for colour in re.findall(r"\\(?:text)?color\{(.*?)\}", tex)}
+    assert used and used <= set(COLOURS.values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_equation_in_the_dark_has_the_lighter_hue_of_its_colour(role):
+    light, dark = ROLES[role][0], ROLES[role][2]
+    rgb = ", ".join(str(int(light[i:i + 2], 16)) for i in (1, 3, 5))
+    css = (ROOT / "book" / "_static" / "book.css").read_text(encoding="utf-8")
+    assert f'mjx-mstyle[style*="{rgb}"] {{ color: {dark} !important; }}' in css
 
 
 def test_symbols_are_read_off_a_formula():

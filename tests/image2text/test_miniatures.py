@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmlearn.data.images import TensorInputs
-from mmlearn.experiments.image2text.captioner_grid import write_miniature
 from mmlearn.experiments.image2text.detector import average_precision
+from mmlearn.experiments.image2text.miniature import write_miniature
 from mmlearn.figures.image2text.captioning import attention_on_things
 from mmlearn.image2text.regions import DetectionData, load_detector
 from mmlearn.image2text.saved import SavedCaptioner, Sight, load_captioner
