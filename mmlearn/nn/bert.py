@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.transformer import EncoderLayer
 
 
@@ -31,6 +32,8 @@ class BERTConfig:
     pooler: bool = True         # a layer with tanh on the first state, for next-sentence prediction
 
     def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
         if not 0 <= self.pad < self.vocab:
             raise ValueError(
                 f"pad is {self.pad}, the vocabulary goes from 0 to {self.vocab - 1}; give its padding id")
