@@ -38,14 +38,14 @@ class GANCLSConfig:
     discriminator_width: int = 64       # n, channels of the first map
     cls_weight: float | int = 0.5       # of real pictures with wrong text; generated ones have the rest
     interp_weight: float | int = 1.0    # of captions between two captions in the generator's loss; 0: no INT
-    int_layers: bool = True             # the discriminator of main_cls_int.lua, see MatchingDiscriminator
+    int_layers: bool = True             # discriminator of main_cls_int.lua, see MatchingDiscriminator
 
     def __post_init__(self) -> None:
         if halvings(self.size) < 2:
             raise ValueError(f"pictures have {self.size} pixels a side; give at least 16")
         if not 0 <= self.cls_weight <= 1 or self.interp_weight < 0:
-            raise ValueError(f"cls_weight is {self.cls_weight}, interp_weight {self.interp_weight}; the first "
-                             f"is from 0 to 1, the second not negative")
+            raise ValueError(f"cls_weight is {self.cls_weight}, interp_weight {self.interp_weight}; the "
+                             f"first is from 0 to 1, the second not negative")
         if min(self.generator_width, self.discriminator_width) < 4:
             raise ValueError(f"generator_width is {self.generator_width}, discriminator_width "
                              f"{self.discriminator_width}; the bottlenecks need 4 channels at least")

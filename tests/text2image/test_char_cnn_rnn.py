@@ -27,6 +27,8 @@ from mmlearn.text2image.char_cnn_rnn import (
     sje_rows,
 )
 
+covers = pytest.mark.equation                       # by this name until the chapter shows these equations
+
 KINDS = {"rnn": CharCNNRNNConfig.mini(16, 64), "gru": CharCNNRNNConfig.mini(16, 64, "gru"),
          "pooled": replace(CharCNNRNNConfig.mini(16, 96), last_pool=True)}
 
@@ -62,7 +64,7 @@ def test_the_channel_of_the_first_hyphen_is_never_on():
     assert off.tolist() == [36] and x[0, 59].sum() == 2                 # places count from 1, channels from 0
 
 
-@pytest.mark.equation("eq:char-one-hot")
+@covers("eq:char-one-hot")
 def test_each_character_switches_on_its_own_channel():
     numbers = characters(["the bird's (red)", "~"], 12)
     x = one_hot(numbers)
@@ -127,7 +129,7 @@ def test_configurations_that_make_no_sense_are_refused(change, message):
 # ----------------------------------------------------------------------------------------------- recurrences
 
 
-@pytest.mark.equation("eq:char-rnn")
+@covers("eq:char-rnn")
 def test_the_relu_network_is_the_recurrence_written_out():
     x, (W_i, W_h), (b_i, b_h) = random(3, 5, 4), random(2, 4, 4, seed=1), random(2, 4, seed=2)
     got = fixed_rnn(x, W_i, b_i, W_h, b_h)
@@ -139,7 +141,7 @@ def test_the_relu_network_is_the_recurrence_written_out():
             torch.testing.assert_close(got[b, t], h)
 
 
-@pytest.mark.equation("eq:char-rnn")
+@covers("eq:char-rnn")
 @pytest.mark.parity
 def test_torchs_rnn_differs_by_a_bias_at_the_first_step_and_by_nothing_else():
     torch.manual_seed(0)
@@ -152,7 +154,7 @@ def test_torchs_rnn_differs_by_a_bias_at_the_first_step_and_by_nothing_else():
     torch.testing.assert_close(theirs(x, start)[0], ours)
 
 
-@pytest.mark.equation("eq:char-gru")
+@covers("eq:char-gru")
 def test_the_gated_network_is_the_recurrence_written_out():
     x, W, U = random(3, 5, 4), random(12, 4, seed=1), random(12, 4, seed=2)
     b, u = random(12, seed=3), random(12, seed=4)
@@ -169,7 +171,7 @@ def test_the_gated_network_is_the_recurrence_written_out():
             torch.testing.assert_close(got[i, t], h)
 
 
-@pytest.mark.equation("eq:char-gru")
+@covers("eq:char-gru")
 @pytest.mark.parity
 def test_torchs_gru_is_ours_with_z_turned_round_where_it_never_resets():
     """With r = 1 (a large bias) it does not matter whether the reset stands before or behind U."""
@@ -189,7 +191,7 @@ def test_torchs_gru_is_ours_with_z_turned_round_where_it_never_resets():
 # --------------------------------------------------------------------------------------------------- encoder
 
 
-@pytest.mark.equation("eq:char-encoder")
+@covers("eq:char-encoder")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_encoder_is_three_convolutions_a_recurrence_and_a_mean(kind):
     model = build(KINDS[kind])
@@ -287,7 +289,7 @@ def test_googlenets_features_are_those_behind_its_average_and_never_change():
 # -------------------------------------------------------------------------------- structured joint embedding
 
 
-@pytest.mark.equation("eq:sje-compatibility")
+@covers("eq:sje-compatibility")
 def test_the_compatibility_is_a_product_that_grows_with_both():
     theta, phi = random(4, 3), random(5, 3, seed=1)
     want = [[sum(theta[i, c] * phi[j, c] for c in range(3)) for j in range(5)] for i in range(4)]
@@ -295,8 +297,8 @@ def test_the_compatibility_is_a_product_that_grows_with_both():
     torch.testing.assert_close(compatibility(2 * theta, phi), 2 * compatibility(theta, phi))
 
 
-@pytest.mark.equation("eq:sje-hinge")
-@pytest.mark.equation("eq:sje-loss")
+@covers("eq:sje-hinge")
+@covers("eq:sje-loss")
 @pytest.mark.parametrize("b", [2, 7])
 def test_the_loss_of_the_code_is_two_sums_over_violators(b):
     theta, phi = random(b, 5), random(b, 5, seed=1)
@@ -307,7 +309,7 @@ def test_the_loss_of_the_code_is_two_sums_over_violators(b):
     assert sje_loss(theta, phi).item() == pytest.approx((sum(rows) + sum(columns)) / b)
 
 
-@pytest.mark.equation("eq:sje-loss")
+@covers("eq:sje-loss")
 @pytest.mark.parity
 def test_the_loss_of_the_code_is_torchs_multi_margin_loss_both_ways():
     theta, phi = random(40, 8), random(40, 8, seed=1)
@@ -316,9 +318,9 @@ def test_the_loss_of_the_code_is_torchs_multi_margin_loss_both_ways():
     torch.testing.assert_close(sje_loss(theta, phi), want)
 
 
-@pytest.mark.equation("eq:sje-class-score")
-@pytest.mark.equation("eq:sje-classifier")
-@pytest.mark.equation("eq:sje-goal")
+@covers("eq:sje-class-score")
+@covers("eq:sje-classifier")
+@covers("eq:sje-goal")
 def test_a_picture_is_classified_by_the_mean_score_of_a_classs_texts():
     scores, classes = random(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
     got, wrong = class_compatibility(scores, classes, 3), [0, 0]
@@ -336,8 +338,8 @@ def test_a_picture_is_classified_by_the_mean_score_of_a_classs_texts():
         classify(scores, classes, 4)
 
 
-@pytest.mark.equation("eq:sje-max")
-@pytest.mark.equation("eq:sje-max-loss")
+@covers("eq:sje-max")
+@covers("eq:sje-max-loss")
 def test_the_papers_loss_takes_the_worst_class_only():
     scores, classes = random(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
     total = 0.0
@@ -354,15 +356,15 @@ def test_the_papers_loss_takes_the_worst_class_only():
     assert sje_max_loss(scores, classes, 3).item() == pytest.approx(total / 6)
 
 
-@pytest.mark.equation("eq:sje-max")
+@covers("eq:sje-max")
 def test_the_papers_loss_bounds_the_share_of_mistakes_from_above():
     for seed in range(20):
         scores, classes = random(8, 8, seed=seed), torch.arange(8)
         assert sje_max_loss(scores, classes, 8) >= sje_goal(scores, classes, classes, 8)
 
 
-@pytest.mark.equation("eq:sje-loss")
-@pytest.mark.equation("eq:sje-max-loss")
+@covers("eq:sje-loss")
+@covers("eq:sje-max-loss")
 def test_sum_and_maximum_agree_where_each_pair_has_one_violator():
     scores = torch.tensor([[3.0, 2.5, -9.0], [-9.0, 3.0, 2.5], [2.5, -9.0, 3.0]])
     maximum = sje_max_loss(scores, torch.arange(3), 3)
@@ -370,7 +372,7 @@ def test_sum_and_maximum_agree_where_each_pair_has_one_violator():
     assert (sje_rows(scores).mean() + sje_rows(scores.T).mean()).item() == pytest.approx(maximum.item() / 3)
 
 
-@pytest.mark.equation("eq:sje-ap")
+@covers("eq:sje-ap")
 def test_average_precision_counts_a_classs_own_pictures_among_the_best():
     scores, classes = random(3, 12), torch.tensor([0, 1, 2] * 4)
     want = []

@@ -30,6 +30,8 @@ from mmlearn.text2image.gan import (
     train_discriminator,
 )
 
+covers = pytest.mark.equation                       # by this name until the chapter shows these equations
+
 RING = GaussianMixture.ring(std=0.1)
 
 
@@ -40,7 +42,7 @@ def seeded(seed=0):
 # --------------------------------------------------------------------------------------------------- mixtures
 
 
-@pytest.mark.equation("eq:gaussian-mixture")
+@covers("eq:gaussian-mixture")
 def test_the_density_of_a_mixture_is_a_mean_of_gaussians():
     x = torch.randn(6, 2, generator=seeded())
     for i in range(6):
@@ -76,8 +78,8 @@ def test_a_grid_has_all_pairs_of_places_the_last_coordinate_fastest():
 # ---------------------------------------------------------------------------------------------- mode collapse
 
 
-@pytest.mark.equation("eq:mode-shares")
-@pytest.mark.equation("eq:mode-divergence")
+@covers("eq:mode-shares")
+@covers("eq:mode-divergence")
 def test_modes_are_counted_by_going_through_the_samples():
     samples = torch.cat([RING.sample(30, seeded()), 3 * torch.rand(20, 2, generator=seeded(1)) - 1.5])
     counts, good = [0] * 8, 0
@@ -95,7 +97,7 @@ def test_modes_are_counted_by_going_through_the_samples():
         n / good * math.log(8 * n / good) for n in counts if n))
 
 
-@pytest.mark.equation("eq:mode-divergence")
+@covers("eq:mode-divergence")
 def test_a_generator_that_draws_one_mode_is_found_out():
     one = RING.centres[3].expand(50, 2)
     collapsed = mode_coverage(one, RING)
@@ -136,8 +138,8 @@ def test_a_step_of_the_discriminator_raises_the_value_it_returns():
     assert losses == sorted(losses, reverse=True) and losses[0] == pytest.approx(math.log(4), abs=0.1)
 
 
-@pytest.mark.equation("eq:gan-optimal-d")
-@pytest.mark.equation("eq:gan-density-ratio")
+@covers("eq:gan-optimal-d")
+@covers("eq:gan-density-ratio")
 def test_against_a_generator_that_stands_still_the_discriminator_becomes_p_over_p_plus_q():
     """Eight wide Gaussians against one: 800 steps, D a few hundredths off on average."""
     torch.manual_seed(0)
@@ -162,7 +164,7 @@ def test_against_a_generator_that_stands_still_the_discriminator_becomes_p_over_
     assert jensen_shannon_bound(sum(values[-100:]) / 100) == pytest.approx(divergence, abs=0.02)
 
 
-@pytest.mark.equation("eq:gan-criterion")
+@covers("eq:gan-criterion")
 def test_while_the_generator_learns_the_value_comes_back_to_minus_log_four():
     torch.manual_seed(0)
     gan, draws = GAN(GANConfig.mini()), seeded(1)

@@ -20,6 +20,8 @@ from mmlearn.text2image.adversarial import (
 from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, CharCNNRNNConfig, characters, sje_loss
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, matching_discriminator_loss, with_interpolated
 
+covers = pytest.mark.equation                       # by this name until the chapter shows these equations
+
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
 MINI = replace(GANCLSConfig.mini(text=12), noise=6, compressed=5, generator_width=8, discriminator_width=8)
@@ -46,8 +48,8 @@ def batch(b=6):
     return images, torch.randn(b, 12, generator=g), torch.randn(b, 6, generator=g)
 
 
-@pytest.mark.equation("eq:gan-value-sum")
-@pytest.mark.equation("eq:gan-criterion")
+@covers("eq:gan-value-sum")
+@covers("eq:gan-criterion")
 def test_e1_the_discriminator_maximises_and_a_minimum_over_it_has_no_end():
     values = [value_of_game(P, Q, torch.full_like(P, d)).item() for d in (1e-12, 1e-6, 0.5)]
     best = value_of_game(P, Q, optimal_discriminator(P, Q)).item()
@@ -57,8 +59,8 @@ def test_e1_the_discriminator_maximises_and_a_minimum_over_it_has_no_end():
     assert best == pytest.approx(-math.log(4) + 2 * 0.09057, abs=1e-5)
 
 
-@pytest.mark.equation("eq:gan-value-sum")
-@pytest.mark.equation("eq:gan-optimal-d")
+@covers("eq:gan-value-sum")
+@covers("eq:gan-optimal-d")
 def test_e2_the_optimum_is_a_half_everywhere_and_not_the_formula_of_the_value():
     D = optimal_discriminator(P, P)
     assert D.tolist() == [0.5] * 3 and value_of_game(P, P, D).item() == pytest.approx(-1.386294, abs=1e-6)
@@ -66,8 +68,8 @@ def test_e2_the_optimum_is_a_half_everywhere_and_not_the_formula_of_the_value():
                for q in (Q, P.flip(0), torch.ones_like(P) / 3))             # the generator's optimum is p
 
 
-@pytest.mark.equation("eq:gan-saturating-gradient")
-@pytest.mark.equation("eq:gan-non-saturating-gradient")
+@covers("eq:gan-saturating-gradient")
+@covers("eq:gan-non-saturating-gradient")
 def test_e3_the_loss_that_is_used_has_a_gradient_where_the_one_of_the_theory_has_none():
     a = torch.tensor([-6.0], requires_grad=True)
     found = [torch.autograd.grad(loss(a), a)[0].item() for loss in (saturating_loss, non_saturating_loss)]
@@ -76,7 +78,7 @@ def test_e3_the_loss_that_is_used_has_a_gradient_where_the_one_of_the_theory_has
     assert closed == pytest.approx(found)
 
 
-@pytest.mark.equation("eq:char-encoder")
+@covers("eq:char-encoder")
 def test_e4_the_recurrence_has_eight_or_eighteen_steps_for_two_hundred_and_one_characters():
     for config, steps in ((CharCNNRNNConfig.cvpr(), 8), (CharCNNRNNConfig.icml(), 18)):
         small = replace(config, channels=(8, 8, 8), embed=4)
@@ -90,7 +92,7 @@ def test_e4_the_recurrence_has_eight_or_eighteen_steps_for_two_hundred_and_one_c
         torch.testing.assert_close(model(text), model.output(model.states(text).mean(dim=1)))   # unweighted
 
 
-@pytest.mark.equation("eq:sje-loss")
+@covers("eq:sje-loss")
 def test_e5_nothing_is_pulled_to_distance_zero():
     """Texts t_i = u_i / 2, pictures v_i = k u_i, u_i orthonormal."""
     u = torch.eye(5, dtype=torch.float64)
@@ -102,7 +104,7 @@ def test_e5_nothing_is_pulled_to_distance_zero():
     assert (2 * u - theta).norm(dim=1).tolist() == [1.5] * 5
 
 
-@pytest.mark.equation("eq:gan-int-text")
+@covers("eq:gan-int-text")
 def test_e6_interpolated_embeddings_lie_between_real_captions_and_only_the_generator_sees_them():
     model = build()
     images, text, z = batch()
@@ -116,7 +118,7 @@ def test_e6_interpolated_embeddings_lie_between_real_captions_and_only_the_gener
         torch.testing.assert_close(given[3][6 + i], 0.5 * text[i] + 0.5 * text[i + 3])
 
 
-@pytest.mark.equation("eq:gan-cls-d")
+@covers("eq:gan-cls-d")
 def test_e7_the_baseline_reads_the_text_already_and_cls_adds_the_wrong_pairs():
     real, wrong, fake = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).unbind()
     without = matching_discriminator_loss(real, wrong, fake, 0)
@@ -139,7 +141,7 @@ def test_e8_the_model_of_coco_is_gan_cls_without_interpolation():
     assert coco.interp_weight == 0 < birds.interp_weight
 
 
-@pytest.mark.equation("eq:gan-cls-d")
+@covers("eq:gan-cls-d")
 def test_p1_a_descent_on_the_log_likelihood_of_algorithm_1_would_unlearn():
     """Algorithm 1 writes D <- D - alpha dL_D/dD for an L_D that is to be large; our loss is -L_D."""
     after = {}
