@@ -45,7 +45,8 @@ def load(path: Path | None) -> InceptionFeatures:
     variant = next((name for name, count in CLASSES.items() if count == classes), None)
     if variant is None:
         raise ValueError(f"{path} has {classes} classes, and Inception-v3 is known with "
-                         f"{' and '.join(map(str, CLASSES.values()))}; give pytorch-fid's or torchvision's file")
+                         f"{' and '.join(map(str, CLASSES.values()))}; give pytorch-fid's file or "
+                         f"torchvision's")
     with torch.device("meta"):
         model = InceptionFeatures(variant, trained=True)
     ours = {name: value for name, value in model.network.state_dict().items() if not name.endswith(COUNTER)}
