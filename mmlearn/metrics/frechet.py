@@ -4,8 +4,8 @@ Paper: M. Heusel et al. (2017), *GANs Trained by a Two Time-Scale Update Rule Co
 Equilibrium*, arXiv:1706.08500, sec. 4 (FID); M. Chong and D. Forsyth (2020), *Effectively Unbiased FID and
 Inception Score and Where to Find Them*, CVPR 2020, arXiv:1911.07023 (extrapolation over the number of
 samples).  Survey: 2.1.
-Differs from the papers: the trace of the matrix root is a sum of roots of eigenvalues, so that no matrix root is taken;
-the extrapolation draws pictures at random instead of noise from a Sobol sequence.
+Differs from the papers: the trace of the matrix root is a sum of roots of eigenvalues, so that no matrix root
+is taken; the extrapolation draws pictures at random instead of noise from a Sobol sequence.
 """
 
 import math
@@ -61,7 +61,8 @@ class GaussianStatistics:
 
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         if count:
-            self.mean, self.scatter = merged_moments(self.count, self.mean, self.scatter, count, mean, scatter)
+            self.mean, self.scatter = merged_moments(self.count, self.mean, self.scatter, count, mean,
+                                                     scatter)
             self.count += count
 
     @property
@@ -174,7 +175,8 @@ def frechet_distance(real: GaussianStatistics, fake: GaussianStatistics) -> floa
     networks.
     """
     check_comparable(real, fake)
-    fewer, more = sorted((real, fake), key=lambda side: side.count or math.inf)     # fewer pictures, lower rank
+    # the side of fewer pictures has the lower rank
+    fewer, more = sorted((real, fake), key=lambda side: side.count or math.inf)
     return _distance(fewer, covariance_factor(fewer.covariance), more)
 
 
@@ -242,7 +244,8 @@ def frechet_infinity(
             return frechet_distance(real, GaussianStatistics.of(x, real.network))
         drawn = GaussianStatistics.of(x, real.network)
         check_comparable(real, drawn)
-        return _distance(drawn, (x - drawn.mean).T / math.sqrt(len(x) - 1), real)   # the pictures are a factor
+        factor = (x - drawn.mean).T / math.sqrt(len(x) - 1)         # few pictures are a factor themselves
+        return _distance(drawn, factor, real)
 
     return extrapolate(distance, len(fake), sizes, repeats, generator)
 

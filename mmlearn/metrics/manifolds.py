@@ -37,7 +37,8 @@ def unbiased_mmd(
     x, y = x.double(), y.double()
 
     def total(a: Tensor, b: Tensor) -> float:
-        return sum(float(polynomial_kernel(p, q, degree).sum()) for p in a.split(chunk) for q in b.split(chunk))
+        return sum(float(polynomial_kernel(p, q, degree).sum())
+                   for p in a.split(chunk) for q in b.split(chunk))
 
     def within(a: Tensor) -> float:
         itself = float(((a.square().sum(dim=1) / a.shape[1] + 1) ** degree).sum())
@@ -64,8 +65,9 @@ def kernel_distance(
     Raises ``ValueError`` if a side has fewer than ``size`` pictures.
     """
     if size > min(len(real), len(fake)):
-        raise ValueError(f"blocks of {size} pictures cannot be drawn from {len(real)} and {len(fake)}; give a "
-                         f"smaller size")
+        raise ValueError(f"blocks of {size} pictures cannot be drawn from {len(real)} and {len(fake)}; give "
+                         f"a smaller size")
+
     def block(x: Tensor) -> Tensor:
         return x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]
 

@@ -72,7 +72,7 @@ def r_precision(
         wrong = draw_candidates(labels, candidates, rows, generator).to(v.device)
         mine = (u[rows] * v[rows]).sum(dim=1)
         others = torch.einsum("re,rke->rk", u[rows], v[wrong])
-        hits.append(mine > others.amax(dim=1) + 1e-12)          # a sentence said twice ties, whatever is rounded
+        hits.append(mine > others.amax(dim=1) + 1e-12)      # a sentence said twice ties, whatever is rounded
     found = torch.cat(hits).cpu()
     size = n // folds
     means = found[: folds * size].view(folds, size).double().mean(dim=1)
@@ -99,36 +99,42 @@ def clip_score_percent(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> floa
 
 
 def clip_score_logit(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"], scale: float | int = 100) -> float:
-    r"""eq:clip-score-logit: $\frac1n\sum_is\cos(u_i,v_i)$, with the scale $s$ of the model's logits (CLIP's is
-    100): nothing is clamped."""
+    r"""eq:clip-score-logit: $\frac1n\sum_is\cos(u_i,v_i)$, with the scale $s$ of the model's logits (100 in
+    CLIP): nothing is clamped."""
     return float(scale * cosines(u, v).mean())
+
+
+def attribute_hits(
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " n"]]
+) -> dict[str, Bool[Tensor, " _"]]:
+    """For each attribute whether the answer is right, of the pictures whose sentence says it; "all": whether
+    everything that is said is right.
+
+    ``answers`` are a classifier's, by attribute (colour, category, setting …); ``wanted`` what the sentences
+    ask for, -1 where one is silent. An attribute of which no sentence speaks is left out. Raises
+    ``ValueError`` for attributes without an answer, and if no sentence says anything.
+    """
+    if missing := sorted(set(wanted) - set(answers)):
+        raise ValueError(f"there are no answers for {', '.join(missing)}; ask a classifier that knows them")
+    found: dict[str, Tensor] = {}
+    right, said = [], []
+    for name, want in wanted.items():
+        if answers[name].shape != want.shape:
+            raise ValueError(f"{name}: {len(answers[name])} answers for {len(want)} sentences; give one each")
+        speaks = want >= 0
+        hit = answers[name].to(want) == want
+        right.append(hit | ~speaks)
+        said.append(speaks)
+        if bool(speaks.any()):
+            found[name] = hit[speaks]
+    if not found:
+        raise ValueError("no sentence asks for any attribute; give sentences that do")
+    return found | {"all": torch.stack(right).all(dim=0)[torch.stack(said).any(dim=0)]}
 
 
 def attribute_accuracy(
     answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " n"]]
 ) -> dict[str, float]:
     r"""eq:attribute-accuracy: $\frac1{|S_a|}\sum_{i\in S_a}\mathbf 1[\hat a_i=a_i]$ for each attribute $a$,
-    over the pictures $S_a$ whose sentence says it.
-
-    ``answers`` are a classifier's, by attribute (colour, category, setting …); ``wanted`` what the sentences
-    ask for, -1 where one is silent. "all" is the share of pictures in which everything that is said is right.
-    An attribute of which no sentence speaks is left out. Raises ``ValueError`` for attributes without an
-    answer, and if no sentence says anything.
-    """
-    if missing := sorted(set(wanted) - set(answers)):
-        raise ValueError(f"there are no answers for {', '.join(missing)}; ask a classifier that knows them")
-    found: dict[str, float] = {}
-    right, said = [], []
-    for name, want in wanted.items():
-        if answers[name].shape != want.shape:
-            raise ValueError(f"{name}: {len(answers[name])} answers for {len(want)} sentences; give one each")
-        speaks = want >= 0
-        hit = (answers[name].to(want) == want) & speaks
-        right.append(hit | ~speaks)
-        said.append(speaks)
-        if bool(speaks.any()):
-            found[name] = float(hit.sum() / speaks.sum())
-    if not found:
-        raise ValueError("no sentence asks for any attribute; give sentences that do")
-    speaks = torch.stack(said).any(dim=0)
-    return found | {"all": float((torch.stack(right).all(dim=0) & speaks).sum() / speaks.sum())}
+    over the pictures $S_a$ whose sentence says it; see ``attribute_hits``."""
+    return {name: float(hits.double().mean()) for name, hits in attribute_hits(answers, wanted).items()}

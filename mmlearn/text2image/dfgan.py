@@ -94,7 +94,7 @@ RECIPES = {"cub": Recipe(32, 1300), "coco": Recipe(32, 300),
            "cub 2020": Recipe(24, 600), "coco 2020": Recipe(24, 120)}
 
 
-# --------------------------------------------------------------------------------------------------- equations
+# -------------------------------------------------------------------------------------------------- equations
 
 
 def affine(
@@ -172,7 +172,7 @@ def truncated_normal(uniform: Float[Tensor, "*n"], bound: float | int = 2.0) -> 
     return z.clamp(-bound, bound).to(uniform.dtype)
 
 
-# ------------------------------------------------------------------------------------------------------ blocks
+# ----------------------------------------------------------------------------------------------------- blocks
 
 
 class Affine(nn.Module):
@@ -256,7 +256,7 @@ class DiscriminatorBlock(nn.Module):
         return F.avg_pool2d(self.shortcut(x), 2) + self.gain * update
 
 
-# ------------------------------------------------------------------------------------------------------ models
+# ----------------------------------------------------------------------------------------------------- models
 
 
 class DFGANGenerator(nn.Module):
@@ -398,8 +398,8 @@ def draw_noise(count: int, size: int, truncation: float | None = None,
 def check_sentences(sentences: Tensor, count: int, width: int) -> None:
     """Refuse sentences that do not go with ``count`` pictures or have another size."""
     if len(sentences) != count or sentences.shape[1] != width:
-        raise ValueError(f"{len(sentences)} sentences of size {sentences.shape[1]} for {count} pictures; give "
-                         f"one of size {width} for each")
+        raise ValueError(f"{len(sentences)} sentences of size {sentences.shape[1]} for {count} pictures; "
+                         f"give one of size {width} for each")
 
 
 def unused_parameters(config: DFGANConfig) -> int:
@@ -409,7 +409,7 @@ def unused_parameters(config: DFGANConfig) -> int:
     return sum(c * c + c for c, after in zip(channels, channels[1:]) if c == after)
 
 
-# ---------------------------------------------------------------------------------------------- training steps
+# --------------------------------------------------------------------------------------------- training steps
 
 
 class DiscriminatorLoss(NamedTuple):
