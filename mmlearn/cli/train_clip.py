@@ -5,18 +5,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
     Estimate,
     add_common,
     asked_for,
-    check_out,
     check_settings,
     ending,
     go_on,
     keep_history,
+    one_first,
     open_records,
     tell,
 )
-from mmlearn.cli.training import recall, remember
+from mmlearn.cli.training import alone, has_begun, recall, remember
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -41,17 +42,19 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
         "lr": "at its highest (default 1e-3)", "warmup": "default 50, at most a quarter of the steps"})
 
 
+@alone
 def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train clip --help``."""
     from mmlearn.nn.modes import seeded
     from mmlearn.text_for_vision.clip import CLIP
     from mmlearn.text_for_vision.training import retrieval, save_mini, train_clip
 
-    settings = plan(args, defaults)
-    data, val = open_data(settings)
-    tokeniser, config = words_and_sizes(settings, data)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
-    remember(args.out, settings)
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        tokeniser, config = words_and_sizes(settings, data)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
+        remember(args.out, settings)
     with seeded(settings["seed"]):
         model = CLIP(config)
     judged = data.first(200) if val is None else val
@@ -64,6 +67,8 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps",
         save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip",
         on_step=Estimate(settings["steps"]), **options)
+    if not writes:
+        return
     scores = rounded(retrieval(model, tokeniser, judged))
     part = "training" if val is None else "validation"
     save_mini(args.out, model, tokeniser,
@@ -94,11 +99,11 @@ def averaged(scores: dict[str, float]) -> dict[str, float]:
 
 def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run: from the command line, or those it was begun with."""
-    check_out(args)
     asked = {**asked_for(args), "phase": "contrastive"}
+    begun = has_begun(args.out, "steps", "history.json")
     if args.resume:
         return go_on(args, asked, {**defaults, "phase": "contrastive"})
-    if recall(args.out) or (args.out / "config.json").exists():
+    if begun or not recall(args.out) and (args.out / "config.json").exists():
         raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
                          f"--out")
     asked |= {name: value for name, value in DEFAULTS.items() if asked[name] is None}
@@ -114,7 +119,7 @@ def open_data(settings: dict[str, Any]) -> "tuple[PairData, PairData | None]":
 
     size = sizes(settings).size
     if settings["data"] == "scenes":
-        return scene_pairs(settings["scenes"], size=size), scene_pairs(200, "val", size=size)
+        return scene_pairs(settings["scenes"], size=size), scene_pairs(VALIDATION_SCENES, "val", size=size)
     train, val = open_records(settings)
     if len(train) < 2:
         raise ValueError(f"there is {len(train)} picture to train on; give 2 or more, one has nothing to be "
