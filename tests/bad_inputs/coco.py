@@ -166,6 +166,7 @@ READERS: dict[str, tuple[Any, Any, Rules]] = {
     "evaluate masks": (INSTANCES, FOUND, {
         ("images", 1, "height"): side(H), ("images", 1, "width"): side(W),
         ("annotations", 0, "segmentation"): mask, ("annotations", 0, "area"): area,
+        ("results", 0, "bbox"): lambda value: nothing(value) or box(value),
         ("results", 0, "segmentation"): mask, ("results", 0, "score"): number}),
 }
 
