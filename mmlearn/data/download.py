@@ -167,7 +167,7 @@ def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response
 def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: float) -> bool:
     """One connection; True when the file is complete. Appends only if the server still has the same file."""
     have = part.stat().st_size if part.exists() else 0
-    known = _etag_file(part).read_text() if have and _etag_file(part).exists() else ""
+    known = _etag_file(part).read_text(encoding="utf-8") if have and _etag_file(part).exists() else ""
     headers = {"User-Agent": "mmlearn", "Accept-Encoding": "identity"}
     if have and (known or remote.known_hash):                   # without either, a mixture would go unnoticed
         headers["Range"] = f"bytes={have}-"
@@ -188,7 +188,7 @@ def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: fl
         total = done + length if length else remote.size
         etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         # a weak one cannot vouch for a range
-        _etag_file(part).write_text("" if etag.startswith("W/") else etag)
+        _etag_file(part).write_text("" if etag.startswith("W/") else etag, encoding="utf-8")
         with open(part, "ab" if append else "wb") as out:
             answer.raw.enforce_content_length = False       # else the last block of a broken transfer is lost
             while block := answer.raw.read(_BLOCK):
@@ -262,7 +262,7 @@ def download_coco(folder: str | Path, split: str = "val2017",
 
         archive = download(remote, folder / remote.name, partial(progress, remote.name) if progress else None)
         unpack(archive, folder, partial(progress, f"unpacking {remote.name}") if progress else None)
-        marker.write_text(remote.url + "\n")
+        marker.write_text(remote.url + "\n", encoding="utf-8")
         if not keep_archives:
             archive.unlink()
     return folder
