@@ -1,5 +1,5 @@
-"""Networks of features for the metrics of generated pictures, other than Inception: one trained on photographs,
-one on the scene world.
+"""Networks of features for the metrics of generated pictures, other than Inception: one trained on
+photographs, one on the scene world.
 
 Paper: M. Tan and Q. Le (2019), *EfficientNet*, arXiv:1905.11946 (see ``mmlearn.nn.lite0``); K. He et al.
 (2016), arXiv:1512.03385 (the trunk of the classifier of scenes).  Survey: 2.1.
