@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from systems import NEEDS, lacking
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*(ROOT / "mmlearn").rglob("*.py"), *(ROOT / "tools").glob("*.py")])
@@ -85,6 +86,14 @@ def test_the_search_finds(line):
 ])
 def test_the_search_passes(line):
     assert not faults(line)
+
+
+def test_a_test_is_skipped_where_its_system_lacks_what_it_needs():
+    assert lacking("win32", "os.kill(process.pid, signal.SIGKILL)", "") == "needs signals that kill a process"
+    assert lacking("win32", "assert 1", "context = get_context('forkserver')") is not None
+    assert lacking("darwin", "peak = getrusage(0)", "") and not lacking("darwin", "signal.SIGKILL", "")
+    assert not lacking("linux", " ".join(word for _, word, _, _ in NEEDS), "forkserver")
+    assert not lacking("win32", "assert 1", "import os")
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
