@@ -175,14 +175,14 @@ def read_image(path: str | Path) -> Image.Image:
         try:
             with Image.open(file, formats=_formats()) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width:,} x {image.height:,} pixels")
+                    raise Image.DecompressionBombError
                 flat = _flat(image)
                 turn = UPRIGHT.get(_orientation(image))         # notes may stand behind the pixels
                 return flat if turn is None else flat.transpose(turn)
         except UnidentifiedImageError:
             what, remedy = f"it is none of {', '.join(FORMATS)}", "give a JPEG or PNG file"
-        except Image.DecompressionBombError as error:
-            what, remedy = str(error), f"give one of at most {MAX_PIXELS:,} pixels"
+        except Image.DecompressionBombError:            # Pillow's own limit is higher
+            what, remedy = "it has, or claims, too many pixels", f"give one of at most {MAX_PIXELS:,}"
         except Exception as error:                      # Pillow fails in a dozen ways on damaged files
             if isinstance(error, OSError) and error.errno is not None:
                 raise                                   # the disk's fault, not the picture's
