@@ -183,9 +183,9 @@ def test_a_fault_of_the_disk_is_not_the_pictures(tmp_path, monkeypatch):
     picture(8, 9).save(tmp_path / "a.png")
 
     def broken(*_, **__):
-        raise OSError(5, "Input/output error", str(tmp_path / "a.png"))
+        raise OSError(5, "Input/output error")
     monkeypatch.setattr(Image, "open", broken)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(OSError, match="Input/output error.*a.png"):
         read_image(tmp_path / "a.png")
 
 
