@@ -88,6 +88,8 @@ def test_three_systems_three_pythons_and_both_ends_of_torch_are_tried():
     assert {s.partition("-")[0] for s in matrix["system"]} == {"ubuntu", "macos", "windows"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert matrix["python"] == ["3.11", "3.12", "3.13"] and project["requires-python"] == ">=3.11"
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert "python>=3.11,<3.14" in conda
     assert matrix["torch"] == ["newest"] and "oldest" in {one["torch"] for one in matrix["include"]}
     assert "tools/oldest.py" in steps(job) and "tools/import_all.py" in steps(job)
     assert "not slow and not parity and not notebook and not site and not browser" in steps(job)
