@@ -157,7 +157,7 @@ def harmless() -> list[Any]:
 
 # ------------------------------------------------------------------------------------------------ state dicts
 
-def state_dict(content: Any, under: Sequence[str], path: Path) -> Tensors:
+def state_dict(content: Any, under: Sequence[str], path: Path, depth: int = 3) -> Tensors:
     """The tensors by name in what a checkpoint holds: itself, or what is under one of the names ``under``.
 
     Where several nets stand there, ``{"netG": {"fc.weight": …}}``, their names go before those of their
@@ -170,9 +170,9 @@ def state_dict(content: Any, under: Sequence[str], path: Path) -> Tensors:
         inside = next((content[name] for name in under if _has_tensors(content.get(name))), None)
         if inside is None and not any(isinstance(value, Tensor) for value in content.values()):
             sets = [name for name, value in content.items() if _has_tensors(value)]
-            if len(sets) > 1:
+            if len(sets) > 1 and depth:
                 return {f"{net}.{name.removeprefix('module.')}": value for net in sets
-                        for name, value in state_dict(content[net], (), path).items()}
+                        for name, value in state_dict(content[net], (), path, depth - 1).items()}
             inside = content[sets[0]] if sets else None
         if inside is None:
             break

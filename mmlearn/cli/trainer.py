@@ -7,7 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mmlearn.data.coco import CaptionRecord
     from mmlearn.train import History
 
-SCENES = 2000
+SCENES, VALIDATION_SCENES = 2000, 200
 MOST = 10**9
 # the least and the most of a whole number; a number beyond them is a slip of the keyboard
 WHOLE: dict[str, tuple[int, int]] = {
@@ -144,6 +145,21 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
 def flag(name: str) -> str:
     """A setting as the command line calls it."""
     return "--" + {"weights": "trunk-weights"}.get(name, name).replace("_", "-")
+
+
+@contextmanager
+def one_first(args: argparse.Namespace) -> Iterator[bool]:
+    """With several processes the first one plans and begins the run in the block, then the others join it;
+    gives whether this one writes and speaks."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    from accelerate import PartialState
+
+    state = PartialState()
+    with state.main_process_first():
+        args.resume = args.resume or not state.is_main_process
+        yield state.is_main_process
 
 
 # ------------------------------------------------------------------------------------------------------- data

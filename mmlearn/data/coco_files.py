@@ -269,19 +269,22 @@ def caption_records(content: Mapping[str, Any], source: str | Path, images: Mapp
     return records
 
 
-def instance_records(rows: Iterable[Any], where: str, *needed: str) -> list[Record]:
-    """The annotations of an instances file with the fields ``needed``, "bbox" or "segmentation"."""
-    fields: dict[str, Callable[[Any], Any]] = {"image_id": identity, "category_id": identity}
-    for name in ("bbox", "segmentation"):
-        read = box if name == "bbox" else segmentation
-        fields[name] = read if name in needed else _or_none(read)
-    return checked(rows, where, {**fields, "area": optional(pixels), "iscrowd": flag},
-                   "take the instances file, not the captions file")
+def instance_records(rows: Iterable[Any], where: str, **shapes: Callable[[Any], Any]) -> list[Record]:
+    """The annotations of an instances file; ``shapes`` says how "bbox" and "segmentation" are read, if they
+    are."""
+    fields = {"image_id": identity, "category_id": identity, **shapes, "area": optional(pixels),
+              "iscrowd": flag}
+    return checked(rows, where, fields, "take the instances file, not the captions file")
 
 
-def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A field that may also be empty."""
-    return lambda value: None if value is None or (isinstance(value, list) and not value) else read(value)
+def given(value: Any) -> bool:
+    """Whether a field holds anything: not null, and no empty list."""
+    return value is not None and not (isinstance(value, list) and not value)
+
+
+def mask_or_none(value: Any) -> Any:
+    """A segmentation, or None for an empty one."""
+    return segmentation(value) if given(value) else None
 
 
 def karpathy_records(content: Mapping[str, Any], source: str | Path) -> list[Record]:

@@ -20,6 +20,7 @@ from mmlearn.data.coco_files import (
     Record,
     box,
     checked,
+    given,
     identity,
     instance_records,
     named,
@@ -97,7 +98,7 @@ def rle_from_string(text: str) -> list[int]:
         return []
     first = np.concatenate([[0], last[:-1] + 1])
     length = last - first + 1
-    if length.max() > 12:
+    if length.max() > 7:                                           # 35 bits
         raise ValueError(f"a number of the compressed mask has {length.max()} groups; no run is so long")
     place = np.arange(len(groups)) - np.repeat(first, length)
     x = np.add.reduceat((groups & 31) << 5 * place, first)
@@ -127,7 +128,8 @@ def compressed(shape: Any, size: tuple[int, int] | None = None) -> dict[str, Any
         _check_runs(rle_from_string(counts), height, width)
         return {"size": [height, width], "counts": counts.encode()}
     if size is None:
-        raise ValueError("a polygon needs the size of its image; pass sizes={image_id: (height, width)}")
+        raise ValueError("a polygon needs the size of its image, whose height and width are not known; add "
+                         "them to its image (in Python, sizes={image_id: (height, width)})")
     if size[0] * size[1] >= PIXELS:
         raise ValueError(f"a picture of {size[0]} x {size[1]} has more pixels than run lengths can count")
     return runs.merge(runs.frPyObjects(shape, *size))    # the walk along a polygon's edges is theirs
@@ -269,13 +271,13 @@ def average_precision(
     ``names``.
     """
     field = "segmentation" if masks else "bbox"
-    given = instance_records(annotations, names[0], field)
+    truth = instance_records(annotations, names[0], **{field: segmentation if masks else box})
     found = detection_records(detections, names[1], field)
-    image_ids = sorted({a["image_id"] for a in given + found} if images is None else set(images), key=_order)
-    category_ids = sorted({a["category_id"] for a in given} if categories is None else set(categories),
+    image_ids = sorted({a["image_id"] for a in truth + found} if images is None else set(images), key=_order)
+    category_ids = sorted({a["category_id"] for a in truth} if categories is None else set(categories),
                           key=_order)
-    truths = _group(given, names[0], masks, sizes or {})
-    detected = _group(found, names[1], masks, sizes or {})
+    known = dict(sizes or {})                               # of pictures, also by the first mask of each
+    truths, detected = _group(truth, names[0], masks, known), _group(found, names[1], masks, known)
     overlap_of: Callable[[Any, Any, np.ndarray], np.ndarray] = rle_iou if masks else iou
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), *shape))
@@ -316,14 +318,10 @@ def detection_records(rows: Iterable[Any], where: str, needed: str) -> list[Reco
     rows = list(rows)
     boxed = [{**row, "bbox": runs.toBbox(_of_record(place, row, where, None)).tolist()}
              if needed == "bbox" and isinstance(row, Mapping) and isinstance(row.get("segmentation"), Mapping)
-             and not _given(row.get("bbox")) else row for place, row in enumerate(rows)]
+             and not given(row.get("bbox")) else row for place, row in enumerate(rows)]
     fields = {"image_id": identity, "category_id": identity, "score": number,
               needed: box if needed == "bbox" else segmentation}
     return checked(boxed, where, fields)
-
-
-def _given(value: Any) -> bool:
-    return value is not None and not (isinstance(value, list) and not value)
 
 
 def _of_record(place: int, row: Mapping[str, Any], where: str,
@@ -359,15 +357,15 @@ Shaped = tuple[Any, float | int, Record]         # box or run lengths, area, rec
 
 
 def _group(records: Sequence[Record], where: str, masks: bool,
-           sizes: Mapping[Id, tuple[int, int]]) -> dict[tuple[Id, Id], list[Shaped]]:
-    """Records by (image, category), each with its shape and area."""
+           sizes: dict[Id, tuple[int, int]]) -> dict[tuple[Id, Id], list[Shaped]]:
+    """Records by (image, category), each with its shape and area; all masks of a picture have the size of the
+    first."""
     grouped: dict[tuple[Id, Id], list[Shaped]] = {}
-    common: dict[Id, tuple[int, int]] = dict(sizes)
     for place, record in enumerate(records):
-        size = common.get(record["image_id"])
+        size = sizes.get(record["image_id"])
         shape: Any = _of_record(place, record, where, size) if masks else record["bbox"]
-        if masks:                                          # all masks of a picture have the size of the first
-            common.setdefault(record["image_id"], tuple(shape["size"]))
+        if masks:
+            sizes.setdefault(record["image_id"], tuple(shape["size"]))
         area = record.get("area")
         if "score" in record or area is None:
             area = _area(place, record, where, shape if masks else None, size)
@@ -380,10 +378,10 @@ def _area(place: int, record: Record, where: str, mask: dict[str, Any] | None,
     """The area of a record that has none: a detection's from its box if it has one, as officially, a truth's
     from its mask if it has one."""
     bbox, outline = record.get("bbox"), record.get("segmentation")
-    if "score" in record and _given(bbox):
+    if "score" in record and given(bbox):
         left, top, width, height = checked([record], where, {"bbox": box})[0]["bbox"]
         return float(width * height)
-    if mask is None and outline is not None and (size is not None or isinstance(outline, Mapping)):
+    if mask is None and given(outline) and (size is not None or isinstance(outline, Mapping)):
         mask = _of_record(place, record, where, size)
     if mask is not None:
         return float(runs.area(mask))

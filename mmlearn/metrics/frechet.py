@@ -8,6 +8,7 @@ Differs from the papers: the trace of the matrix root is a sum of roots of eigen
 is taken; the extrapolation draws pictures at random instead of noise from a Sobol sequence.
 """
 
+import io
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from mmlearn.files import write_atomically
+
+UNCOUNTED = ("these statistics do not say of how many pictures they are; pictures can only be added to "
+             "statistics that mmlearn saved")
 
 
 class GaussianStatistics:
@@ -57,6 +63,8 @@ class GaussianStatistics:
 
     def merge(self, other: "GaussianStatistics") -> None:
         check_comparable(self, other)
+        if isinstance(other, _Published) and not other.count:
+            raise ValueError(UNCOUNTED)
         self._add(other.count, other.mean, other.scatter)
 
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
@@ -74,9 +82,10 @@ class GaussianStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write an ``.npz`` file with the keys of pytorch-fid (``mu``, ``sigma``), and count and network."""
-        with Path(path).open("wb") as file:
-            np.savez(file, mu=self.mean.numpy(), sigma=self.covariance.numpy(), count=self.count,
-                     network=self.network)
+        content = io.BytesIO()
+        np.savez(content, mu=self.mean.numpy(), sigma=self.covariance.numpy(), count=self.count,
+                 network=self.network)
+        write_atomically(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path, network: str = "") -> "GaussianStatistics":
@@ -112,8 +121,7 @@ class _Published(GaussianStatistics):
 
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         if not self.count:
-            raise ValueError("these statistics do not say of how many pictures they are; pictures can only "
-                             "be added to statistics that mmlearn saved")
+            raise ValueError(UNCOUNTED)
         super()._add(count, mean, scatter)
 
     @property
@@ -250,8 +258,8 @@ def frechet_infinity(
     return extrapolate(distance, len(fake), sizes, repeats, generator)
 
 
-def gather(batches: Iterable[Float[Tensor, "n d"]], network: str = "") -> GaussianStatistics:
-    """Statistics of features that come batch by batch. Raises ``ValueError`` if none comes."""
+def gather(batches: Iterable[Tensor], network: str = "") -> GaussianStatistics:
+    """Statistics of features (n, d) that come batch by batch. Raises ``ValueError`` if none comes."""
     found: GaussianStatistics | None = None
     for features in batches:
         if found is None:

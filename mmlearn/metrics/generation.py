@@ -58,8 +58,9 @@ class Score:
 
 
 @torch.no_grad()
-def features_of(network: Network, images: Iterable[Float[Tensor, "b 3 y x"]]) -> Float[Tensor, "n d"]:
-    """Features (n, d) of pictures that come in batches, in [-1, 1]. Raises ``ValueError`` if none comes."""
+def features_of(network: Network, images: Iterable[Tensor]) -> Float[Tensor, "n d"]:
+    """Features (n, d) of pictures that come in batches (b, 3, y, x), in [-1, 1]. Raises ``ValueError`` if none
+    comes."""
     found = [network(batch) for batch in images]
     if not found:
         raise ValueError("no pictures came; give at least one batch")
@@ -190,8 +191,8 @@ def compare(
 
 
 def match_scores(
-    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "n e"], network: str, *,
-    classes: Int[Tensor, " n"] | None = None, candidates: int = 99, repeats: int = 200,
+    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "m f"], network: str, *,
+    classes: Int[Tensor, " k"] | None = None, candidates: int = 99, repeats: int = 200,
     generator: torch.Generator | None = None,
 ) -> dict[str, Score]:
     """R-precision and CLIP score (eq:clip-score) of pictures and the sentences they were made from, with
@@ -207,7 +208,7 @@ def match_scores(
 
 
 def attribute_scores(
-    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " n"]], network: str,
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " m"]], network: str,
     repeats: int = 200, generator: torch.Generator | None = None,
 ) -> dict[str, Score]:
     """Accuracy of each attribute, and of "all" that a sentence says, with bootstrap intervals; see

@@ -23,7 +23,7 @@ def polynomial_kernel(
 
 
 def unbiased_mmd(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], degree: int = 3, chunk: int = 2048
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m e"], degree: int = 3, chunk: int = 2048
 ) -> float:
     r"""eq:kernel-distance: $\frac1{n(n-1)}\sum_{i\ne j}k(x_i,x_j)+\frac1{m(m-1)}\sum_{i\ne j}k(y_i,y_j)
     -\frac2{nm}\sum_{i,j}k(x_i,y_j)$.

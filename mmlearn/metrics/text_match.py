@@ -46,7 +46,7 @@ def draw_candidates(
 
 
 def r_precision(
-    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "n e"], classes: Int[Tensor, " n"] | None = None,
+    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "m f"], classes: Int[Tensor, " k"] | None = None,
     *, candidates: int = 99, folds: int = 10, generator: torch.Generator | None = None, chunk: int = 256,
 ) -> RPrecision:
     r"""eq:r-precision: $\frac1n\sum_i\mathbf 1\big[\cos(u_i,v_i)>\max_{j\in C_i}\cos(u_i,v_j)\big]$, with
@@ -79,7 +79,7 @@ def r_precision(
     return RPrecision(float(means.mean()), float(means.std(correction=0)), found)
 
 
-def cosines(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> Float[Tensor, " n"]:
+def cosines(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"]) -> Float[Tensor, " n"]:
     """Cosine of each picture's embedding with its sentence's."""
     if u.shape != v.shape:
         raise ValueError(f"embeddings are {tuple(u.shape)} and {tuple(v.shape)}; give a sentence for each "
@@ -87,25 +87,25 @@ def cosines(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> Float[Tensor, "
     return F.cosine_similarity(u.double(), v.double(), dim=1)
 
 
-def clip_score(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"], weight: float | int = 2.5) -> float:
+def clip_score(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"], weight: float | int = 2.5) -> float:
     r"""eq:clip-score: $\frac1n\sum_iw\max(\cos(u_i,v_i),0)$, $w=2.5$: CLIPScore as it was published."""
     return float(weight * cosines(u, v).clamp(min=0).mean())
 
 
-def clip_score_percent(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> float:
+def clip_score_percent(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"]) -> float:
     r"""eq:clip-score-percent: $\max\big(\frac{100}n\sum_i\cos(u_i,v_i),0\big)$, as torchmetrics has it:
     clamped after the mean."""
     return max(0.0, float(100 * cosines(u, v).mean()))
 
 
-def clip_score_logit(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"], scale: float | int = 100) -> float:
+def clip_score_logit(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"], scale: float | int = 100) -> float:
     r"""eq:clip-score-logit: $\frac1n\sum_is\cos(u_i,v_i)$, with the scale $s$ of the model's logits (100 in
     CLIP): nothing is clamped."""
     return float(scale * cosines(u, v).mean())
 
 
 def attribute_hits(
-    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " n"]]
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " m"]]
 ) -> dict[str, Bool[Tensor, " _"]]:
     """For each attribute whether the answer is right, of the pictures whose sentence says it; "all": whether
     everything that is said is right.
@@ -133,7 +133,7 @@ def attribute_hits(
 
 
 def attribute_accuracy(
-    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " n"]]
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " m"]]
 ) -> dict[str, float]:
     r"""eq:attribute-accuracy: $\frac1{|S_a|}\sum_{i\in S_a}\mathbf 1[\hat a_i=a_i]$ for each attribute $a$,
     over the pictures $S_a$ whose sentence says it; see ``attribute_hits``."""

@@ -19,6 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.text2image.adversarial import hinge_generator_loss
+from mmlearn.text_for_vision.blockwise import single
+
 SLOPE = 0.2                             # of every leaky ReLU
 CODES = ("2022", "2020")
 
@@ -127,14 +130,8 @@ def discriminator_hinge(
 
     Scores of real pictures with their sentence, of generated ones, of real ones with the sentence of another.
     """
-    real, fake, mismatched = real.float(), fake.float(), mismatched.float()
-    return (F.relu(1 - real).mean() + F.relu(1 + fake).mean() / 2 + F.relu(1 + mismatched).mean() / 2)
-
-
-def generator_hinge(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    r"""eq:dfgan-generator: $\mathcal L_G=-\mathbb E_{\hat x\sim P_g}[D(\hat x,e)]$, linear: it never
-    saturates."""
-    return -fake.float().mean()
+    real, fake, mismatched = single(real), single(fake), single(mismatched)
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean() / 2 + F.relu(1 + mismatched).mean() / 2
 
 
 def joint_penalty(
@@ -147,7 +144,7 @@ def joint_penalty(
     ``by_image`` and ``by_text`` are the gradients of the scores. The square is never rooted, so that the
     penalty has a gradient where the norm is zero.
     """
-    square = by_image.float().square().sum(dim=(1, 2, 3)) + by_text.float().square().sum(dim=1)
+    square = single(by_image).square().sum(dim=(1, 2, 3)) + single(by_text).square().sum(dim=1)
     return k * square.pow(p / 2).mean()
 
 
@@ -157,7 +154,7 @@ def summed_penalty(
 ) -> Float[Tensor, ""]:
     r"""eq:dfgan-magp-paper: $k\,\mathbb E\big[(\lVert\nabla_xD\rVert+\lVert\nabla_eD\rVert)^p\big]$, as the
     paper writes it: between 1 and $2^{p/2}$ times eq:dfgan-magp."""
-    norms = by_image.float().flatten(1).norm(dim=1) + by_text.float().norm(dim=1)
+    norms = single(by_image).flatten(1).norm(dim=1) + single(by_text).norm(dim=1)
     return k * norms.pow(p).mean()
 
 
@@ -448,7 +445,7 @@ def discriminator_loss(
     hinge = discriminator_hinge(real, fake, mismatched)
     penalty = hinge.new_zeros(())
     if k:
-        by_image, by_text = torch.autograd.grad(real.float().sum(), (x, e), create_graph=True)
+        by_image, by_text = torch.autograd.grad(single(real).sum(), (x, e), create_graph=True)
         penalty = PENALTIES[norm](by_image, by_text, k, p)
     return DiscriminatorLoss(hinge + penalty, hinge.detach(), penalty.detach(), real.detach().mean(),
                              fake.detach().mean(), mismatched.detach().mean())
@@ -457,9 +454,9 @@ def discriminator_loss(
 def generator_loss(
     discriminator: DFGANDiscriminator, fakes: Float[Tensor, "b 3 y x"], sentences: Float[Tensor, "b e"]
 ) -> Float[Tensor, ""]:
-    """Loss of the generator for its pictures ``fakes`` (eq:dfgan-generator); only it may be stepped by this
-    gradient."""
-    return generator_hinge(discriminator(fakes, sentences))
+    r"""eq:dfgan-generator: $\mathcal L_G=-\mathbb E_{\hat x\sim P_g}[D(\hat x,e)]$, the linear hinge
+    (eq:gan-hinge-g); only the generator may be stepped by its gradient."""
+    return hinge_generator_loss(discriminator(fakes, sentences))
 
 
 def slope_at_matches(

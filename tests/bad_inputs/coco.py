@@ -158,6 +158,7 @@ READERS: dict[str, tuple[Any, Any, Rules]] = {
         ("images", 1, "id"): same_id(3), ("categories", 0, "id"): same_id(1),
         ("annotations", 0, "image_id"): same_id(3, 7), ("annotations", 0, "category_id"): same_id(1, 3),
         ("annotations", 0, "bbox"): box, ("annotations", 0, "area"): area,
+        ("annotations", 0, "segmentation"): lambda value: True,                         # nobody reads it
         ("annotations", 0, "iscrowd"): crowd, ("results", 0, "image_id"): same_id(3, 7),
         ("results", 0, "category_id"): lambda value: type(value) is int or number(value) and value % 1 == 0,
         ("results", 0, "score"): number,

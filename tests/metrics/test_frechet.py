@@ -133,6 +133,8 @@ def test_published_statistics_have_distances_and_no_count(tmp_path):
     assert frechet_distance(read, GaussianStatistics.of(y)) == pytest.approx(distance(x, y))
     with pytest.raises(ValueError, match="do not say of how many pictures"):
         read.update(y)
+    with pytest.raises(ValueError, match="do not say of how many pictures"):
+        GaussianStatistics.of(y).merge(read)
 
 
 def test_bad_statistics_are_refused_in_a_sentence(tmp_path):

@@ -58,6 +58,7 @@ def test_the_score_lies_between_one_and_the_number_of_classes():
 
 
 @pytest.mark.parity
+@pytest.mark.filterwarnings("ignore:Metric .* will save all:UserWarning")
 @pytest.mark.parametrize("splits", [2, 10])
 def test_the_score_is_that_of_torchmetrics(splits):
     module = pytest.importorskip("torchmetrics.image.inception")

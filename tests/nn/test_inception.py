@@ -29,7 +29,7 @@ def images(seed=1):
     return torch.rand(1, 3, 75, 75, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-@pytest.mark.parametrize("variant, count", [("fid", 23_851_784), ("torchvision", 23_834_568)])
+@pytest.mark.parametrize("variant, count", [("fid", 23_850_960), ("torchvision", 23_834_568)])
 def test_the_sizes_are_those_of_the_published_networks(variant, count):
     with torch.device("meta"):
         model = InceptionFeatures(variant)
