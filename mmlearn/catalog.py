@@ -121,6 +121,36 @@ SYSTEMS: tuple[System, ...] = (
                    "eq:cider-tfidf", "eq:cider", "eq:cider-d", "eq:spice"),
     ),
     System(
+        name="DF-GAN",
+        section="2.1.3",
+        paper="Tao et al. (2022), DF-GAN: A Simple and Effective Baseline for Text-to-Image Synthesis, CVPR, "
+              "arXiv:2008.05865",
+        module="mmlearn.text2image.dfgan",
+        model="mmlearn.text2image.dfgan:DFGANGenerator",
+        command="dfgan",
+        configurations=(
+            *(Configuration(name, f"mmlearn.text2image.dfgan:DFGANConfig.{name}", count,
+                            "the generator, counted in the authors' code, tobran/DF-GAN")
+              for name, count in (("cub", 9_744_131), ("coco", 9_744_131), ("code2020", 12_240_010))),
+            Configuration("mini", "mmlearn.text2image.dfgan:DFGANConfig.mini"),
+        ),
+        oracle="plain modules with the authors' names; the formulas by loops; scipy.stats.truncnorm",
+        weights="state_epoch_1220.pth (CUB), state_epoch_290.pth (COCO) of the authors (CC BY-NC-SA 4.0, "
+                "academic use only)",
+    ),
+    System(
+        name="Metrics of generated pictures",
+        section="2.1",
+        paper="Salimans et al. (2016), Improved Techniques for Training GANs, arXiv:1606.03498; Heusel et "
+              "al. (2017), arXiv:1706.08500 (FID); Binkowski et al. (2018), arXiv:1801.01401 (KID), "
+              "Kynkaanniemi et al. (2019), arXiv:1904.06991 (precision and recall); Hessel et al. (2021), "
+              "arXiv:2104.08718 (CLIP score)",
+        module="mmlearn.metrics.generation",
+        oracle="torchmetrics 1.9 on given features; scipy.linalg.sqrtm; pytorch-fid's Inception-v3; the "
+               "formulas by loops",
+        weights="Inception-v3 of pytorch-fid (Apache-2.0) or torchvision; EfficientNet-Lite0",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "
