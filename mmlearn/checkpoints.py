@@ -12,7 +12,7 @@ checksums tell if it is not. Survey: none; every chapter trains with it.
 
 import json
 import random
-import shutil
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -22,14 +22,15 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mmlearn.files import flush, write_atomically
+from mmlearn.files import flush, make_folder, read_json, sweep, write_atomically, writing
+from mmlearn.nn.modes import blank
+from mmlearn.weights import check_numbers, read_weights
 
 Tensors = dict[str, Tensor]
 Kinds = Mapping[str, tuple[type, type]]  # name of a system -> class of its configuration, class of its model
-FORMAT = 1
+FORMAT = 2                               # 1, which is still read, had no checksum of its state
 
 
 @dataclass
@@ -62,46 +63,66 @@ def portable(tensors: Mapping[str, Tensor]) -> Tensors:
 
 def save(folder: str | Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
     """Write ``checkpoint`` into ``folder`` in one step, then delete all but the newest ``keep``; returns its
-    path."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".partial-*"):                       # of a run that was killed while it wrote
-        shutil.rmtree(left)
+    path.
+
+    Checkpoints of later steps are deleted, too: they were damaged, and the run went back before them.
+    """
+    folder = make_folder(folder)
+    sweep(folder)                                                # of a run that was killed while it wrote
     final = folder / f"step-{checkpoint.step:08d}"
-    partial = folder / f".partial-{final.name}"
-    partial.mkdir()
+    partial = make_folder(folder / f".partial-{final.name}")
     files = {}
     for name, tensors in checkpoint.tensors.items():
         content = safetensors.torch.save(portable(tensors))
         files[f"{name}.safetensors"] = [len(content), zlib.crc32(content)]
         write_atomically(partial / f"{name}.safetensors", content)
     state = {"format": FORMAT, "step": checkpoint.step, "files": files, **checkpoint.state}
-    write_atomically(partial / "state.json", json.dumps(state))
-    if final.exists():  # a damaged one, or the same step written again
-        final.rename(folder / f".partial-old-{final.name}")
-    partial.rename(final)
-    flush(folder)
-    for old in [*steps_in(folder)[keep:], *folder.glob(".partial-*")]:
-        if not old.name.startswith("."):  # out of sight first: deleting takes many steps
-            old = old.rename(folder / f".partial-old-{old.name}")
-        shutil.rmtree(old)
+    write_atomically(partial / "state.json", sealed(json.dumps(state)))
+    with writing(final):
+        if final.exists():  # a damaged one, or the same step written again
+            final.rename(folder / f".partial-old-{final.name}")
+        partial.rename(final)
+        flush(folder)
+        present = steps_in(folder)
+        place = present.index(final)
+        for old in [*present[:place], *present[place + keep:]]:  # out of sight first: it takes many steps
+            old.rename(folder / f".partial-old-{old.name}")
+    sweep(folder)
     return final
 
 
 def steps_in(folder: str | Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
-    return sorted(Path(folder).glob("step-[0-9]*"), reverse=True)
+    found = (path for path in Path(folder).glob("step-*") if path.name.removeprefix("step-").isdecimal())
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def sealed(text: str) -> bytes:
+    """A JSON object with a checksum of everything behind it as its first member."""
+    rest = text.removeprefix("{").encode()
+    return b'{"checksum": "%08x", ' % zlib.crc32(rest) + rest
+
+
+def unsealed(path: Path) -> dict[str, Any]:
+    """What ``sealed`` wrote into a file. Raises ``ValueError`` if a bit of it has changed."""
+    content = path.read_bytes()
+    state = json.loads(content)
+    before = isinstance(state, dict) and state.get("format") == 1 and "checksum" not in state
+    if not before and content != sealed("{" + content[len(sealed("{")):].decode()):
+        raise ValueError("it was altered: its checksum differs")
+    return state
 
 
 def read(path: str | Path) -> Checkpoint:
     """Read one checkpoint. Raises ``Damaged`` if a file of it is missing, cut short or altered."""
     path = Path(path)
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        step, files = int(state["step"]), dict(state["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        state = unsealed(path / "state.json")
+        step, files = int(state["step"]), {name: (size, number) for name, (size, number)
+                                           in state["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path / 'state.json'} cannot be read ({error})") from error
-    if state.get("format") != FORMAT:
+    if state.get("format") not in (1, FORMAT):
         raise Damaged(f"{path} has format {state.get('format')}, expected {FORMAT}")
     tensors = {}
     for name, (size, checksum) in files.items():
@@ -109,20 +130,23 @@ def read(path: str | Path) -> Checkpoint:
             raise Damaged(f"{path / 'state.json'} names the file {name!r}, which is not in its folder")
         try:
             content = (path / name).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Damaged(f"{path / name} cannot be read ({error})") from error
         if len(content) != size:
             raise Damaged(f"{path / name} has {len(content)} bytes, expected {size}")
         if zlib.crc32(content) != checksum:
             raise Damaged(f"{path / name} was altered (its checksum differs)")
-        tensors[name.removesuffix(".safetensors")] = safetensors.torch.load(content)
+        try:
+            tensors[name.removesuffix(".safetensors")] = safetensors.torch.load(content)
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise Damaged(f"{path / name} holds no tensors ({error})") from error
     return Checkpoint(step, state, tensors)
 
 
 def newest(folder: str | Path) -> Checkpoint | None:
     """The newest checkpoint of a run that can be read, or None where there is none yet.
 
-    A damaged one is passed over with a printed sentence. Raises ``ValueError`` if all are damaged.
+    A damaged one is passed over with a sentence on stderr. Raises ``ValueError`` if all are damaged.
     """
     paths = steps_in(folder)
     reasons = []
@@ -132,7 +156,7 @@ def newest(folder: str | Path) -> Checkpoint | None:
         except Damaged as error:
             reasons.append(str(error))
             if path != paths[-1]:
-                print(f"{error}; going back to the checkpoint before it")
+                print(f"{error}; going back to the checkpoint before it", file=sys.stderr)
     if reasons:
         raise ValueError(f"no checkpoint in {folder} can be read: {reasons[0]}; delete the folder to start "
                          f"again")
@@ -146,6 +170,11 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
 
     Raises ``ValueError`` with the names that differ; ``source`` says in it where the tensors come from.
     """
+    _compare(model, tensors, source)
+    model.load_state_dict(dict(tensors))
+
+
+def _compare(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     ours = model.state_dict()
     problems = [f"lacks {name}" for name in ours if name not in tensors]
     problems += [f"has {name}, which the model has not" for name in tensors if name not in ours]
@@ -155,30 +184,33 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         more = f" and {len(problems) - 3} more differences" if len(problems) > 3 else ""
         raise ValueError(f"{source} does not fit {type(model).__name__}: it {', '.join(problems[:3])}{more}; "
                          "build the model with the configuration it was saved with")
-    model.load_state_dict(dict(tensors))
+    check_numbers({name: tensors[name] for name in ours if ours[name].is_floating_point()}, source)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a number which is not finite, or None."""
+    numbers = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    sums = [tensor.detach().sum(dtype=torch.float32) for tensor in numbers.values()]
+    if not sums or bool(torch.stack([total.to(sums[0].device) for total in sums]).isfinite().all()):
+        return None                                     # a sum is quick, and finite only if all its terms are
+    return next((name for name, tensor in numbers.items() if not bool(tensor.isfinite().all())), None)
 
 
 def save_weights(model: nn.Module, path: str | Path, half: bool = False) -> None:
     """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step; ``half`` rounds them
-    to 16 bits."""
+    to 16 bits. Raises ``ValueError`` for numbers that are not finite."""
     state = {name: v.half() if half and v.is_floating_point() else v for name,
              v in model.state_dict().items()}
+    if name := not_finite(state):
+        raise ValueError(f"{path} is not written: the weights {name} are not finite{' in 16 bits' * half}; "
+                         f"train them again with a lower learning rate or a clipped gradient")
     write_atomically(path, safetensors.torch.save(portable(state)))
 
 
 def read_tensors(path: str | Path) -> Tensors:
-    """The tensors of a ``.safetensors`` file by their names. Raises ``FileNotFoundError`` or
+    """The tensors of a file of weights by their names, see ``read_weights``. Raises ``FileNotFoundError`` or
     ``ValueError``."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}; what it belongs to is not complete, "
-                                f"copy or train it "
-                                "again")
-    try:
-        return safetensors.torch.load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it "
-                         f"again") from error
+    return read_weights(path)
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -> None:
@@ -222,7 +254,7 @@ def is_saved(path: str | Path) -> bool:
     if not (weights.is_file() and description.is_file()):
         return False
     try:
-        return "config" in json.loads(description.read_text(encoding="utf-8"))
+        return "config" in read_json(description)
     except ValueError:
         return False
 
@@ -251,13 +283,7 @@ def read_description(path: str | Path, remedy: str = "train it again") -> dict[s
     missing = next((file for file in (description, weights) if not file.is_file()), None)
     if missing is not None:
         raise FileNotFoundError(f"no trained model at {path}: {missing.name} is missing; {remedy}")
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{description} is not JSON ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{description} describes no model, it holds a {type(content).__name__}; {remedy}")
-    return content
+    return read_json(description, remedy=remedy)
 
 
 def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
@@ -271,11 +297,16 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
     weights, description = pair_of(path)
     try:
         config_kind, kind = kinds[content.get("system", next(iter(kinds)))]
-        model = kind(config_from(config_kind, content["config"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        config = config_from(config_kind, content["config"])
+        with blank():                      # a size that the weights have not asks for no memory
+            expected = kind(config)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} "
                          f"({type(error).__name__}: {error}); {remedy}") from error
-    fill(model, as_trained(read_tensors(weights)), str(weights))
+    tensors = as_trained(read_tensors(weights))
+    _compare(expected, tensors, str(weights))
+    model = kind(config)
+    model.load_state_dict(tensors)
     return model.eval(), content
 
 

@@ -1,11 +1,19 @@
 """Where the package's data are, and files that are whole or absent: written under another name, flushed, then
-renamed."""
+renamed; in a folder that one process at a time may write into."""
 
 import json
 import os
+import shutil
+import socket
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 PACKAGE = Path(__file__).parent
 
@@ -42,10 +50,14 @@ def read_json(path: str | Path, kind: type | tuple[type, ...] = dict,
     Raises ``FileNotFoundError`` where there is no file and ``ValueError`` for text that is no JSON, is nested
     too deep to read, or holds something else; both name the file and end with ``remedy``.
     """
+    text = read_text(path, remedy)
     try:
-        content = json.loads(read_text(path, remedy))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except ValueError as error:                 # also a number of more digits than Python turns into one
         raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
+    except ValueError as error:            # not UTF-8, which names the file, or a number of 5,000 digits
+        named = str(path) in str(error)
+        raise ValueError(str(error) if named else f"{path} is not valid JSON ({error}); {remedy}") from None
     except RecursionError:
         raise ValueError(f"{path} is nested too deep to be read; {remedy}") from None
     if not isinstance(content, kind):
@@ -60,8 +72,41 @@ _JSON_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a strin
                                 float: "a number", bool: "true or false"}
 
 
+# Writing ----------------------------------------------------------------------------------------------------
+
+class NotWritten(OSError):
+    """A file or folder could not be written; the sentence names it and says why."""
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """A full disk, a missing permission and the like within this block become one sentence that names
+    ``path``."""
+    try:
+        yield
+    except (NotWritten, BlockingIOError, ConnectionError):      # said already; held by another; a closed pipe
+        raise
+    except OSError as error:
+        raise NotWritten(f"{path} cannot be written ({error.strerror or error}); make room or change the "
+                         f"permissions, or write elsewhere") from error
+
+
+def make_folder(path: str | Path) -> Path:
+    """A folder and those above it, where they are missing. Raises ``OSError`` with its path."""
+    path = Path(path)
+    if not path.is_dir():
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def flush(path: Path) -> None:
-    """Wait until a file, or the list of names in a folder, has reached the disk."""
+    """Wait until a file, or the list of names in a folder, has reached the disk.
+
+    Windows cannot open a folder as a file; its file system writes names down by itself.
+    """
+    if os.name == "nt" and path.is_dir():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -73,25 +118,83 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Write ``content`` (text as UTF-8) to ``path``; whoever reads it sees the old file or the new one, never
     a part.
 
-    The folder is made if it is missing. Raises ``OSError`` if it cannot be written.
+    The folder is made if it is missing. Raises ``OSError``, with the path, if it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())             # mkstemp makes files only their owner can read
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    flush(path.parent)
+    make_folder(path.parent)
+    with writing(path):
+        descriptor, partial = tempfile.mkstemp(".partial", f".{path.name}-", path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(partial, 0o666 & ~_umask())             # mkstemp makes files only their owner can read
+            os.replace(partial, path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        flush(path.parent)
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left of files and folders half written. For the holder of
+    the folder's lock: nobody else may be writing there."""
+    for left in [*folder.glob(".*.partial"), *folder.glob(".partial-*")]:
+        with writing(left):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+# One writer at a time ---------------------------------------------------------------------------------------
+
+@contextmanager
+def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
+    """Hold a folder (made if it is missing) for this process alone, and clean up what a killed one left.
+
+    The lock ends with the process, however that ends. ``name`` tells apart what may be written side by side.
+    Raises ``OSError`` with one sentence that says who holds it.
+    """
+    new = not Path(folder).exists()
+    folder = make_folder(folder)
+    lock, owner = FileLock(folder / name, timeout=0), folder / f"{name}-owner"
+    with writing(folder / name):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BlockingIOError(f"{folder} is being written by {_owner(owner)}; wait until that has ended, "
+                                  f"end it, or write elsewhere") from None
+    try:
+        sweep(folder)
+        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()} since "
+                                f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})")
+        yield
+    finally:
+        with suppress(OSError):
+            owner.unlink(missing_ok=True)
+        with suppress(OSError):                              # nothing was written: leave nothing behind
+            if new and [path.name for path in folder.iterdir()] == [name]:
+                (folder / name).unlink()
+                folder.rmdir()
+        lock.release()
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "another process"
+
+
+def _program() -> str:
+    """What this process runs, in a few words."""
+    words = [Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python", *sys.argv[1:4]]
+    return " ".join(words)[:60]

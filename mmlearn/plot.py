@@ -6,7 +6,6 @@ Palette: M. Okabe and K. Ito (2008), *Color Universal Design*.  Every function r
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -181,58 +180,4 @@ def bars_with_seeds(values: Mapping[str, Sequence[float | int]], ylabel: str = "
     # a bar that is cut at its foot misleads
     axis.set(ylabel=ylabel, title=title, ylim=(min(0.0, 1.1 * low), None))
     axis.grid(axis="x", visible=False)
-    return figure
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of a search tree: index of its ``parent`` (None: the root), ``label``, ``score``
-    (log-probability so far), whether the beam ``kept`` it, and whether it is a ``finished`` sentence."""
-
-    parent: int | None
-    label: str
-    score: float
-    kept: bool = True
-    finished: bool = False
-
-
-def tree(nodes: Sequence[Node], title: str = "") -> Figure:
-    """A beam search from left to right: kept nodes in blue, pruned ones pale, finished sentences framed in
-    orange."""
-    depth: list[int] = []
-    for i, node in enumerate(nodes):
-        if node.parent is not None and not 0 <= node.parent < i:
-            raise ValueError(f"node {i} has parent {node.parent}; parents come before their children")
-        depth.append(0 if node.parent is None else depth[node.parent] + 1)
-    children: dict[int | None, list[int]] = {}
-    for i, node in enumerate(nodes):
-        children.setdefault(node.parent, []).append(i)
-    place: dict[int, float] = {}
-    leaves = 0
-
-    def lay(i: int) -> float:  # a leaf takes the next line, a parent the middle
-        nonlocal leaves
-        below = sorted(children.get(i, []), key=lambda j: -nodes[j].score)
-        if not below:
-            leaves += 1
-        place[i] = float(leaves - 1) if not below else sum(lay(j) for j in below) / len(below)
-        return place[i]
-
-    for root in children.get(None, []):
-        lay(root)
-    figure, axis = plt.subplots(figsize=(min(10.0, 1.75 * (max(depth, default=0) + 1)),
-                                         max(2.4, 0.52 * leaves)))
-    for i, node in enumerate(nodes):
-        colour = PALETTE[0] if node.kept else "#999999"
-        if node.parent is not None:
-            start = (depth[node.parent], depth[i])
-            axis.plot(start, (place[node.parent], place[i]), color=colour,
-                      linewidth=1.8 if node.kept else 1.0, linestyle="-" if node.kept else ":", zorder=1)
-        frame = {"boxstyle": "round,pad=0.25", "facecolor": "white",
-                 "linewidth": 2.0 if node.finished else 1.0,
-                 "edgecolor": PALETTE[5] if node.finished else colour}
-        axis.text(depth[i], place[i], f"{node.label} {node.score:.2f}", ha="center", va="center", fontsize=10,
-                  color="black" if node.kept else "#777777", bbox=frame, zorder=2)
-    axis.set(xlim=(-0.5, max(depth, default=0) + 0.5), ylim=(leaves - 0.4, -0.6), title=title)
-    axis.axis("off")
     return figure

@@ -8,10 +8,11 @@ Face `accelerate`.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmlearn import checkpoints
 from mmlearn.data.batches import Batches, epochs, stream
+from mmlearn.files import locked
 from mmlearn.nn.modes import eval_mode
 from mmlearn.progress import Progress
 
 __all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linear_warmup", "noam",
            "noam_rate", "warmup_cosine"]
 LOOK_EVERY = 10      # steps between two looks at the losses, for which an accelerator has to be waited for
+MOST = 10**9         # steps, batches or checkpoints; a larger number is a slip of the keyboard
 
 
 # Learning rates ---------------------------------------------------------------------------------------------
@@ -124,6 +127,9 @@ class History:
         numbers = iter(accelerator.reduce(torch.stack(flat), "sum").tolist())
         for step, sums, _ in rows:
             weight = next(numbers)
+            if not weight > 0:
+                raise ValueError(f"the loss of step {step} is a mean over {weight:g} terms; leave out "
+                                 f"batches in which nothing counts")
             values = {name: next(numbers) / weight for name in sums}
             if not math.isfinite(values["loss"]):
                 raise ValueError(f"the loss of step {step} is {values['loss']}; lower the learning rate or "
@@ -166,8 +172,9 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         clip: float | int | None = None, ema: float | None = None, precision: str = "no",
         folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
         evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
-        watch: str | None = None, patience: int | None = None,
-        on_step: Callable[[int, Any], Any] | None = None, progress: Any = True, title: str = "") -> History:
+        watch: str | Sequence[str] | None = None, patience: int | None = None,
+        on_step: Callable[[int, Any], Any] | None = None, on_save: Callable[[int, Any], Any] | None = None,
+        progress: Any = True, title: str = "") -> History:
     """Train ``model`` for ``steps`` optimiser steps (all in all: a resumed run does the rest).
 
     - ``loss_fn(model, batch)`` returns the loss, or the loss and a dict of scalars to record. A scalar named
@@ -179,19 +186,25 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
       (default: 1e-3, or what the given optimiser has).
     - ``accumulate`` batches make one step; ``clip`` bounds the gradient's norm, which is recorded as "norm".
     - ``ema``: decay of an average of the weights, found in ``History.ema``. ``precision``: "no" or "bf16".
-    - ``folder``: a checkpoint every ``save_every`` steps (default: a tenth of the run), of which ``keep``
-      stay; if one is there, the run goes on from it, to the same result (bit for bit on a CPU).
+    - ``folder``: a checkpoint before the first step and every ``save_every`` steps (default: a tenth of the
+      run), of which ``keep`` stay; if one is there, the run goes on from it, to the same result (bit for bit
+      on a CPU), at whatever moment it was killed. One run at a time may write there.
     - ``evaluate(model)`` returns metrics, every ``evaluate_every`` steps and at the end; it sees the average
       if there is one, in eval mode, without gradients. ``watch="CIDEr"`` keeps the weights where that is
-      highest ("-loss": lowest) and ends with them; with ``patience`` training stops after so many evaluations
-      without a better one.
-    - ``on_step(step, model)`` is called after every step, in the main process. ``progress``: True, False, or
-      a file.
+      highest ("-loss": lowest), the later of two alike, and ends with them; of several names the next decides
+      where those before it are equal. With ``patience`` training stops after so many evaluations without a
+      better one.
+    - ``on_step(step, model)`` is called after every step in every process, before the average is taken: it
+      may change the weights, in all processes alike. ``on_save(step, model)`` is called in the main process
+      after every checkpoint. ``progress``: True, False, or a file.
 
-    Raises ``ValueError`` on a loss that is not finite, on settings that contradict each other, and if
-    ``folder`` holds another run.
+    Raises ``ValueError`` on a loss or weights that are not finite, on settings that make no sense or
+    contradict each other, and if ``folder`` holds another run; ``OSError`` if it cannot be written, or
+    another process writes there.
     """
     _check(steps, accumulate, precision, evaluate, watch, patience, lr, schedule)
+    _check_numbers(batches, lr, clip, ema, steps=steps, accumulate=accumulate, save_every=save_every,
+                   keep=keep, evaluate_every=evaluate_every, patience=patience)
     accelerator = Accelerator(mixed_precision="no")  # bf16 is switched on around the loss, below
     set_seed(seed, device_specific=True)
     model.to(accelerator.device).train()
@@ -207,30 +220,30 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         "schedule": repr(schedule) if isinstance(schedule, Schedule) else None,
         "processes": accelerator.num_processes, "batches": repr(batches) if isinstance(batches, Batches)
         else None}))
-    begin = run.resume(steps)
-    source = stream(batches, begin * accumulate if begin < steps else 0, seed, accelerator.process_index,
-                    accelerator.num_processes)
-    run.restore_randomness()  # reading up to the place may have drawn some
-    objective = accelerator.prepare_model(_Objective(model, loss_fn, precision), device_placement=False)
     save_every = save_every or max(1, steps // 10)
     evaluate_every = evaluate_every or steps
-    optimizer.zero_grad(set_to_none=True)  # the caller may have left gradients behind
 
-    with Progress(steps, title, None if isinstance(progress, bool) else progress, begin,
-                  progress is not False and accelerator.is_main_process) as bar:
+    with run.resumed(steps) as begin, Progress(
+            steps, title, None if isinstance(progress, bool) else progress, begin,
+            progress is not False and accelerator.is_main_process) as bar:
+        source = stream(batches, begin * accumulate if begin < steps else 0, seed, accelerator.process_index,
+                        accelerator.num_processes)
+        run.start()  # with the random numbers of its place: reading up to there may have drawn some
+        objective = accelerator.prepare_model(_Objective(model, loss_fn, precision), device_placement=False)
+        optimizer.zero_grad(set_to_none=True)  # the caller may have left gradients behind
         for step in range(begin + 1, steps + 1):
             if schedule is not None:
                 for group in optimizer.param_groups:
-                    group["lr"] = schedule(step) * group.get("scale", 1.0)
+                    group["lr"] = _rate(schedule, step) * group.get("scale", 1.0)
             sums, terms = _gradients(objective, source, accumulate, weights, accelerator)
             if clip is not None:
                 sums["norm"] = nn.utils.clip_grad_norm_(weights, clip) * terms
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if on_step is not None:
+                on_step(step, model)
             if average is not None:
                 average.update_parameters(model)
-            if on_step is not None and accelerator.is_main_process:
-                on_step(step, model)
             run.add(step, sums, terms)
             if step % LOOK_EVERY == 0 or step == steps:
                 bar.update(step, run.look())
@@ -239,9 +252,19 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
                 bar.update(step, run.look())
             if folder is not None and (step % save_every == 0 or step == steps or run.history.finished):
                 run.save(step)
+                if on_save is not None and accelerator.is_main_process:
+                    on_save(step, model)
             if run.history.finished:
                 break
-    return run.end()
+        return run.end()
+
+
+def _rate(schedule: Callable[[int], float], step: int) -> float:
+    rate = schedule(step)
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"the learning rate of step {step} is {rate}; a schedule gives finite numbers, 0 or "
+                         f"more")
+    return rate
 
 
 def _gradients(objective: nn.Module, source: Iterator[Any], accumulate: int, weights: list[nn.Parameter],
@@ -274,10 +297,11 @@ class _Run:
     far."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None,
-                 accelerator: Accelerator, folder: str | Path | None, keep: int, watch: str | None,
-                 patience: int | None, about: dict[str, Any]) -> None:
+                 accelerator: Accelerator, folder: str | Path | None, keep: int,
+                 watch: str | Sequence[str] | None, patience: int | None, about: dict[str, Any]) -> None:
         self.model, self.optimizer, self.average, self.accelerator = model, optimizer, average, accelerator
-        self.folder, self.keep, self.watch, self.patience, self.about = folder, keep, watch, patience, about
+        self.folder, self.keep, self.patience, self.about = folder, keep, patience, about
+        self.watch = [watch] if isinstance(watch, str) else list(watch or ())
         self.history = History()
         self.rows: list[tuple[int, dict[str, Any], Any]] = []
         self.best: checkpoints.Tensors = {}
@@ -290,11 +314,22 @@ class _Run:
         """The model that is evaluated: the average where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def resume(self, steps: int) -> int:
-        """Fill everything from the newest checkpoint, if there is one; returns the last step done."""
-        found = checkpoints.newest(self.folder) if self.folder is not None else None
-        if found is None:
-            return 0
+    @contextmanager
+    def resumed(self, steps: int) -> Iterator[int]:
+        """Hold the folder while the run lasts, and go on from its newest checkpoint; gives the last step
+        done."""
+        mine = self.folder is not None and self.accelerator.is_main_process
+        with locked(str(self.folder)) if mine else nullcontext():
+            found = checkpoints.newest(self.folder) if self.folder is not None else None
+            try:
+                begin = 0 if found is None else self._fill(found, steps)
+            except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+                raise ValueError(f"{self.folder} holds no run that can go on ({type(error).__name__}: "
+                                 f"{error}); delete the folder to start again") from error
+            yield begin
+
+    def _fill(self, found: checkpoints.Checkpoint, steps: int) -> int:
+        """Put everything back as ``found`` has it; returns the last step done."""
         checkpoints.same_run(self.about, found.state["about"], str(self.folder))
         if found.step > steps:
             raise ValueError(f"{self.folder} holds a run at step {found.step}, beyond steps={steps}; "
@@ -313,9 +348,12 @@ class _Run:
                        if name.startswith(rank)}
         return steps if self.history.finished else found.step
 
-    def restore_randomness(self) -> None:
+    def start(self) -> None:
+        """Go on with the random numbers of the checkpoint; a new run writes down what it begins with."""
         if self.random is not None:
             checkpoints.set_random_states(self.random)
+        elif self.folder is not None:
+            self.save(0)
 
     def add(self, step: int, sums: dict[str, Any], terms: Any) -> None:
         self.rows.append((step, sums, terms))
@@ -323,10 +361,13 @@ class _Run:
     def look(self) -> str:
         """Fetch the losses since the last look; returns a note for the progress bar."""
         self.history._record(self.rows, self.accelerator)
+        if name := checkpoints.not_finite(self.model.state_dict()):
+            raise ValueError(f"the weights after step {self.history.steps[-1]} are not finite ({name}); "
+                             f"lower the learning rate or clip the gradient")
         self.history.seconds = self.before + time.perf_counter() - self.began
         note = f"loss {self.history.loss[-1]:.3f}"
-        if self.watch is not None and self.history.best is not None:
-            note += f" best {self.watch.removeprefix('-')} {self.history.best[1]:.3f}"
+        if self.watch and self.history.best is not None:
+            note += f" best {self.watch[0].removeprefix('-')} {self.history.best[1]:.3f}"
         return note
 
     def judge(self, step: int, evaluate: Callable[[Any], Mapping[str, float]]) -> None:
@@ -343,23 +384,30 @@ class _Run:
             values = self.history.metrics.setdefault(name, [math.nan] * len(self.history.metric_steps))
             values.append(value)
         self.history.metric_steps.append(step)
-        if self.watch is None:
+        if not self.watch:
             return
-        name = self.watch.removeprefix("-")
-        if name not in metrics:
+        lacking = [name for name in self.watch if name.removeprefix("-") not in metrics]
+        if lacking:
             raise ValueError(f"evaluate returned {', '.join(metrics) or 'nothing'}, but "
-                             f"watch={self.watch!r}; watch one of these")
-        sign = -1 if self.watch.startswith("-") else 1
-        if self.history.best is None or sign * metrics[name] > sign * self.history.best[1]:
-            self.history.best = (step, metrics[name])
+                             f"watch={lacking[0]!r}; watch one of these")
+        ranks = self.ranks()
+        if ranks[-1] == max(ranks):
+            self.history.best = (step, metrics[self.watch[0].removeprefix("-")])
             self.best = {key: value.clone() for key,
                          value in checkpoints.portable(self.judged.state_dict()).items()}
-        since = sum(s > self.history.best[0] for s in self.history.metric_steps)
+        since = len(ranks) - 1 - ranks.index(max(ranks))
         self.history.finished = self.patience is not None and since >= self.patience
+
+    def ranks(self) -> list[tuple[float, ...]]:
+        """The watched metrics of every evaluation, the higher the better; what is not a number is worst."""
+        columns = [[-math.inf if math.isnan(v) else -v if name.startswith("-") else v
+                    for v in self.history.metrics[name.removeprefix("-")]] for name in self.watch]
+        return list(zip(*columns))
 
     def save(self, step: int) -> None:
         """Write a checkpoint: the main process for all, with everybody's random states."""
-        self.look()
+        if self.rows:
+            self.look()
         rank = self.accelerator.process_index
         everybody = gather_object([{f"{rank}.{name}": s for name, s in checkpoints.random_states().items()}])
         if self.accelerator.is_main_process:
@@ -384,8 +432,9 @@ class _Run:
         return self.history
 
 
-def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: str | None,
-           patience: int | None, lr: float | int | None, schedule: Any) -> None:
+def _check(steps: int, accumulate: int, precision: str, evaluate: Any,
+           watch: str | Sequence[str] | None, patience: int | None, lr: float | int | None,
+           schedule: Any) -> None:
     """Raises ``ValueError`` for settings that make no sense together."""
     if steps < 1 or accumulate < 1:
         raise ValueError(f"steps is {steps} and accumulate {accumulate}; both are at least 1")
@@ -398,3 +447,20 @@ def _check(steps: int, accumulate: int, precision: str, evaluate: Any, watch: st
         raise ValueError(f"watch={watch!r} needs evaluate, a function of the model that returns this metric")
     if patience is not None and watch is None:
         raise ValueError(f"patience={patience} needs watch, the name of the metric that should get better")
+
+
+def _check_numbers(batches: Any, lr: float | int | None, clip: float | int | None, ema: float | None,
+                   **counts: int | None) -> None:
+    """Raises ``ValueError`` for a number outside its range, and for batches that are none."""
+    for name, count in counts.items():
+        if count is not None and not (isinstance(count, Integral) and 1 <= count <= MOST):
+            raise ValueError(f"{name} is {count}; take a whole number from 1 to {MOST:,}")
+    if lr is not None and not 0 <= lr < math.inf:
+        raise ValueError(f"lr is {lr}; a learning rate is a finite number, 0 or more")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip is {clip}; the largest norm of the gradient is more than 0")
+    if ema is not None and not 0 <= ema <= 1:
+        raise ValueError(f"ema is {ema}; the decay of an average lies between 0 and 1")
+    if not (callable(batches) or isinstance(batches, Iterable)):
+        raise ValueError(f"batches is {batches!r}; give Batches, a DataLoader, a list, or a function of the "
+                         f"batch number")

@@ -9,7 +9,6 @@ from matplotlib import colors
 from matplotlib import pyplot as plt
 
 from mmlearn import plot
-from mmlearn.plot import Node
 from mmlearn.train import History
 
 
@@ -40,8 +39,6 @@ FIGURES = {
     "heatmap": lambda: plot.heatmap(torch.rand(6, 9), list("abcdef"), ["word"] * 9, numbers=True, title="t"),
     "bars": lambda: plot.bars_with_seeds({"Transformer": [1.0, 1.2], "M2": [1.1, 1.3], "one seed": [1.0]},
                                          "CIDEr"),
-    "tree": lambda: plot.tree([Node(None, "<bos>", 0.0), Node(0, "a", -0.2), Node(0, "two", -2.0, kept=False),
-                               Node(1, "<eos>", -0.9, finished=True)]),
 }
 
 
@@ -134,16 +131,3 @@ def test_bars_stand_at_the_mean_and_show_every_seed():
 def test_a_heatmap_writes_its_numbers():
     figure = plot.heatmap([[0.0, 1.0]], numbers=True)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.00", "1.00"]
-
-
-def test_a_tree_draws_every_node_once_and_a_line_to_its_parent():
-    figure = FIGURES["tree"]()
-    assert [text.get_text() for text in figure.axes[0].texts] == [
-        "<bos> 0.00",
-        "a -0.20",
-        "two -2.00",
-        "<eos> -0.90",
-    ]
-    assert len(figure.axes[0].lines) == 3
-    with pytest.raises(ValueError, match="node 0 has parent 1"):
-        plot.tree([Node(1, "a", 0.0), Node(None, "b", 0.0)])

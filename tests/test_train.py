@@ -229,6 +229,21 @@ def test_evaluation_sees_eval_mode_without_gradients_and_leaves_training_as_it_w
     assert runs[1].metric_steps == [2, 4, 6] and runs[1].metrics == {"score": [1.0, 1.0, 1.0]}
 
 
+def test_of_two_evaluations_alike_the_later_weights_are_kept_and_patience_runs_on():
+    model, kept = line(), {}
+    history = train(model, steps=10, evaluate=lambda m: {"CIDEr": 0.0}, evaluate_every=1, watch="CIDEr",
+                    patience=3, on_step=lambda step, m: kept.update({step: m.weight.detach().clone()}))
+    assert history.steps == [1, 2, 3, 4] and history.best == (4, 0.0) and history.finished
+    assert torch.equal(model.weight, kept[4])
+
+
+def test_where_the_first_watched_metric_is_the_same_the_next_decides():
+    rows = iter([(0.0, 5.0), (0.0, 3.0), (float("nan"), 1.0), (0.0, 4.0), (0.2, 9.0), (0.2, 9.5)])
+    history = train(line(), steps=6, evaluate=lambda m: dict(zip(("CIDEr", "loss"), next(rows))),
+                    evaluate_every=1, watch=("CIDEr", "-loss"), patience=3)
+    assert history.best == (5, 0.2) and history.steps == [1, 2, 3, 4, 5, 6] and not history.finished
+
+
 def test_training_stops_when_patience_is_over_and_returns_to_the_best_weights():
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
     model, kept = line(), {}

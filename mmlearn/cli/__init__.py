@@ -8,6 +8,7 @@ exit code is 2. Results go to stdout, progress to stderr.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -38,10 +39,14 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0, or 2 on bad input)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):        # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     only = next((a for a in argv if not a.startswith("-")), None)
     parser = build_parser(only if only in COMMANDS else None)
     args = parser.parse_args(argv)
     try:
+        refuse_empty(argv)
         return args.run(args) or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,6 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"mmlearn {args.command}: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RecursionError) as error:
+        print(f"mmlearn {args.command}: {type(error).__name__}: the input is larger than this machine's "
+              f"memory; give less at once", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"mmlearn {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def refuse_empty(argv: Sequence[str]) -> None:
+    """Raises ``ValueError`` for an empty argument: as a path it would be the folder one stands in."""
+    for before, argument in zip(["", *argv], argv):
+        option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if not value.strip() and (equals or not option):
+            name = option or (before if before.startswith("--") else "an argument")
+            raise ValueError(f"{name} is empty; give it a value, or leave it out")
+        if "\0" in argument:
+            raise ValueError(f"{argument!r} holds a character that no name of a file can have; leave it out")

@@ -1,19 +1,19 @@
 """``mmlearn retrieve``: the images of a folder that fit a text, or the lines of a file that fit an image."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from mmlearn.cli.classify import add_weights, read_lines
+from mmlearn.cli.dual import add_weights, check_words, open_dual, print_json, read_lines, say_drawings_only
+from mmlearn.cli.pictures import add_links, images_in, readable
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 BATCH = 64
+KEEP_EVERY = 8192       # pictures after which an index is written: a killed run loses no more
 EXAMPLES = """examples:
-  mmlearn retrieve holiday/ "a dog on the beach" "sunset over the sea" --top 3
-  mmlearn retrieve --image photo.jpg --captions sentences.txt --json
   mmlearn retrieve data/scenes-sample/images "a red car" --weights clip-mini-resnet
+  mmlearn retrieve holiday/ "a dog on the beach" "sunset over the sea" --top 3 --index holiday.safetensors
+  mmlearn retrieve --image photo.jpg --captions sentences.txt --json
 """
 
 
@@ -26,6 +26,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, metavar="IMAGE",
                         help="instead of a folder: the image to find lines for")
     parser.add_argument("--captions", type=Path, metavar="FILE", help="a text file, one caption a line")
+    parser.add_argument("--index", type=Path, metavar="FILE",
+                        help="keep what the model sees of the folder in this file (.safetensors), and look "
+                             "only at pictures that are new or changed")
+    add_links(parser)
     add_weights(parser)
     parser.add_argument("--top", type=int, default=5, metavar="K",
                         help="how many answers to print (default 5)")
@@ -33,34 +37,30 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder and of those in it, in the order of their names."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder; give a folder of images")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    if not found:
-        raise FileNotFoundError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}); give another "
-                                f"folder")
-    return found
-
-
 def run(args: argparse.Namespace) -> None:
     """Find images or lines; see ``mmlearn retrieve --help``."""
-    import torch
-
-    from mmlearn.pretrained.dual_encoders import open_model
+    from mmlearn.data.images import preprocess, read_image
 
     _check(args)
-    answers: list[Any] = read_lines(args.captions) if args.image else images_in(args.folder)
-    if not answers:
-        raise ValueError(f"{args.captions} holds no line; give one caption a line")
-    ready = open_model(args.weights, **({"activation": args.activation} if args.activation else {}))
-    ready.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    answers: list[Any]
     if args.image:
-        questions, (u, _) = [str(args.image)], _look(ready, [args.image])
-        scores = u @ _read(ready, answers).T
+        lines, picture = read_lines(args.captions), read_image(args.image)
+        if not lines:
+            raise ValueError(f"{args.captions} holds no line; give one caption a line")
+        ready = open_dual(args)
+        check_words(ready.tokeniser, args.weights, lines, str(args.captions))
+        say_drawings_only(args.weights)
+        questions, answers = [str(args.image)], lines
+        scores = _embed(ready, [preprocess(picture, ready.recipe)]) @ _read(ready, lines).T
     else:
-        questions, (u, answers) = args.texts, _look(ready, answers)
+        paths, questions = images_in(args.folder, args.follow_links), args.texts
+        ready = open_dual(args)
+        check_words(ready.tokeniser, args.weights, questions, "TEXT")
+        u, answers = (_look(ready, paths) if args.index is None else
+                      _indexed(ready, args.folder, paths, args.index, args.weights))
+        say_drawings_only(args.weights)
+        if not answers:
+            raise ValueError(f"none of the images in {args.folder} can be read; give JPEG or PNG files")
         scores = _read(ready, questions) @ u.T
     name = "text" if args.image else "image"
     found: list[dict[str, Any]] = []
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
             {name: str(answers[i]), "cosine": round(s, 4)} for s,
             i in zip(best.values.tolist(), best.indices.tolist())]})
     if args.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     for question, one in zip(questions, found):
         if len(found) > 1:
@@ -85,43 +85,70 @@ def _check(args: argparse.Namespace) -> None:
     if args.image is not None or args.captions is not None:
         if args.folder is not None or args.image is None or args.captions is None:
             raise ValueError("give a FOLDER and TEXTs, or --image and --captions, not a mixture of them")
+        if args.index is not None or args.follow_links:
+            raise ValueError("--index and --follow-links are for a FOLDER; leave them out with --image")
     elif args.folder is None or not args.texts:
         raise ValueError("nothing to look for; give a FOLDER and one or more TEXTs, or --image and "
                          "--captions")
-    elif any(not text.strip() for text in args.texts):
-        raise ValueError("a TEXT is empty; say what to look for")
+
+
+def _indexed(ready: Any, folder: Path, paths: list[Path], file: Path,
+             weights: str) -> tuple[Any, list[Path]]:
+    """Unit embeddings of the images of a folder: those that ``file`` has, and the new ones, which it gets."""
+    import torch
+
+    from mmlearn.cli.picture_index import PictureIndex, model_number, name_in, stamp
+
+    model = model_number(ready)
+    old = PictureIndex.read(file, model, weights) if file.exists() else None
+    have: dict[str, tuple[list[int], Any]] = {} if old is None else {
+        name: (s, row) for name, s, row in zip(old.names, old.stamps, old.rows)}
+    names = {name_in(folder, path): path for path in paths}
+    if have and not have.keys() & names.keys():
+        raise ValueError(f"{file} is the index of another folder, none of its {len(have)} pictures is in "
+                         f"{folder}; give --index another name")
+    fresh = [name for name, path in names.items() if name not in have or have[name][0] != stamp(path)]
+    gone = len(have.keys() - names.keys())
+    have = {name: have[name] for name in names if name in have and name not in set(fresh)}
+    for start in range(0, len(fresh), KEEP_EVERY):
+        rows, read = _look(ready, [names[name] for name in fresh[start:start + KEEP_EVERY]])
+        have |= {name_in(folder, path): (stamp(path), row) for path, row in zip(read, rows)}
+        if have:
+            PictureIndex(model, list(have), [s for s, _ in have.values()],
+                         torch.stack([row for _, row in have.values()])).write(file)
+    print(f"{file}: {len(have)} pictures, {len(fresh)} of them looked at now, {gone} gone", file=sys.stderr)
+    ordered = [name for name in names if name in have]
+    rows = torch.stack([have[name][1] for name in ordered]) if ordered else torch.empty(0, 1)
+    return rows, [names[name] for name in ordered]
 
 
 def _look(ready: Any, paths: list[Path]) -> tuple[Any, list[Path]]:
-    """Unit embeddings of images, and the files that could be read; of several, broken ones are named and left
-    out."""
+    """Unit embeddings of images, and the files that could be read; the others are named and left out."""
     import torch
 
     from mmlearn.data.images import preprocess, read_image
     from mmlearn.progress import Progress
 
-    device = next(ready.model.parameters()).device
-    readable, rows = [], []
+    looked: list[Path] = []
+    rows = []
     with Progress(len(paths), "images", sys.stderr, shown=len(paths) > BATCH) as bar:
         for start in range(0, len(paths), BATCH):
-            batch = []
-            for path in paths[start:start + BATCH]:
-                try:
-                    batch.append(preprocess(read_image(path), ready.recipe))
-                    readable.append(path)
-                except ValueError as error:
-                    if len(paths) == 1:
-                        raise
-                    print(f"left out: {error}", file=sys.stderr)
+            batch = dict(readable(paths[start:start + BATCH],
+                                  lambda path: preprocess(read_image(path), ready.recipe)))
             if batch:
-                with torch.no_grad():
-                    rows.append(
-                        ready.model.encode_image(torch.stack(batch).to(device), normalise=True).float().cpu()
-                    )
+                looked += batch
+                rows.append(_embed(ready, list(batch.values())))
             bar.update(min(start + BATCH, len(paths)))
-    if not rows:
-        raise ValueError(f"none of the {len(paths)} images can be read; give JPEG or PNG files")
-    return torch.cat(rows), readable
+    return torch.cat(rows) if rows else torch.empty(0, 1), looked
+
+
+def _embed(ready: Any, pictures: list[Any]) -> Any:
+    """Unit embeddings of prepared pictures."""
+    import torch
+
+    device = next(ready.model.parameters()).device
+    with torch.no_grad():
+        return ready.model.encode_image(torch.stack(pictures).to(device), normalise=True).float().cpu()
 
 
 def _read(ready: Any, texts: list[str]) -> Any:

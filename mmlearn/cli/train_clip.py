@@ -1,12 +1,23 @@
 """``mmlearn train clip``: contrastive learning from pictures with captions, judged by retrieval."""
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.cli.training import add_data, check_data, given, recall, records, remember, resumed
-from mmlearn.files import write_atomically
+from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
+    Estimate,
+    add_common,
+    asked_for,
+    check_settings,
+    ending,
+    go_on,
+    keep_history,
+    one_first,
+    open_records,
+    tell,
+)
+from mmlearn.cli.training import alone, has_begun, recall, remember
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -16,74 +27,90 @@ if TYPE_CHECKING:
 
 MINIATURES = ("mini", "mini_resnet")        # their tokens are the words of the captions; others have CLIP's
                                             # tokeniser
+DEFAULTS = {"batch": 128, "lr": 1e-3, "warmup": 50}
+WATCH = "mean R@k"
+EVALUATIONS = 20                            # of a run, with pictures to validate on
 
 
 def add(parser: argparse.ArgumentParser, system: "System") -> None:
     """Add the arguments of ``mmlearn train clip``."""
-    add_data(parser)
     parser.add_argument("--size", choices=[c.name for c in system.configurations], default="mini_resnet",
                         help="a miniature (64 pixels, words as tokens) or a published size (default "
                              "mini_resnet)")
-    parser.add_argument("--steps", type=int, help="default: 20 epochs")
-    parser.add_argument("--batch", type=int, default=128, help="pairs a step (default 128)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="at its highest (default 1e-3)")
-    parser.add_argument("--warmup", type=int, default=50, metavar="STEPS",
-                        help="default 50, at most a quarter")
-    parser.add_argument("--precision", choices=("no", "bf16"), default="no")
-    parser.add_argument("--save-every", type=int, metavar="STEPS", help="default: a tenth of the run")
-    parser.set_defaults(run=run)
+    add_common(parser, run, {
+        "steps": "default: 20 epochs", "batch": "pairs a step (default 128)",
+        "lr": "at its highest (default 1e-3)", "warmup": "default 50, at most a quarter of the steps"})
 
 
-def run(args: argparse.Namespace) -> None:
+@alone
+def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train clip --help``."""
     from mmlearn.nn.modes import seeded
     from mmlearn.text_for_vision.clip import CLIP
     from mmlearn.text_for_vision.training import retrieval, save_mini, train_clip
 
-    settings = plan(args)
-    data, val = open_data(settings)
-    tokeniser, config = words_and_sizes(settings, data)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
-    remember(args.out, settings)
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        tokeniser, config = words_and_sizes(settings, data)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
+        remember(args.out, settings)
     with seeded(settings["seed"]):
         model = CLIP(config)
+    judged = data.first(200) if val is None else val
+    untrained = rounded(retrieval(model, tokeniser, judged))
+    options: dict[str, Any] = {} if val is None else {
+        "evaluate": lambda model: averaged(retrieval(model, tokeniser, judged)), "watch": WATCH,
+        "evaluate_every": max(1, settings["steps"] // EVALUATIONS)}
     history = train_clip(
         model, data, tokeniser, steps=settings["steps"], batch=settings["batch"], lr=settings["lr"],
         warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps",
-        save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip")
-    judged = data.first(200) if val is None else val
-    scores = {name: round(value, 4) for name, value in retrieval(model, tokeniser, judged).items()}
-    about = {"settings": settings, "validation" if val is not None else "training pictures": scores}
-    save_mini(args.out, model, tokeniser, about)
-    write_atomically(args.out / "history.json", json.dumps(
-        {"steps": history.steps, "loss": history.loss, **history.scalars}) + "\n")
+        save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip",
+        on_step=Estimate(settings["steps"]), **options)
+    if not writes:
+        return
+    scores = rounded(retrieval(model, tokeniser, judged))
+    part = "training" if val is None else "validation"
+    save_mini(args.out, model, tokeniser,
+              {"settings": settings, f"{part} pictures": scores, "untrained": untrained})
+    keep_history(args.out / "history.json", history)
     result = {"out": str(args.out), "steps": history.steps[-1],
               "parameters": sum(p.numel() for p in model.parameters()), "pictures": len(data),
               "tokens": len(tokeniser), "last loss": history.smooth(10)[-1],
-              "judged on": f"{len(judged)} {'validation' if val is not None else 'training'} pictures",
-              **scores, "seconds": round(history.seconds, 1)}
-    if args.json:
-        print(json.dumps(result))
-        return
-    print(f"clip: {result['parameters']:,} parameters, {result['steps']} steps, loss "
-          f"{result['last loss']:.3f}; on "
-          f"{result['judged on']} " + ", ".join(f"{name} {value:g}" for name, value in scores.items())
-          + f"; open it with --weights {args.out}")
+              "judged on": f"{len(judged)} {part} pictures", **scores, "untrained": untrained,
+              "best": history.best, "seconds": round(history.seconds, 1)}
+    lines = [f"clip: {result['parameters']:,} parameters, {result['steps']} steps on {len(data)} pictures, "
+             f"loss {result['last loss']:.3f}", ending(history, WATCH),
+             f"on {result['judged on']}, in brackets before training:",
+             *(f"  {name:<26}{value:8.4g} ({untrained[name]:.4g})" for name, value in scores.items()),
+             f"open it with --weights {args.out}"]
+    tell(args, result, "\n".join(line for line in lines if line))
 
 
-def plan(args: argparse.Namespace) -> dict[str, Any]:
+def rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in scores.items()}
+
+
+def averaged(scores: dict[str, float]) -> dict[str, float]:
+    """The scores, and the mean of all R@k in both directions."""
+    recalls = [value for name, value in scores.items() if "R@" in name]
+    return {**scores, WATCH: sum(recalls) / len(recalls)}
+
+
+def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run: from the command line, or those it was begun with."""
+    asked = {**asked_for(args), "phase": "contrastive"}
+    begun = has_begun(args.out, "steps", "history.json")
     if args.resume:
-        return resumed(args)
-    if recall(args.out) or (args.out / "config.json").exists():
+        return go_on(args, asked, {**defaults, "phase": "contrastive"})
+    if begun or not recall(args.out) and (args.out / "config.json").exists():
         raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
                          f"--out")
-    settings = {**given(args), "phase": "contrastive"}
-    check_data(settings)
-    for name, least in (("batch", 2), ("steps", 1), ("save_every", 1)):
-        if settings[name] is not None and settings[name] < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {settings[name]}; take {least} or more")
-    return settings
+    asked |= {name: value for name, value in DEFAULTS.items() if asked[name] is None}
+    check_settings(asked)
+    if asked["batch"] < 2:
+        raise ValueError(f"--batch is {asked['batch']}; take 2 or more, one pair has nothing to be told from")
+    return asked
 
 
 def open_data(settings: dict[str, Any]) -> "tuple[PairData, PairData | None]":
@@ -92,9 +119,12 @@ def open_data(settings: dict[str, Any]) -> "tuple[PairData, PairData | None]":
 
     size = sizes(settings).size
     if settings["data"] == "scenes":
-        return scene_pairs(settings["scenes"], size=size), scene_pairs(200, "val", size=size)
-    train, val = records(settings), records(settings, validation=True)
-    return file_pairs(train or [], size), file_pairs(val, size) if val else None
+        return scene_pairs(settings["scenes"], size=size), scene_pairs(VALIDATION_SCENES, "val", size=size)
+    train, val = open_records(settings)
+    if len(train) < 2:
+        raise ValueError(f"there is {len(train)} picture to train on; give 2 or more, one has nothing to be "
+                         f"told from")
+    return file_pairs(train, size), file_pairs(val, size) if val else None
 
 
 def sizes(settings: dict[str, Any], **options: Any) -> "CLIPConfig":

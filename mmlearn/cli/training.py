@@ -2,21 +2,31 @@
 remembers."""
 
 import argparse
+import functools
 import json
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlearn.files import write_atomically
+from mmlearn.files import locked, read_json, write_atomically
 
 if TYPE_CHECKING:
     from mmlearn.data.coco import CaptionRecord
 
 SOURCES = ("scenes", "coco", "folder", "csv")
+# what the settings of any run hold, as JSON has it
+KINDS: dict[str, Any] = {
+    "system": str, "phase": str, "data": str, "size": str, "precision": str, "steps": int, "batch": int,
+    "seed": int, "scenes": int | None, "save_every": int | None, "lr": int | float | None,
+    "warmup": int | None, "images": str | None, "annotations": str | None, "validation": str | None,
+    "validation_images": str | None}
 
 
 def add_data(parser: argparse.ArgumentParser, scenes: int = 2000) -> None:
     """Add the arguments that say what is trained on."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
+    parser.add_argument("--out", type=_folder, required=True, metavar="DIR",
                         help="folder of the run and of what it trains")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in --out, with the settings it has")
@@ -37,6 +47,12 @@ def add_data(parser: argparse.ArgumentParser, scenes: int = 2000) -> None:
                         help=f"training scenes (scenes; default {scenes})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _folder(name: str) -> Path:
+    if not name.strip():
+        raise argparse.ArgumentTypeError("an empty name is no folder; name a new one")
+    return Path(name)
 
 
 def check_data(settings: dict[str, Any]) -> None:
@@ -65,15 +81,47 @@ def records(settings: dict[str, Any], validation: bool = False) -> "list[Caption
     return read_captions(annotations or images, images)
 
 
+def alone(run: Callable[..., None]) -> Callable[..., None]:
+    """A trainer that holds the folder ``--out`` while it runs: no other process may write there."""
+    @functools.wraps(run)
+    def guarded(args: argparse.Namespace, **more: Any) -> None:
+        if args.out.exists() and not args.out.is_dir():
+            raise ValueError(f"--out {args.out} is a file; give a folder, new or of a run")
+        first = os.environ.get("RANK", "0") == "0"              # of several processes of one run
+        with locked(args.out) if first else nullcontext():
+            run(args, **more)
+    return guarded
+
+
+def has_begun(out: Path, phase: str, history: str) -> bool:
+    """Whether a phase has taken a step: its folder ``phase`` then has a checkpoint.
+
+    Raises ``ValueError`` if it has ended, with its ``history`` written, and the checkpoints were deleted.
+    """
+    from mmlearn.checkpoints import steps_in
+
+    if steps_in(out / phase):
+        return True
+    if (out / history).exists():
+        raise ValueError(f"{out} holds a run that has ended and has no checkpoint in {phase} to go on from; "
+                         f"choose another --out")
+    return False
+
+
 def recall(out: Path) -> list[dict[str, Any]]:
     """The settings of the phases begun in a folder, in order."""
-    path = out / "run.json"
+    path, remedy = out / "run.json", "choose another --out"
     if not path.exists():
         return []
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["phases"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a run's file ({error}); choose another --out") from error
+    phases = read_json(path, remedy=remedy).get("phases")
+    if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
+        raise ValueError(f"{path} is not a run's file (it lists no phases); {remedy}")
+    for number, settings in enumerate(phases, 1):
+        wrong = [name for name, kind in KINDS.items() if not isinstance(settings.get(name), kind)]
+        if wrong:
+            raise ValueError(f"{path} is not a run's file (its phase {number} says {wrong[0]} "
+                             f"{settings.get(wrong[0])!r}); {remedy}")
+    return phases
 
 
 def remember(out: Path, settings: dict[str, Any]) -> None:

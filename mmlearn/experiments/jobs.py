@@ -6,15 +6,15 @@ Survey: none.
 
 import argparse
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmlearn.files import write_atomically
+from mmlearn.files import locked, read_json, write_atomically
+from mmlearn.processes import pool
 
 Job = tuple[str, int]                   # name of a variant, seed
 
@@ -38,26 +38,35 @@ def run_jobs(run: Callable[..., dict[str, Any]], jobs: Sequence[Job],
     thread.
 
     With ``args.keep`` each result is written there as soon as it is known, and read instead of run the next
-    time, if it came of the same settings. ``run`` is a function of a module, so that another process finds
-    it.
+    time, if it came of the same settings; one process at a time may write there. ``run`` is a function of a
+    module, so that another process finds it.
     """
     settings = {k: v for k, v in vars(args).items() if isinstance(v, int | float | str)
                 and k not in ("seeds", "processes")}
     files = {job: args.keep / f"{job[0].replace(' ', '-')}-{job[1]}.json"
              for job in jobs} if args.keep else {}
-    done = {}
-    for job, path in files.items():
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["settings"] != settings:
-                raise ValueError(f"{path} was made with {found['settings']}, asked for are {settings}; use "
-                                 f"another --keep folder")
-            done[job] = found["result"]
-    with ProcessPoolExecutor(max(1, args.processes), multiprocessing.get_context("spawn"),
-                             _one_thread) as workers:
-        waiting = {job: workers.submit(run, *job, args) for job in jobs if job not in done}
-        for job in jobs:
-            result = done[job] if job in done else waiting[job].result()
-            if args.keep and job not in done:
-                write_atomically(files[job], json.dumps({"settings": settings, "result": result}) + "\n")
-            yield job, result
+    with locked(args.keep) if args.keep else nullcontext():
+        done = {job: _kept(path, settings) for job, path in files.items() if path.exists()}
+        with pool(max(1, args.processes), _one_thread, "spawn") as workers:
+            try:
+                waiting = {job: workers.submit(run, *job, args) for job in jobs if job not in done}
+                for job in jobs:
+                    result = done[job] if job in done else waiting[job].result()
+                    if args.keep and job not in done:
+                        write_atomically(files[job],
+                                         json.dumps({"settings": settings, "result": result}) + "\n")
+                    yield job, result
+            except BaseException:
+                workers.shutdown(wait=False, cancel_futures=True)           # what has not begun need not
+                raise
+
+
+def _kept(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The result in a file, if it came of these settings."""
+    found = read_json(path, remedy="delete it, so that it is run again")
+    if not isinstance(found.get("settings"), dict) or not isinstance(found.get("result"), dict):
+        raise ValueError(f"{path} holds no settings and result of a run; delete it, so that it is run again")
+    if found["settings"] != settings:
+        raise ValueError(f"{path} was made with {found['settings']}, asked for are {settings}; use "
+                         f"another --keep folder")
+    return found["result"]

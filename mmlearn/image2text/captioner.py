@@ -14,18 +14,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check, check_divides
+from mmlearn.nn.lite0 import Lite0Trunk
 from mmlearn.nn.positions import TokenEmbedding, grid_sinusoids
 from mmlearn.nn.transformer import Context, DecoderLayer, EncoderLayer, InputProjection
 from mmlearn.nn.vision import ConvTrunk, Frozen, ResidualTrunk, TorchvisionTrunk
 
 PAD = 1
+LITE0 = "efficientnet-lite0"        # the trunk whose trained weights a package brings
+Trunk = ConvTrunk | ResidualTrunk | TorchvisionTrunk | Lite0Trunk
 
 
 @dataclass(frozen=True)
 class CaptionerConfig:
     trunk: str = "resnet101"        # a ResNet of torchvision, "conv" for four small blocks, "residual" for a
-                                    # small ResNet
+                                    # small ResNet, "efficientnet-lite0" for one that is not trained further
     weights: str | None = None      # torchvision weights of the trunk, e.g. "IMAGENET1K_V2"; None: random
+                                    # (efficientnet-lite0 has one kind of weights, "IMAGENET")
     frozen: bool = False            # the trunk is not trained (its batch statistics stay too)
     vocab: int = 10_201             # V, words with the four special tokens
     width: int = 512                # d, size of a token or cell state
@@ -35,6 +40,10 @@ class CaptionerConfig:
     dropout: float = 0.1            # after input ReLU, attention output, feed-forward ReLU and output
     max_len: int = 54               # T, most tokens of a caption with <bos>
     grid_positions: Literal["none", "sinusoid"] = "none"    # what is added to a cell to say where it is
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
 
     @classmethod
     def resnet101(cls, weights: str | None = None) -> "CaptionerConfig":
@@ -69,14 +78,16 @@ class CaptionerConfig:
         return replace(self, frozen=True)
 
 
-def build_trunk(name: str, weights: str | None = None) -> ConvTrunk | ResidualTrunk | TorchvisionTrunk:
+def build_trunk(name: str, weights: str | None = None) -> Trunk:
     """The convolutional network of a configuration, by name."""
     if name == "conv":
         return ConvTrunk()
+    if name == LITE0:
+        return Lite0Trunk(trained=weights is not None)
     return ResidualTrunk() if name == "residual" else TorchvisionTrunk(name, weights)
 
 
-def make_trunk(config: CaptionerConfig) -> ConvTrunk | ResidualTrunk | TorchvisionTrunk | Frozen:
+def make_trunk(config: CaptionerConfig) -> Trunk | Frozen:
     """The convolutional network that turns a picture into a grid, frozen if the configuration says so."""
     trunk = build_trunk(config.trunk, config.weights)
     return Frozen(trunk, trunk.out_channels) if config.frozen else trunk

@@ -10,6 +10,8 @@ Every source has the same two methods, so that training does not ask where the n
 None where all are.
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -120,11 +122,11 @@ class StoredFeatures:
     """Regions computed elsewhere, in one file with a two-dimensional array ``<image id>_features`` an image.
 
     Reads .safetensors, .npz, and .hdf5 (the layout of M2's ``coco_detections.hdf5``; needs the package h5py).
-    Gives the first ``max_regions`` rows, padded with zeros. Raises ``ValueError`` naming the file if an id is
-    missing.
+    Gives the first ``max_regions`` rows, padded with zeros. Raises ``ValueError`` naming file and array if an
+    id is missing, or an array has another width than the first or holds what is not a finite number.
     """
 
-    def __init__(self, path: Path | str, ids: Sequence[int], max_regions: int = 50):
+    def __init__(self, path: Path | str, ids: Sequence[int | str], max_regions: int = 50):
         self.path, self.ids, self.max_regions = Path(path), tuple(ids), max_regions
         if not self.path.exists():
             raise FileNotFoundError(f"there is no feature file {self.path}; check --features")
@@ -135,7 +137,13 @@ class StoredFeatures:
             raise ValueError(f"{self.path} has no array '{missing[0]}_features' ({len(missing)} of "
                              f"{len(self.ids)} "
                              "images are missing); extract the features of every annotated image")
+        if not self.ids:
+            raise ValueError(f"no image is asked for of {self.path}; give at least one")
+        self.width = 0
         self.width = int(self._one(0).shape[1])
+        if self.path.suffix != ".npz":                  # whose arrays have to be read to be measured
+            for i in range(len(self.ids)):
+                self._check(i, self._shape(i))
 
     def _open(self) -> Any:
         if self.path.suffix == ".safetensors":
@@ -144,25 +152,53 @@ class StoredFeatures:
             except SafetensorError as error:
                 raise ValueError(f"{self.path} is not a whole safetensors file ({error})") from error
         if self.path.suffix == ".npz":
-            return np.load(self.path, allow_pickle=False)
+            try:
+                return np.load(self.path, allow_pickle=False)
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise ValueError(f"{self.path} is not a whole .npz file ({error})") from error
         if self.path.suffix in (".hdf5", ".h5"):
             try:
                 import h5py
             except ImportError:
                 raise ValueError(f"{self.path} is an HDF5 file; install h5py to read it, or convert it to "
                                  ".safetensors") from None
-            return h5py.File(self.path, "r")
+            try:
+                return h5py.File(self.path, "r")
+            except OSError as error:
+                raise ValueError(f"{self.path} is not a whole HDF5 file ({error})") from error
         raise ValueError(f"{self.path} has the ending {self.path.suffix!r}; known are .safetensors, .npz and "
                          f".hdf5")
 
+    def _key(self, i: int) -> str:
+        return f"{self.ids[i]}_features"
+
+    def _shape(self, i: int) -> tuple[int, ...]:
+        """Shape of an array that is not read for it."""
+        if self.path.suffix == ".safetensors":
+            return tuple(self._file.get_slice(self._key(i)).get_shape())
+        return tuple(getattr(self._file[self._key(i)], "shape", ()))
+
+    def _check(self, i: int, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2 or 0 in shape or (self.width and shape[1] != self.width):
+            wanted = f"(regions, {self.width})" if self.width else "(regions, features)"
+            raise ValueError(f"{self._key(i)} in {self.path} has shape {shape}; expected {wanted}, as in the "
+                             f"other arrays")
+
     def _one(self, i: int) -> np.ndarray:
-        key = f"{self.ids[i]}_features"
-        array = (
-            self._file.get_tensor(key) if self.path.suffix == ".safetensors" else np.asarray(self._file[key])
-        )
-        if array.ndim != 2:
-            raise ValueError(f"{key} in {self.path} has shape {array.shape}; expected (regions, features)")
-        return array[: self.max_regions]
+        key = self._key(i)
+        try:
+            array = (self._file.get_tensor(key) if self.path.suffix == ".safetensors"
+                     else np.asarray(self._file[key]))
+        except (SafetensorError, OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile,
+                zlib.error) as error:
+            raise ValueError(f"{key} in {self.path} cannot be read ({error}); extract the features "
+                             f"again") from error
+        self._check(i, array.shape)
+        array = array[: self.max_regions]
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise ValueError(f"{key} in {self.path} holds what is no finite number; extract the features "
+                             f"again")
+        return array
 
     def __len__(self) -> int:
         return len(self.ids)

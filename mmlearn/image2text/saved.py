@@ -14,16 +14,15 @@ import torch
 from torch import nn
 
 from mmlearn.catalog import kinds
-from mmlearn.checkpoints import load_model, load_weights, pair_of, save_model, save_weights
+from mmlearn.checkpoints import fill, load_model, load_weights, pair_of, save_model, save_weights
 from mmlearn.data.images import Inputs
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.files import package_data
-from mmlearn.image2text.captioner import CNNTransformer
+from mmlearn.image2text.captioner import CNNTransformer, build_trunk
 from mmlearn.image2text.features import ExtractedInputs, calibrate, grid_extractor, region_extractor
 from mmlearn.image2text.m2 import M2Transformer
 from mmlearn.image2text.regions import Detector, load_detector, save_detector
 from mmlearn.nn.modes import seeded
-from mmlearn.nn.vision import TorchvisionTrunk
 
 CHECKPOINTS = package_data("checkpoints")
 Captioner = M2Transformer | CNNTransformer
@@ -41,7 +40,7 @@ class Sight:
 
     kind: Literal["pictures", "grid", "regions", "stored"]
     size: int                           # pixels, side that images are squeezed to
-    trunk: str = ""                     # torchvision's name of the CNN, for "grid"
+    trunk: str = ""                     # name of the CNN, for "grid"
     max_regions: int = 10               # for "regions"
     module: nn.Module | None = None
 
@@ -58,15 +57,17 @@ class Sight:
 
     @classmethod
     def grid(cls, trunk: str = "resnet101", weights: str | None = None, size: int = 224, seed: int = 0,
-             pictures: Inputs | None = None) -> "Sight":
-        """Cells of a torchvision CNN: with ``weights`` by name (downloaded), or random ones drawn from
-        ``seed``.
+             pictures: Inputs | None = None, tensors: Mapping[str, torch.Tensor] | None = None) -> "Sight":
+        """Cells of a CNN (``build_trunk``): with ``weights`` by name, with those of ``tensors``, or with
+        random ones drawn from ``seed``.
 
         Random weights take their batch statistics from ``pictures``; without any, they stay as they are.
         """
         with seeded(seed):
-            module = TorchvisionTrunk(trunk, weights)
-        if weights is None and pictures is not None:
+            module = build_trunk(trunk, weights)
+        if tensors is not None:
+            fill(module, tensors, "the file of weights")
+        elif weights is None and pictures is not None:
             calibrate(module, pictures)
         # Rounded to the half precision in which they are saved, so that training and captioning see the same
         # cells.
@@ -136,7 +137,7 @@ def load_captioner(path: Path | str, detector: Detector | None = None) -> SavedC
         raise ValueError(f"{description} does not describe a captioner ({type(error).__name__}: {error}); "
                          f"{remedy}") from error
     if sight.kind == "grid":
-        sight.module = TorchvisionTrunk(sight.trunk)
+        sight.module = build_trunk(sight.trunk)
         load_weights(sight.module, weights.parent / "trunk.safetensors")
         sight.module.eval()
     elif sight.kind == "regions":

@@ -69,7 +69,7 @@ class CaptionData:
 
     inputs: Inputs
     captions: Sequence[Sequence[str]]
-    ids: Sequence[int]
+    ids: Sequence[int | str]
     scenes: Sequence[Scene] | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +80,12 @@ class CaptionData:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def rows(self, indices: Sequence[int]) -> "CaptionData":
+        """The images of these numbers, in this order, with their captions; their inputs are read at once."""
+        chosen = list(indices)
+        return CaptionData(TensorInputs(*self.inputs.rows(chosen)), [self.captions[i] for i in chosen],
+                           [self.ids[i] for i in chosen], self.scenes and [self.scenes[i] for i in chosen])
 
     @cached_property
     def words(self) -> list[list[list[str]]]:
@@ -274,6 +280,25 @@ def score_writers(data: CaptionData) -> dict[str, float]:
         for name, value in score_captions(said, against).items():
             totals[name] = totals.get(name, 0.0) + value / most
     return totals
+
+
+@torch.no_grad()
+def caption_loss(model: Captioner, data: CaptionData, tokeniser: WordTokeniser, batch: int = 100) -> float:
+    """Mean cross-entropy of all captions of ``data`` in nats a token, in evaluation mode."""
+    total, terms, most = 0.0, 0.0, longest(model)
+    with eval_mode(model) as device:
+        for start in range(0, len(data), batch):
+            values, mask = data.inputs.rows(range(start, min(start + batch, len(data))))
+            texts = data.captions[start:start + batch]
+            for turn in range(max(map(len, texts))):        # the first captions of these images, the second …
+                chosen = [i for i, group in enumerate(texts) if turn < len(group)]
+                tokens = tokeniser.batch([texts[i][turn] for i in chosen], most).to(device)
+                loss, scalars = cross_entropy_loss(model, CaptionBatch(
+                    values[chosen].to(device), None if mask is None else mask[chosen].to(device), tokens,
+                    torch.tensor(chosen)))
+                total += float(loss) * scalars["weight"]
+                terms += scalars["weight"]
+    return total / terms
 
 
 # ---------------------------------------------------------------------------------------------- cross-entropy

@@ -13,6 +13,7 @@ with torchvision's conventions.
 """
 
 import re
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,15 +72,17 @@ def lite0_classifier() -> EfficientNetClassifier:
 class Lite0Trunk(nn.Module):
     """The trained trunk for a captioner: images (b, 3, 224, 224) in [0, 1] -> grid (b, 49, 320), 7 x 7 cells.
 
-    Not trained further. ``out_channels`` is 320. Raises ``ValueError`` for images smaller than one cell of 32
-    pixels.
+    Not trained further; with ``trained=False`` its weights are random, to be filled from a file.
+    ``out_channels`` is 320. Raises ``ValueError`` for images smaller than one cell of 32 pixels.
     """
 
     out_channels = 320
 
-    def __init__(self) -> None:
+    def __init__(self, trained: bool = True) -> None:
         super().__init__()
-        self.trunk = lite0_classifier().trunk.requires_grad_(False)
+        with nullcontext() if trained else torch.random.fork_rng(devices=[]):
+            network = lite0_classifier() if trained else EfficientNetClassifier(EfficientNetConfig.lite0())
+        self.trunk = network.trunk.requires_grad_(False).to(memory_format=torch.channels_last).eval()
 
     def train(self, mode: bool = True) -> "Lite0Trunk":
         super().train(mode)

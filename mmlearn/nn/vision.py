@@ -98,8 +98,7 @@ class ResidualTrunk(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p c"]:
         if min(images.shape[-2:]) < self.stride:
             raise ValueError(f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one "
-                             f"cell of "
-                             f"{self.stride}; give larger ones")
+                             f"cell of {self.stride}; give larger ones")
         images = (2 * images - 1).contiguous(memory_format=torch.channels_last)
         return grid_to_sequence(self.blocks(images))
 
@@ -110,7 +109,7 @@ class TorchvisionTrunk(nn.Module):
     Pixels in [0, 1]; they are standardised here as the weights expect. At 224 pixels ResNet-50 and -101 give
     7 x 7 cells of 2048 channels. ``weights`` names torchvision weights ("IMAGENET1K_V2"), which are
     downloaded; None starts from random ones. ``out_channels`` is c. Raises ``ValueError`` for a name that is
-    no ResNet of torchvision.
+    no ResNet of torchvision or none of its weights, ``FileNotFoundError`` if they cannot be downloaded.
     """
 
     mean: Tensor
@@ -122,7 +121,15 @@ class TorchvisionTrunk(nn.Module):
                  if n.startswith(("resnet", "wide", "resnext"))]
         if name not in known:
             raise ValueError(f"{name!r} is no ResNet of torchvision; use one of {', '.join(sorted(known))}")
-        resnet = torchvision.models.get_model(name, weights=weights)
+        offered = [one.name for one in torchvision.models.get_model_weights(name)]
+        if weights is not None and weights not in offered:
+            raise ValueError(f"torchvision has no weights {weights!r} of {name}; it has {', '.join(offered)}")
+        try:
+            resnet = torchvision.models.get_model(name, weights=weights)
+        except OSError as error:
+            raise FileNotFoundError(f"the weights {weights} of {name} could not be downloaded ({error}); "
+                                    f"connect to the network, or take a file of them or another "
+                                    f"trunk") from error
         self.out_channels = int(resnet.fc.in_features)
         self.resnet = nn.Sequential(OrderedDict(
             (part, module) for part, module in resnet.named_children() if part not in ("avgpool", "fc")

@@ -10,15 +10,18 @@ data set. The shortcuts that the authors' discriminator never uses must be there
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from mmlearn.pretrained import match
+from mmlearn.nn.modes import blank
+from mmlearn.pretrained import fitting
 from mmlearn.pretrained.files import read_state
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
+from mmlearn.weights import SUFFIXES
 
+SYSTEM = "DF-GAN"
 SIGNATURE = "netG.GBlocks.0.fuse1.affine0.fc_gamma.linear1.weight"
 NAMES = (                                                               # ours -> theirs
     (r"generator\.start", "netG.fc"), (r"generator\.to_rgb", "netG.to_rgb.1"),
@@ -44,11 +47,16 @@ def public_name(ours: str) -> str:
     return ours
 
 
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of the DF-GAN code of 2022?"""
+    return SIGNATURE in names
+
+
 def recognises(path: Path) -> bool:
     """Is this a checkpoint of the DF-GAN code of 2022?"""
-    if not path.is_file() or path.suffix not in (".pth", ".pt"):
+    if not path.is_file() or path.suffix not in SUFFIXES:
         return False
-    return SIGNATURE in read_state(path, ("model",))
+    return knows(read_state(path))
 
 
 def config_of(state: dict[str, Tensor], where: str) -> DFGANConfig:
@@ -86,13 +94,12 @@ def load(path: Path | None) -> DFGAN:
         raise FileNotFoundError("the weights of DF-GAN are on no hub; get state_epoch_290.pth or "
                                 "state_epoch_1220.pth by the links in the README of github.com/tobran/DF-GAN "
                                 "and load it by its path")
-    state = read_state(path, ("model",))
+    state = read_state(path)
     config = config_of(state, str(path))
-    with torch.device("meta"):
+    with blank():
         model = DFGAN(config)
     ours = {name: public_name(name) for name in model.state_dict()}
     expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}
-    match({name: tuple(value.shape) for name, value in state.items()},
-          expected | unused_shortcuts(config), str(path))
+    state = fitting(state, expected | unused_shortcuts(config), str(path))
     model.load_state_dict({name: state[theirs].float().clone() for name, theirs in ours.items()}, assign=True)
     return model.eval()

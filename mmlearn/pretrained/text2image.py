@@ -1,8 +1,8 @@
 r"""The public weights of the text-to-image GANs: names and shapes of the authors' files, turned into ours.
 
 Papers: see the modules of the models.  Files: github.com/taoxugit/AttnGAN (generators, DAMSM's text and image
-encoders), github.com/MinfengZhu/DM-GAN, github.com/hanzhanggit/StackGAN-v2 (all MIT),
-github.com/tobran/DF-GAN (CC BY-NC-SA).  Survey: 2.1.3.  Differs from the papers: nothing.
+encoders), github.com/MinfengZhu/DM-GAN, github.com/hanzhanggit/StackGAN-v2 (all MIT);
+DF-GAN's are read by ``pretrained.dfgan``.  Survey: 2.1.3.  Differs from the papers: nothing.
 
 A file holds the state dict of one network. Each network has a ``Layout``: what only its files have, how a
 configuration is read off names and shapes, and what the authors call each of our tensors. Files of 2018
@@ -10,19 +10,27 @@ have no ``num_batches_tracked``; it is not used and starts at 0.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmlearn.pretrained import match
-from mmlearn.pretrained.files import read_state
+from mmlearn.nn.modes import blank
+from mmlearn.pretrained import fitting
+from mmlearn.pretrained.files import download, read_state
+from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
+from mmlearn.text2image.damsm import DAMSMConfig, ImageEncoder, TextEncoder
+from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
+from mmlearn.text2image.stackgan import StackGANv2Config, StackGANv2Generator
+from mmlearn.weights import SUFFIXES
 
+SYSTEM = "AttnGAN, DM-GAN and StackGAN-v2"
 State = dict[str, Tensor]
 COUNTER = "num_batches_tracked"
+NOTHING = r"(?!)"                                       # matches no name
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,9 @@ class Layout:
     them.
 
     ``config`` reads the configuration off the tensors, ``build`` makes the model, ``theirs`` gives the
-    authors' name of our tensor. ``ignored`` matches names of the file that the model has no use for.
+    authors' name of our tensor. ``pointwise`` matches names of their 1 x 1 convolutions that are linear
+    layers of ours (the trailing sides of 1 are dropped), ``ignored`` names of the file that the model has
+    no use for.
     """
 
     name: str
@@ -39,7 +49,8 @@ class Layout:
     config: Callable[[State], Any]
     build: Callable[[Any], nn.Module]
     theirs: Callable[[str], str]
-    ignored: str = r"(?!)"
+    pointwise: str = NOTHING
+    ignored: str = NOTHING
 
     def knows(self, state: State) -> bool:
         """Is this a file of the network?"""
@@ -47,13 +58,17 @@ class Layout:
 
     def load(self, state: State, where: str) -> nn.Module:
         """The model with the weights, in evaluation mode and float32, every name and shape accounted for."""
-        state = {name: value for name, value in state.items() if not re.fullmatch(self.ignored, name)}
-        with torch.device("meta"):
+        state = {name: value.flatten(1) if re.fullmatch(self.pointwise, name) and value.ndim > 1 else value
+                 for name, value in state.items() if not re.fullmatch(self.ignored, name)}
+        with blank():
             model = self.build(self.config(state))
         ours = {name: self.theirs(name) for name in model.state_dict()}
         state = {name: torch.tensor(0) for name in ours.values() if name.endswith(COUNTER)} | state
-        match({name: tuple(value.shape) for name, value in state.items()},
-              {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}, where)
+        counters = {name: value for name, value in state.items() if name.endswith(COUNTER)}
+        expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()
+                    if not name.endswith(COUNTER)}
+        weights = {name: value for name, value in state.items() if name not in counters}
+        state = counters | fitting(weights, expected, where)
         values = {name: state[theirs] for name, theirs in ours.items()}
         model.load_state_dict({name: (value.float() if value.is_floating_point() else value).clone()
                                for name, value in values.items()}, assign=True)
@@ -62,16 +77,97 @@ class Layout:
 
 # ------------------------------------------------------------- AttnGAN, DM-GAN, StackGAN-v2, DAMSM's encoders
 
+GENERATOR = (  # patterns of our names, in order, and what the authors of all three generators call them
+    (r"condition\.", r"ca_net."),
+    (r"first\.fc\.", r"h_net1.fc.0."),
+    (r"first\.norm\.", r"h_net1.fc.1."),
+    (r"first\.up\.(\d+)\.conv\.", lambda found: f"h_net1.upsample{int(found[1]) + 1}.1."),
+    (r"first\.up\.(\d+)\.norm\.", lambda found: f"h_net1.upsample{int(found[1]) + 1}.2."),
+    (r"heads\.(\d+)\.0\.", lambda found: f"img_net{int(found[1]) + 1}.img.0."),
+    (r"further\.(\d+)\.", lambda found: f"h_net{int(found[1]) + 2}."),
+    (r"(residual\.\d+)\.inner\.conv\.", r"\1.block.0."),
+    (r"(residual\.\d+)\.inner\.norm\.", r"\1.block.1."),
+    (r"(residual\.\d+)\.conv\.", r"\1.block.3."),
+    (r"(residual\.\d+)\.norm\.", r"\1.block.4."),
+    (r"\.up\.conv\.", r".upsample.1."),
+    (r"\.up\.norm\.", r".upsample.2."),
+    (r"\.project\.", r".att.conv_context."),          # AttnGAN
+    (r"\.join\.conv\.", r".jointConv.0."),           # StackGAN-v2
+    (r"\.join\.norm\.", r".jointConv.1."),
+    (r"\.from_words\.", r".M_w.0."),                  # DM-GAN
+    (r"\.from_places\.", r".M_r.0."),
+    (r"\.(key|value)\.", r".\1.0."),
+    (r"\.response\.", r".response_gate.0."),
+)
+IMAGE = ((r"trunk\.", r""), (r"regions\.", r"emb_features."), (r"code\.", r"emb_cnn_code."))
+TEXT = ((r"words\.", r"encoder."),)
+MIRROR, GENERATOR_FILE = "mediasynthesismuseum/attngan-coco", "coco_AttnGAN2.pth"
 
-# ----------------------------------------------------------------------------------------------------- DF-GAN
+
+def renamed(name: str, patterns: Sequence[tuple[str, Any]]) -> str:
+    """``name`` after every pattern that it has was replaced."""
+    for pattern, theirs in patterns:
+        name = re.sub(pattern, theirs, name)
+    return name
 
 
-LAYOUTS: tuple[Layout, ...] = ()                        # in the order in which a file is tried
+def shape(state: State, name: str) -> tuple[int, ...]:
+    """The shape of a tensor of the file. Raises ``ValueError`` if it is not there."""
+    if name not in state:
+        raise ValueError(f"the file has no {name}; give the authors' file of a whole network")
+    return tuple(state[name].shape)
+
+
+def count(state: State, pattern: str) -> int:
+    """How many numbers the names of the file have at the place of the pattern's group."""
+    return len({found[1] for name in state if (found := re.match(pattern, name))})
+
+
+def generator_sizes(state: State) -> dict[str, Any]:
+    """What the configurations of the three generators have in common."""
+    fc, into = shape(state, "ca_net.fc.weight"), shape(state, "h_net1.fc.0.weight")
+    width = shape(state, "img_net1.img.0.weight")[1]
+    top = shape(state, "h_net1.upsample1.1.weight")[1]
+    return dict(text=fc[1], condition=fc[0] // 4, noise=into[1] - fc[0] // 4, width=width,
+                size=4 * top // width, residual=count(state, r"h_net2\.residual\.(\d+)\."),
+                branches=count(state, r"img_net(\d+)\."))
+
+
+def text_config(state: State) -> DAMSMConfig:
+    """The sizes of a text encoder."""
+    vocab, words = shape(state, "encoder.weight")
+    return replace(DAMSMConfig.coco(), vocab=vocab, words=words,
+                   embed=2 * shape(state, "rnn.weight_hh_l0")[1])
+
+
+ATTNGAN = Layout(
+    "AttnGAN's generator", frozenset({"ca_net.fc.weight", "h_net2.att.conv_context.weight"}),
+    lambda state: AttnGANConfig(**generator_sizes(state)), AttnGANGenerator,
+    lambda name: renamed(name, GENERATOR), pointwise=r"h_net\d+\.att\.conv_context\.weight")
+DMGAN = Layout(
+    "DM-GAN's generator", frozenset({"ca_net.fc.weight", "h_net2.A.weight", "h_net2.response_gate.0.weight"}),
+    lambda state: DMGANConfig(**generator_sizes(state)), DMGANGenerator,
+    lambda name: renamed(name, GENERATOR),
+    pointwise=r"h_net\d+\.(M_w|M_r|key|value|response_gate)\.0\.weight")
+STACKGAN_V2 = Layout(
+    "StackGAN-v2's generator", frozenset({"ca_net.fc.weight", "h_net2.jointConv.0.weight"}),
+    lambda state: StackGANv2Config(**generator_sizes(state)), StackGANv2Generator,
+    lambda name: renamed(name, GENERATOR))
+TEXT_ENCODER = Layout(
+    "DAMSM's text encoder", frozenset({"encoder.weight", "rnn.weight_hh_l0_reverse"}),
+    text_config, TextEncoder, lambda name: renamed(name, TEXT))
+IMAGE_ENCODER = Layout(
+    "DAMSM's image encoder", frozenset({"emb_features.weight", "emb_cnn_code.weight"}),
+    lambda state: replace(DAMSMConfig.coco(), embed=shape(state, "emb_features.weight")[0]), ImageEncoder,
+    lambda name: renamed(name, IMAGE))
+
+
+LAYOUTS = (ATTNGAN, DMGAN, STACKGAN_V2, TEXT_ENCODER, IMAGE_ENCODER)    # tried in this order
 
 
 def weights_of(path: Path) -> State:
     """The tensors of a file by the authors' names."""
-    return read_state(path, ("state_dict", "model"))
+    return read_state(path)
 
 
 def layout_of(state: State) -> Layout | None:
@@ -79,19 +175,30 @@ def layout_of(state: State) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.knows(state)), None)
 
 
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of one of the networks?"""
+    return any(layout.signature <= set(names) for layout in LAYOUTS)
+
+
 def recognises(path: Path) -> bool:
     """Is this a file of one of the networks?"""
-    return path.is_file() and path.suffix in (".pth", ".pt") and layout_of(weights_of(path)) is not None
+    return path.is_file() and path.suffix in SUFFIXES and knows(weights_of(path))
 
 
-def load(path: Path | None) -> nn.Module:
-    """The network of a file, in evaluation mode: a generator or an encoder.
+def fetch(name: str, file: str = GENERATOR_FILE) -> Path:
+    """A file of AttnGAN's mirror on the hub: the generator, or "text_encoder100.pth".
 
-    Raises ``FileNotFoundError`` without a file, ``ValueError`` if it holds something else.
+    Raises ``FileNotFoundError`` for the other names: their authors keep the files on Google Drive.
     """
-    if path is None:
-        raise FileNotFoundError("the authors keep these weights on Google Drive; get them by the links in "
-                                "the README of the repository and load a file by its path")
+    if name != MIRROR:
+        raise FileNotFoundError(f"the authors of {name} keep the weights on Google Drive; get them by the "
+                                f"links in the README of github.com/{name} and load a file by its path")
+    return download(name, [file], lambda folder: []) / file
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a file, in evaluation mode: a generator or an encoder. Raises ``ValueError`` if the file
+    holds something else."""
     state = weights_of(path)
     layout = layout_of(state)
     if layout is None:

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from mmlearn.text_for_vision.blockwise import single
+
 
 class Generated(NamedTuple):
     """What a generator with several branches draws: pictures from small to large, and how they came about.
@@ -41,11 +43,6 @@ class Gates(NamedTuple):
 
     writing: Tensor
     response: Tensor
-
-
-def wide(x: Tensor) -> Tensor:
-    """At least 32 bits: sums and exponentials of 16-bit numbers are made in float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -72,7 +69,7 @@ def kl_to_standard_normal(
 ) -> Float[Tensor, " b"]:
     r"""eq:ca-kl: $\mathrm{KL}\big(\mathcal N(\mu,\mathrm{diag}\,\sigma^2)\,\|\,\mathcal
     N(0,I)\big)=\frac12\sum_j\big(\mu_j^2+\sigma_j^2-\log\sigma_j^2-1\big)$, nats per example."""
-    mu, log_var = wide(mu), wide(log_var)
+    mu, log_var = single(mu), single(log_var)
     return (mu.square() + log_var.exp() - log_var - 1).sum(dim=1) / 2
 
 
@@ -80,18 +77,6 @@ def mean_kl(mu: Float[Tensor, "b c"], log_var: Float[Tensor, "b c"]) -> Float[Te
     r"""eq:ca-kl-mean: $\frac1{bc}\sum_{i}\mathrm{KL}_i$: the mean over examples **and** dimensions that
     all the released codes take, c times smaller than the mean of eq:ca-kl."""
     return kl_to_standard_normal(mu, log_var).mean() / mu.shape[1]
-
-
-def real_loss(logits: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    r"""eq:bce-real: $-\frac1b\sum_i\log\sigma(a_i)$: cross-entropy of logits with the label "real", in 32
-    bits."""
-    return F.softplus(-wide(logits)).mean()
-
-
-def fake_loss(logits: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    r"""eq:bce-fake: $-\frac1b\sum_i\log(1-\sigma(a_i))$: cross-entropy of logits with the label "not
-    real"."""
-    return F.softplus(wide(logits)).mean()
 
 
 # ------------------------------------------------------------------------------------------- initialisation

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.data.tokenisers import SPLITTERS, Tokeniser, WordTokeniser
 from mmlearn.nn.modes import eval_mode
 
 # "{}" takes the name of a class, "{a}" its name with an article.
@@ -47,17 +47,58 @@ def with_article(name: str) -> str:
 def prompts(name: str, templates: Sequence[str]) -> list[str]:
     """The sentences about one class: "{}" in a template is its name, "{a}" its name with an article.
 
-    Raises ``ValueError`` for a template without either, because every class would get the same sentence.
+    Raises ``ValueError`` for a template without either, because every class would get the same sentence, and
+    for one with anything else in braces ("{{" is a brace).
     """
     sentences = []
     for template in templates:
-        fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
-        if not fields or fields - {"", "a"}:
-            raise ValueError(f"template {template!r} must hold {{}} for the class, or {{a}} for the class "
-                             f"with its article")
-        sentence = template.format(name, a=with_article(name))
-        sentences.append(sentence[0].upper() + sentence[1:] if template.startswith("{a}") else sentence)
+        parts = parsed(template)
+        names = {"": name, "a": with_article(name)}
+        sentence = "".join(text + ("" if field is None else names[field]) for text, field in parts)
+        capital = parts[0] == ("", "a")
+        sentences.append(sentence[0].upper() + sentence[1:] if capital else sentence)
     return sentences
+
+
+def parsed(template: str) -> list[tuple[str, str | None]]:
+    """A template as pairs of text and what follows it: "" for the class, "a" for it with its article, or
+    nothing."""
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError:
+        pieces = []
+    fields = [field for _, field, _, _ in pieces if field is not None]
+    if not fields or any(field not in ("", "a") or spec or conversion
+                         for _, field, spec, conversion in pieces if field is not None):
+        raise ValueError(f"template {template!r} must hold {{}} for the class, or {{a}} for the class "
+                         f"with its article, and nothing else in braces")
+    return [(text, field) for text, field, _, _ in pieces]
+
+
+def unknown_words(tokeniser: Tokeniser, text: str) -> list[str]:
+    """The words of a text that a tokeniser of whole words does not know and reads as one and the same token.
+
+    A text without any word is itself unknown. Tokenisers of parts of words know every text.
+    """
+    if not isinstance(tokeniser, WordTokeniser):
+        return []
+    words = SPLITTERS[tokeniser.splitter](text)
+    return [word for word in words if word not in tokeniser.index] if words else [text]
+
+
+def default_templates(tokeniser: Tokeniser) -> tuple[str, ...]:
+    """Sentences of the kind that a model was trained on, as far as its words tell: those of the scene world
+    if it knows all their words, else the longest it knows; "a photo of {}." where it reads parts of words."""
+    if not isinstance(tokeniser, WordTokeniser):
+        return ("a photo of {}.",)
+
+    def known(*templates: str) -> bool:
+        return not any(unknown_words(tokeniser, template.format(a="a an")) for template in templates)
+
+    if known(*SCENE):
+        return SCENE
+    simple = ("a photo of {a}.", "a picture of {a}.", "{a}")
+    return (next((template for template in simple if known(template)), "{}"),)
 
 
 def average_prompts(v: Float[Tensor, "c m e"]) -> Float[Tensor, "c e"]:

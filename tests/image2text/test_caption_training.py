@@ -65,6 +65,14 @@ def trained(data, words):
     return model
 
 
+def test_some_rows_are_the_same_images_with_their_captions(data):
+    some = data.rows([5, 2])
+    assert list(some.ids) == [5, 2] and some.scenes == [data.scenes[5], data.scenes[2]]
+    assert some.captions == [data.captions[5], data.captions[2]]
+    for ours, theirs in zip(some.inputs.rows([0, 1]), data.inputs.rows([5, 2])):
+        assert torch.equal(ours, theirs)
+
+
 def test_a_batch_holds_captions_of_its_own_images(data, words):
     batch = CaptionBatches(data, words, images=3, captions=2)(5)
     assert batch.inputs.shape == (3, 5, 12) and batch.tokens.shape[0] == 6

@@ -20,8 +20,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,13 @@ from mmlearn.data.scenes.questions import questions
 from mmlearn.data.scenes.referring import referring
 from mmlearn.data.scenes.render import render
 from mmlearn.data.scenes.sample import sample_scene
+from mmlearn.files import flush, locked, make_folder, read_json, write_atomically, writing
+from mmlearn.processes import pool
 
 FORMAT = "mmlearn scenes 1"         # changes when the same recipe would give other files
 LICENCE = {"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
 FILES = ("instances", "captions", "questions", "referring")
+MOST = 10**8                        # images; more is a slip of the keyboard
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ def scene_record(recipe: Recipe, index: int, images: Path) -> dict[str, Any]:
     picture = render(scene, recipe.size, recipe.style)
     name = f"{recipe.split}_{index:06d}.png"
     scratch = images / f".{name}.{os.getpid()}"
-    Image.fromarray(picture.image).save(scratch, format="png")
-    os.replace(scratch, images / name)
+    with writing(images / name):
+        Image.fromarray(picture.image).save(scratch, format="png")
+        os.replace(scratch, images / name)
     visible = [i for i, mask in enumerate(picture.masks) if mask.any()]    # COCO cannot hold what is not seen
     instances = []
     for i in visible:
@@ -99,18 +102,27 @@ def _records(recipe: Recipe, start: int, images: Path, workers: int) -> Iterator
         yield from (scene_record(recipe, index, images) for index in range(start, recipe.count))
         return
     indices = iter(range(start, recipe.count))
-    with ProcessPoolExecutor(workers) as pool:
+    with pool(workers) as processes:
         while batch := list(islice(indices, 64 * workers)):
-            yield from pool.map(scene_record, [recipe] * len(batch), batch, [images] * len(batch),
-                                chunksize=16)
+            yield from processes.map(scene_record, [recipe] * len(batch), batch, [images] * len(batch),
+                                     chunksize=16)
 
 
 # ---- the folder --------------------------------------------------------------------------------------------
 
 def read_recipe(folder: Path, split: str) -> Recipe | None:
     """The recipe of a finished export of ``split`` in ``folder``, None if there is none."""
-    path = folder / "annotations" / f"recipe_{split}.json"
-    return Recipe(**json.loads(path.read_text())) if path.exists() else None
+    return _recipe(folder / "annotations" / f"recipe_{split}.json")
+
+
+def _recipe(path: Path) -> Recipe | None:
+    if not path.exists():
+        return None
+    remedy = "export again with --force (force=True)"
+    found = read_json(path, remedy=remedy)
+    if {name: type(value) for name, value in found.items()} != {f.name: f.type for f in fields(Recipe)}:
+        raise ValueError(f"{path} holds no recipe of an export; {remedy}")
+    return Recipe(**found)
 
 
 def export_coco(folder: str | Path, count: int, size: int = 64, split: str = "train", seed: int = 0,
@@ -121,65 +133,98 @@ def export_coco(folder: str | Path, count: int, size: int = 64, split: str = "tr
     Splits share a folder. A finished export of the same recipe is left as it is, an interrupted one is
     continued. ``force`` replaces an export of another recipe. ``progress(done, count)`` is called after each
     scene.
-    Raises ``ValueError`` for a recipe that cannot be made or a folder that holds something else.
+    Raises ``ValueError`` for a recipe that cannot be made or a folder that holds something else, ``OSError``
+    if it cannot be written, or another process writes the same split there.
     """
     check_recipe(count, size, split, style)
-    if count < 1:
-        raise ValueError(f"count is {count}; an export has at least one image")
+    if not 1 <= count <= MOST:
+        raise ValueError(f"count is {count}; an export has at least one image, and at most {MOST:,}")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; take 0 or more")
+    if not 1 <= workers <= 1024:
+        raise ValueError(f"workers is {workers}; take 1 to 1024 processes")
     recipe, folder = Recipe(count, size, split, seed, style), Path(folder)
+    _refuse_others(folder)
     scratch = folder / f".unfinished-{split}"
-    if _is_ready(folder, scratch, recipe, force):
+    if not force and not scratch.exists() and read_recipe(folder, split) == recipe:
         return folder
-    images = folder / "images"
-    for path in (scratch, images, folder / "annotations"):
-        path.mkdir(parents=True, exist_ok=True)
-    (scratch / "recipe.json").write_text(json.dumps(asdict(recipe)))
-    lines = scratch / "records.jsonl"
-    done = _complete_lines(lines)
-    with open(lines, "a", encoding="utf-8") as out:
-        for number, record in enumerate(_records(recipe, done, images, workers), done + 1):
-            out.write(json.dumps(record, separators=(",", ":")) + "\n")
-            out.flush()
-            if progress:
-                progress(number, count)
-    for name in FILES:
-        _assemble(name, recipe, lines, scratch / f"{name}.json")
-    for name in FILES:
-        os.replace(scratch / f"{name}.json", folder / "annotations" / f"{name}_{split}.json")
-    os.replace(scratch / "recipe.json", folder / "annotations" / f"recipe_{split}.json")
-    shutil.rmtree(scratch)
+    with locked(folder, f".lock-{split}"):
+        _export(recipe, folder, scratch, force, workers, progress)
     return folder
 
 
-def _is_ready(folder: Path, scratch: Path, recipe: Recipe, force: bool) -> bool:
-    """True if nothing is to be done; makes room under ``force``; refuses a folder with other things in it."""
+def _export(recipe: Recipe, folder: Path, scratch: Path, force: bool, workers: int,
+            progress: Callable[[int, int], None] | None) -> None:
+    """The export, in a folder that nobody else writes into.
+
+    Whenever the process is killed, ``scratch`` says what is under way until the recipe stands in its place.
+    """
+    images, annotations, split = folder / "images", folder / "annotations", recipe.split
+    if not _is_ready(folder, scratch, recipe, force):
+        for path in (scratch, images, annotations):
+            make_folder(path)
+        lines = scratch / "records.jsonl"
+        if not (scratch / "recipe.json").exists():
+            _clear(folder, split)
+            write_atomically(scratch / "recipe.json", json.dumps(asdict(recipe)))
+        done = _complete_lines(lines)
+        with writing(lines), open(lines, "a", encoding="utf-8") as out:
+            for number, record in enumerate(_records(recipe, done, images, workers), done + 1):
+                out.write(json.dumps(record, separators=(",", ":")) + "\n")
+                out.flush()
+                if progress:
+                    progress(number, recipe.count)
+        with writing(annotations):
+            for name in FILES:
+                _assemble(name, recipe, lines, scratch / f"{name}.json")
+            for name in FILES:
+                os.replace(scratch / f"{name}.json", annotations / f"{name}_{split}.json")
+            os.replace(scratch / "recipe.json", annotations / f"recipe_{split}.json")
+            flush(annotations)
+    with writing(scratch):
+        for left in images.glob(f".{split}_[0-9]*.png.*"):                  # of processes that were killed
+            left.unlink()
+        if scratch.exists():
+            shutil.rmtree(scratch)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raises ``ValueError`` for a file, or a folder that holds anything but exports."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a new folder for the export")
-    ours = list(folder.glob("annotations/recipe_*.json")) + list(folder.glob(".unfinished-*/recipe.json"))
-    if folder.exists() and any(folder.iterdir()) and not ours:
+    ours = list(folder.glob("annotations/recipe_*.json")) + list(folder.glob(".unfinished-*"))
+    if not ours and folder.exists() and not all(p.name.startswith(".lock-") for p in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no scenes made by this command; name a new or "
                          f"empty folder")
-    finished, begun = read_recipe(folder, recipe.split), None
-    if (scratch / "recipe.json").exists():
-        begun = Recipe(**json.loads((scratch / "recipe.json").read_text()))
-    if finished == recipe and not force:
-        return True
-    if finished and finished != recipe and not force:
+
+
+def _is_ready(folder: Path, scratch: Path, recipe: Recipe, force: bool) -> bool:
+    """True if nothing is to be done; makes room under ``force``; refuses scenes of another recipe."""
+    if force:
+        make_folder(scratch)                                # from here on an export is under way
+        with writing(scratch):
+            (scratch / "recipe.json").unlink(missing_ok=True)
+        return False
+    finished, begun = read_recipe(folder, recipe.split), _recipe(scratch / "recipe.json")
+    if finished and finished != recipe:
         raise ValueError(f"{folder} already holds {_words(finished)}, not {_words(recipe)}; name another "
                          f"folder, or "
                          "replace them with --force (force=True)")
-    if begun and begun != recipe and not force:
+    if begun and begun != recipe:
         raise ValueError(f"{folder} holds an unfinished export of {_words(begun)}, not {_words(recipe)}; "
                          f"finish it "
                          "with the same numbers, or replace it with --force (force=True)")
-    if force or finished:
-        (folder / "annotations" / f"recipe_{recipe.split}.json").unlink(missing_ok=True)
-        for name in FILES:
-            (folder / "annotations" / f"{name}_{recipe.split}.json").unlink(missing_ok=True)
-        for path in folder.glob(f"images/{recipe.split}_[0-9]*.png"):
+    return finished == recipe
+
+
+def _clear(folder: Path, split: str) -> None:
+    """Remove what an export that is replaced, or was never begun, has left of a split."""
+    with writing(folder):
+        (folder / f".unfinished-{split}" / "records.jsonl").unlink(missing_ok=True)
+        for name in ("recipe", *FILES):
+            (folder / "annotations" / f"{name}_{split}.json").unlink(missing_ok=True)
+        for path in folder.glob(f"images/{split}_[0-9]*.png"):
             path.unlink()
-        shutil.rmtree(scratch, ignore_errors=True)
-    return False
 
 
 def _words(recipe: Recipe) -> str:
@@ -210,7 +255,11 @@ def _items(name: str, lines: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     number = 0
     with open(lines, encoding="utf-8") as records:
         for line in records:
-            record = json.loads(line)
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{lines} holds a line that is no record ({error}); export again with "
+                                 f"--force (force=True)") from None
             image = record["image"]
             if name == "instances":
                 relations = [[first + a, predicate, first + b] for a, predicate, b in record["relations"]]

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mmlearn.data.images import TensorInputs
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import environment
 from mmlearn.experiments.image2text.m2_ablation import four_digits, rounded
@@ -131,12 +130,7 @@ def finish(
     saved.about = {"recipe": recipe, **measured, **environment()}
     write_miniature(path, saved)
     again = load_captioner(path, saved.sight.module if isinstance(saved.sight.module, Detector) else None)
-    few = CaptionData(
-        TensorInputs(*test.inputs.rows(range(min(100, len(test))))),
-        test.captions[:100],
-        test.ids[:100],
-        (test.scenes or [])[:100],
-    )
+    few = test.rows(range(min(100, len(test))))
     measured["half precision"] = {
         "beam 5": four_digits(evaluate_captioner(again.model, test, saved.tokeniser, beam=5)),
         "100 scenes": four_digits(evaluate_captioner(again.model, few, saved.tokeniser, beam=5)),

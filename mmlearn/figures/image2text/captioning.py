@@ -21,7 +21,7 @@ from mmlearn.data.scenes import CATEGORY, render
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.language import SYNONYMS
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.generate import BeamTree, beam
+from mmlearn.generate import beam
 from mmlearn.image2text.m2 import record_gates
 from mmlearn.image2text.regions import Regions
 from mmlearn.nn.attention import record_attention
@@ -118,26 +118,6 @@ def attention_on_things(model: nn.Module, pictures: Float[Tensor, "n 3 s s"], sc
         return sum(values) / max(1, len(values))
 
     return OnThings(mean(mass), mean(chance), mean(pointing), mean(alike), len(mass))
-
-
-def draw_beam(trace: BeamTree, words: WordTokeniser, image: int = 0) -> Figure:
-    """The tree of one image's beam search: what each step offered, what it kept, what was finished."""
-    nodes = [plot.Node(None, "start", 0.0)]
-    alive = [0]                                                 # node of each prefix, -1 once it is finished
-    for step in trace.steps:
-        kept = {(int(p), int(w)) for p, w in zip(step.parent[image], step.token[image])}
-        place: dict[tuple[int, int], int] = {}
-        for prefix, node in enumerate(alive):
-            if node < 0:
-                continue
-            for word, total in zip(step.words[image, prefix].tolist(), step.totals[image, prefix].tolist()):
-                end = word == words.eos
-                place[prefix, word] = len(nodes)
-                label = "end" if end else words.words[word]
-                nodes.append(plot.Node(node, label, total, (prefix, word) in kept, end))
-        alive = [-1 if int(w) in (words.eos, words.pad) else place[int(p), int(w)]
-                 for p, w in zip(step.parent[image], step.token[image])]
-    return plot.tree(nodes)
 
 
 def draw_regions(pictures: Float[Tensor, "b 3 s s"] | UInt8[Tensor, "b 3 s s"], regions: Regions,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.image2text.captioning import attention_maps, draw_beam
-from mmlearn.generate import beam, beam_trace
+from mmlearn.figures.image2text.captioning import attention_maps
+from mmlearn.generate import beam
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 
@@ -68,21 +68,3 @@ def test_a_captioner_of_pixels_attends_to_cells_of_its_grid():
 def test_two_images_at_once_are_refused():
     with pytest.raises(ValueError, match="one at a time"):
         attention_maps(m2(), torch.randn(2, 5, 12), WORDS)
-
-
-def test_the_tree_shows_every_candidate_and_the_kept_ones(monkeypatch):
-    from mmlearn import plot
-
-    drawn = []
-    monkeypatch.setattr(plot, "tree", lambda nodes: drawn.extend(nodes) or plot.plt.figure())
-    model, k, steps = m2(), 2, 3
-    trace = beam_trace(model, model.encode(torch.randn(1, 5, 12)), k=k, max_len=steps)
-    draw_beam(trace, WORDS)
-    assert drawn[0].label == "start" and all(n.parent is not None for n in drawn[1:])
-    kept = [n for n in drawn[1:] if n.kept]
-    # step 1 offers k, later steps k for each prefix
-    assert len(kept) >= k and len(drawn) - 1 >= k + (steps - 1) * k
-    best = max((n for n in kept), key=lambda n: n.score)
-    assert best.score <= 0
-    totals = sorted(round(float(t), 4) for t in trace.steps[-1].total[0])
-    assert set(totals) <= {round(n.score, 4) for n in drawn}
