@@ -55,9 +55,6 @@ def read_json(path: str | Path, kind: type | tuple[type, ...] = dict,
         content = json.loads(text)
     except ValueError as error:                 # also a number of more digits than Python turns into one
         raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
-    except ValueError as error:            # not UTF-8, which names the file, or a number of 5,000 digits
-        named = str(path) in str(error)
-        raise ValueError(str(error) if named else f"{path} is not valid JSON ({error}); {remedy}") from None
     except RecursionError:
         raise ValueError(f"{path} is nested too deep to be read; {remedy}") from None
     if not isinstance(content, kind):
