@@ -172,14 +172,14 @@ class TextToImageGenerator(nn.Module):
             c = top >> i
             layers += [transposed(2 * c, c), nn.BatchNorm2d(c), *([Bottleneck(c, c // 4)] if i == 1 else []),
                        nn.ReLU()]
-        self.draw = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
+        self.layers = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
 
     def forward(self, z: Float[Tensor, "b z"], text: Float[Tensor, "b e"]) -> Float[Tensor, "b 3 s s"]:
         if (z.shape[1], text.shape[1]) != (self.noise, self.text):
             raise ValueError(f"noise has {z.shape[1]} numbers and text {text.shape[1]}, the generator wants "
                              f"{self.noise} and {self.text}; use the encoder it was made for")
         code = torch.cat([z, self.compress(text)], dim=1)                       # b z+p
-        return self.draw(code[:, :, None, None])
+        return self.layers(code[:, :, None, None])                              # b 3 s s
 
 
 class MatchingDiscriminator(nn.Module):
@@ -196,14 +196,14 @@ class MatchingDiscriminator(nn.Module):
         downs, n, p = halvings(config.size), config.discriminator_width, config.compressed
         top = n << (downs - 1)                                                  # 8n for 64 pixels
         self.size, self.text = config.size, config.text
-        blocks: list[nn.Module] = [DownBlock(3, n, "none"),
-                                   *(DownBlock(n << i, n << (i + 1)) for i in range(downs - 1))]
-        blocks[-1] = nn.Sequential(*list(blocks[-1].children())[:-1])         # no activation before the block
-        if config.int_layers and downs > 2:
-            blocks[-2] = nn.Sequential(*list(blocks[-2].children())[:-1])
-        self.look = nn.Sequential(*blocks, Bottleneck(top, top // 4, leaky), leaky())
-        norm = [nn.BatchNorm1d(p)] if config.int_layers else []
-        self.compress = nn.Sequential(nn.Linear(config.text, p), *norm, leaky())
+        layers = list(DownBlock(3, n, "none"))
+        silent = 2 if config.int_layers else 1                      # last convolutions without an activation
+        for i in range(downs - 1):
+            convolution, norm, activation = DownBlock(n << i, n << (i + 1))
+            layers += [convolution, norm] if i >= downs - 1 - silent else [convolution, norm, activation]
+        self.look = nn.Sequential(*layers, Bottleneck(top, top // 4, leaky), leaky())
+        norms = [nn.BatchNorm1d(p)] if config.int_layers else []
+        self.compress = nn.Sequential(nn.Linear(config.text, p), *norms, leaky())
         self.match = nn.Sequential(nn.Conv2d(top + p, top, 1, bias=False), nn.BatchNorm2d(top), leaky(),
                                    nn.Conv2d(top, 1, 4, bias=False))
 
