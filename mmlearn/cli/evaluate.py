@@ -107,7 +107,8 @@ def evaluate_captions_files(args: argparse.Namespace) -> None:
 
 def evaluate_detections_files(args: argparse.Namespace) -> None:
     """Print the 12 numbers of a detections file."""
-    truth, rows = read_lists(args.annotations, "images", "annotations"), read_results(args.results)
+    truth = read_lists(args.annotations, "images", "annotations", maybe=["categories"])
+    rows = read_results(args.results)
     field, read = ("segmentation", segmentation) if args.masks else ("bbox", box)
     side = optional(positive) if args.masks else side_or_none
     images = image_records(truth, args.annotations, height=side, width=side)
@@ -154,8 +155,8 @@ def read_captions(annotations: Path, results: Path,
     ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images without
     exactly one candidate or without reference, and for unknown images.
     """
-    truth = read_lists(annotations, "annotations")
-    if isinstance(truth.get("images"), list):
+    truth = read_lists(annotations, "annotations", maybe=["images"])
+    if truth.get("images") is not None:
         images = list(image_records(truth, annotations))
     else:                                                       # references alone are enough
         images = [row["image_id"] for row in checked(
