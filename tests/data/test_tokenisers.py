@@ -196,8 +196,8 @@ def bpe_files(folder):
     BYTES.save(folder / "bytes.json")
     model = json.loads((folder / "bytes.json").read_text())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in "
-                                                                       "model["merges"]))
+    lines = [" ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]))
     return model
 
 
