@@ -184,6 +184,104 @@ SYSTEMS: tuple[System, ...] = (
         oracle="plain layers in the released code's order; the formulas by loops",
     ),
     System(
+        name="StackGAN",
+        section="2.1.3",
+        paper="Zhang et al. (2017), StackGAN: Text to Photo-realistic Image Synthesis with Stacked "
+              "Generative Adversarial Networks, ICCV, arXiv:1612.03242",
+        module="mmlearn.text2image.stackgan",
+        model="mmlearn.text2image.stackgan:StackGAN",
+        command="stackgan",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.stackgan:StackGANConfig.paper", 93_187_616,
+                          "counted from the authors' code, hanzhanggit/StackGAN: two generators, two "
+                          "discriminators"),
+            Configuration("coco", "mmlearn.text2image.stackgan:StackGANConfig.coco", 229_448_275,
+                          "counted from the authors' code, hanzhanggit/StackGAN-Pytorch: two generators, two "
+                          "discriminators"),
+            Configuration("mini", "mmlearn.text2image.stackgan:StackGANConfig.mini"),
+        ),
+        oracle="torch.distributions for the KL; the formulas by loops",
+    ),
+    System(
+        name="StackGAN-v2",
+        section="2.1.3",
+        paper="Zhang et al. (2018), StackGAN++: Realistic Image Synthesis with Stacked Generative "
+              "Adversarial Networks, TPAMI, arXiv:1710.10916",
+        module="mmlearn.text2image.stackgan",
+        model="mmlearn.text2image.stackgan:StackGANv2",
+        command="stackgan-v2",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.stackgan:StackGANv2Config.paper", 117_066_902,
+                          "counted from the authors' code, hanzhanggit/StackGAN-v2: generator 21,239,696 and "
+                          "three discriminators"),
+            Configuration("mini", "mmlearn.text2image.stackgan:StackGANv2Config.mini"),
+        ),
+        oracle="a stand-in with the released names; the formulas by loops",
+        weights="netG of hanzhanggit/StackGAN-v2 (MIT), on Google Drive",
+    ),
+    System(
+        name="DAMSM",
+        section="2.1.3",
+        paper="Xu et al. (2018), AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative "
+              "Adversarial Networks, CVPR, arXiv:1711.10485, sec. 3.2",
+        module="mmlearn.text2image.damsm",
+        model="mmlearn.text2image.damsm:DAMSM",
+        command="damsm",
+        configurations=(
+            Configuration("cub", "mmlearn.text2image.damsm:DAMSMConfig.cub", 2_796_472,
+                          "counted from the authors' code, taoxugit/AttnGAN: text 2,075,320, heads of the "
+                          "image encoder 721,152"),
+            Configuration("coco", "mmlearn.text2image.damsm:DAMSMConfig.coco", 9_350_572,
+                          "counted from the authors' code, taoxugit/AttnGAN: text 8,629,420, heads of the "
+                          "image encoder 721,152"),
+            Configuration("mini", "mmlearn.text2image.damsm:DAMSMConfig.mini"),
+        ),
+        oracle="open_clip.loss.ClipLoss, torchvision's Inception-v3, torch.nn.LSTM; the loop over captions",
+        weights="text_encoder and image_encoder of taoxugit/AttnGAN (MIT); COCO's text encoder at "
+                "mediasynthesismuseum/attngan-coco",
+    ),
+    System(
+        name="AttnGAN",
+        section="2.1.3",
+        paper="Xu et al. (2018), AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative "
+              "Adversarial Networks, CVPR, arXiv:1711.10485",
+        module="mmlearn.text2image.attngan",
+        model="mmlearn.text2image.attngan:AttnGAN",
+        command="attngan",
+        configurations=(
+            Configuration("cub", "mmlearn.text2image.attngan:AttnGANConfig.cub", 104_681_270,
+                          "counted from the authors' code, taoxugit/AttnGAN: generator 7,084,592 and three "
+                          "discriminators"),
+            Configuration("coco", "mmlearn.text2image.attngan:AttnGANConfig.coco", 230_690_438,
+                          "counted from the authors' code, taoxugit/AttnGAN: generator 13,811,456 and three "
+                          "discriminators"),
+            Configuration("mini", "mmlearn.text2image.attngan:AttnGANConfig.mini"),
+        ),
+        oracle="torch.nn.functional.scaled_dot_product_attention; a stand-in with the released names",
+        weights="mediasynthesismuseum/attngan-coco; generators of taoxugit/AttnGAN (MIT), on Google Drive",
+    ),
+    System(
+        name="DM-GAN",
+        section="2.1.3",
+        paper="Zhu et al. (2019), DM-GAN: Dynamic Memory Generative Adversarial Networks for Text-to-Image "
+              "Synthesis, CVPR, arXiv:1904.01310",
+        module="mmlearn.text2image.dmgan",
+        model="mmlearn.text2image.dmgan:DMGAN",
+        command="dmgan",
+        configurations=(
+            Configuration("cub", "mmlearn.text2image.dmgan:DMGANConfig.cub", 46_747_640,
+                          "counted from the authors' code, MinfengZhu/DM-GAN: generator 21,449,042 and three "
+                          "discriminators"),
+            Configuration("coco", "mmlearn.text2image.dmgan:DMGANConfig.coco", 47_633_912,
+                          "counted from the authors' code, MinfengZhu/DM-GAN: generator 22,335,314 and three "
+                          "discriminators"),
+            Configuration("mini", "mmlearn.text2image.dmgan:DMGANConfig.mini"),
+        ),
+        oracle="torch.nn.functional.scaled_dot_product_attention, spectral norm by singular values; a "
+               "stand-in with the released names",
+        weights="generators of MinfengZhu/DM-GAN (MIT), on Google Drive",
+    ),
+    System(
         name="DF-GAN",
         section="2.1.3",
         paper="Tao et al. (2022), DF-GAN: A Simple and Effective Baseline for Text-to-Image Synthesis, CVPR, "

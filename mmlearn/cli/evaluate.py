@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shown
+from typing import Any
 
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
@@ -146,7 +147,7 @@ def check_types(path: Path, unknown: Sequence[Id], known: set[Id]) -> None:
 
 
 def read_captions(annotations: Path, results: Path,
-                  subset: bool = False) -> tuple[dict[Id, str], dict[Id, list[str]]]:
+                  subset: bool = False) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """Candidates and references by image id, in the order of the annotations.
 
     With ``subset`` only of the images that have results. Empty captions are captions, as officially. Raises
@@ -155,12 +156,12 @@ def read_captions(annotations: Path, results: Path,
     """
     truth = read_lists(annotations, "annotations")
     if isinstance(truth.get("images"), list):
-        images = image_records(truth, annotations)
+        images = list(image_records(truth, annotations))
     else:                                                       # references alone are enough
-        images = dict.fromkeys(row["image_id"] for row in checked(
-            truth["annotations"], f"{annotations}, annotations", {"image_id": identity}))
+        images = [row["image_id"] for row in checked(
+            truth["annotations"], f"{annotations}, annotations", {"image_id": identity})]
     references: dict[Id, list[str]] = {image: [] for image in images}
-    for row in caption_records(truth, annotations, images):
+    for row in caption_records(truth, annotations, references):
         references[row["image_id"]].append(row["caption"])
     if not any(references.values()):
         raise ValueError(f"{annotations}: there is no annotation in it; give a COCO captions file")

@@ -282,6 +282,11 @@ def given(value: Any) -> bool:
     return value is not None and not (isinstance(value, list) and not value)
 
 
+def box_or_none(value: Any) -> list[float | int] | None:
+    """A box, or None for an empty one."""
+    return box(value) if given(value) else None
+
+
 def mask_or_none(value: Any) -> Any:
     """A segmentation, or None for an empty one."""
     return segmentation(value) if given(value) else None
