@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import fake_loss, real_loss
 from mmlearn.text2image.blocks import Bottleneck, DownBlock, halvings, init_normal, leaky, tile
 from mmlearn.text2image.dcgan import DCGANConfig, DCGANDiscriminator, draw_noise, transposed
@@ -41,14 +42,11 @@ class GANCLSConfig:
     int_layers: bool = True             # discriminator of main_cls_int.lua, see MatchingDiscriminator
 
     def __post_init__(self) -> None:
+        widths = (4.0, 65_536.0)                            # the bottlenecks have a quarter of the channels
+        check(self, cls_weight=(0.0, 1.0), interp_weight=(0.0, 1e6), generator_width=widths,
+              discriminator_width=widths)
         if halvings(self.size) < 2:
             raise ValueError(f"pictures have {self.size} pixels a side; give at least 16")
-        if not 0 <= self.cls_weight <= 1 or self.interp_weight < 0:
-            raise ValueError(f"cls_weight is {self.cls_weight}, interp_weight {self.interp_weight}; the "
-                             f"first is from 0 to 1, the second not negative")
-        if min(self.generator_width, self.discriminator_width) < 4:
-            raise ValueError(f"generator_width is {self.generator_width}, discriminator_width "
-                             f"{self.discriminator_width}; the bottlenecks need 4 channels at least")
 
     @classmethod
     def gan_int_cls(cls) -> "GANCLSConfig":
