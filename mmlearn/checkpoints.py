@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.files import flush, make_folder, read_json, sweep, write_atomically, writing
+from mmlearn.nn.modes import blank
 from mmlearn.weights import check_numbers, read_weights
 
 Tensors = dict[str, Tensor]
@@ -297,7 +298,7 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
     try:
         config_kind, kind = kinds[content.get("system", next(iter(kinds)))]
         config = config_from(config_kind, content["config"])
-        with torch.device("meta"):         # a size that the weights have not asks for no memory
+        with blank():                      # a size that the weights have not asks for no memory
             expected = kind(config)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} "

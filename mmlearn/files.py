@@ -90,9 +90,11 @@ def writing(path: str | Path) -> Iterator[None]:
 
 def make_folder(path: str | Path) -> Path:
     """A folder and those above it, where they are missing. Raises ``OSError`` with its path."""
-    with writing(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
-    return Path(path)
+    path = Path(path)
+    if not path.is_dir():
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def flush(path: Path) -> None:
@@ -164,27 +166,30 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
     with writing(folder / name):
         try:
             lock.acquire()
+            if not (folder / name).exists():                 # its holder ended, and removed it, just now
+                raise Timeout(name)
         except Timeout:
             raise BlockingIOError(f"{folder} is being written by {_owner(owner)}; wait until that has ended, "
                                   f"end it, or write elsewhere") from None
     try:
         sweep(folder)
-        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()} since "
-                                f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})")
+        with writing(owner):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since "
+                             f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
-        with suppress(OSError):                              # nothing was written: leave nothing behind
-            if new and [path.name for path in folder.iterdir()] == [name]:
-                (folder / name).unlink()
-                folder.rmdir()
+            (folder / name).unlink()                         # on Windows the lock does this itself
         lock.release()
+        with suppress(OSError):
+            if new:
+                folder.rmdir()                               # where nothing came about; else it is not empty
 
 
 def _owner(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") or "another process"
     except OSError:
         return "another process"
 

@@ -100,9 +100,9 @@ def _unpickled(path: Path) -> Any:
         with torch.serialization.safe_globals(harmless()), warnings.catch_warnings():
             warnings.simplefilter("ignore")                        # about pickles of another age
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:             # a damaged pickle ends in whatever its instructions meet
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(f"{path} cannot be read as weights ({reason(error)}); download it again") from None
 
 
@@ -157,11 +157,12 @@ def harmless() -> list[Any]:
 
 # ------------------------------------------------------------------------------------------------ state dicts
 
-def state_dict(content: Any, under: Sequence[str], path: Path) -> Tensors:
+def state_dict(content: Any, under: Sequence[str], path: Path, depth: int = 3) -> Tensors:
     """The tensors by name in what a checkpoint holds: itself, or what is under one of the names ``under``.
 
-    Values that are no tensors are left out with a line on stderr. Raises ``ValueError`` if there are no
-    tensors by name, or several sets of them.
+    Where several nets stand there, ``{"netG": {"fc.weight": …}}``, their names go before those of their
+    tensors, ``netG.fc.weight``. Values that are no tensors are left out with a line on stderr. Raises
+    ``ValueError`` if there are no tensors by name.
     """
     for _ in range(4):                                             # {"checkpoint": {"model": …}}
         if not isinstance(content, Mapping):
@@ -169,9 +170,9 @@ def state_dict(content: Any, under: Sequence[str], path: Path) -> Tensors:
         inside = next((content[name] for name in under if _has_tensors(content.get(name))), None)
         if inside is None and not any(isinstance(value, Tensor) for value in content.values()):
             sets = [name for name, value in content.items() if _has_tensors(value)]
-            if len(sets) > 1:
-                raise ValueError(f"{path} holds tensors under each of {', '.join(map(repr, sets[:8]))}; save "
-                                 f"the one you mean alone, torch.save(torch.load(FILE)[NAME], NEW)")
+            if len(sets) > 1 and depth:
+                return {f"{net}.{name.removeprefix('module.')}": value for net in sets
+                        for name, value in state_dict(content[net], (), path, depth - 1).items()}
             inside = content[sets[0]] if sets else None
         if inside is None:
             break

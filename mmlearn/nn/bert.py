@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.configuration import check, check_divides
+from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.transformer import EncoderLayer
 
 
@@ -118,13 +119,7 @@ class BERT(nn.Module):
         if tokens.shape[1] > self.config.context:
             raise ValueError(
                 f"texts have {tokens.shape[1]} tokens, the context has {self.config.context}; cut them")
-        if tokens.is_meta or torch.compiler.is_compiling() or not tokens.numel():
-            return
-        low, high = (int(i) for i in tokens.aminmax())
-        if low < 0 or high >= self.config.vocab:
-            raise ValueError(
-                f"token ids go from {low} to {high}, the vocabulary from 0 to {self.config.vocab - 1}; "
-                "use the tokeniser that the model was made for")
+        check_tokens(tokens, self.config.vocab)
 
     def forward(
         self,

@@ -8,6 +8,7 @@ Nothing is loaded that could run code.
 """
 
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ READERS = {                             # public name -> the module of this pack
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
+    "tobran/DF-GAN": "dfgan",
+    "mseitzer/pytorch-fid": "inception",
+    "torchvision/inception_v3": "inception",
 }
 
 
@@ -142,6 +146,8 @@ def fitting(
     """
     kept = {name: value for name, value in state.items()
             if name in expected or value.ndim or value.is_floating_point()}
+    if stray := sorted(state.keys() - kept.keys()):
+        print(f"{where}: left out {shorten(stray, 4)}, counts of a training program", file=sys.stderr)
     match({name: tuple(value.shape) for name, value in kept.items()}, expected, where)
     check_numbers(kept, where)
     return kept

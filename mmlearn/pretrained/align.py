@@ -22,6 +22,7 @@ from torch import Tensor
 from mmlearn.files import read_json
 from mmlearn.nn.configuration import fits, shown
 from mmlearn.nn.efficientnet import EfficientNetConfig, Stage
+from mmlearn.nn.modes import blank
 from mmlearn.pretrained import bert, fitting
 from mmlearn.pretrained.files import (
     HUGGING_FACE,
@@ -82,12 +83,14 @@ def config_of(file: Mapping[str, Any], where: str) -> ALIGNConfig:
 def list_of(vision: Mapping[str, Any], name: str, where: str) -> list[int]:
     """One whole number a stage. Raises ``ValueError`` for anything else."""
     values, stages = vision[name], vision["out_channels"]
-    if not isinstance(values, list | tuple) or not all(fits(value, int) for value in values):
-        raise ValueError(f"{where}: {name} is {shown(values)}, expected a list of whole numbers; take the "
-                         f"file as it was published")
+    for what in (values, stages):
+        if not isinstance(what, list | tuple) or not all(fits(value, int) for value in what):
+            field = name if what is values else "out_channels"
+            raise ValueError(f"{where}: {field} is {shown(what)}, expected a list of whole numbers; take the "
+                             f"file as it was published")
     if not values or len(values) != len(stages):
-        raise ValueError(f"{where}: {name} has {len(values)} numbers and out_channels {len(stages)}; give "
-                         f"one of each a stage")
+        raise ValueError(f"{where}: {name} has {len(values)} numbers, out_channels {len(stages)}; give one "
+                         f"of each a stage")
     return list(values)
 
 
@@ -112,7 +115,7 @@ def fill(config: ALIGNConfig, state: Mapping[str, Tensor], where: str) -> ALIGN:
     Raises ``ValueError`` that lists the names that are missing, too many, or of another shape.
     """
     state = {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
-    with torch.device("meta"):
+    with blank():
         model = ALIGN(config)
     own = {name: value for name, value in model.state_dict().items() if not BUFFERS.fullmatch(name)}
     expected: dict[str, tuple[int, ...]] = {}

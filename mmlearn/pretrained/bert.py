@@ -24,6 +24,7 @@ from mmlearn.data.tokenisers import WordPieceTokeniser
 from mmlearn.files import read_json
 from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.configuration import shown
+from mmlearn.nn.modes import blank
 from mmlearn.pretrained import fitting
 from mmlearn.pretrained.files import (
     HUGGING_FACE,
@@ -146,7 +147,7 @@ def load(path: Path) -> BERT:
     file = weights_in(path, weights)
     state = encoder_of(read_state(file), str(file))
     sizes = config_of(read_json(path / config), str(path / config), pooler="pooler.dense.weight" in state)
-    with torch.device("meta"):
+    with blank():
         model = BERT(sizes)
     state = fitting(state, expected_shapes(model), str(file))
     model.load_state_dict(joined(model, state), assign=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmlearn.files import read_json
 from mmlearn.nn.configuration import configured, shown
+from mmlearn.nn.modes import blank
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.pretrained import fitting
@@ -137,7 +138,7 @@ def fill(config: CLIPConfig, state: Mapping[str, Tensor], layout: str, where: st
     Raises ``ValueError`` that lists the names that are missing, too many, or of another shape.
     """
     state = {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
-    with torch.device("meta"):
+    with blank():
         model = CLIP(config)
     state = fitting(state, expected_shapes(model, layout), where)
     ours: dict[str, Tensor] = {}

@@ -10,7 +10,7 @@ have no ``num_batches_tracked``; it is not used and starts at 0.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlearn.pretrained import match
+from mmlearn.nn.modes import blank
+from mmlearn.pretrained import fitting
 from mmlearn.pretrained.files import download, read_state
 from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
 from mmlearn.text2image.damsm import DAMSMConfig, ImageEncoder, TextEncoder
 from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
 from mmlearn.text2image.stackgan import StackGANv2Config, StackGANv2Generator
+from mmlearn.weights import SUFFIXES
 
+SYSTEM = "AttnGAN, DM-GAN and StackGAN-v2"
 State = dict[str, Tensor]
 COUNTER = "num_batches_tracked"
 NOTHING = r"(?!)"                                       # matches no name
@@ -57,12 +60,15 @@ class Layout:
         """The model with the weights, in evaluation mode and float32, every name and shape accounted for."""
         state = {name: value.flatten(1) if re.fullmatch(self.pointwise, name) and value.ndim > 1 else value
                  for name, value in state.items() if not re.fullmatch(self.ignored, name)}
-        with torch.device("meta"):
+        with blank():
             model = self.build(self.config(state))
         ours = {name: self.theirs(name) for name in model.state_dict()}
         state = {name: torch.tensor(0) for name in ours.values() if name.endswith(COUNTER)} | state
-        match({name: tuple(value.shape) for name, value in state.items()},
-              {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}, where)
+        counters = {name: value for name, value in state.items() if name.endswith(COUNTER)}
+        expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()
+                    if not name.endswith(COUNTER)}
+        weights = {name: value for name, value in state.items() if name not in counters}
+        state = counters | fitting(weights, expected, where)
         values = {name: state[theirs] for name, theirs in ours.items()}
         model.load_state_dict({name: (value.float() if value.is_floating_point() else value).clone()
                                for name, value in values.items()}, assign=True)
@@ -161,7 +167,7 @@ LAYOUTS = (ATTNGAN, DMGAN, STACKGAN_V2, TEXT_ENCODER, IMAGE_ENCODER)    # tried 
 
 def weights_of(path: Path) -> State:
     """The tensors of a file by the authors' names."""
-    return read_state(path, ("state_dict", "model"))
+    return read_state(path)
 
 
 def layout_of(state: State) -> Layout | None:
@@ -169,9 +175,14 @@ def layout_of(state: State) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.knows(state)), None)
 
 
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of one of the networks?"""
+    return any(layout.signature <= set(names) for layout in LAYOUTS)
+
+
 def recognises(path: Path) -> bool:
     """Is this a file of one of the networks?"""
-    return path.is_file() and path.suffix in (".pth", ".pt") and layout_of(weights_of(path)) is not None
+    return path.is_file() and path.suffix in SUFFIXES and knows(weights_of(path))
 
 
 def fetch(name: str, file: str = GENERATOR_FILE) -> Path:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mmlearn.nn.configuration import configured
+from mmlearn.nn.modes import blank
 from mmlearn.nn.swin import SwinConfig
 from mmlearn.pretrained import fitting
 from mmlearn.pretrained.clip import BLOCK, renamed
@@ -117,7 +117,7 @@ def load(path: Path | None) -> Florence:
         raise FileNotFoundError("UniCL's weights are not on a hub; download them from the releases of "
                                 "github.com/microsoft/UniCL and load the file by its path")
     state = weights_of(path)
-    with torch.device("meta"):
+    with blank():
         model = Florence(config_of(state, str(path)))
     ours = {name: public_name(name) for name in model.state_dict()}
     fitting(state, {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}, str(path))

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmlearn.nn.attention import MultiHeadAttention, record_attention
 from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.modified_resnet import ModifiedResNet, ResNetConfig
+from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU
 from mmlearn.nn.vit import VisionTransformer, ViTConfig, resize_positions
 
@@ -210,10 +211,7 @@ class TextTransformer(nn.Module):
                              f"and end with {eot}")
         if tokens.is_meta or torch.compiler.is_compiling():
             return
-        low, high = (int(i) for i in tokens.aminmax())
-        if low < 0 or high >= vocab:
-            raise ValueError(f"token ids go from {low} to {high}, the vocabulary from 0 to {vocab - 1}; "
-                             "use the tokeniser that the model was made for")
+        check_tokens(tokens, vocab)
         ends = (tokens == eot).any(dim=-1)
         if not bool(ends.all()):
             raise ValueError(f"caption {int((~ends).nonzero()[0])} has no end-of-text token {eot}; "
