@@ -1,8 +1,6 @@
 """Training runs that the tests of resuming start in processes of their own (imported there without
 pytest)."""
 
-import os
-import signal
 import time
 from dataclasses import dataclass
 
@@ -44,9 +42,10 @@ def squared(model, batch):
     return ((model(x) - y) ** 2).mean() * noise
 
 
-def run(folder=None, *, steps=STEPS, source="batches", config=None, **more):
-    """One training run as every test here uses it; returns the final tensors."""
-    torch.manual_seed(0)
+def run(folder=None, *, steps=STEPS, source="batches", config=None, first=0, **more):
+    """One training run as every test here uses it, of weights drawn from seed ``first``; returns the final
+    tensors."""
+    torch.manual_seed(first)
     model = Net(config or Config())
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
     data = [(row, row.sum()[None]) for row in x]
@@ -62,18 +61,8 @@ def run(folder=None, *, steps=STEPS, source="batches", config=None, **more):
             "scores": torch.tensor(history.metrics["score"], dtype=torch.float64)}
 
 
-def run_to_file(folder, out, slow=0.0, kill_at_flush=None, **more):
-    """In a process of its own: train (slowly), or be killed at the n-th time a file is flushed to the
-    disk."""
+def run_to_file(folder, out, slow=0.0, **more):
+    """In a process of its own: train (slowly)."""
     torch.set_num_threads(1)
-    if kill_at_flush is not None:
-        calls, flush = [0], os.fsync
-
-        def deadly(descriptor):
-            calls[0] += 1
-            if calls[0] == kill_at_flush:
-                os.kill(os.getpid(), signal.SIGKILL)
-            flush(descriptor)
-        os.fsync = deadly
     tensors = run(folder, on_step=lambda step, model: time.sleep(slow), **more)
     safetensors.torch.save_file(tensors, out)

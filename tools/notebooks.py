@@ -1,11 +1,11 @@
 """Work on the book's notebooks: the setup cell, the public address, running them in place.
 
-    python tools/notebooks.py setup-cell 1-image2text     print the setup cell of a notebook
-    python tools/notebooks.py conform [NOTEBOOK ...]      put the current setup cell, folded, into notebooks, and
-                                                          what it installs into book/colab.txt
-    python tools/notebooks.py check [NOTEBOOK ...]        words, and lines of code and output that are too
-    wide python tools/notebooks.py execute [NOTEBOOK ...]      run top to bottom, in place (needs the book's
-    packages) python tools/notebooks.py repository URL              change the public address everywhere
+    python tools/notebooks.py setup-cell 1-image2text    print the setup cell of a notebook
+    python tools/notebooks.py conform [NOTEBOOK ...]     put the current setup cell, folded, into notebooks,
+                                                         and what it installs into book/colab.txt
+    python tools/notebooks.py check [NOTEBOOK ...]       words, and lines of code and output that are too wide
+    python tools/notebooks.py execute [NOTEBOOK ...]     run top to bottom, in place (needs extra book)
+    python tools/notebooks.py repository URL             change the public address everywhere
 
 A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic),
 an exercise notebook or a page of the appendix. Only the standard library is imported at the top, so that all
@@ -68,8 +68,8 @@ def notebooks(root: Path = ROOT) -> list[Path]:
 
 
 def needs(root: Path = ROOT) -> list[str]:
-    """What Colab may lack, with the bounds that ``pyproject.toml`` states, in the order of names: the lines of
-    ``NEEDS``."""
+    """The lines of ``NEEDS``: what Colab may lack, with the bounds of ``pyproject.toml``, in the order of
+    names."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return sorted(re.sub(r"\s", "", one) for one in project["dependencies"]
                   if re.split(r"[<>=!~\[; ]", one)[0] not in IN_COLAB)

@@ -29,7 +29,7 @@ UNRELEASED = re.compile(r"^## Unreleased\n(.*?)(?=^## |\Z)", re.M | re.S)
 def git(root: Path, *command: str) -> str:
     """What git says."""
     return subprocess.run(["git", *command], cwd=root, check=True, capture_output=True,
-                          text=True).stdout.strip()
+                          encoding="utf-8").stdout.strip()
 
 
 def current(root: Path = ROOT) -> str:

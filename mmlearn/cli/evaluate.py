@@ -7,10 +7,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown
+from typing import Any
 
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
     Id,
+    box,
     caption_records,
     category_records,
     check_known,
@@ -22,6 +25,7 @@ from mmlearn.data.coco_files import (
     positive,
     read_lists,
     read_results,
+    segmentation,
     text,
 )
 from mmlearn.metrics.caption import (
@@ -63,8 +67,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                                  epilog="example: mmlearn evaluate retrieval data/scenes-sample/annotations/"
                                         "captions_train.json --images data/scenes-sample/images --weights "
                                         "clip-mini-resnet",
-                                 description="How often the right caption is among the first k for a picture, "
-                                             "and the right picture for a caption.")
+                                 description="How often the right caption is among the first k for a "
+                                             "picture, and the right picture for a caption.")
     add_retrieval(retrieval)
     zero_shot = kinds.add_parser("zero-shot", help="top-1 and top-5 of a model (CLIP) on pictures of classes",
                                  epilog="example: mmlearn evaluate zero-shot pets/ --template \"a photo of a "
@@ -103,12 +107,13 @@ def evaluate_captions_files(args: argparse.Namespace) -> None:
 
 def evaluate_detections_files(args: argparse.Namespace) -> None:
     """Print the 12 numbers of a detections file."""
-    truth, rows = read_lists(args.annotations, "images", "annotations"), read_results(args.results)
-    field = "segmentation" if args.masks else "bbox"
-    size = {"height": optional(positive), "width": optional(positive)} if args.masks else {}
-    images = image_records(truth, args.annotations, **size)
+    truth = read_lists(args.annotations, "images", "annotations", maybe=["categories"])
+    rows = read_results(args.results)
+    field, read = ("segmentation", segmentation) if args.masks else ("bbox", box)
+    side = optional(positive) if args.masks else side_or_none
+    images = image_records(truth, args.annotations, height=side, width=side)
     where = f"{args.annotations}, annotations"
-    annotations = instance_records(truth["annotations"], where, field)
+    annotations = instance_records(truth["annotations"], where, **{field: read})
     check_known(annotations, where, "image_id", images, "'images'")
     found = detection_records(rows, str(args.results), field)
     check_known(found, str(args.results), "image_id", images, args.annotations.name)
@@ -123,10 +128,15 @@ def evaluate_detections_files(args: argparse.Namespace) -> None:
             f"in {args.annotations.name}; as officially, they count for nothing")
     say(f"{len(images)} images, {len(annotations)} annotations, {len(found)} detections: matching …")
     sizes = {i: (image["height"], image["width"]) for i, image in images.items()
-             if image.get("height") and image.get("width")}
+             if image["height"] and image["width"]}
     result = average_precision(annotations, found, masks=args.masks, sizes=sizes, images=images,
                                categories=categories, names=(where, str(args.results)))
     show(result.stats, args.json, list(result.stats))
+
+
+def side_or_none(value: object) -> int | None:
+    """The side of a picture whose size is not needed: what is no number of pixels is unknown."""
+    return value if type(value) is int and value > 0 else None
 
 
 def check_types(path: Path, unknown: Sequence[Id], known: set[Id]) -> None:
@@ -138,21 +148,21 @@ def check_types(path: Path, unknown: Sequence[Id], known: set[Id]) -> None:
 
 
 def read_captions(annotations: Path, results: Path,
-                  subset: bool = False) -> tuple[dict[Id, str], dict[Id, list[str]]]:
+                  subset: bool = False) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """Candidates and references by image id, in the order of the annotations.
 
     With ``subset`` only of the images that have results. Empty captions are captions, as officially. Raises
     ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images without
     exactly one candidate or without reference, and for unknown images.
     """
-    truth = read_lists(annotations, "annotations")
-    if isinstance(truth.get("images"), list):
-        images = image_records(truth, annotations)
+    truth = read_lists(annotations, "annotations", maybe=["images"])
+    if truth.get("images") is not None:
+        images = list(image_records(truth, annotations))
     else:                                                       # references alone are enough
-        images = dict.fromkeys(row["image_id"] for row in checked(
-            truth["annotations"], f"{annotations}, annotations", {"image_id": identity}))
+        images = [row["image_id"] for row in checked(
+            truth["annotations"], f"{annotations}, annotations", {"image_id": identity})]
     references: dict[Id, list[str]] = {image: [] for image in images}
-    for row in caption_records(truth, annotations, images):
+    for row in caption_records(truth, annotations, references):
         references[row["image_id"]].append(row["caption"])
     if not any(references.values()):
         raise ValueError(f"{annotations}: there is no annotation in it; give a COCO captions file")
@@ -180,7 +190,7 @@ def read_captions(annotations: Path, results: Path,
 
 def some(ids: Sequence[Id], noun: str, plural: str = "") -> str:
     """For instance "3 images (7, 8, 9)"; at most five are named."""
-    named = ", ".join(map(repr, ids[:5])) + (", …" if len(ids) > 5 else "")
+    named = ", ".join(map(shown, ids[:5])) + (", …" if len(ids) > 5 else "")
     return f"{len(ids)} {noun if len(ids) == 1 else plural or noun + 's'} ({named})"
 
 

@@ -37,8 +37,8 @@ def read_captions(table: str | Path, images: str | Path | None = None,
         names = list(rows.fieldnames or ())
         for name in ("file", column):
             if name not in names:
-                raise ValueError(f"{table} has the columns {', '.join(names)[:80] or 'none'}; it needs file and "
-                                 f"{column} in its first line, parted by a comma")
+                raise ValueError(f"{table} has the columns {', '.join(names)[:80] or 'none'}; it needs file "
+                                 f"and {column} in its first line, parted by a comma")
             if names.count(name) > 1:
                 raise ValueError(f"{table} has two columns {name!r}; leave one out")
         for row in rows:

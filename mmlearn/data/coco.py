@@ -25,6 +25,7 @@ from torchvision.transforms import v2
 from mmlearn.data.coco_files import (
     Id,
     Record,
+    box,
     caption_records,
     category_records,
     check_known,
@@ -34,6 +35,7 @@ from mmlearn.data.coco_files import (
     image_records,
     instance_records,
     karpathy_records,
+    mask_or_none,
     named,
     optional,
     positive,
@@ -104,8 +106,8 @@ def _paths(images: dict[Id, Record], folder: Path, source: Path) -> dict[Id, Pat
 def _require(source: Path, folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
     if bad:
         some = ", ".join(str(name) for name in bad[:3]) + (", …" if len(bad) > 3 else "")
-        raise ValueError(f"{source}: {len(bad)} of {total} images {problem} {folder} ({some}); complete them, "
-                         f"or leave such images out (--skip-incomplete, skip_incomplete=True)")
+        raise ValueError(f"{source}: {len(bad)} of {total} images {problem} {folder} ({some}); complete "
+                         f"them, or leave such images out (--skip-incomplete, skip_incomplete=True)")
 
 
 def _usable(records: list[CaptionRecord], folder: Path, source: Path,
@@ -204,8 +206,8 @@ def read_classes(images: str | Path, annotations: str | Path) -> list[tuple[Path
     class_of: dict[Id, Id] = {}
     for place, record in enumerate(records):
         if class_of.setdefault(record["image_id"], record["category_id"]) != record["category_id"]:
-            raise ValueError(f"{where}, {named(place, record)}: image {shown(record['image_id'])} has a second "
-                             f"category; to be classified, a picture has one")
+            raise ValueError(f"{where}, {named(place, record)}: image {shown(record['image_id'])} has a "
+                             f"second category; to be classified, a picture has one")
     paths = _paths(by_id, folder, source)
     _require(source, folder, "are missing in", [p.name for p in paths.values() if not is_file(p)], len(paths))
     bare = [paths[i].name for i in paths if i not in class_of]
@@ -256,7 +258,7 @@ class CocoFolder(Dataset):
         self.class_of: dict[Id, int] = {id: label for label, id in enumerate(self.category_ids)}
         self.annotations: dict[Id, list[Record]] = {i: [] for i in by_id}
         where = f"{source}, annotations"
-        records = instance_records(content["annotations"], where, "bbox")
+        records = instance_records(content["annotations"], where, bbox=box, segmentation=mask_or_none)
         check_known(records, where, "image_id", by_id, "'images'")
         check_known(records, where, "category_id", categories, "'categories'")
         for place, record in enumerate(records):

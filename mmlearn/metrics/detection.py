@@ -19,7 +19,9 @@ from mmlearn.data.coco_files import (
     Id,
     Record,
     box,
+    box_or_none,
     checked,
+    given,
     identity,
     instance_records,
     named,
@@ -97,7 +99,7 @@ def rle_from_string(text: str) -> list[int]:
         return []
     first = np.concatenate([[0], last[:-1] + 1])
     length = last - first + 1
-    if length.max() > 12:
+    if length.max() > 7:                                           # 35 bits
         raise ValueError(f"a number of the compressed mask has {length.max()} groups; no run is so long")
     place = np.arange(len(groups)) - np.repeat(first, length)
     x = np.add.reduceat((groups & 31) << 5 * place, first)
@@ -127,7 +129,8 @@ def compressed(shape: Any, size: tuple[int, int] | None = None) -> dict[str, Any
         _check_runs(rle_from_string(counts), height, width)
         return {"size": [height, width], "counts": counts.encode()}
     if size is None:
-        raise ValueError("a polygon needs the size of its image; pass sizes={image_id: (height, width)}")
+        raise ValueError("a polygon needs the size of its image, whose height and width are not known; add "
+                         "them to its image (in Python, sizes={image_id: (height, width)})")
     if size[0] * size[1] >= PIXELS:
         raise ValueError(f"a picture of {size[0]} x {size[1]} has more pixels than run lengths can count")
     return runs.merge(runs.frPyObjects(shape, *size))    # the walk along a polygon's edges is theirs
@@ -269,13 +272,14 @@ def average_precision(
     ``names``.
     """
     field = "segmentation" if masks else "bbox"
-    given = instance_records(annotations, names[0], field)
+    truth = instance_records(annotations, names[0], **{field: segmentation if masks else box})
     found = detection_records(detections, names[1], field)
-    image_ids = sorted({a["image_id"] for a in given + found} if images is None else set(images), key=_order)
-    category_ids = sorted({a["category_id"] for a in given} if categories is None else set(categories),
+    image_ids = sorted({a["image_id"] for a in truth + found} if images is None else set(images), key=_order)
+    category_ids = sorted({a["category_id"] for a in truth} if categories is None else set(categories),
                           key=_order)
-    truths = _group(given, names[0], masks, sizes or {})
-    detected = _group(found, names[1], masks, sizes or {})
+    known = dict(sizes or {})                               # of pictures, also by the first mask of each
+    truths = _group(truth, names[0], masks, known)
+    detected = _group([{**row, "area": _box_area(row.get("bbox"))} for row in found], names[1], masks, known)
     overlap_of: Callable[[Any, Any, np.ndarray], np.ndarray] = rle_iou if masks else iou
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), *shape))
@@ -316,14 +320,11 @@ def detection_records(rows: Iterable[Any], where: str, needed: str) -> list[Reco
     rows = list(rows)
     boxed = [{**row, "bbox": runs.toBbox(_of_record(place, row, where, None)).tolist()}
              if needed == "bbox" and isinstance(row, Mapping) and isinstance(row.get("segmentation"), Mapping)
-             and not _given(row.get("bbox")) else row for place, row in enumerate(rows)]
-    fields = {"image_id": identity, "category_id": identity, "score": number,
-              needed: box if needed == "bbox" else segmentation}
-    return checked(boxed, where, fields)
-
-
-def _given(value: Any) -> bool:
-    return value is not None and not (isinstance(value, list) and not value)
+             and not given(row.get("bbox")) else row for place, row in enumerate(rows)]
+    fields = {"image_id": identity, "category_id": identity, "score": number}
+    if needed == "bbox":
+        return checked(boxed, where, {**fields, "bbox": box})
+    return checked(boxed, where, {**fields, "segmentation": segmentation, "bbox": box_or_none})
 
 
 def _of_record(place: int, row: Mapping[str, Any], where: str,
@@ -355,39 +356,31 @@ def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
     return dict(zip(NAMES, aps + ars))
 
 
-Shaped = tuple[Any, float | int, Record]         # box or run lengths, area, record
+Shaped = tuple[Any, Any, Record]         # box or run lengths, area, record
 
 
 def _group(records: Sequence[Record], where: str, masks: bool,
-           sizes: Mapping[Id, tuple[int, int]]) -> dict[tuple[Id, Id], list[Shaped]]:
-    """Records by (image, category), each with its shape and area."""
+           sizes: dict[Id, tuple[int, int]]) -> dict[tuple[Id, Id], list[Shaped]]:
+    """Records by (image, category), each with its shape and area; all masks of a picture have the size of the
+    first."""
     grouped: dict[tuple[Id, Id], list[Shaped]] = {}
-    common: dict[Id, tuple[int, int]] = dict(sizes)
     for place, record in enumerate(records):
-        size = common.get(record["image_id"])
+        size = sizes.get(record["image_id"])
         shape: Any = _of_record(place, record, where, size) if masks else record["bbox"]
-        if masks:                                          # all masks of a picture have the size of the first
-            common.setdefault(record["image_id"], tuple(shape["size"]))
-        area = record.get("area")
-        if "score" in record or area is None:
-            area = _area(place, record, where, shape if masks else None, size)
+        if masks:
+            sizes.setdefault(record["image_id"], tuple(shape["size"]))
+        area = record["area"]
+        if area is None and (masks or given(outline := record.get("segmentation")) and
+                             (size is not None or isinstance(outline, Mapping))):
+            area = float(runs.area(shape if masks else _of_record(place, record, where, size)))
+        elif area is None:
+            area = _box_area(shape)
         grouped.setdefault((record["image_id"], record["category_id"]), []).append((shape, area, record))
     return grouped
 
 
-def _area(place: int, record: Record, where: str, mask: dict[str, Any] | None,
-          size: tuple[int, int] | None) -> float:
-    """The area of a record that has none: a detection's from its box if it has one, as officially, a truth's
-    from its mask if it has one."""
-    bbox, outline = record.get("bbox"), record.get("segmentation")
-    if "score" in record and _given(bbox):
-        left, top, width, height = checked([record], where, {"bbox": box})[0]["bbox"]
-        return float(width * height)
-    if mask is None and outline is not None and (size is not None or isinstance(outline, Mapping)):
-        mask = _of_record(place, record, where, size)
-    if mask is not None:
-        return float(runs.area(mask))
-    return float(bbox[2] * bbox[3])                        # type: ignore[index]
+def _box_area(sides: Sequence[float | int] | None) -> float | None:
+    return None if sides is None else float(sides[2] * sides[3])
 
 
 def _truth(shaped: list[Shaped], masks: bool) -> Truth:

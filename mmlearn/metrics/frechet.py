@@ -4,10 +4,11 @@ Paper: M. Heusel et al. (2017), *GANs Trained by a Two Time-Scale Update Rule Co
 Equilibrium*, arXiv:1706.08500, sec. 4 (FID); M. Chong and D. Forsyth (2020), *Effectively Unbiased FID and
 Inception Score and Where to Find Them*, CVPR 2020, arXiv:1911.07023 (extrapolation over the number of
 samples).  Survey: 2.1.
-Differs from the papers: the trace of the matrix root is a sum of roots of eigenvalues, so that no matrix root is taken;
-the extrapolation draws pictures at random instead of noise from a Sobol sequence.
+Differs from the papers: the trace of the matrix root is a sum of roots of eigenvalues, so that no matrix root
+is taken; the extrapolation draws pictures at random instead of noise from a Sobol sequence.
 """
 
+import io
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from mmlearn.files import write_atomically
+
+UNCOUNTED = ("these statistics do not say of how many pictures they are; pictures can only be added to "
+             "statistics that mmlearn saved")
 
 
 class GaussianStatistics:
@@ -57,11 +63,14 @@ class GaussianStatistics:
 
     def merge(self, other: "GaussianStatistics") -> None:
         check_comparable(self, other)
+        if isinstance(other, _Published) and not other.count:
+            raise ValueError(UNCOUNTED)
         self._add(other.count, other.mean, other.scatter)
 
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         if count:
-            self.mean, self.scatter = merged_moments(self.count, self.mean, self.scatter, count, mean, scatter)
+            self.mean, self.scatter = merged_moments(self.count, self.mean, self.scatter, count, mean,
+                                                     scatter)
             self.count += count
 
     @property
@@ -73,9 +82,10 @@ class GaussianStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write an ``.npz`` file with the keys of pytorch-fid (``mu``, ``sigma``), and count and network."""
-        with Path(path).open("wb") as file:
-            np.savez(file, mu=self.mean.numpy(), sigma=self.covariance.numpy(), count=self.count,
-                     network=self.network)
+        content = io.BytesIO()
+        np.savez(content, mu=self.mean.numpy(), sigma=self.covariance.numpy(), count=self.count,
+                 network=self.network)
+        write_atomically(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path, network: str = "") -> "GaussianStatistics":
@@ -111,8 +121,7 @@ class _Published(GaussianStatistics):
 
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         if not self.count:
-            raise ValueError("these statistics do not say of how many pictures they are; pictures can only "
-                             "be added to statistics that mmlearn saved")
+            raise ValueError(UNCOUNTED)
         super()._add(count, mean, scatter)
 
     @property
@@ -174,7 +183,8 @@ def frechet_distance(real: GaussianStatistics, fake: GaussianStatistics) -> floa
     networks.
     """
     check_comparable(real, fake)
-    fewer, more = sorted((real, fake), key=lambda side: side.count or math.inf)     # fewer pictures, lower rank
+    # the side of fewer pictures has the lower rank
+    fewer, more = sorted((real, fake), key=lambda side: side.count or math.inf)
     return _distance(fewer, covariance_factor(fewer.covariance), more)
 
 
@@ -242,13 +252,14 @@ def frechet_infinity(
             return frechet_distance(real, GaussianStatistics.of(x, real.network))
         drawn = GaussianStatistics.of(x, real.network)
         check_comparable(real, drawn)
-        return _distance(drawn, (x - drawn.mean).T / math.sqrt(len(x) - 1), real)   # the pictures are a factor
+        factor = (x - drawn.mean).T / math.sqrt(len(x) - 1)         # few pictures are a factor themselves
+        return _distance(drawn, factor, real)
 
     return extrapolate(distance, len(fake), sizes, repeats, generator)
 
 
-def gather(batches: Iterable[Float[Tensor, "n d"]], network: str = "") -> GaussianStatistics:
-    """Statistics of features that come batch by batch. Raises ``ValueError`` if none comes."""
+def gather(batches: Iterable[Tensor], network: str = "") -> GaussianStatistics:
+    """Statistics of features (n, d) that come batch by batch. Raises ``ValueError`` if none comes."""
     found: GaussianStatistics | None = None
     for features in batches:
         if found is None:

@@ -12,18 +12,20 @@ The Frechet distance stands in ``metrics.frechet``, kernel distance, precision a
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.metrics.frechet import GaussianStatistics, frechet_distance
 from mmlearn.metrics.manifolds import kernel_distance, precision_recall
+from mmlearn.metrics.text_match import attribute_hits, cosines, r_precision
 
 
+@runtime_checkable
 class Network(Protocol):
     """What features come from: pictures (b, 3, y, x) in [-1, 1] -> features (b, ``num_features``)."""
 
@@ -56,8 +58,9 @@ class Score:
 
 
 @torch.no_grad()
-def features_of(network: Network, images: Iterable[Float[Tensor, "b 3 y x"]]) -> Float[Tensor, "n d"]:
-    """Features (n, d) of pictures that come in batches, in [-1, 1]. Raises ``ValueError`` if none comes."""
+def features_of(network: Network, images: Iterable[Tensor]) -> Float[Tensor, "n d"]:
+    """Features (n, d) of pictures that come in batches (b, 3, y, x), in [-1, 1]. Raises ``ValueError`` if
+    none comes."""
     found = [network(batch) for batch in images]
     if not found:
         raise ValueError("no pictures came; give at least one batch")
@@ -98,7 +101,7 @@ def inception_score(logits: Float[Tensor, "n c"], splits: int = 10) -> Inception
     return InceptionScore(float(scores.mean()), float(scores.std(correction=0)))
 
 
-# --------------------------------------------------------------------------------------------------- intervals
+# -------------------------------------------------------------------------------------------------- intervals
 
 
 class Interval(NamedTuple):
@@ -130,7 +133,8 @@ def bootstrap(
                          f"and 1")
     values = torch.tensor([metric(indices) for indices in resamples(count, repeats, generator)],
                           dtype=torch.float64)
-    low, high = values.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = values.quantile(ends).tolist()
     return Interval(metric(torch.arange(count)), low, high)
 
 
@@ -156,7 +160,7 @@ def subsets(
     return Interval(mean, mean - half, mean + half)
 
 
-# ------------------------------------------------------------------------------------------------ all together
+# ----------------------------------------------------------------------------------------------- all together
 
 
 def compare(
@@ -184,3 +188,43 @@ def compare(
     if logits is not None:
         scores.append(score("Inception Score", *inception_score(logits, splits), against=0))
     return {found.name: found for found in scores}
+
+
+def match_scores(
+    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "m f"], network: str, *,
+    classes: Int[Tensor, " k"] | None = None, candidates: int = 99, repeats: int = 200,
+    generator: torch.Generator | None = None,
+) -> dict[str, Score]:
+    """R-precision and CLIP score (eq:clip-score) of pictures and the sentences they were made from, with
+    bootstrap intervals.
+
+    Embeddings are those of the encoder ``network``; see ``text_match.r_precision`` for the other arguments.
+    """
+    n = len(pictures)
+    hits = r_precision(pictures, sentences, classes, candidates=candidates, folds=1, generator=generator).hits
+    values = {"R-precision": hits.double(), "CLIP score": 2.5 * cosines(pictures, sentences).clamp(min=0)}
+    return {name: _of_mean(name, value.cpu(), network, n, repeats, generator)
+            for name, value in values.items()}
+
+
+def attribute_scores(
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " m"]], network: str,
+    repeats: int = 200, generator: torch.Generator | None = None,
+) -> dict[str, Score]:
+    """Accuracy of each attribute, and of "all" that a sentence says, with bootstrap intervals; see
+    ``text_match.attribute_accuracy``.
+
+    ``pictures`` of a score counts those whose sentence says the attribute.
+    """
+    return {name: _of_mean(name, hits.double().cpu(), network, len(hits), repeats, generator)
+            for name, hits in attribute_hits(answers, wanted).items()}
+
+
+def _of_mean(name: str, values: Tensor, network: str, pictures: int, repeats: int,
+             generator: torch.Generator | None) -> Score:
+    """The mean of a value of each picture, and its bootstrap interval where there are two or more."""
+    if len(values) < 2:
+        return Score(name, float(values.mean()), network, pictures)
+    found = bootstrap(lambda indices: float(values[indices].mean()), len(values), repeats,
+                      generator=generator)
+    return Score(name, found.value, network, pictures, low=found.low, high=found.high)

@@ -23,7 +23,7 @@ def polynomial_kernel(
 
 
 def unbiased_mmd(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], degree: int = 3, chunk: int = 2048
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m e"], degree: int = 3, chunk: int = 2048
 ) -> float:
     r"""eq:kernel-distance: $\frac1{n(n-1)}\sum_{i\ne j}k(x_i,x_j)+\frac1{m(m-1)}\sum_{i\ne j}k(y_i,y_j)
     -\frac2{nm}\sum_{i,j}k(x_i,y_j)$.
@@ -37,7 +37,8 @@ def unbiased_mmd(
     x, y = x.double(), y.double()
 
     def total(a: Tensor, b: Tensor) -> float:
-        return sum(float(polynomial_kernel(p, q, degree).sum()) for p in a.split(chunk) for q in b.split(chunk))
+        return sum(float(polynomial_kernel(p, q, degree).sum())
+                   for p in a.split(chunk) for q in b.split(chunk))
 
     def within(a: Tensor) -> float:
         itself = float(((a.square().sum(dim=1) / a.shape[1] + 1) ** degree).sum())
@@ -64,8 +65,9 @@ def kernel_distance(
     Raises ``ValueError`` if a side has fewer than ``size`` pictures.
     """
     if size > min(len(real), len(fake)):
-        raise ValueError(f"blocks of {size} pictures cannot be drawn from {len(real)} and {len(fake)}; give a "
-                         f"smaller size")
+        raise ValueError(f"blocks of {size} pictures cannot be drawn from {len(real)} and {len(fake)}; give "
+                         f"a smaller size")
+
     def block(x: Tensor) -> Tensor:
         return x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]
 

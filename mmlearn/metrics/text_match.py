@@ -46,7 +46,7 @@ def draw_candidates(
 
 
 def r_precision(
-    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "n e"], classes: Int[Tensor, " n"] | None = None,
+    pictures: Float[Tensor, "n e"], sentences: Float[Tensor, "m f"], classes: Int[Tensor, " k"] | None = None,
     *, candidates: int = 99, folds: int = 10, generator: torch.Generator | None = None, chunk: int = 256,
 ) -> RPrecision:
     r"""eq:r-precision: $\frac1n\sum_i\mathbf 1\big[\cos(u_i,v_i)>\max_{j\in C_i}\cos(u_i,v_j)\big]$, with
@@ -72,14 +72,14 @@ def r_precision(
         wrong = draw_candidates(labels, candidates, rows, generator).to(v.device)
         mine = (u[rows] * v[rows]).sum(dim=1)
         others = torch.einsum("re,rke->rk", u[rows], v[wrong])
-        hits.append(mine > others.amax(dim=1) + 1e-12)          # a sentence said twice ties, whatever is rounded
+        hits.append(mine > others.amax(dim=1) + 1e-12)      # a sentence said twice ties, whatever is rounded
     found = torch.cat(hits).cpu()
     size = n // folds
     means = found[: folds * size].view(folds, size).double().mean(dim=1)
     return RPrecision(float(means.mean()), float(means.std(correction=0)), found)
 
 
-def cosines(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> Float[Tensor, " n"]:
+def cosines(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"]) -> Float[Tensor, " n"]:
     """Cosine of each picture's embedding with its sentence's."""
     if u.shape != v.shape:
         raise ValueError(f"embeddings are {tuple(u.shape)} and {tuple(v.shape)}; give a sentence for each "
@@ -87,48 +87,54 @@ def cosines(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> Float[Tensor, "
     return F.cosine_similarity(u.double(), v.double(), dim=1)
 
 
-def clip_score(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"], weight: float | int = 2.5) -> float:
+def clip_score(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"], weight: float | int = 2.5) -> float:
     r"""eq:clip-score: $\frac1n\sum_iw\max(\cos(u_i,v_i),0)$, $w=2.5$: CLIPScore as it was published."""
     return float(weight * cosines(u, v).clamp(min=0).mean())
 
 
-def clip_score_percent(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"]) -> float:
+def clip_score_percent(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"]) -> float:
     r"""eq:clip-score-percent: $\max\big(\frac{100}n\sum_i\cos(u_i,v_i),0\big)$, as torchmetrics has it:
     clamped after the mean."""
     return max(0.0, float(100 * cosines(u, v).mean()))
 
 
-def clip_score_logit(u: Float[Tensor, "n e"], v: Float[Tensor, "n e"], scale: float | int = 100) -> float:
-    r"""eq:clip-score-logit: $\frac1n\sum_is\cos(u_i,v_i)$, with the scale $s$ of the model's logits (CLIP's is
-    100): nothing is clamped."""
+def clip_score_logit(u: Float[Tensor, "n e"], v: Float[Tensor, "m f"], scale: float | int = 100) -> float:
+    r"""eq:clip-score-logit: $\frac1n\sum_is\cos(u_i,v_i)$, with the scale $s$ of the model's logits (100 in
+    CLIP): nothing is clamped."""
     return float(scale * cosines(u, v).mean())
 
 
-def attribute_accuracy(
-    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " n"]]
-) -> dict[str, float]:
-    r"""eq:attribute-accuracy: $\frac1{|S_a|}\sum_{i\in S_a}\mathbf 1[\hat a_i=a_i]$ for each attribute $a$,
-    over the pictures $S_a$ whose sentence says it.
+def attribute_hits(
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " m"]]
+) -> dict[str, Bool[Tensor, " _"]]:
+    """For each attribute whether the answer is right, of the pictures whose sentence says it; "all": whether
+    everything that is said is right.
 
     ``answers`` are a classifier's, by attribute (colour, category, setting …); ``wanted`` what the sentences
-    ask for, -1 where one is silent. "all" is the share of pictures in which everything that is said is right.
-    An attribute of which no sentence speaks is left out. Raises ``ValueError`` for attributes without an
-    answer, and if no sentence says anything.
+    ask for, -1 where one is silent. An attribute of which no sentence speaks is left out. Raises
+    ``ValueError`` for attributes without an answer, and if no sentence says anything.
     """
     if missing := sorted(set(wanted) - set(answers)):
         raise ValueError(f"there are no answers for {', '.join(missing)}; ask a classifier that knows them")
-    found: dict[str, float] = {}
+    found: dict[str, Tensor] = {}
     right, said = [], []
     for name, want in wanted.items():
         if answers[name].shape != want.shape:
             raise ValueError(f"{name}: {len(answers[name])} answers for {len(want)} sentences; give one each")
         speaks = want >= 0
-        hit = (answers[name].to(want) == want) & speaks
+        hit = answers[name].to(want) == want
         right.append(hit | ~speaks)
         said.append(speaks)
         if bool(speaks.any()):
-            found[name] = float(hit.sum() / speaks.sum())
+            found[name] = hit[speaks]
     if not found:
         raise ValueError("no sentence asks for any attribute; give sentences that do")
-    speaks = torch.stack(said).any(dim=0)
-    return found | {"all": float((torch.stack(right).all(dim=0) & speaks).sum() / speaks.sum())}
+    return found | {"all": torch.stack(right).all(dim=0)[torch.stack(said).any(dim=0)]}
+
+
+def attribute_accuracy(
+    answers: Mapping[str, Int[Tensor, " n"]], wanted: Mapping[str, Int[Tensor, " m"]]
+) -> dict[str, float]:
+    r"""eq:attribute-accuracy: $\frac1{|S_a|}\sum_{i\in S_a}\mathbf 1[\hat a_i=a_i]$ for each attribute $a$,
+    over the pictures $S_a$ whose sentence says it; see ``attribute_hits``."""
+    return {name: float(hits.double().mean()) for name, hits in attribute_hits(answers, wanted).items()}

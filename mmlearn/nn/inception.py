@@ -4,7 +4,7 @@ Paper: C. Szegedy et al. (2016), *Rethinking the Inception Architecture for Comp
 arXiv:1512.00567; M. Heusel et al. (2017), arXiv:1706.08500 (features of the last pooling for the FID).
 Survey: 2.1.
 Differs from the paper: the architecture is torchvision's. The network of the FID is TensorFlow's of 2015 as
-github.com/mseitzer/pytorch-fid ported it: 1008 classes, and three other poolings, which are written out below.
+github.com/mseitzer/pytorch-fid ported it: 1008 classes and other poolings, which are written out below.
 Both have torchvision's names. A FID of one variant says nothing beside a FID of the other.
 """
 
@@ -66,9 +66,9 @@ class InceptionFeatures(nn.Module):
     """Pictures (b, 3, y, x) in [-1, 1], of any size -> features (b, 2048) of the last pooling.
 
     Pictures are brought to 299 pixels by bilinear interpolation without smoothing, as pytorch-fid does it:
-    other interpolations give other numbers. ``logits`` are those of the Inception Score (b, classes), products
-    without the bias, as its authors computed them. Without weights, which ``mmlearn.pretrained.inception``
-    reads, the numbers mean nothing, and ``name`` says so. Raises ``ValueError`` for an unknown variant.
+    other interpolations give other numbers. ``logits`` are those of the Inception Score (b, classes),
+    products without the bias, as its authors computed them. ``mmlearn.pretrained.inception`` reads weights;
+    without them the numbers mean nothing, and ``name`` says so. Raises ``ValueError`` for an unknown variant.
     """
 
     num_features = FEATURES

@@ -1,16 +1,16 @@
 r"""What two networks play for: the value of the game, its optimum, and the losses that GANs are trained with.
 
 Papers: I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661, sec. 3 and 4 (value,
-optimal discriminator, Jensen-Shannon divergence; the non-saturating loss is at the end of sec. 3); M. Arjovsky
-and L. Bottou (2017), *Towards Principled Methods for Training Generative Adversarial Networks*,
+optimal discriminator, Jensen-Shannon divergence; the non-saturating loss is at the end of sec. 3); M.
+Arjovsky and L. Bottou (2017), *Towards Principled Methods for Training Generative Adversarial Networks*,
 arXiv:1701.04862, thm. 2.5 (what the non-saturating loss descends); J. Lim and J. Ye (2017), *Geometric GAN*,
 arXiv:1705.02894, and D. Tran et al. (2017), arXiv:1702.08896 (the hinge).  Survey: 2.1.1.
 Differs from the papers: discriminators give logits $a$, $D=\sigma(a)$, so that nothing is computed as the
 logarithm of a number that has been rounded to 0 or 1.
 
 ``p`` and ``q`` are the probabilities of data and generator on the same places (*n, s), each summing to 1:
-tables, or densities on a grid by ``masses``. Everything is in nats. Losses are means over the batch, in single
-precision or better, and are all to be minimised.
+tables, or densities on a grid by ``masses``. Everything is in nats. Losses are means over the batch, in
+single precision or better, and are all to be minimised.
 """
 
 import math
@@ -51,7 +51,7 @@ def value(real: Float[Tensor, " b"], fake: Float[Tensor, " n"]) -> Float[Tensor,
 
 
 def value_of_game(
-    p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"], D: Float[Tensor, "*n s"]
+    p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"], D: Float[Tensor, "*n s"]
 ) -> Float[Tensor, "*n"]:
     r"""eq:gan-value-sum: $V(D,G)=\sum_xp(x)\log D(x)+q(x)\log(1-D(x))$ where both distributions are known; D
     are probabilities."""
@@ -59,7 +59,7 @@ def value_of_game(
     return (torch.xlogy(p, D) + torch.xlogy(q, 1 - D)).sum(dim=-1)
 
 
-def optimal_discriminator(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n s"]:
+def optimal_discriminator(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n s"]:
     r"""eq:gan-optimal-d: $D^*(x)=\frac{p(x)}{p(x)+q(x)}$, the largest $p\log y+q\log(1-y)$ at each place; 1/2
     where nothing ever lies and any value is as good. Densities will do: what they share cancels."""
     total = p + q
@@ -77,7 +77,7 @@ def density_ratio(a: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return single(a).exp()
 
 
-def criterion(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n"]:
+def criterion(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n"]:
     r"""eq:gan-criterion: $C(G)=\max_DV(D,G)=-\log4+2\,\mathrm{JSD}(p\|q)$: what is left for the generator to
     minimise against the best discriminator; at $q=p$ it is $-\log4$."""
     return 2 * jensen_shannon(p, q) - math.log(4)
@@ -92,13 +92,13 @@ def jensen_shannon_bound(V: Float[Tensor, ""] | float) -> float:
 # -------------------------------------------------------------------------------------------------- distances
 
 
-def kullback_leibler(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n"]:
+def kullback_leibler(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n"]:
     r"""eq:gan-kl: $\mathrm{KL}(p\|q)=\sum_xp(x)\log\frac{p(x)}{q(x)}$; infinite where q is 0 and p is not."""
     check_masses(p, q)
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(dim=-1)
 
 
-def jensen_shannon(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n"]:
+def jensen_shannon(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n"]:
     r"""eq:gan-jsd: $\mathrm{JSD}(p\|q)=\frac12\mathrm{KL}\big(p\|\frac{p+q}2\big)+\frac12\mathrm{KL}\big(q\|
     \frac{p+q}2\big)$, from 0 at $p=q$ to $\log2$ where they share no place."""
     check_masses(p, q)
@@ -106,13 +106,13 @@ def jensen_shannon(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[
     return (kullback_leibler(p, middle) + kullback_leibler(q, middle)) / 2
 
 
-def total_variation(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n"]:
+def total_variation(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n"]:
     r"""eq:gan-tv: $\mathrm{TV}(p,q)=\frac12\sum_x|p(x)-q(x)|$, from 0 to 1."""
     check_masses(p, q)
     return (p - q).abs().sum(dim=-1) / 2
 
 
-def non_saturating_divergence(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n"]:
+def non_saturating_divergence(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n"]:
     r"""eq:gan-non-saturating-divergence: $\mathrm{KL}(q\|p)-2\,\mathrm{JSD}(p\|q)$: its gradient in q is that
     of the non-saturating loss against a fixed $D^*$. The reversed KL forgives missing modes."""
     return kullback_leibler(q, p) - 2 * jensen_shannon(p, q)
@@ -127,7 +127,8 @@ def real_loss(logits: Float[Tensor, " b"]) -> Float[Tensor, ""]:
 
 
 def fake_loss(logits: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    r"""eq:bce-fake: $-\frac1b\sum_i\log(1-\sigma(a_i))$: cross-entropy of logits with the label "not real"."""
+    r"""eq:bce-fake: $-\frac1b\sum_i\log(1-\sigma(a_i))$: cross-entropy of logits with the label "not
+    real"."""
     return F.softplus(single(logits)).mean()
 
 
@@ -165,8 +166,8 @@ def non_saturating_gradient(a: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def hinge_discriminator_loss(real: Float[Tensor, " b"], fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    r"""eq:gan-hinge: $L_D=\mathbb E\big[(1-a(x))_+\big]+\mathbb E\big[(1+a(\hat x))_+\big]$: logits beyond the
-    margin 1 on the right side cost nothing."""
+    r"""eq:gan-hinge: $L_D=\mathbb E\big[(1-a(x))_+\big]+\mathbb E\big[(1+a(\hat x))_+\big]$: logits beyond
+    the margin 1 on the right side cost nothing."""
     return F.relu(1 - single(real)).mean() + F.relu(1 + single(fake)).mean()
 
 
@@ -176,20 +177,20 @@ def hinge_generator_loss(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
 
 
 def hinge_of_game(
-    p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"], a: Float[Tensor, "*n s"]
+    p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"], a: Float[Tensor, "*n s"]
 ) -> Float[Tensor, "*n"]:
     r"""eq:gan-hinge-sum: $L_D=\sum_xp(x)(1-a(x))_++q(x)(1+a(x))_+$ where both distributions are known."""
     check_masses(p, q)
     return (p * F.relu(1 - a) + q * F.relu(1 + a)).sum(dim=-1)
 
 
-def hinge_optimum(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n s"]:
+def hinge_optimum(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n s"]:
     r"""eq:gan-hinge-optimum: $a^*(x)=\mathrm{sign}(p(x)-q(x))$; where they are equal every value in $[-1,1]$
     is optimal, and 0 is given. Unlike $\log\frac pq$ it says who is ahead, but not by how much."""
     return (p - q).sign()
 
 
-def hinge_floor(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n s"]) -> Float[Tensor, "*n"]:
+def hinge_floor(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n"]:
     r"""eq:gan-hinge-tv: $\min_aL_D=2-2\,\mathrm{TV}(p,q)$: against the best discriminator the hinge measures
     total variation, as the logarithms measure JSD."""
     return 2 - 2 * total_variation(p, q)

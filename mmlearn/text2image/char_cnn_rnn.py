@@ -4,9 +4,9 @@ Papers: S. Reed, Z. Akata, H. Lee and B. Schiele (2016), *Learning Deep Represen
 Descriptions*, CVPR, arXiv:1605.05395, sec. 3 (structured joint embedding) and 4 (encoders); sizes and
 recurrences of github.com/reedscot/cvpr2016 and of reedscot/icml2016, whose encoders GAN-CLS and StackGAN
 read.  Survey: 2.1.2.
-Differs from the papers: nothing in the encoders. The loss is that of the released code (a sum over violators);
-the papers' maximum stands beside it. The survey's $h_t=\mathrm{RNN}(\mathrm{CNN}(x_t))$ treats each letter
-alone; see eq:char-encoder.
+Differs from the papers: nothing in the encoders. The loss is that of the released code (a sum over
+violators); the papers' maximum stands beside it. The survey's $h_t=\mathrm{RNN}(\mathrm{CNN}(x_t))$ treats
+each letter alone; see eq:char-encoder.
 
 Training, in the released code: RMSprop at 7e-4, times 0.98 an epoch, 40 pictures of 40 different classes with
 one caption each in a batch, all parameters from U(-0.08, 0.08); pictures are frozen 1024-d features of
@@ -24,13 +24,14 @@ import torchvision
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text_for_vision.blockwise import single
 
-# The authors' alphabet. Its 70 places hold 69 symbols: "-" stands at places 37 and 60, and the later one counts,
-# so that channel 37 of the input is never on. The space is symbol 70.
+# The authors' alphabet. Its 70 places hold 69 symbols: "-" stands at places 37 and 60, and the later one
+# counts, so that channel 37 of the input is never on. The space is symbol 70.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
 LENGTH = 201                                                # characters that are read
-_NUMBER = {symbol: place for place, symbol in enumerate(ALPHABET, start=1)}     # later places overwrite earlier
+_NUMBER = {symbol: place for place, symbol in enumerate(ALPHABET, start=1)}   # later places overwrite earlier
 
 RECURRENCES = ("rnn", "gru")
 
@@ -55,8 +56,8 @@ def one_hot(numbers: Int[Tensor, "b t"], symbols: int = len(ALPHABET)) -> Float[
     if not numbers.is_meta and numbers.numel():
         low, high = (int(i) for i in numbers.aminmax())
         if low < 0 or high > symbols:
-            raise ValueError(f"characters go from {low} to {high}, the alphabet from 0 to {symbols}; make them "
-                             f"with characters()")
+            raise ValueError(f"characters go from {low} to {high}, the alphabet from 0 to {symbols}; make "
+                             f"them with characters()")
     return F.one_hot(numbers.long(), symbols + 1)[..., 1:].mT.float()              # b t n -> b n t
 
 
@@ -64,18 +65,19 @@ def one_hot(numbers: Int[Tensor, "b t"], symbols: int = len(ALPHABET)) -> Float[
 class CharCNNRNNConfig:
     symbols: int = 70                                   # size of the alphabet, with its double hyphen
     length: int = LENGTH                                # characters of a text
-    channels: tuple[int, int, int] = (384, 512, 256)    # of the three convolutions; the last is the RNN's width
-    last_pool: bool = True                              # pooling behind the third convolution: 8 steps, not 18
+    channels: tuple[int, int, int] = (384, 512, 256)    # of the convolutions; the last: the RNN's width
+    last_pool: bool = True                              # pooling behind the third one: 8 steps, not 18
     recurrence: str = "rnn"                             # "rnn" (ReLU) or "gru"
     embed: int = 1024                                   # e, size of the picture's features too
     dropout: float | int = 0.0                          # before the last layer
 
     def __post_init__(self) -> None:
+        check(self)
         if self.recurrence not in RECURRENCES:
             raise ValueError(f"recurrence is {self.recurrence!r}; use one of {', '.join(RECURRENCES)}")
         if self.steps < 1:
             raise ValueError(f"{self.length} characters are too few for three convolutions; "
-                             f"give at least {49 if self.last_pool else 31}")
+                             f"give at least {66 if self.last_pool else 48}")
 
     @property
     def steps(self) -> int:
@@ -106,7 +108,7 @@ class CharCNNRNNConfig:
         return cls(length=length, channels=(48, 64, 32), last_pool=False, recurrence=recurrence, embed=embed)
 
 
-# ------------------------------------------------------------------------------------------------- recurrences
+# ------------------------------------------------------------------------------------------------ recurrences
 
 
 def fixed_rnn(
@@ -167,9 +169,9 @@ class CharCNNRNN(nn.Module):
     $\varphi=\big(\frac1s\sum_th_t\big)W+b$: captions as ``characters`` (b, t) -> embeddings (b, e), not
     normalised.
 
-    Three convolutions of width 4 without padding, each with ReLU, run over the whole text; pooling shortens it
-    to ``config.steps``, 8 or 18. Texts have ``config.length`` characters, short ones with zeros behind them.
-    Raises ``ValueError`` for other lengths.
+    Three convolutions of width 4 without padding, each with ReLU, run over the whole text; pooling shortens
+    it to ``config.steps``, 8 or 18. Texts have ``config.length`` characters, short ones with zeros behind
+    them. Raises ``ValueError`` for other lengths.
     """
 
     def __init__(self, config: CharCNNRNNConfig) -> None:
@@ -189,8 +191,8 @@ class CharCNNRNN(nn.Module):
     def states(self, text: Int[Tensor, "b t"]) -> Float[Tensor, "b s c"]:
         """The hidden state of every step."""
         if text.shape[1] != self.config.length:
-            raise ValueError(f"texts have {text.shape[1]} characters, the encoder reads {self.config.length}; "
-                             f"make them with characters(texts, {self.config.length})")
+            raise ValueError(f"texts have {text.shape[1]} characters, the encoder reads {self.config.length}"
+                             f"; make them with characters(texts, {self.config.length})")
         x = one_hot(text, self.config.symbols).to(self.output.weight.dtype)
         return self.recurrence(self.convolutions(x).mT)                         # b c s -> b s c
 
@@ -199,11 +201,12 @@ class CharCNNRNN(nn.Module):
 
 
 class GoogLeNetFeatures(nn.Module):
-    """Standardised pixels (b, 3, s, s), 224 a side in the paper -> (b, 1024): GoogLeNet's average over places.
+    """Standardised pixels (b, 3, s, s), 224 a side in the paper -> (b, 1024): GoogLeNet's average over
+    places.
 
     torchvision's architecture without its classifiers, frozen and always in evaluation mode. ``weights`` is a
-    state dict of torchvision's GoogLeNet, from which heads and auxiliary classifiers are left out; None leaves
-    it untrained.
+    state dict of torchvision's GoogLeNet, from which heads and auxiliary classifiers are left out; None
+    leaves it untrained.
     """
 
     def __init__(self, weights: dict[str, Tensor] | None = None) -> None:
@@ -225,7 +228,7 @@ class GoogLeNetFeatures(nn.Module):
         return self.trunk(images)
 
 
-# -------------------------------------------------------------------------------------- structured joint embedding
+# --------------------------------------------------------------------------------- structured joint embedding
 
 
 def compatibility(theta: Float[Tensor, "n e"], phi: Float[Tensor, "m e"]) -> Float[Tensor, "n m"]:
@@ -288,14 +291,14 @@ def sje_rows(S: Float[Tensor, "b b"]) -> Float[Tensor, " b"]:
     return F.multi_margin_loss(S, torch.arange(len(S), device=S.device), reduction="none")
 
 
-def sje_loss(theta: Float[Tensor, "b e"], phi: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+def sje_loss(theta: Float[Tensor, "b e"], phi: Float[Tensor, "c d"]) -> Float[Tensor, ""]:
     r"""eq:sje-loss: $\frac1{b^2}\sum_i\sum_{j\ne i}[1+S_{ij}-S_{ii}]_++\frac1{b^2}\sum_i\sum_{j\ne
     i}[1+S_{ji}-S_{ii}]_+$ with $S=\Theta\Phi^\top$: the released code's loss, for one picture and one text of
     each of b different classes. Nothing is drawn to a distance of 0. Raises ``ValueError`` unless they are
     pairs, two at least."""
     if theta.shape != phi.shape or len(theta) < 2:
-        raise ValueError(f"pictures have shape {tuple(theta.shape)}, texts {tuple(phi.shape)}; give two pairs "
-                         f"or more, row i of both being a pair")
+        raise ValueError(f"pictures have shape {tuple(theta.shape)}, texts {tuple(phi.shape)}; give two "
+                         f"pairs or more, row i of both being a pair")
     S = compatibility(theta, phi)
     return sje_rows(S).mean() + sje_rows(S.mT).mean()
 

@@ -127,7 +127,7 @@ def posterior(R: Float[Tensor, "b c"], gamma3: Number) -> Float[Tensor, "b c"]:
 
 
 def matching_losses(
-    R: Float[Tensor, "b b"], gamma3: Number, classes: Int[Tensor, " b"] | None = None
+    R: Float[Tensor, "b c"], gamma3: Number, classes: Int[Tensor, " b"] | None = None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     r"""eq:damsm-matching: $\mathcal L_1=-\frac1b\sum_i\log P(D_i\mid Q_i)$, $\mathcal L_2=-\frac1b\sum_i\log
     P(Q_i\mid D_i)$.

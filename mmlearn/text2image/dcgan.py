@@ -7,8 +7,8 @@ Differs from the paper: the discriminator gives logits. The paper draws 128 chan
 released code of the authors' co-worker, and most others', has 64 in both nets (``code``).
 
 Training, in the paper: Adam with a learning rate of 2e-4 and $\beta_1$ = 0.5, batches of 128, the losses
-``discriminator_loss`` and ``non_saturating_loss`` of ``mmlearn.text2image.adversarial``. Run the discriminator
-on real and on generated pictures apart: batch normalisation mixes what is in one batch.
+``discriminator_loss`` and ``non_saturating_loss`` of ``mmlearn.text2image.adversarial``. Run the
+discriminator on real and on generated pictures apart: batch normalisation mixes what is in one batch.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.blocks import DownBlock, halvings, init_normal
 
 NOISES = ("normal", "uniform")
@@ -44,6 +45,7 @@ class DCGANConfig:
     noise_kind: str = "uniform"         # "uniform" in [-1, 1], or "normal"
 
     def __post_init__(self) -> None:
+        check(self)
         halvings(self.size)
         if self.noise_kind not in NOISES:
             raise ValueError(f"noise_kind is {self.noise_kind!r}; use one of {', '.join(NOISES)}")
@@ -113,8 +115,8 @@ class DCGANDiscriminator(nn.Module):
 
     def features(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c 4 4"]:
         if images.shape[-2:] != (self.size, self.size):
-            raise ValueError(f"pictures have {images.shape[-2]} x {images.shape[-1]} pixels, the discriminator "
-                             f"wants {self.size} x {self.size}; resize them")
+            raise ValueError(f"pictures have {images.shape[-2]} x {images.shape[-1]} pixels, the "
+                             f"discriminator wants {self.size} x {self.size}; resize them")
         return self.down(images)
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, " b"]:
@@ -124,8 +126,8 @@ class DCGANDiscriminator(nn.Module):
 class DCGAN(nn.Module):
     """``generator`` and ``discriminator``, with the paper's initialisation: weights from N(0, 0.02).
 
-    ``forward``: noise (b, z) -> pictures (b, 3, s, s) in [-1, 1]; ``draw`` makes the noise. In evaluation mode
-    batch norm uses its running statistics.
+    ``forward``: noise (b, z) -> pictures (b, 3, s, s) in [-1, 1]; ``draw`` makes the noise. In evaluation
+    mode batch norm uses its running statistics.
     """
 
     def __init__(self, config: DCGANConfig) -> None:

@@ -12,15 +12,18 @@ and never calls are left out of the discriminator (``unused_parameters`` counts 
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
+from mmlearn.text2image.adversarial import hinge_generator_loss
+from mmlearn.text_for_vision.blockwise import single
+
 SLOPE = 0.2                             # of every leaky ReLU
-CODES = ("2022", "2020")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,10 @@ class DFGANConfig:
     width: int = 32         # n, channels at full resolution
     noise: int = 100        # d_z, size of the noise
     text: int = 256         # D, size of a sentence embedding
-    code: str = "2022"      # whose architecture: that of the authors' code of "2022" or of "2020"
+    code: Literal["2022", "2020"] = "2022"      # whose architecture: of the authors' code of that year
 
     def __post_init__(self) -> None:
-        if self.code not in CODES:
-            raise ValueError(f"code is {self.code!r}; use one of {', '.join(CODES)}")
+        check(self)
         if self.size < 8 or self.size & (self.size - 1):
             raise ValueError(f"size is {self.size} pixels; use a power of two from 8 on, such as 64 or 256")
 
@@ -94,7 +96,7 @@ RECIPES = {"cub": Recipe(32, 1300), "coco": Recipe(32, 300),
            "cub 2020": Recipe(24, 600), "coco 2020": Recipe(24, 120)}
 
 
-# --------------------------------------------------------------------------------------------------- equations
+# -------------------------------------------------------------------------------------------------- equations
 
 
 def affine(
@@ -127,14 +129,8 @@ def discriminator_hinge(
 
     Scores of real pictures with their sentence, of generated ones, of real ones with the sentence of another.
     """
-    real, fake, mismatched = real.float(), fake.float(), mismatched.float()
-    return (F.relu(1 - real).mean() + F.relu(1 + fake).mean() / 2 + F.relu(1 + mismatched).mean() / 2)
-
-
-def generator_hinge(fake: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    r"""eq:dfgan-generator: $\mathcal L_G=-\mathbb E_{\hat x\sim P_g}[D(\hat x,e)]$, linear: it never
-    saturates."""
-    return -fake.float().mean()
+    real, fake, mismatched = single(real), single(fake), single(mismatched)
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean() / 2 + F.relu(1 + mismatched).mean() / 2
 
 
 def joint_penalty(
@@ -147,7 +143,7 @@ def joint_penalty(
     ``by_image`` and ``by_text`` are the gradients of the scores. The square is never rooted, so that the
     penalty has a gradient where the norm is zero.
     """
-    square = by_image.float().square().sum(dim=(1, 2, 3)) + by_text.float().square().sum(dim=1)
+    square = single(by_image).square().sum(dim=(1, 2, 3)) + single(by_text).square().sum(dim=1)
     return k * square.pow(p / 2).mean()
 
 
@@ -157,7 +153,7 @@ def summed_penalty(
 ) -> Float[Tensor, ""]:
     r"""eq:dfgan-magp-paper: $k\,\mathbb E\big[(\lVert\nabla_xD\rVert+\lVert\nabla_eD\rVert)^p\big]$, as the
     paper writes it: between 1 and $2^{p/2}$ times eq:dfgan-magp."""
-    norms = by_image.float().flatten(1).norm(dim=1) + by_text.float().norm(dim=1)
+    norms = single(by_image).flatten(1).norm(dim=1) + single(by_text).norm(dim=1)
     return k * norms.pow(p).mean()
 
 
@@ -172,7 +168,7 @@ def truncated_normal(uniform: Float[Tensor, "*n"], bound: float | int = 2.0) -> 
     return z.clamp(-bound, bound).to(uniform.dtype)
 
 
-# ------------------------------------------------------------------------------------------------------ blocks
+# ----------------------------------------------------------------------------------------------------- blocks
 
 
 class Affine(nn.Module):
@@ -256,7 +252,7 @@ class DiscriminatorBlock(nn.Module):
         return F.avg_pool2d(self.shortcut(x), 2) + self.gain * update
 
 
-# ------------------------------------------------------------------------------------------------------ models
+# ----------------------------------------------------------------------------------------------------- models
 
 
 class DFGANGenerator(nn.Module):
@@ -398,8 +394,8 @@ def draw_noise(count: int, size: int, truncation: float | None = None,
 def check_sentences(sentences: Tensor, count: int, width: int) -> None:
     """Refuse sentences that do not go with ``count`` pictures or have another size."""
     if len(sentences) != count or sentences.shape[1] != width:
-        raise ValueError(f"{len(sentences)} sentences of size {sentences.shape[1]} for {count} pictures; give "
-                         f"one of size {width} for each")
+        raise ValueError(f"{len(sentences)} sentences of size {sentences.shape[1]} for {count} pictures; "
+                         f"give one of size {width} for each")
 
 
 def unused_parameters(config: DFGANConfig) -> int:
@@ -409,7 +405,7 @@ def unused_parameters(config: DFGANConfig) -> int:
     return sum(c * c + c for c, after in zip(channels, channels[1:]) if c == after)
 
 
-# ---------------------------------------------------------------------------------------------- training steps
+# --------------------------------------------------------------------------------------------- training steps
 
 
 class DiscriminatorLoss(NamedTuple):
@@ -448,7 +444,7 @@ def discriminator_loss(
     hinge = discriminator_hinge(real, fake, mismatched)
     penalty = hinge.new_zeros(())
     if k:
-        by_image, by_text = torch.autograd.grad(real.float().sum(), (x, e), create_graph=True)
+        by_image, by_text = torch.autograd.grad(single(real).sum(), (x, e), create_graph=True)
         penalty = PENALTIES[norm](by_image, by_text, k, p)
     return DiscriminatorLoss(hinge + penalty, hinge.detach(), penalty.detach(), real.detach().mean(),
                              fake.detach().mean(), mismatched.detach().mean())
@@ -457,9 +453,9 @@ def discriminator_loss(
 def generator_loss(
     discriminator: DFGANDiscriminator, fakes: Float[Tensor, "b 3 y x"], sentences: Float[Tensor, "b e"]
 ) -> Float[Tensor, ""]:
-    """Loss of the generator for its pictures ``fakes`` (eq:dfgan-generator); only it may be stepped by this
-    gradient."""
-    return generator_hinge(discriminator(fakes, sentences))
+    r"""eq:dfgan-generator: $\mathcal L_G=-\mathbb E_{\hat x\sim P_g}[D(\hat x,e)]$, the linear hinge
+    (eq:gan-hinge-g); only the generator may be stepped by its gradient."""
+    return hinge_generator_loss(discriminator(fakes, sentences))
 
 
 def slope_at_matches(

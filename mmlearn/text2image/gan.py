@@ -1,8 +1,9 @@
-r"""The first GAN, on points: two small networks, distributions whose densities are known, and a count of modes.
+r"""The first GAN, on points: two small networks, distributions whose densities are known, and a count of
+modes.
 
-Papers: I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661, algorithm 1; A. Srivastava
-et al. (2017), *VEEGAN*, arXiv:1705.07761, sec. 4.1, and Z. Lin et al. (2018), *PacGAN*, arXiv:1712.04086, sec.
-4.1 (rings of Gaussians, covered modes, good samples).  Survey: 2.1.1.
+Papers: I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661, algorithm 1; A.
+Srivastava et al. (2017), *VEEGAN*, arXiv:1705.07761, sec. 4.1, and Z. Lin et al. (2018), *PacGAN*,
+arXiv:1712.04086, sec. 4.1 (rings of Gaussians, covered modes, good samples).  Survey: 2.1.1.
 Differs from the papers: ReLU networks of equal width instead of maxout and dropout, and Adam instead of
 momentum (the 2014 recipe is for digits); the generator's loss is an argument.
 """
@@ -15,13 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import discriminator_loss, non_saturating_loss
 
 Draw = Callable[[int], Tensor]                      # n -> n points (n, d)
 Loss = Callable[[Tensor], Tensor]                   # logits of generated points (b) -> their loss
 
 
-# ---------------------------------------------------------------------------------- distributions that are known
+# ------------------------------------------------------------------------------- distributions that are known
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def grid(least: float | int, most: float | int, steps: int, d: int = 2) -> Float
     return torch.cartesian_prod(*[line] * d).reshape(-1, d)
 
 
-# --------------------------------------------------------------------------------------------------- mode collapse
+# ---------------------------------------------------------------------------------------------- mode collapse
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def mode_shares(
     samples: Float[Tensor, "n d"], mixture: GaussianMixture, within: float | int = 3
 ) -> tuple[Float[Tensor, " m"], float]:
     r"""eq:mode-shares: $s_k=\frac{\#\{i:k=\mathrm{argmin}_j\lVert x_i-\mu_j\rVert,\,\lVert x_i-\mu_k\rVert\le
-    3\sigma\}}{\#\{\text{good}\}}$: of the good samples, those no further than ``within`` widths from a centre,
-    the part that each centre has; and the part of all samples that is good."""
+    3\sigma\}}{\#\{\text{good}\}}$: of the good samples, those no further than ``within`` widths from a
+    centre, the part that each centre has; and the part of all samples that is good."""
     distance, nearest = torch.cdist(samples.to(mixture.centres), mixture.centres).min(dim=1)
     good = distance <= within * mixture.std
     counts = torch.bincount(nearest[good], minlength=len(mixture.centres)).double()
@@ -88,9 +90,9 @@ def mode_shares(
 def mode_coverage(
     samples: Float[Tensor, "n d"], mixture: GaussianMixture, within: float | int = 3
 ) -> ModeCoverage:
-    r"""eq:mode-divergence: $\sum_ks_k\log(m\,s_k)$ of eq:mode-shares, from 0 (every mode as often) to $\log m$
-    (all samples at one), with the number of modes reached and the share of good samples. With no good sample
-    the divergence is infinite. Raises ``ValueError`` without samples."""
+    r"""eq:mode-divergence: $\sum_ks_k\log(m\,s_k)$ of eq:mode-shares, from 0 (every mode as often) to $\log
+    m$ (all samples at one), with the number of modes reached and the share of good samples. With no good
+    sample the divergence is infinite. Raises ``ValueError`` without samples."""
     if len(samples) == 0:
         raise ValueError("there is no sample to count modes of; draw at least one")
     shares, good = mode_shares(samples, mixture, within)
@@ -98,7 +100,7 @@ def mode_coverage(
     return ModeCoverage(int((shares > 0).sum()), good, divergence)
 
 
-# ------------------------------------------------------------------------------------------------------ networks
+# --------------------------------------------------------------------------------------------------- networks
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,7 @@ class GANConfig:
     layers: int = 2             # hidden layers
 
     def __post_init__(self) -> None:
-        if min(self.noise, self.points, self.width, self.layers) < 1:
-            raise ValueError(f"{self}: every size is at least 1")
+        check(self, layers=(1.0, 1000.0))
 
     @classmethod
     def mini(cls) -> "GANConfig":
@@ -153,7 +154,7 @@ class GAN(nn.Module):
         return self.generator(z)
 
 
-# ------------------------------------------------------------------------------------------------------ algorithm 1
+# ------------------------------------------------------------------------------------------------ algorithm 1
 
 
 def discriminator_step(

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import fake_loss, real_loss
 from mmlearn.text2image.blocks import Bottleneck, DownBlock, halvings, init_normal, leaky, tile
 from mmlearn.text2image.dcgan import DCGANConfig, DCGANDiscriminator, draw_noise, transposed
@@ -38,17 +39,14 @@ class GANCLSConfig:
     discriminator_width: int = 64       # n, channels of the first map
     cls_weight: float | int = 0.5       # of real pictures with wrong text; generated ones have the rest
     interp_weight: float | int = 1.0    # of captions between two captions in the generator's loss; 0: no INT
-    int_layers: bool = True             # main_cls_int.lua's discriminator: see MatchingDiscriminator
+    int_layers: bool = True             # discriminator of main_cls_int.lua, see MatchingDiscriminator
 
     def __post_init__(self) -> None:
+        widths = (4.0, 65_536.0)                            # the bottlenecks have a quarter of the channels
+        check(self, cls_weight=(0.0, 1.0), interp_weight=(0.0, 1e6), generator_width=widths,
+              discriminator_width=widths)
         if halvings(self.size) < 2:
-            raise ValueError(f"pictures have {self.size} pixels a side; this generator needs 16 at least")
-        if not 0 <= self.cls_weight <= 1 or self.interp_weight < 0:
-            raise ValueError(f"cls_weight is {self.cls_weight}, interp_weight {self.interp_weight}; the first "
-                             f"is from 0 to 1, the second not negative")
-        if min(self.generator_width, self.discriminator_width) < 4:
-            raise ValueError(f"generator_width is {self.generator_width}, discriminator_width "
-                             f"{self.discriminator_width}; the bottlenecks need 4 channels at least")
+            raise ValueError(f"pictures have {self.size} pixels a side; give at least 16")
 
     @classmethod
     def gan_int_cls(cls) -> "GANCLSConfig":
@@ -81,7 +79,7 @@ class GANCLSConfig:
         return cls(size, 32, text, 32, 24, 24)
 
 
-# --------------------------------------------------------------------------------------- the three kinds of pairs
+# ----------------------------------------------------------------------------------- the three kinds of pairs
 
 
 def matching_discriminator_loss(
@@ -90,8 +88,8 @@ def matching_discriminator_loss(
 ) -> Float[Tensor, ""]:
     r"""eq:gan-cls-d: $\mathcal L_D=-\mathbb E[\log s_r]-w\,\mathbb E[\log(1-s_w)]-(1-w)\,\mathbb
     E[\log(1-s_f)]$, $w=\frac12$: real picture and right text are real; real picture and wrong text, and
-    generated picture and right text, are not. From logits. With $w=0$ it is the conditional GAN, and ``wrong``
-    may be None."""
+    generated picture and right text, are not. From logits. With $w=0$ it is the conditional GAN, and
+    ``wrong`` may be None."""
     if wrong is None:
         if weight:
             raise ValueError(f"the weight of wrong pairs is {weight} and there are none; give their logits")
@@ -144,12 +142,12 @@ def wrong_partners(
     classes = classes.cpu()
     other: Bool[Tensor, "b b"] = classes[:, None] != classes
     if not bool(other.any(dim=1).all()):
-        raise ValueError(f"all {len(classes)} pictures of the batch have class {int(classes[0])}; wrong pairs "
-                         f"need a second class")
+        raise ValueError(f"all {len(classes)} pictures of the batch have class {int(classes[0])}; wrong "
+                         f"pairs need a second class")
     return torch.multinomial(other.float(), 1, generator=generator)[:, 0]
 
 
-# ------------------------------------------------------------------------------------------------------- networks
+# --------------------------------------------------------------------------------------------------- networks
 
 
 class TextToImageGenerator(nn.Module):
@@ -172,14 +170,14 @@ class TextToImageGenerator(nn.Module):
             c = top >> i
             layers += [transposed(2 * c, c), nn.BatchNorm2d(c), *([Bottleneck(c, c // 4)] if i == 1 else []),
                        nn.ReLU()]
-        self.draw = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
+        self.layers = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
 
     def forward(self, z: Float[Tensor, "b z"], text: Float[Tensor, "b e"]) -> Float[Tensor, "b 3 s s"]:
         if (z.shape[1], text.shape[1]) != (self.noise, self.text):
             raise ValueError(f"noise has {z.shape[1]} numbers and text {text.shape[1]}, the generator wants "
                              f"{self.noise} and {self.text}; use the encoder it was made for")
         code = torch.cat([z, self.compress(text)], dim=1)                       # b z+p
-        return self.draw(code[:, :, None, None])
+        return self.layers(code[:, :, None, None])                              # b 3 s s
 
 
 class MatchingDiscriminator(nn.Module):
@@ -196,22 +194,22 @@ class MatchingDiscriminator(nn.Module):
         downs, n, p = halvings(config.size), config.discriminator_width, config.compressed
         top = n << (downs - 1)                                                  # 8n for 64 pixels
         self.size, self.text = config.size, config.text
-        blocks: list[nn.Module] = [DownBlock(3, n, "none"),
-                                   *(DownBlock(n << i, n << (i + 1)) for i in range(downs - 1))]
-        blocks[-1] = nn.Sequential(*list(blocks[-1].children())[:-1])           # no activation before the block
-        if config.int_layers and downs > 2:
-            blocks[-2] = nn.Sequential(*list(blocks[-2].children())[:-1])
-        self.look = nn.Sequential(*blocks, Bottleneck(top, top // 4, leaky), leaky())
-        norm = [nn.BatchNorm1d(p)] if config.int_layers else []
-        self.compress = nn.Sequential(nn.Linear(config.text, p), *norm, leaky())
+        layers = list(DownBlock(3, n, "none"))
+        silent = 2 if config.int_layers else 1                      # last convolutions without an activation
+        for i in range(downs - 1):
+            convolution, norm, activation = DownBlock(n << i, n << (i + 1))
+            layers += [convolution, norm] if i >= downs - 1 - silent else [convolution, norm, activation]
+        self.look = nn.Sequential(*layers, Bottleneck(top, top // 4, leaky), leaky())
+        norms = [nn.BatchNorm1d(p)] if config.int_layers else []
+        self.compress = nn.Sequential(nn.Linear(config.text, p), *norms, leaky())
         self.match = nn.Sequential(nn.Conv2d(top + p, top, 1, bias=False), nn.BatchNorm2d(top), leaky(),
                                    nn.Conv2d(top, 1, 4, bias=False))
 
     def forward(self, images: Float[Tensor, "b 3 y x"], text: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
         if images.shape[-2:] != (self.size, self.size) or text.shape[1] != self.text:
             raise ValueError(f"pictures have {images.shape[-2]} x {images.shape[-1]} pixels and text "
-                             f"{text.shape[1]} numbers, the discriminator wants {self.size} x {self.size} and "
-                             f"{self.text}; resize the pictures, or use the encoder it was made for")
+                             f"{text.shape[1]} numbers, the discriminator wants {self.size} x {self.size} "
+                             f"and {self.text}; resize the pictures, or use the encoder it was made for")
         seen = self.look(images)                                                # b 8n 4 4
         both = torch.cat([seen, tile(self.compress(text), seen)], dim=1)        # b 8n+p 4 4
         return self.match(both).flatten()
@@ -256,8 +254,8 @@ class GANCLS(nn.Module):
         wrong: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
         """eq:gan-cls-d on a batch of pictures with their captions. ``wrong`` (see ``wrong_partners``): the
-        place in the batch of a picture that caption i does not fit; unused if ``cls_weight`` is 0. No gradient
-        reaches the generator."""
+        place in the batch of a picture that caption i does not fit; unused if ``cls_weight`` is 0. No
+        gradient reaches the generator."""
         weight = self.config.cls_weight
         with torch.no_grad():
             drawn = self.generator(z, text)
@@ -265,7 +263,8 @@ class GANCLS(nn.Module):
         mismatched = None
         if weight:
             if wrong is None:
-                raise ValueError(f"cls_weight is {weight}; give the wrong pictures, by wrong_partners(classes)")
+                raise ValueError(f"cls_weight is {weight}; give the wrong pictures, by "
+                                 f"wrong_partners(classes)")
             mismatched = self.discriminator(images[wrong.to(images.device)], text)
         return matching_discriminator_loss(real, mismatched, self.discriminator(drawn, text), weight)
 
@@ -287,12 +286,12 @@ class GANCLS(nn.Module):
         return b + b // 2 if self.config.interp_weight else b
 
 
-# ------------------------------------------------------------------------------------------------------------ style
+# ------------------------------------------------------------------------------------------------------ style
 
 
 class StyleEncoder(nn.Module):
-    """Pictures (b, 3, s, s) in [-1, 1] -> the noise (b, z) that would draw them: all that the caption does not
-    say. DCGAN's discriminator with z outputs in place of one."""
+    """Pictures (b, 3, s, s) in [-1, 1] -> the noise (b, z) that would draw them: all that the caption does
+    not say. DCGAN's discriminator with z outputs in place of one."""
 
     def __init__(self, config: GANCLSConfig) -> None:
         super().__init__()
@@ -306,8 +305,8 @@ class StyleEncoder(nn.Module):
 
 
 def style_loss(z: Float[Tensor, "b z"], recovered: Float[Tensor, "b z"]) -> Float[Tensor, ""]:
-    r"""eq:gan-style: $\mathcal L_{style}=\mathbb E_{t,z}\lVert z-S(G(z,\varphi(t)))\rVert_2^2$, a sum over the
-    numbers of the noise; $d_z$ for an encoder that always says 0, if the noise is standard normal."""
+    r"""eq:gan-style: $\mathcal L_{style}=\mathbb E_{t,z}\lVert z-S(G(z,\varphi(t)))\rVert_2^2$, a sum over
+    the numbers of the noise; $d_z$ for an encoder that always says 0, if the noise is standard normal."""
     return (single(z) - single(recovered)).square().sum(dim=1).mean()
 
 
@@ -323,12 +322,12 @@ def style_objective(
 def transfer_style(
     encoder: nn.Module, generator: nn.Module, images: Float[Tensor, "b 3 y x"], text: Float[Tensor, "b e"]
 ) -> Float[Tensor, "b 3 y x"]:
-    r"""eq:gan-style-transfer: $\hat x=G(S(x),\varphi(t))$: the content of caption t in the pose and setting of
-    picture x."""
+    r"""eq:gan-style-transfer: $\hat x=G(S(x),\varphi(t))$: the content of caption t in the pose and setting
+    of picture x."""
     return generator(encoder(images), text)
 
 
-# ------------------------------------------------------------------------------------------------------ as published
+# ----------------------------------------------------------------------------------------------- as published
 
 
 @dataclass(frozen=True)

@@ -246,8 +246,7 @@ def test_masks_of_one_picture_have_one_size():
     row = {"image_id": 1, "category_id": 1, "score": 0.5}
     with pytest.raises(ValueError, match=r"detections, record 0: 'segmentation' is .* 4 x 6, .* 5 x 6"):
         average_precision([{**row, "segmentation": square}],
-                          [{**row, "segmentation": {"size": [4, 6], "counts": [24]}}], masks=True,
-                          sizes={1: (5, 6)})
+                          [{**row, "segmentation": {"size": [4, 6], "counts": [24]}}], masks=True)
 
 
 def test_a_truth_without_area_has_that_of_its_mask_and_a_detection_that_of_its_box_if_it_has_one():

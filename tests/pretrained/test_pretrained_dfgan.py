@@ -147,7 +147,8 @@ def test_unused_shortcuts_must_be_there_and_are_dropped(tmp_path):
     from mmlearn.text2image.dfgan import unused_parameters
 
     shapes = unused_shortcuts(DFGANConfig.coco())
-    assert list(shapes) == [f"netD.DBlocks.{i}.conv_s.{part}" for i in (3, 4, 5) for part in ("weight", "bias")]
+    assert list(shapes) == [f"netD.DBlocks.{i}.conv_s.{part}"
+                            for i in (3, 4, 5) for part in ("weight", "bias")]
     count = sum(torch.Size(shape).numel() for shape in shapes.values())
     assert count == unused_parameters(DFGANConfig.coco()) == 197_376
 
