@@ -121,6 +121,69 @@ SYSTEMS: tuple[System, ...] = (
                    "eq:cider-tfidf", "eq:cider", "eq:cider-d", "eq:spice"),
     ),
     System(
+        name="GAN",
+        section="2.1.1",
+        paper="Goodfellow et al. (2014), Generative Adversarial Nets, NeurIPS, arXiv:1406.2661",
+        module="mmlearn.text2image.adversarial",
+        model="mmlearn.text2image.gan:GAN",
+        configurations=(Configuration("mini", "mmlearn.text2image.gan:GANConfig.mini"),),
+        oracle="tables, Gaussians and their mixtures in closed form; torch.distributions, "
+               "binary_cross_entropy_with_logits, torch.autograd.gradcheck",
+    ),
+    System(
+        name="DCGAN",
+        section="2.1.1",
+        paper="Radford et al. (2016), Unsupervised Representation Learning with Deep Convolutional "
+              "Generative Adversarial Networks, ICLR, arXiv:1511.06434",
+        module="mmlearn.text2image.dcgan",
+        model="mmlearn.text2image.dcgan:DCGAN",
+        command="dcgan",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.dcgan:DCGANConfig.paper", 23_694_592,
+                          "counted from fig. 1: generator 12,658,432, discriminator 11,036,160"),
+            Configuration("code", "mmlearn.text2image.dcgan:DCGANConfig.code", 6_342_272,
+                          "counted in the released sizes: generator 3,576,704, discriminator 2,765,568"),
+            Configuration("mini", "mmlearn.text2image.dcgan:DCGANConfig.mini"),
+        ),
+        oracle="plain layers in the paper's order",
+    ),
+    System(
+        name="char-CNN-RNN",
+        section="2.1.2",
+        paper="Reed et al. (2016), Learning Deep Representations of Fine-Grained Visual Descriptions, CVPR, "
+              "arXiv:1605.05395",
+        module="mmlearn.text2image.char_cnn_rnn",
+        model="mmlearn.text2image.char_cnn_rnn:CharCNNRNN",
+        command="char-cnn-rnn",
+        configurations=(
+            *(Configuration(name, f"mmlearn.text2image.char_cnn_rnn:CharCNNRNNConfig.{name}", count,
+                            "counted from the authors' code, reedscot/cvpr2016 and reedscot/icml2016")
+              for name, count in (("cvpr", 1_814_144), ("icml_flowers", 2_994_560), ("icml", 4_045_184))),
+            Configuration("mini", "mmlearn.text2image.char_cnn_rnn:CharCNNRNNConfig.mini"),
+        ),
+        oracle="the recurrences by loops; torch.nn.RNN and torch.nn.GRU where they agree; "
+               "torch.nn.functional.multi_margin_loss; torchvision's GoogLeNet",
+    ),
+    System(
+        name="GAN-CLS, GAN-INT and GAN-INT-CLS",
+        section="2.1.2",
+        paper="Reed et al. (2016), Generative Adversarial Text to Image Synthesis, ICML, arXiv:1605.05396",
+        module="mmlearn.text2image.gan_cls",
+        model="mmlearn.text2image.gan_cls:GANCLS",
+        command="gan-cls",
+        configurations=(
+            *(Configuration(name, f"mmlearn.text2image.gan_cls:GANCLSConfig.{name}", 22_935_552,
+                            "counted from the authors' code, reedscot/icml2016: generator 18,905,472, "
+                            "discriminator 4,030,080")
+              for name in ("gan", "gan_cls", "gan_int", "gan_int_cls")),
+            Configuration("coco", "mmlearn.text2image.gan_cls:GANCLSConfig.coco", 77_284_520,
+                          "counted from the authors' code, reedscot/icml2016: generator 41,101,080, "
+                          "discriminator 36,183,440"),
+            Configuration("mini", "mmlearn.text2image.gan_cls:GANCLSConfig.mini"),
+        ),
+        oracle="plain layers in the released code's order; the formulas by loops",
+    ),
+    System(
         name="StackGAN",
         section="2.1.3",
         paper="Zhang et al. (2017), StackGAN: Text to Photo-realistic Image Synthesis with Stacked "

@@ -59,8 +59,8 @@ class Score:
 
 @torch.no_grad()
 def features_of(network: Network, images: Iterable[Tensor]) -> Float[Tensor, "n d"]:
-    """Features (n, d) of pictures that come in batches (b, 3, y, x), in [-1, 1]. Raises ``ValueError`` if none
-    comes."""
+    """Features (n, d) of pictures that come in batches (b, 3, y, x), in [-1, 1]. Raises ``ValueError`` if
+    none comes."""
     found = [network(batch) for batch in images]
     if not found:
         raise ValueError("no pictures came; give at least one batch")

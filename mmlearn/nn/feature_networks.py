@@ -6,7 +6,7 @@ Paper: M. Tan and Q. Le (2019), *EfficientNet*, arXiv:1905.11946 (see ``mmlearn.
 Differs from the paper: both are miniatures beside Inception; every number says which network it rests on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.nn.lite0 import lite0_classifier
 from mmlearn.nn.vision import ResidualTrunk
 
@@ -53,9 +54,10 @@ class Lite0Features(nn.Module):
 class SceneClassifierConfig:
     heads: Mapping[str, int] = field(default_factory=dict)      # attribute -> number of its values
     size: int = 64                                              # pixels a side that it looks at
-    channels: Sequence[int] = (32, 64, 128, 128)                # of the stages; the last is the feature size
+    channels: tuple[int, ...] = (32, 64, 128, 128)              # of the stages; the last is the feature size
 
     def __post_init__(self) -> None:
+        check(self)
         if not self.heads or min(self.heads.values()) < 2:
             raise ValueError(f"heads are {dict(self.heads)}; name at least one attribute with two values or "
                              f"more")

@@ -31,6 +31,8 @@ from mmlearn.text2image.dfgan import (
     unused_parameters,
 )
 
+covers = pytest.mark.equation                       # by this name until the chapter shows these equations
+
 MINI = DFGANConfig(size=16, width=4, noise=6, text=5)
 KINDS = {"2022": MINI, "2020": replace(MINI, code="2020")}
 
@@ -101,7 +103,7 @@ def test_the_recipes_are_those_of_the_code():
 # -------------------------------------------------------------------------------------------------- equations
 
 
-# equation: eq:dfgan-affine
+@covers("eq:dfgan-affine")
 def test_an_affine_map_scales_and_shifts_each_channel():
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     gamma, theta = torch.randn(2, 2, 3, dtype=torch.float64)
@@ -114,7 +116,7 @@ def test_an_affine_map_scales_and_shifts_each_channel():
                         float(gamma[b, c] * x[b, c, i, j] + theta[b, c]))
 
 
-# equation: eq:dfgan-fusion
+@covers("eq:dfgan-fusion")
 def test_a_fusion_block_is_two_affine_maps_with_a_leaky_relu_after_each():
     x = torch.randn(2, 3, 2, 2, dtype=torch.float64)
     gammas, thetas = torch.randn(2, 2, 2, 3, dtype=torch.float64)
@@ -139,7 +141,7 @@ def test_affine_maps_start_as_the_identity_whatever_the_text_says():
     assert torch.equal(gamma, torch.ones(4, 3)) and torch.equal(theta, torch.zeros(4, 3))
 
 
-# equation: eq:dfgan-hinge
+@covers("eq:dfgan-hinge")
 def test_the_hinge_of_the_discriminator_is_the_formula():
     real, fake, mismatched = torch.randn(3, 7, dtype=torch.float64) * 2
     want = 0.0
@@ -148,7 +150,7 @@ def test_the_hinge_of_the_discriminator_is_the_formula():
     assert float(discriminator_hinge(real, fake, mismatched)) == pytest.approx(want / 7, rel=1e-6)
 
 
-# equation: eq:dfgan-generator
+@covers("eq:dfgan-generator")
 def test_the_loss_of_the_generator_is_minus_the_mean_score():
     model = build()
     images, sentences, _ = batch()
@@ -156,8 +158,8 @@ def test_the_loss_of_the_generator_is_minus_the_mean_score():
     assert float(generator_loss(model.discriminator, images, sentences)) == pytest.approx(want, rel=1e-5)
 
 
-# equation: eq:dfgan-magp
-# equation: eq:dfgan-magp-paper
+@covers("eq:dfgan-magp")
+@covers("eq:dfgan-magp-paper")
 def test_both_penalties_are_their_formulas():
     by_image, by_text = torch.randn(3, 3, 2, 2) * 0.3, torch.randn(3, 5) * 0.3
     joint = summed = 0.0
@@ -178,7 +180,7 @@ def test_penalties_of_a_flat_discriminator_are_zero_and_have_a_gradient(penalty)
     assert float(value) == 0 and by_image.grad.isfinite().all() and by_text.grad.isfinite().all()
 
 
-# equation: eq:dfgan-truncated
+@covers("eq:dfgan-truncated")
 def test_truncated_noise_is_scipys():
     stats = pytest.importorskip("scipy.stats")
     u = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -188,7 +190,7 @@ def test_truncated_noise_is_scipys():
     assert draw_noise(2000, 5).abs().max() > 2 * 0.88
 
 
-# equation: eq:dfgan-discriminator
+@covers("eq:dfgan-discriminator")
 @pytest.mark.parametrize("norm", ["joint", "sum"])
 def test_the_loss_of_the_discriminator_pairs_each_picture_with_its_neighbours_sentence(norm):
     model = build().double()
@@ -219,7 +221,7 @@ def test_without_weight_the_penalty_is_not_computed():
     assert float(got.penalty) == 0 and float(got.loss) == float(got.hinge)
 
 
-# equation: eq:dfgan-two-way
+@covers("eq:dfgan-two-way")
 def test_a_second_output_turns_the_gradient_away_from_the_match():
     torch.manual_seed(0)
     discriminator = TwoWayDiscriminator(MINI).double()
@@ -331,8 +333,10 @@ def test_impossible_inputs_are_refused_in_a_sentence():
     for size in (4, 48):
         with pytest.raises(ValueError, match=f"size is {size} pixels; use a power of two"):
             DFGANConfig(size=size)
-    with pytest.raises(ValueError, match="code is '2021'; use one of 2022, 2020"):
+    with pytest.raises(ValueError, match="code of DFGANConfig is '2021', expected one of 2022, 2020"):
         DFGANConfig(code="2021")
+    with pytest.raises(ValueError, match="width of DFGANConfig is 0, expected from 1"):
+        DFGANConfig(width=0)
     model = build()
     images, sentences, noise = batch()
     with pytest.raises(ValueError, match="2 sentences of size 5 for 3 pictures"):
