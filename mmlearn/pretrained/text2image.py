@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.nn.modes import blank
 from mmlearn.pretrained import fitting
-from mmlearn.pretrained.files import download, read_state
+from mmlearn.pretrained.files import download, layers_of, read_state, shape_of
 from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
 from mmlearn.text2image.damsm import DAMSMConfig, ImageEncoder, TextEncoder
 from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
@@ -38,37 +38,34 @@ class Layout:
     """The files of one network. ``signature`` are names that its files have, and no other layout's all of
     them.
 
-    ``config`` reads the configuration off the tensors, ``build`` makes the model, ``theirs`` gives the
-    authors' name of our tensor. ``pointwise`` matches names of their 1 x 1 convolutions that are linear
-    layers of ours (the trailing sides of 1 are dropped), ``ignored`` names of the file that the model has
-    no use for.
+    ``config`` reads the configuration off the tensors (and gets the file's name), ``build`` makes the
+    model, ``theirs`` gives the authors' name of our tensor. ``pointwise`` matches names of their 1 x 1
+    convolutions that are linear layers of ours (the trailing sides of 1 are dropped), ``ignored`` names of
+    the file that the model has no use for.
     """
 
     name: str
     signature: frozenset[str]
-    config: Callable[[State], Any]
+    config: Callable[[State, str], Any]
     build: Callable[[Any], nn.Module]
     theirs: Callable[[str], str]
     pointwise: str = NOTHING
     ignored: str = NOTHING
 
-    def knows(self, state: State) -> bool:
-        """Is this a file of the network?"""
-        return self.signature <= state.keys()
+    def knows(self, names: Collection[str]) -> bool:
+        """Are these names those of the network?"""
+        return self.signature <= set(names)
 
     def load(self, state: State, where: str) -> nn.Module:
         """The model with the weights, in evaluation mode and float32, every name and shape accounted for."""
         state = {name: value.flatten(1) if re.fullmatch(self.pointwise, name) and value.ndim > 1 else value
                  for name, value in state.items() if not re.fullmatch(self.ignored, name)}
         with blank():
-            model = self.build(self.config(state))
+            model = self.build(self.config(state, where))
         ours = {name: self.theirs(name) for name in model.state_dict()}
-        state = {name: torch.tensor(0) for name in ours.values() if name.endswith(COUNTER)} | state
-        counters = {name: value for name, value in state.items() if name.endswith(COUNTER)}
-        expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()
-                    if not name.endswith(COUNTER)}
-        weights = {name: value for name, value in state.items() if name not in counters}
-        state = counters | fitting(weights, expected, where)
+        expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}
+        state = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)} | state
+        state = fitting(state, expected, where)
         values = {name: state[theirs] for name, theirs in ours.items()}
         model.load_state_dict({name: (value.float() if value.is_floating_point() else value).clone()
                                for name, value in values.items()}, assign=True)
@@ -111,78 +108,67 @@ def renamed(name: str, patterns: Sequence[tuple[str, Any]]) -> str:
     return name
 
 
-def shape(state: State, name: str) -> tuple[int, ...]:
-    """The shape of a tensor of the file. Raises ``ValueError`` if it is not there."""
-    if name not in state:
-        raise ValueError(f"the file has no {name}; give the authors' file of a whole network")
-    return tuple(state[name].shape)
-
-
-def count(state: State, pattern: str) -> int:
-    """How many numbers the names of the file have at the place of the pattern's group."""
-    return len({found[1] for name in state if (found := re.match(pattern, name))})
-
-
-def generator_sizes(state: State) -> dict[str, Any]:
+def generator_sizes(state: State, where: str) -> dict[str, Any]:
     """What the configurations of the three generators have in common."""
-    fc, into = shape(state, "ca_net.fc.weight"), shape(state, "h_net1.fc.0.weight")
-    width = shape(state, "img_net1.img.0.weight")[1]
-    top = shape(state, "h_net1.upsample1.1.weight")[1]
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        return shape_of(state, name, dimensions, where)
+
+    fc, into = shape("ca_net.fc.weight", 2), shape("h_net1.fc.0.weight", 2)
+    width, top = shape("img_net1.img.0.weight", 4)[1], shape("h_net1.upsample1.1.weight", 4)[1]
     return dict(text=fc[1], condition=fc[0] // 4, noise=into[1] - fc[0] // 4, width=width,
-                size=4 * top // width, residual=count(state, r"h_net2\.residual\.(\d+)\."),
-                branches=count(state, r"img_net(\d+)\."))
+                size=4 * top // width, residual=layers_of(state, r"h_net2\.residual\.(\d+)\."),
+                branches=layers_of(state, r"img_net(\d+)\."))
 
 
-def text_config(state: State) -> DAMSMConfig:
+def text_config(state: State, where: str) -> DAMSMConfig:
     """The sizes of a text encoder."""
-    vocab, words = shape(state, "encoder.weight")
+    vocab, words = shape_of(state, "encoder.weight", 2, where)
     return replace(DAMSMConfig.coco(), vocab=vocab, words=words,
-                   embed=2 * shape(state, "rnn.weight_hh_l0")[1])
+                   embed=2 * shape_of(state, "rnn.weight_hh_l0", 2, where)[1])
+
+
+def image_config(state: State, where: str) -> DAMSMConfig:
+    """The sizes of an image encoder."""
+    return replace(DAMSMConfig.coco(), embed=shape_of(state, "emb_features.weight", 4, where)[0])
 
 
 ATTNGAN = Layout(
     "AttnGAN's generator", frozenset({"ca_net.fc.weight", "h_net2.att.conv_context.weight"}),
-    lambda state: AttnGANConfig(**generator_sizes(state)), AttnGANGenerator,
+    lambda *file: AttnGANConfig(**generator_sizes(*file)), AttnGANGenerator,
     lambda name: renamed(name, GENERATOR), pointwise=r"h_net\d+\.att\.conv_context\.weight")
 DMGAN = Layout(
     "DM-GAN's generator", frozenset({"ca_net.fc.weight", "h_net2.A.weight", "h_net2.response_gate.0.weight"}),
-    lambda state: DMGANConfig(**generator_sizes(state)), DMGANGenerator,
+    lambda *file: DMGANConfig(**generator_sizes(*file)), DMGANGenerator,
     lambda name: renamed(name, GENERATOR),
     pointwise=r"h_net\d+\.(M_w|M_r|key|value|response_gate)\.0\.weight")
 STACKGAN_V2 = Layout(
     "StackGAN-v2's generator", frozenset({"ca_net.fc.weight", "h_net2.jointConv.0.weight"}),
-    lambda state: StackGANv2Config(**generator_sizes(state)), StackGANv2Generator,
+    lambda *file: StackGANv2Config(**generator_sizes(*file)), StackGANv2Generator,
     lambda name: renamed(name, GENERATOR))
 TEXT_ENCODER = Layout(
     "DAMSM's text encoder", frozenset({"encoder.weight", "rnn.weight_hh_l0_reverse"}),
     text_config, TextEncoder, lambda name: renamed(name, TEXT))
 IMAGE_ENCODER = Layout(
     "DAMSM's image encoder", frozenset({"emb_features.weight", "emb_cnn_code.weight"}),
-    lambda state: replace(DAMSMConfig.coco(), embed=shape(state, "emb_features.weight")[0]), ImageEncoder,
-    lambda name: renamed(name, IMAGE))
+    image_config, ImageEncoder, lambda name: renamed(name, IMAGE))
 
 
 LAYOUTS = (ATTNGAN, DMGAN, STACKGAN_V2, TEXT_ENCODER, IMAGE_ENCODER)    # tried in this order
 
 
-def weights_of(path: Path) -> State:
-    """The tensors of a file by the authors' names."""
-    return read_state(path)
-
-
-def layout_of(state: State) -> Layout | None:
+def layout_of(names: Collection[str]) -> Layout | None:
     """The layout that knows these names, or None."""
-    return next((layout for layout in LAYOUTS if layout.knows(state)), None)
+    return next((layout for layout in LAYOUTS if layout.knows(names)), None)
 
 
 def knows(names: Collection[str]) -> bool:
     """Are these names those of one of the networks?"""
-    return any(layout.signature <= set(names) for layout in LAYOUTS)
+    return layout_of(names) is not None
 
 
 def recognises(path: Path) -> bool:
     """Is this a file of one of the networks?"""
-    return path.is_file() and path.suffix in SUFFIXES and knows(weights_of(path))
+    return path.is_file() and path.suffix in SUFFIXES and knows(read_state(path))
 
 
 def fetch(name: str, file: str = GENERATOR_FILE) -> Path:
@@ -199,7 +185,7 @@ def fetch(name: str, file: str = GENERATOR_FILE) -> Path:
 def load(path: Path) -> nn.Module:
     """The network of a file, in evaluation mode: a generator or an encoder. Raises ``ValueError`` if the file
     holds something else."""
-    state = weights_of(path)
+    state = read_state(path)
     layout = layout_of(state)
     if layout is None:
         raise ValueError(f"{path} is none of {', '.join(known.name for known in LAYOUTS)}; "

@@ -11,7 +11,7 @@ spectral normalisation iterates while training only (the DM-GAN code: also in ev
 Images (b, 3, s, s) are in [-1, 1]; maps are (b, c, s, s); letters of shapes: b images, c channels, t words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -281,6 +281,15 @@ class ConditioningAugmentation(nn.Module):
 def tile(code: Float[Tensor, "b c"], map: Float[Tensor, "b d s s"]) -> Float[Tensor, "b c s s"]:
     """The same code at every place of ``map``."""
     return code[:, :, None, None].expand(-1, -1, *map.shape[2:])
+
+
+def pyramid(image: Float[Tensor, "b 3 s s"], sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """Real pictures in the sizes of the branches: means over squares of pixels. Raises ``ValueError`` for
+    a size that does not divide the side."""
+    if any(image.shape[-1] % size for size in sizes):
+        raise ValueError(f"pictures of {image.shape[-1]} pixels a side cannot be reduced to "
+                         f"{', '.join(map(str, sizes))}; load them with the side of the largest branch")
+    return tuple(F.avg_pool2d(image, image.shape[-1] // size) for size in sizes)
 
 
 # ---------------------------------------------------------- first stage and heads of StackGAN-v2 and later

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmlearn.nn.modes import blank
 from mmlearn.pretrained import READERS, load
 from mmlearn.pretrained.text2image import ATTNGAN, DMGAN, LAYOUTS, STACKGAN_V2, fetch, layout_of
 from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
@@ -131,8 +132,10 @@ def stirred(model, seed=0):
     for name, value in model.state_dict().items():
         if "running_var" in name:
             value.uniform_(0.5, 1.5, generator=g)
+        elif value.is_floating_point() and value.ndim > 1:
+            value.normal_(0, 2 * value[0].numel() ** -0.5, generator=g)
         elif value.is_floating_point():
-            value.normal_(0, 0.3 if value.ndim < 2 else value[0].numel() ** -0.5, generator=g)
+            value.normal_(0, 0.3, generator=g).add_(float(name.endswith("weight")))
     return model.eval()
 
 
@@ -159,10 +162,12 @@ def test_a_released_generator_draws_the_same_pictures_in_our_modules(kind, tmp_p
     assert type(ours) is model and not ours.training
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
 
+    theirs, ours = theirs.double(), ours.double()       # rounding grows on the way through drawn weights
     g = torch.Generator().manual_seed(1)
-    z, sentence = torch.randn(2, Z, generator=g), torch.randn(2, TEXT, generator=g)
-    words, mask = torch.randn(2, T, TEXT, generator=g), torch.tensor([[True] * 4, [True, True, False, False]])
-    epsilon = torch.empty(2, C).normal_(generator=torch.Generator().manual_seed(5))
+    z, sentence, words = (torch.randn(*shape, generator=g, dtype=torch.float64)
+                          for shape in ((2, Z), (2, TEXT), (2, T, TEXT)))
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    epsilon = torch.empty(2, C).double().normal_(generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         images, maps, mu, log_var = theirs(z, sentence, words.transpose(1, 2), ~mask, epsilon)
         seeded = torch.Generator().manual_seed(5)
@@ -173,16 +178,16 @@ def test_a_released_generator_draws_the_same_pictures_in_our_modules(kind, tmp_p
     assert [x.shape[-1] for x in drawn.images] == [64, 128, 256]
     for got, want in zip(drawn.images, images):
         assert want.std() > 0.05                       # there is something to compare
-        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(got, want, atol=1e-8, rtol=1e-6)
     for got, want in zip(drawn.attention, maps):       # b (s s) t against b t s s
-        torch.testing.assert_close(got, want.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(got, want.flatten(2).transpose(1, 2), atol=1e-8, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind, layout", [("attn", ATTNGAN), ("dm", DMGAN), ("v2", STACKGAN_V2)])
 def test_sizes_are_read_off_the_shapes(kind, layout):
     state = Released(kind, blocks=3).state_dict()
     assert layout_of(state) is layout
-    assert layout.config(state) == KINDS[kind][1](
+    assert layout.config(state, "netG.pth") == KINDS[kind][1](
         text=TEXT, condition=C, noise=Z, width=G, residual=3, size=64, branches=3)
 
 
@@ -193,7 +198,7 @@ def test_sizes_are_read_off_the_shapes(kind, layout):
     (STACKGAN_V2, StackGANv2Config.paper(), ("h_net3.jointConv.1.running_mean", "img_net3.img.0.weight")),
 ])
 def test_paper_sizes_have_the_released_names(layout, config, names):
-    with torch.device("meta"):
+    with blank():
         theirs = [layout.theirs(name) for name in layout.build(config).state_dict()]
     assert len(set(theirs)) == len(theirs) and set(names) <= set(theirs)
     heads = {name.split(".")[0] for name in theirs}
@@ -244,6 +249,9 @@ class ReleasedImageEncoder(nn.Module):
 def test_a_released_image_encoder_gives_the_same_regions_and_codes(tmp_path):
     torch.manual_seed(0)
     theirs = ReleasedImageEncoder(6).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")      # signals do not fade
     torch.save(as_of_2018(theirs.state_dict()), tmp_path / "image_encoder100.pth")
     ours = load(tmp_path / "image_encoder100.pth")
     assert isinstance(ours, ImageEncoder)
@@ -252,7 +260,7 @@ def test_a_released_image_encoder_gives_the_same_regions_and_codes(tmp_path):
         (regions, code), (want_regions, want_code) = ours(image), theirs(image)
     torch.testing.assert_close(regions, want_regions.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(code, want_code, atol=1e-5, rtol=1e-4)
-    assert regions.shape == (1, 289, 6) and regions.std() > 1e-4
+    assert regions.shape == (1, 289, 6) and regions.std() > 0.05
 
 
 def test_a_file_with_a_name_or_a_shape_too_many_is_refused(tmp_path):
@@ -267,7 +275,7 @@ def test_a_file_with_a_name_or_a_shape_too_many_is_refused(tmp_path):
         load(tmp_path / "netG.pth")
     del state["h_net1.fc.0.weight"]
     torch.save(state, tmp_path / "netG.pth")
-    with pytest.raises(ValueError, match="the file has no h_net1.fc.0.weight"):
+    with pytest.raises(ValueError, match="netG.pth has no h_net1.fc.0.weight"):
         load(tmp_path / "netG.pth")
 
 

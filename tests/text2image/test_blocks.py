@@ -24,6 +24,7 @@ from mmlearn.text2image.blocks import (
     init_orthogonal,
     kl_to_standard_normal,
     mean_kl,
+    pyramid,
     tile,
     weight_of,
 )
@@ -219,6 +220,15 @@ def test_sides_that_cannot_be_halved_down_to_four_are_refused(size):
 def test_a_text_is_the_same_at_every_place():
     tiled = tile(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 7, 3, 3))
     assert tiled.shape == (1, 2, 3, 3) and (tiled[0, 0] == 1).all() and (tiled[0, 1] == 2).all()
+
+
+def test_real_pictures_are_reduced_to_the_sides_of_the_branches_by_means_of_squares():
+    image = numbers(2, 3, 8, 8)
+    small, large = pyramid(image, (4, 8))
+    assert torch.equal(large, image)
+    torch.testing.assert_close(small[1, 2, 3, 0], image[1, 2, 6:8, 0:2].mean())
+    with pytest.raises(ValueError, match="8 pixels a side cannot be reduced to 3, 8"):
+        pyramid(image, (3, 8))
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64, 128])
