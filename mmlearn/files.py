@@ -55,9 +55,6 @@ def read_json(path: str | Path, kind: type | tuple[type, ...] = dict,
         content = json.loads(text)
     except ValueError as error:                 # also a number of more digits than Python turns into one
         raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
-    except ValueError as error:            # not UTF-8, which names the file, or a number of 5,000 digits
-        named = str(path) in str(error)
-        raise ValueError(str(error) if named else f"{path} is not valid JSON ({error}); {remedy}") from None
     except RecursionError:
         raise ValueError(f"{path} is nested too deep to be read; {remedy}") from None
     if not isinstance(content, kind):
@@ -169,27 +166,30 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
     with writing(folder / name):
         try:
             lock.acquire()
+            if not (folder / name).exists():                 # its holder ended, and removed it, just now
+                raise Timeout(name)
         except Timeout:
             raise BlockingIOError(f"{folder} is being written by {_owner(owner)}; wait until that has ended, "
                                   f"end it, or write elsewhere") from None
     try:
         sweep(folder)
-        write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()} since "
-                                f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})")
+        with writing(owner):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since "
+                             f"{datetime.now():%Y-%m-%d %H:%M:%S} ({_program()})", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
-        with suppress(OSError):                              # nothing was written: leave nothing behind
-            if new and [path.name for path in folder.iterdir()] == [name]:
-                (folder / name).unlink()
-                folder.rmdir()
+            (folder / name).unlink()                         # on Windows the lock does this itself
         lock.release()
+        with suppress(OSError):
+            if new:
+                folder.rmdir()                               # where nothing came about; else it is not empty
 
 
 def _owner(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") or "another process"
     except OSError:
         return "another process"
 

@@ -202,7 +202,7 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
     contradict each other, and if ``folder`` holds another run; ``OSError`` if it cannot be written, or
     another process writes there.
     """
-    _check(steps, accumulate, precision, evaluate, watch, patience, lr, schedule)
+    _check(precision, evaluate, watch, patience, lr, schedule)
     _check_numbers(batches, lr, clip, ema, steps=steps, accumulate=accumulate, save_every=save_every,
                    keep=keep, evaluate_every=evaluate_every, patience=patience)
     accelerator = Accelerator(mixed_precision="no")  # bf16 is switched on around the loss, below
@@ -432,12 +432,9 @@ class _Run:
         return self.history
 
 
-def _check(steps: int, accumulate: int, precision: str, evaluate: Any,
-           watch: str | Sequence[str] | None, patience: int | None, lr: float | int | None,
-           schedule: Any) -> None:
+def _check(precision: str, evaluate: Any, watch: str | Sequence[str] | None, patience: int | None,
+           lr: float | int | None, schedule: Any) -> None:
     """Raises ``ValueError`` for settings that make no sense together."""
-    if steps < 1 or accumulate < 1:
-        raise ValueError(f"steps is {steps} and accumulate {accumulate}; both are at least 1")
     if precision not in ("no", "bf16"):
         raise ValueError(f"precision is {precision!r}; use 'no' (float32) or 'bf16'")
     if lr is not None and schedule is not None:

@@ -100,9 +100,9 @@ def _unpickled(path: Path) -> Any:
         with torch.serialization.safe_globals(harmless()), warnings.catch_warnings():
             warnings.simplefilter("ignore")                        # about pickles of another age
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:             # a damaged pickle ends in whatever its instructions meet
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(f"{path} cannot be read as weights ({reason(error)}); download it again") from None
 
 

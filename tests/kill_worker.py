@@ -6,9 +6,11 @@ A process that was started once, and has imported everything, forks one child a 
 import importlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def watch(root: Path, deadly: int | None = None) -> list[str]:
                 act(f"{event} {args[0]}")
 
     sys.addaudithook(audit)
-    os.fsync = lambda descriptor: None                      # a kill, unlike a power cut, loses nothing written
+    os.fsync = lambda descriptor: None                      # a kill, unlike a power cut, loses nothing
     return done
 
 
@@ -128,7 +130,7 @@ def keep(folder: Path, *histories: str) -> None:
 def export_scenes(folder: Path, more: int) -> None:
     """``mmlearn data scenes``: the bytes of all its files."""
     assert command("data", "scenes", "--out", folder, "--images", 3 + more, "--size", 16) == 0
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     bytes_ = {str(path.relative_to(folder)): torch.tensor(list(path.read_bytes())) for path in files}
     safetensors.torch.save_file(bytes_, f"{folder}.result")
 
@@ -170,10 +172,34 @@ def killed_at(task: Callable[[Path, int], None], folder: Path, more: int, number
 
     code, again = forked(lambda: run(number)), forked(lambda: run(None))
     found = unlike(safetensors.torch.load_file(f"{folder}.result"), wanted) if again == 0 else ["it failed"]
-    found += [path.name for path in folder.rglob(".*") if not path.name.startswith(".lock")]
+    found += [path.name for path in folder.rglob(".*")]
     shutil.rmtree(folder)
     Path(f"{folder}.result").unlink(missing_ok=True)
     return code, found
+
+
+def at_random(task: Callable[[Path, int], None], place: Path, kills: int, more: int = 0) -> dict[str, Any]:
+    """Kill ``task`` at ``kills`` random moments, go on each time, and compare with a whole run."""
+    begun = time.perf_counter()
+    assert forked(lambda: task(place / "whole", more)) == 0
+    lasts = time.perf_counter() - begun
+    wanted = safetensors.torch.load_file(place / "whole.result")
+    report: dict[str, Any] = {"kills": 0, "different": []}
+    while report["kills"] < kills:
+        folder, wait = place / "run", random.uniform(0, lasts)
+        child = os.fork()
+        if not child:
+            task(folder, more)
+            os._exit(0)
+        time.sleep(wait)
+        os.kill(child, signal.SIGKILL)
+        report["kills"] += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        again = forked(lambda: task(folder, more))                           # noqa: B023
+        found = unlike(safetensors.torch.load_file(f"{folder}.result"), wanted) if again == 0 else ["failed"]
+        if found:
+            report["different"].append([round(wait, 3), found])
+        shutil.rmtree(folder)
+    return report
 
 
 def unlike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> list[str]:
@@ -181,12 +207,14 @@ def unlike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> l
             if name not in found or name not in wanted or not torch.equal(found[name], wanted[name])]
 
 
-def report_everywhere(task: str, place: Path, every: int, more: int = 0) -> None:
-    """``everywhere`` for a process that is told the name of the task, with the report in a file."""
+def report_everywhere(task: str, place: Path, every: int, kills: int = 0) -> None:
+    """``everywhere``, or ``kills`` times ``at_random``, for a process that is told the name of the task; the
+    report comes in a file."""
     for module in MODULES[task]:                        # once, and not in every child
         importlib.import_module(module)
     torch.set_num_threads(1)
-    report = everywhere(globals()[task], place, more, every)
+    report = (at_random(globals()[task], place, kills) if kills else
+              everywhere(globals()[task], place, every=every))
     (place / "report.json").write_text(json.dumps(report, indent=1))
 
 

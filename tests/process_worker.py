@@ -35,15 +35,22 @@ def examples():
     return [(row, row.sum(-1), torch.arange(5) < length) for row, length in zip(x, lengths)]
 
 
+@torch.no_grad()
+def clamp(step, model):
+    """As CLIP's scale is: what is learnt stays below a bound."""
+    model.layers[0].bias.clamp_(max=0.1)
+
+
 def train(out, folder=None, steps=12, size=8, accumulate=1):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = Net()
     history = fit(model, token_mean, Batches(examples(), size), steps=steps, lr=0.02, clip=1.0, ema=0.9,
                   accumulate=accumulate, folder=folder, save_every=4, progress=False, watch="-bias",
-                  evaluate_every=3, evaluate=lambda m: {"bias": float(m.layers[2].bias)})
+                  evaluate_every=3, evaluate=lambda m: {"bias": float(m.layers[2].bias)}, on_step=clamp)
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    tensors = {**model.state_dict(), "losses": torch.tensor(history.loss), "best": torch.tensor(history.best)}
+    tensors = {**model.state_dict(), "losses": torch.tensor(history.loss), "best": torch.tensor(history.best),
+               **{f"ema.{name}": value for name, value in history.ema.state_dict().items()}}
     safetensors.torch.save_file(tensors, f"{out}-{rank}")
 
 

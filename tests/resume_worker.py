@@ -42,9 +42,10 @@ def squared(model, batch):
     return ((model(x) - y) ** 2).mean() * noise
 
 
-def run(folder=None, *, steps=STEPS, source="batches", config=None, **more):
-    """One training run as every test here uses it; returns the final tensors."""
-    torch.manual_seed(0)
+def run(folder=None, *, steps=STEPS, source="batches", config=None, first=0, **more):
+    """One training run as every test here uses it, of weights drawn from seed ``first``; returns the final
+    tensors."""
+    torch.manual_seed(first)
     model = Net(config or Config())
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
     data = [(row, row.sum()[None]) for row in x]

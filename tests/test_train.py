@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmlearn import checkpoints
 from mmlearn.train import (
     Batches,
     History,
@@ -313,6 +314,63 @@ def test_epochs_are_counted_in_optimiser_steps():
 def test_settings_that_make_no_sense_get_one_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         train(line(), **settings)
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize("settings", [
+    *({name: value} for name in ("steps", "accumulate", "save_every", "keep", "evaluate_every", "patience")
+      for value in (0, -1, 10**30)),
+    *({"lr": value} for value in (-1, -1e-9, NAN, INF, -INF)),
+    *({"clip": value} for value in (0, -1, NAN, -INF)), *({"ema": value} for value in (-0.1, 1.1, NAN, INF)),
+    *({"lr": None, "schedule": lambda step, rate=rate: rate} for rate in (NAN, INF, -0.1))])
+def test_a_number_that_makes_no_sense_is_named_and_nothing_is_trained(settings):
+    model = line()
+    before = model.weight.clone()
+    name = "learning rate of step 1" if "schedule" in settings else next(iter(settings))
+    with pytest.raises(ValueError, match=rf"{name} is .*[;]"):
+        train(model, **{"evaluate": lambda m: {"a": 1.0}, "watch": "a", **settings})
+    assert torch.equal(model.weight, before)
+
+
+def test_batches_that_are_none_are_refused():
+    for batches in (None, 3):
+        with pytest.raises(ValueError, match=f"batches is {batches}; give Batches"):
+            fit(line(), squared, batches, steps=1, progress=False)
+    with pytest.raises(ValueError, match="mean over 0 terms"):
+        fit(line(), lambda model, batch: (squared(model, batch), {"weight": 0}), Batches(examples(), 8),
+            steps=1, progress=False)
+
+
+def test_weights_that_are_not_finite_are_never_the_result(tmp_path):
+    def poisoned(step, model):
+        if step == 3:
+            model.weight.data[0, 0] = math.nan               # as a gradient of NaN in the last step does
+    with pytest.raises(ValueError, match=r"the weights after step 3 are not finite \(weight\); lower"):
+        train(line(), steps=3, on_step=poisoned, folder=tmp_path / "run", save_every=1)
+    assert [checkpoints.read(path).step for path in checkpoints.steps_in(tmp_path / "run")] == [2, 1]
+    with pytest.raises(ValueError, match="not finite"):
+        train(line(), steps=3, on_step=poisoned)
+    model = line()
+    model.weight.data[0, 0] = math.inf
+    with pytest.raises(ValueError, match=r"w\.safetensors is not written: the weights weight are not finite"):
+        checkpoints.save_weights(model, tmp_path / "w.safetensors")
+    model.weight.data[0, 0] = 1e6
+    with pytest.raises(ValueError, match="are not finite in 16 bits"):
+        checkpoints.save_weights(model, tmp_path / "w.safetensors", half=True)
+    checkpoints.save_weights(model, tmp_path / "w.safetensors")
+
+
+def test_after_every_checkpoint_on_save_is_called_with_what_it_holds(tmp_path):
+    seen = []
+
+    def note(step, model):
+        kept = checkpoints.newest(tmp_path)
+        assert torch.equal(kept.tensors["model"]["weight"], model.weight)
+        seen.append((step, kept.step))
+    train(line(), steps=5, folder=tmp_path, save_every=2, on_save=note)
+    assert seen == [(2, 2), (4, 4), (5, 5)]
 
 
 def test_outside_a_terminal_progress_is_a_few_clean_lines():

@@ -60,6 +60,12 @@ def test_two_processes_end_with_the_weights_of_one(two, alone, tmp_path):
         close(tensors, alone)
 
 
+def test_what_changes_weights_does_so_in_every_process_before_the_average(two, alone, tmp_path):
+    for tensors in [alone, *two(tmp_path / "out")]:
+        assert tensors["layers.0.bias"].max() == 0.1 and tensors["ema.layers.0.bias"].max() <= 0.1
+        close(tensors, alone)
+
+
 def test_two_processes_that_accumulate_end_with_the_weights_of_one(two, alone, tmp_path):
     # a step of 2 x 4 examples is a different split of the same 8 only if the order is the same: see the next
     # test

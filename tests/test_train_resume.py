@@ -117,6 +117,59 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys
         same(run(tmp_path), run(None))
 
 
+def test_no_flipped_bit_of_a_checkpoint_goes_unseen(tmp_path):
+    """Of the state every byte, of the tensors some: the checkpoint is as it was, or damaged."""
+    run(tmp_path, steps=2, save_every=2, keep=1)
+    path = checkpoints.steps_in(tmp_path)[0]
+    draw = random.Random(0)
+    for file in path.iterdir():
+        content = file.read_bytes()
+        places = range(len(content)) if file.name == "state.json" else draw.sample(range(len(content)), 20)
+        for place in places:
+            bad = bytearray(content)
+            bad[place] ^= 1 << draw.randrange(8)
+            file.write_bytes(bad)
+            with pytest.raises(checkpoints.Damaged, match=file.name):
+                checkpoints.read(path)
+        file.write_bytes(content)
+    assert checkpoints.read(path).step == 2
+
+
+def test_a_checkpoint_of_the_format_before_is_still_read(tmp_path):
+    run(tmp_path, steps=2, keep=1)
+    path = checkpoints.steps_in(tmp_path)[0] / "state.json"
+    state = json.loads(path.read_text())
+    del state["checksum"]
+    path.write_text(json.dumps({**state, "format": 1}))
+    assert checkpoints.newest(tmp_path).step == 2
+    path.write_text(json.dumps(state))                      # of this format, without its checksum
+    with pytest.raises(ValueError, match="its checksum differs"):
+        checkpoints.newest(tmp_path)
+
+
+def test_a_whole_checkpoint_stays_when_a_later_one_is_damaged(tmp_path):
+    run(tmp_path, steps=14, keep=2)
+    (tmp_path / "step-00000014" / "model.safetensors").write_bytes(b"")
+    run(tmp_path, steps=15, keep=1, save_every=4)
+    assert [path.name for path in checkpoints.steps_in(tmp_path)] == ["step-00000015"]
+    checkpoints.save(tmp_path, Checkpoint(9, {}, {}), keep=1)
+    assert [path.name for path in checkpoints.steps_in(tmp_path)] == ["step-00000009"]
+
+
+def test_the_first_weights_are_kept_whatever_is_handed_over_later(tmp_path):
+    """A run killed before its first checkpoint goes on from the weights it began with."""
+    class Killed(Exception):
+        pass
+
+    def kill(step, model):
+        raise Killed
+    wanted = run(None, steps=4)
+    with pytest.raises(Killed):
+        run(tmp_path, steps=4, on_step=kill)
+    assert [path.name for path in checkpoints.steps_in(tmp_path)] == ["step-00000000"]
+    same(run(tmp_path, steps=4, first=1), wanted)
+
+
 def test_if_all_checkpoints_are_damaged_one_sentence_says_so(tmp_path):
     run(tmp_path, steps=20)
     for path in checkpoints.steps_in(tmp_path):

@@ -4,7 +4,7 @@
     python tools/notebooks.py conform [NOTEBOOK ...]     put the current setup cell, folded, into notebooks,
                                                          and what it installs into book/colab.txt
     python tools/notebooks.py check [NOTEBOOK ...]       words, and lines of code and output that are too wide
-    python tools/notebooks.py execute [NOTEBOOK ...]     run top to bottom, in place (needs the book's packages)
+    python tools/notebooks.py execute [NOTEBOOK ...]     run top to bottom, in place (needs extra book)
     python tools/notebooks.py repository URL             change the public address everywhere
 
 A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic),
@@ -62,9 +62,9 @@ NEEDS = Path("book") / "colab.txt"      # what the setup cell installs: the tag 
 IN_COLAB = {"torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm"}       # and must stay as they are
 
 
-def notebooks(root: Path = ROOT) -> list[Path]:
+def notebooks(root: Path | None = None) -> list[Path]:
     """The notebooks of the book, in the order of their paths."""
-    return sorted(p for p in (root / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    return sorted(p for p in ((root or ROOT) / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
 def needs(root: Path = ROOT) -> list[str]:

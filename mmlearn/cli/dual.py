@@ -61,7 +61,7 @@ def open_dual(args: argparse.Namespace) -> Any:
     return ready
 
 
-def hub_reached(seconds: float = 2.0) -> bool:
+def hub_reached(seconds: float | int = 2.0) -> bool:
     """Does Hugging Face's hub answer a call, or is there a proxy to it? Its own client asks for a minute."""
     from huggingface_hub import constants
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shown
+from typing import Any
 
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
@@ -106,7 +107,8 @@ def evaluate_captions_files(args: argparse.Namespace) -> None:
 
 def evaluate_detections_files(args: argparse.Namespace) -> None:
     """Print the 12 numbers of a detections file."""
-    truth, rows = read_lists(args.annotations, "images", "annotations"), read_results(args.results)
+    truth = read_lists(args.annotations, "images", "annotations", maybe=["categories"])
+    rows = read_results(args.results)
     field, read = ("segmentation", segmentation) if args.masks else ("bbox", box)
     side = optional(positive) if args.masks else side_or_none
     images = image_records(truth, args.annotations, height=side, width=side)
@@ -146,21 +148,21 @@ def check_types(path: Path, unknown: Sequence[Id], known: set[Id]) -> None:
 
 
 def read_captions(annotations: Path, results: Path,
-                  subset: bool = False) -> tuple[dict[Id, str], dict[Id, list[str]]]:
+                  subset: bool = False) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """Candidates and references by image id, in the order of the annotations.
 
     With ``subset`` only of the images that have results. Empty captions are captions, as officially. Raises
     ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images without
     exactly one candidate or without reference, and for unknown images.
     """
-    truth = read_lists(annotations, "annotations")
-    if isinstance(truth.get("images"), list):
-        images = image_records(truth, annotations)
+    truth = read_lists(annotations, "annotations", maybe=["images"])
+    if truth.get("images") is not None:
+        images = list(image_records(truth, annotations))
     else:                                                       # references alone are enough
-        images = dict.fromkeys(row["image_id"] for row in checked(
-            truth["annotations"], f"{annotations}, annotations", {"image_id": identity}))
+        images = [row["image_id"] for row in checked(
+            truth["annotations"], f"{annotations}, annotations", {"image_id": identity})]
     references: dict[Id, list[str]] = {image: [] for image in images}
-    for row in caption_records(truth, annotations, images):
+    for row in caption_records(truth, annotations, references):
         references[row["image_id"]].append(row["caption"])
     if not any(references.values()):
         raise ValueError(f"{annotations}: there is no annotation in it; give a COCO captions file")

@@ -43,6 +43,7 @@ PATIENCE = 5
 PAPER_WARMUP = 10_000                       # steps, of eq:noam; a run of less than twice as many gets its own
 SHORT_LR = 3e-4                             # at its highest, of such a run
 RARE = 10_000               # captions, from which on the paper's five occurrences of a word are asked for
+COUNTER = "num_batches_tracked"             # of batch normalisation; files of old versions do not have it
 LITE0, TRAINED = "efficientnet-lite0", "IMAGENET"           # the trunk whose weights a package brings
 
 
@@ -315,23 +316,19 @@ def trunk_tensors(path: Path, name: str) -> dict[str, Any]:
     import torch
 
     from mmlearn.nn.vision import TorchvisionTrunk
-    from mmlearn.pretrained import match
+    from mmlearn.pretrained import fitting
     from mmlearn.pretrained.files import read_state
 
     if not path.is_file():
         raise FileNotFoundError(f"--trunk-weights {path} is no file; give a file of weights, or a name of "
                                 f"torchvision's")
     state = {f"resnet.{key.removeprefix('resnet.')}": value for key, value in read_state(path).items()
-             if not key.startswith("fc.")}
+             if not key.startswith("fc.") and not key.endswith(COUNTER)}
     with torch.device("meta"):
-        wanted = TorchvisionTrunk(name).state_dict()
-    for key in wanted:                                      # files of old versions do not count the batches
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, torch.tensor(0))
-    match({key: tuple(value.shape) for key, value in state.items()},
-          {key: tuple(value.shape) for key, value in wanted.items()}, f"--trunk-weights {path} for --trunk "
-                                                                      f"{name}")
-    return state
+        shapes = {key: tuple(value.shape) for key, value in TorchvisionTrunk(name).state_dict().items()}
+    weights = {key: shape for key, shape in shapes.items() if not key.endswith(COUNTER)}
+    found = fitting(state, weights, f"--trunk-weights {path} for --trunk {name}")
+    return {**found, **{key: torch.tensor(0) for key in shapes.keys() - found.keys()}}
 
 
 # --------------------------------------------------------------------------------------------------- training

@@ -188,7 +188,7 @@ class Estimate:
     """Says on stderr, a few seconds after a run has begun, how long the rest of it will take, if that is
     long."""
 
-    def __init__(self, steps: int, after: float = 3.0, least: float = 60.0) -> None:
+    def __init__(self, steps: int, after: float | int = 3.0, least: float | int = 60.0) -> None:
         self.steps, self.after, self.least = steps, after, least
         self.first: tuple[int, float] | None = None
         self.told = os.environ.get("RANK", "0") != "0"          # one of several processes speaks
@@ -205,7 +205,7 @@ class Estimate:
                       f"evaluations not counted", file=sys.stderr)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """``40 s``, ``12 min``, ``3.5 h``, ``4 days``."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

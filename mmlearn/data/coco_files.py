@@ -190,7 +190,7 @@ def checked(rows: Iterable[Any], where: str, fields: Mapping[str, Callable[[Any]
         except Unfit as wanted:
             begin = f"{where}, {named(place, row)}"
             if name not in row:
-                keys = ", ".join(map(str, list(row)[:12])) or "nothing"
+                keys = ", ".join(str(key)[:40] for key in list(row)[:12]) or "nothing"
                 raise ValueError(f"{begin}: it has no {name!r}, only {keys}; {hint or wanted}") from None
             raise ValueError(f"{begin}: {name!r} is {shown(row[name])}; {wanted}") from None
         records.append(record)
@@ -202,10 +202,12 @@ def named(place: int, row: Mapping[str, Any]) -> str:
     return f"record {place}" + (f" (id {shown(row['id'])})" if "id" in row else "")
 
 
-def read_lists(path: str | Path, *keys: str) -> Record:
-    """A JSON object that has a list under each of ``keys``; one sentence otherwise."""
+def read_lists(path: str | Path, *keys: str, maybe: Sequence[str] = ()) -> Record:
+    """A JSON object that has a list under each of ``keys``, and under those of ``maybe`` a list or nothing;
+    one sentence otherwise."""
     content = read_json(path, dict, "give an annotation file such as captions_val2017.json")
-    missing = [key for key in keys if not isinstance(content.get(key), list)]
+    asked = [*keys, *(key for key in maybe if content.get(key) is not None)]
+    missing = [key for key in asked if not isinstance(content.get(key), list)]
     if missing:
         raise ValueError(f"{path} has no list {missing[0]!r}; it has {shown(sorted(content))}: is it the "
                          f"right annotation file?")
@@ -280,6 +282,11 @@ def instance_records(rows: Iterable[Any], where: str, **shapes: Callable[[Any], 
 def given(value: Any) -> bool:
     """Whether a field holds anything: not null, and no empty list."""
     return value is not None and not (isinstance(value, list) and not value)
+
+
+def box_or_none(value: Any) -> list[float | int] | None:
+    """A box, or None for an empty one."""
+    return box(value) if given(value) else None
 
 
 def mask_or_none(value: Any) -> Any:

@@ -204,7 +204,8 @@ def _number(text: str | None) -> int:
 def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: float) -> bool:
     """One connection; True when the file is complete. Appends only if the server still has the same file."""
     have = part.stat().st_size if part.exists() else 0
-    known = _etag_file(part).read_text(errors="replace") if have and _etag_file(part).exists() else ""
+    stated = _etag_file(part)
+    known = stated.read_text(encoding="utf-8", errors="replace") if have and stated.exists() else ""
     known = known if known.isascii() and known.isprintable() else ""
     headers = {"User-Agent": "mmlearn", "Accept-Encoding": "identity"}
     if have and (known or remote.known_hash):                   # without either, a mixture would go unnoticed
@@ -235,7 +236,7 @@ def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: fl
         total = done + length if length else remote.size
         etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         # a weak one cannot vouch for a range
-        _etag_file(part).write_text("" if etag.startswith("W/") else etag)
+        _etag_file(part).write_text("" if etag.startswith("W/") else etag, encoding="utf-8")
         with open(part, "ab" if append else "wb") as out:
             answer.raw.enforce_content_length = False       # else the last block of a broken transfer is lost
             while block := answer.raw.read(_BLOCK):

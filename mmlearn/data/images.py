@@ -9,6 +9,7 @@ A source of what a model reads of images has two methods: ``len(source)`` images
 -> (values, mask), the mask True where a region is real, None where all are.
 """
 
+import errno
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -175,17 +176,17 @@ def read_image(path: str | Path) -> Image.Image:
         try:
             with Image.open(file, formats=_formats()) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width:,} x {image.height:,} pixels")
+                    raise Image.DecompressionBombError
                 flat = _flat(image)
                 turn = UPRIGHT.get(_orientation(image))         # notes may stand behind the pixels
                 return flat if turn is None else flat.transpose(turn)
         except UnidentifiedImageError:
             what, remedy = f"it is none of {', '.join(FORMATS)}", "give a JPEG or PNG file"
-        except Image.DecompressionBombError as error:
-            what, remedy = str(error), f"give one of at most {MAX_PIXELS:,} pixels"
+        except Image.DecompressionBombError:            # Pillow's own limit is higher
+            what, remedy = "it has, or claims, too many pixels", f"give one of at most {MAX_PIXELS:,}"
         except Exception as error:                      # Pillow fails in a dozen ways on damaged files
-            if isinstance(error, OSError) and error.errno is not None:
-                raise                                   # the disk's fault, not the picture's
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise OSError(error.errno, error.strerror, str(path)) from error    # the disk's fault
             what, remedy = str(error) or type(error).__name__, "give a whole JPEG or PNG file"
     raise ValueError(f"{path} cannot be read as an image ({what}); {remedy}")
 

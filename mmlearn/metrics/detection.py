@@ -19,6 +19,7 @@ from mmlearn.data.coco_files import (
     Id,
     Record,
     box,
+    box_or_none,
     checked,
     given,
     identity,
@@ -277,7 +278,8 @@ def average_precision(
     category_ids = sorted({a["category_id"] for a in truth} if categories is None else set(categories),
                           key=_order)
     known = dict(sizes or {})                               # of pictures, also by the first mask of each
-    truths, detected = _group(truth, names[0], masks, known), _group(found, names[1], masks, known)
+    truths = _group(truth, names[0], masks, known)
+    detected = _group([{**row, "area": _box_area(row.get("bbox"))} for row in found], names[1], masks, known)
     overlap_of: Callable[[Any, Any, np.ndarray], np.ndarray] = rle_iou if masks else iou
     shape = (len(category_ids), len(AREAS), len(MAX_DETECTIONS))
     precision = -np.ones((len(THRESHOLDS), len(RECALLS), *shape))
@@ -319,9 +321,10 @@ def detection_records(rows: Iterable[Any], where: str, needed: str) -> list[Reco
     boxed = [{**row, "bbox": runs.toBbox(_of_record(place, row, where, None)).tolist()}
              if needed == "bbox" and isinstance(row, Mapping) and isinstance(row.get("segmentation"), Mapping)
              and not given(row.get("bbox")) else row for place, row in enumerate(rows)]
-    fields = {"image_id": identity, "category_id": identity, "score": number,
-              needed: box if needed == "bbox" else segmentation}
-    return checked(boxed, where, fields)
+    fields = {"image_id": identity, "category_id": identity, "score": number}
+    if needed == "bbox":
+        return checked(boxed, where, {**fields, "bbox": box})
+    return checked(boxed, where, {**fields, "segmentation": segmentation, "bbox": box_or_none})
 
 
 def _of_record(place: int, row: Mapping[str, Any], where: str,
@@ -353,7 +356,7 @@ def _summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
     return dict(zip(NAMES, aps + ars))
 
 
-Shaped = tuple[Any, float | int, Record]         # box or run lengths, area, record
+Shaped = tuple[Any, Any, Record]         # box or run lengths, area, record
 
 
 def _group(records: Sequence[Record], where: str, masks: bool,
@@ -366,26 +369,18 @@ def _group(records: Sequence[Record], where: str, masks: bool,
         shape: Any = _of_record(place, record, where, size) if masks else record["bbox"]
         if masks:
             sizes.setdefault(record["image_id"], tuple(shape["size"]))
-        area = record.get("area")
-        if "score" in record or area is None:
-            area = _area(place, record, where, shape if masks else None, size)
+        area = record["area"]
+        if area is None and (masks or given(outline := record.get("segmentation")) and
+                             (size is not None or isinstance(outline, Mapping))):
+            area = float(runs.area(shape if masks else _of_record(place, record, where, size)))
+        elif area is None:
+            area = _box_area(shape)
         grouped.setdefault((record["image_id"], record["category_id"]), []).append((shape, area, record))
     return grouped
 
 
-def _area(place: int, record: Record, where: str, mask: dict[str, Any] | None,
-          size: tuple[int, int] | None) -> float:
-    """The area of a record that has none: a detection's from its box if it has one, as officially, a truth's
-    from its mask if it has one."""
-    bbox, outline = record.get("bbox"), record.get("segmentation")
-    if "score" in record and given(bbox):
-        left, top, width, height = checked([record], where, {"bbox": box})[0]["bbox"]
-        return float(width * height)
-    if mask is None and given(outline) and (size is not None or isinstance(outline, Mapping)):
-        mask = _of_record(place, record, where, size)
-    if mask is not None:
-        return float(runs.area(mask))
-    return float(bbox[2] * bbox[3])                        # type: ignore[index]
+def _box_area(sides: Sequence[float | int] | None) -> float | None:
+    return None if sides is None else float(sides[2] * sides[3])
 
 
 def _truth(shaped: list[Shaped], masks: bool) -> Truth:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-Limits = tuple[float, float]                    # least and most
+Limits = tuple[float | int, float | int]
 WHOLE: Limits = (1, 10_000_000)                 # of whole numbers that have no line below
 LIMITS: dict[str, Limits] = {
     "layers": (0, 1000), "blocks": (0, 1000), "depths": (0, 1000), "size": (1, 65_536), "patch": (1, 65_536),

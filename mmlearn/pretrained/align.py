@@ -89,7 +89,7 @@ def list_of(vision: Mapping[str, Any], name: str, where: str) -> list[int]:
             raise ValueError(f"{where}: {field} is {shown(what)}, expected a list of whole numbers; take the "
                              f"file as it was published")
     if not values or len(values) != len(stages):
-        raise ValueError(f"{where}: {name} has {len(values)} numbers and out_channels {len(stages)}; give one "
+        raise ValueError(f"{where}: {name} has {len(values)} numbers, out_channels {len(stages)}; give one "
                          f"of each a stage")
     return list(values)
 

@@ -24,6 +24,7 @@ import torchvision
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text_for_vision.blockwise import single
 
 # The authors' alphabet. Its 70 places hold 69 symbols: "-" stands at places 37 and 60, and the later one
@@ -71,6 +72,7 @@ class CharCNNRNNConfig:
     dropout: float | int = 0.0                          # before the last layer
 
     def __post_init__(self) -> None:
+        check(self)
         if self.recurrence not in RECURRENCES:
             raise ValueError(f"recurrence is {self.recurrence!r}; use one of {', '.join(RECURRENCES)}")
         if self.steps < 1:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.blocks import DownBlock, halvings, init_normal
 
 NOISES = ("normal", "uniform")
@@ -44,6 +45,7 @@ class DCGANConfig:
     noise_kind: str = "uniform"         # "uniform" in [-1, 1], or "normal"
 
     def __post_init__(self) -> None:
+        check(self)
         halvings(self.size)
         if self.noise_kind not in NOISES:
             raise ValueError(f"noise_kind is {self.noise_kind!r}; use one of {', '.join(NOISES)}")

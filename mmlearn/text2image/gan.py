@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import discriminator_loss, non_saturating_loss
 
 Draw = Callable[[int], Tensor]                      # n -> n points (n, d)
@@ -110,8 +111,7 @@ class GANConfig:
     layers: int = 2             # hidden layers
 
     def __post_init__(self) -> None:
-        if min(self.noise, self.points, self.width, self.layers) < 1:
-            raise ValueError(f"{self}: every size is at least 1")
+        check(self, layers=(1.0, 1000.0))
 
     @classmethod
     def mini(cls) -> "GANConfig":

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import fake_loss, real_loss
 from mmlearn.text2image.blocks import Bottleneck, DownBlock, halvings, init_normal, leaky, tile
 from mmlearn.text2image.dcgan import DCGANConfig, DCGANDiscriminator, draw_noise, transposed
@@ -41,14 +42,11 @@ class GANCLSConfig:
     int_layers: bool = True             # discriminator of main_cls_int.lua, see MatchingDiscriminator
 
     def __post_init__(self) -> None:
+        widths = (4.0, 65_536.0)                            # the bottlenecks have a quarter of the channels
+        check(self, cls_weight=(0.0, 1.0), interp_weight=(0.0, 1e6), generator_width=widths,
+              discriminator_width=widths)
         if halvings(self.size) < 2:
             raise ValueError(f"pictures have {self.size} pixels a side; give at least 16")
-        if not 0 <= self.cls_weight <= 1 or self.interp_weight < 0:
-            raise ValueError(f"cls_weight is {self.cls_weight}, interp_weight {self.interp_weight}; the "
-                             f"first is from 0 to 1, the second not negative")
-        if min(self.generator_width, self.discriminator_width) < 4:
-            raise ValueError(f"generator_width is {self.generator_width}, discriminator_width "
-                             f"{self.discriminator_width}; the bottlenecks need 4 channels at least")
 
     @classmethod
     def gan_int_cls(cls) -> "GANCLSConfig":
@@ -172,14 +170,14 @@ class TextToImageGenerator(nn.Module):
             c = top >> i
             layers += [transposed(2 * c, c), nn.BatchNorm2d(c), *([Bottleneck(c, c // 4)] if i == 1 else []),
                        nn.ReLU()]
-        self.draw = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
+        self.layers = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
 
     def forward(self, z: Float[Tensor, "b z"], text: Float[Tensor, "b e"]) -> Float[Tensor, "b 3 s s"]:
         if (z.shape[1], text.shape[1]) != (self.noise, self.text):
             raise ValueError(f"noise has {z.shape[1]} numbers and text {text.shape[1]}, the generator wants "
                              f"{self.noise} and {self.text}; use the encoder it was made for")
         code = torch.cat([z, self.compress(text)], dim=1)                       # b z+p
-        return self.draw(code[:, :, None, None])
+        return self.layers(code[:, :, None, None])                              # b 3 s s
 
 
 class MatchingDiscriminator(nn.Module):
@@ -196,14 +194,14 @@ class MatchingDiscriminator(nn.Module):
         downs, n, p = halvings(config.size), config.discriminator_width, config.compressed
         top = n << (downs - 1)                                                  # 8n for 64 pixels
         self.size, self.text = config.size, config.text
-        blocks: list[nn.Module] = [DownBlock(3, n, "none"),
-                                   *(DownBlock(n << i, n << (i + 1)) for i in range(downs - 1))]
-        blocks[-1] = nn.Sequential(*list(blocks[-1].children())[:-1])         # no activation before the block
-        if config.int_layers and downs > 2:
-            blocks[-2] = nn.Sequential(*list(blocks[-2].children())[:-1])
-        self.look = nn.Sequential(*blocks, Bottleneck(top, top // 4, leaky), leaky())
-        norm = [nn.BatchNorm1d(p)] if config.int_layers else []
-        self.compress = nn.Sequential(nn.Linear(config.text, p), *norm, leaky())
+        layers = list(DownBlock(3, n, "none"))
+        silent = 2 if config.int_layers else 1                      # last convolutions without an activation
+        for i in range(downs - 1):
+            convolution, norm, activation = DownBlock(n << i, n << (i + 1))
+            layers += [convolution, norm] if i >= downs - 1 - silent else [convolution, norm, activation]
+        self.look = nn.Sequential(*layers, Bottleneck(top, top // 4, leaky), leaky())
+        norms = [nn.BatchNorm1d(p)] if config.int_layers else []
+        self.compress = nn.Sequential(nn.Linear(config.text, p), *norms, leaky())
         self.match = nn.Sequential(nn.Conv2d(top + p, top, 1, bias=False), nn.BatchNorm2d(top), leaky(),
                                    nn.Conv2d(top, 1, 4, bias=False))
 

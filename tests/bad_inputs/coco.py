@@ -147,8 +147,8 @@ READERS: dict[str, tuple[Any, Any, Rules]] = {
         ("images", 0, "filename"): only("a.png"), ("images", 0, "split"): caption,
         ("images", 0, "filepath"): lambda value: value is MISSING or value is None or caption(value)
         and value not in ("../a.png", "/etc/passwd", "a\0.png"), ("images", 0, "sentences"): only(),
-        ("images", 0, "cocoid"): lambda value: value is MISSING or value is None or type(value) is str
-        or number(value) and value == int(value) and value != 3,
+        ("images", 0, "cocoid"): lambda value: value is MISSING or value is None or type(value) in (str, int)
+        and value != 3 or number(value) and value % 1 == 0 and value != 3,
         ("images", 0, "sentences", 0, "raw"): lambda value: caption(value) and value.strip() != ""}),
     "evaluate captions": (CAPTIONS, SPOKEN, {
         ("images", 0, "id"): same_id(7), ("annotations", 0, "image_id"): same_id(3, 7),
@@ -166,6 +166,7 @@ READERS: dict[str, tuple[Any, Any, Rules]] = {
     "evaluate masks": (INSTANCES, FOUND, {
         ("images", 1, "height"): side(H), ("images", 1, "width"): side(W),
         ("annotations", 0, "segmentation"): mask, ("annotations", 0, "area"): area,
+        ("results", 0, "bbox"): lambda value: nothing(value) or box(value),
         ("results", 0, "segmentation"): mask, ("results", 0, "score"): number}),
 }
 

@@ -67,7 +67,7 @@ def read(case: Case, folder) -> None:
 def official(case: Case, masks: list[str]) -> np.ndarray | None:
     """The numbers of pycocotools where it gives some. Only what we have read may come here: it would end the
     process for what we refuse."""
-    truth, found = json.loads(case.annotations), json.loads(str(case.results))
+    truth, found = (json.loads(str(part).lstrip("\ufeff")) for part in (case.annotations, case.results))
     for i, row in enumerate(truth["annotations"]):                  # it loses the annotation whose id is 0
         row["id"] = i + 1
     coco = COCO()

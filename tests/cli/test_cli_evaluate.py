@@ -102,6 +102,7 @@ def test_a_wrong_captions_file_gets_one_sentence_and_code_2(run, annotations, re
     (CAPTIONS, FOUND, (),
      "annotations.json, annotations, record 0 (id 1): it has no 'category_id'"),
     (BOXES, RESULTS, (), "results.json, record 0: it has no 'category_id'"),
+    ({**BOXES, "categories": 5}, FOUND, (), "has no list 'categories'"),
     (BOXES, [{**FOUND[0], "score": "high"}], (), "give a number"),
     (BOXES, [{**FOUND[0], "image_id": 9}], (), "record 0: 'image_id' is 9, which is not among"),
     (BOXES, FOUND, ("--masks",), "record 0 (id 1): it has no 'segmentation'"),

@@ -300,6 +300,66 @@ def test_a_process_that_is_killed_leaves_an_export_that_can_be_finished(tmp_path
     assert len(truth.imgs) == len(list((tmp_path / "killed" / "images").glob("*.png"))) == 150
 
 
+def test_two_exports_into_one_folder_are_one_and_a_sentence(tmp_path):
+    """As two users, or one who started it twice; another split may be written at the same time."""
+    def second(done: int, total: int) -> None:
+        if done == 2:
+            with pytest.raises(OSError, match=f"is being written by process {os.getpid()} on .*; wait until"):
+                export_coco(tmp_path / "both", 4, 32)
+            export_coco(tmp_path / "both", 2, 32, split="val")
+    export_coco(tmp_path / "both", 4, 32, progress=second)
+    export_coco(tmp_path / "alone", 4, 32)
+    export_coco(tmp_path / "alone", 2, 32, split="val")
+    assert digest(tmp_path / "both") == digest(tmp_path / "alone")
+
+
+def test_scenes_that_are_replaced_leave_nothing_whenever_the_replacing_is_stopped(tmp_path, monkeypatch):
+    whole = digest(export_coco(tmp_path / "whole", 2, 32, seed=1))
+    removals, unlink = [0], Path.unlink
+
+    def stopped(path, missing_ok=False):
+        removals[0] += 1
+        if removals[0] == at:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+    for at in (1, 2, 3, 6, 8, 9):
+        folder = tmp_path / str(at)
+        export_coco(folder, 3, 32)
+        removals[0] = 0
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Path, "unlink", stopped)
+            export_coco(folder, 2, 32, seed=1, force=True)
+        assert digest(export_coco(folder, 2, 32, seed=1, force=at < 4)) == whole
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{", "{}", '{"count": 2}', "\x00",
+                                     '{"count": "2", "size": 32, "split": "train", "seed": 0, '
+                                     '"style": "normal", "format": "mmlearn scenes 1"}'])
+@pytest.mark.parametrize("name", ["annotations/recipe_train.json", ".unfinished-train/recipe.json"])
+def test_a_damaged_recipe_is_named_and_force_begins_again(tmp_path, content, name):
+    export_coco(tmp_path, 2, 16)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{Path(name).name} .*export again with --force"):
+        export_coco(tmp_path, 2, 16)
+    export_coco(tmp_path, 2, 16, force=True)
+    assert digest(tmp_path) == digest(export_coco(tmp_path.parent / f"{tmp_path.name}-whole", 2, 16))
+
+
+@pytest.mark.parametrize("number", [{"count": 10**30}, {"seed": -1}, {"workers": 0}, {"workers": 10**30}])
+def test_a_number_beyond_all_reason_is_named(tmp_path, number):
+    with pytest.raises(ValueError, match=f"{next(iter(number))} is {next(iter(number.values()))}; "):
+        export_coco(tmp_path / "new", **{"count": 2, "size": 16, **number})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_names_what_could_not_be_written(tmp_path, monkeypatch):
+    full = OSError(28, os.strerror(28))
+    monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(full))
+    with pytest.raises(OSError, match=rf"recipe.json cannot be written \({full.strerror}\)"):
+        export_coco(tmp_path, 2, 16)
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     """The peak of a process that writes ten times as many scenes is at most a few MB higher."""
     code = ("import resource, sys\nfrom mmlearn.data.scenes import export_coco\n"

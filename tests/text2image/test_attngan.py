@@ -126,7 +126,7 @@ def test_the_attention_of_the_model_is_the_formula_on_its_own_map():
     assert gates is None
 
 
-# ------------------------------------------------------------------------------------------- the usual promises
+# ----------------------------------------------------------------------------------------- the usual promises
 
 def test_a_row_of_a_batch_is_what_it_is_alone_and_padding_changes_nothing():
     torch.manual_seed(0)

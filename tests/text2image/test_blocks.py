@@ -100,7 +100,7 @@ def test_mean_and_variance_of_a_condition_come_from_one_linear_layer(activation)
     torch.testing.assert_close(mu, x[:, :3])
     sigma = x[:, 3:].exp() if activation == "leaky_relu" else (x[:, 3:] / 2).exp()
     torch.testing.assert_close((0.5 * log_var).exp(), sigma)
-    if activation == "relu":                     # StackGAN's PyTorch code: no deviation below 1, no mean below 0
+    if activation == "relu":                  # StackGAN's PyTorch code: no deviation below 1, no mean below 0
         assert (sigma >= 1).all() and (mu >= 0).all()
 
 
@@ -189,7 +189,8 @@ def test_spectral_normalisation_divides_by_the_largest_singular_value():
 
 def test_weights_start_as_the_papers_say():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Linear(64, 64), DownBlock(3, 8, "spectral"))
+    model = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Linear(64, 64),
+                          DownBlock(3, 8, "spectral"))
     init_normal(model)
     for weight in (model[0].weight, model[2].weight, weight_of(model[3][0])):
         assert abs(weight.mean().item()) < 0.005 and weight.std().item() == pytest.approx(0.02, rel=0.15)

@@ -119,7 +119,8 @@ def test_all_parameters_start_uniformly_in_a_narrow_interval():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"recurrence": "lstm"}, "recurrence is 'lstm'"), ({"length": 47}, "give at least 48"),
+    ({"recurrence": "lstm"}, "recurrence is 'lstm'; use one of rnn, gru"),
+    ({"length": 47}, "give at least 48"),
     ({"length": 65, "last_pool": True}, "65 characters are too few.*give at least 66")])
 def test_configurations_that_make_no_sense_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

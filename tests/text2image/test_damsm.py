@@ -49,7 +49,7 @@ def captions(b=4, t=6, seed=0):
     return tokens
 
 
-# ------------------------------------------------------------------------------------------------ the formulas
+# ---------------------------------------------------------------------------------------------- the formulas
 
 def naive_word_score(image, caption, gamma1, gamma2, exponent):
     """R of one picture and one caption without padding, word by word."""
@@ -171,7 +171,7 @@ def test_the_loss_is_the_sum_of_four_and_knowing_nothing_costs_log_b_in_each():
     assert all(x.item() == pytest.approx(math.log(4)) for x in nothing)
 
 
-# ------------------------------------------------------------------------------------------------ the encoders
+# ---------------------------------------------------------------------------------------------- the encoders
 
 @pytest.mark.parametrize("config, text", [(DAMSMConfig.cub(), 2_075_320), (DAMSMConfig.coco(), 8_629_420)])
 def test_the_encoders_have_the_parameters_of_the_released_ones(config, text):
@@ -318,7 +318,8 @@ def test_a_handful_of_pairs_is_learnt_and_words_find_their_regions():
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"trunk": "vgg"}, "trunk is 'vgg'"), ({"score": "mean"}, "score is 'mean'"), ({"embed": 7}, "embed is 7"),
+    ({"trunk": "vgg"}, "trunk is 'vgg'"), ({"score": "mean"}, "score is 'mean'"),
+    ({"embed": 7}, "embed is 7"),
     ({"trunk": "small"}, "small trunk has width 0"),
 ])
 def test_configurations_that_make_no_sense_are_refused(change, said):

@@ -156,8 +156,9 @@ def test_noise_is_uniform_or_normal_and_the_same_for_the_same_seed():
 
 @pytest.mark.parametrize("make, message", [
     (lambda: DCGANConfig(size=48), "48 pixels a side"), (lambda: DCGANConfig(size=4), "4 pixels a side"),
-    (lambda: DCGANConfig(noise_kind="pink"), "noise_kind is 'pink'"),
+    (lambda: DCGANConfig(noise_kind="pink"), "noise_kind is 'pink'; use one of normal, uniform"),
     (lambda: draw_noise(1, 2, "pink"), "noise is 'pink'"),
+    (lambda: DCGANConfig(generator_width=0), "generator_width of DCGANConfig is 0, expected from 1"),
     (lambda: build()(torch.randn(2, 63)), "noise has 63 numbers a picture, the generator wants 64"),
     (lambda: build().discriminator(torch.rand(1, 3, 32, 64)), "32 x 64 pixels, .* wants 32 x 32"),
 ])

@@ -181,5 +181,5 @@ def test_while_the_generator_learns_the_value_comes_back_to_minus_log_four():
 def test_steps_are_counted_from_one():
     with pytest.raises(ValueError, match="d_steps 0"):
         play(GAN(GANConfig.mini()), RING.sample, 3, d_steps=0)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="width of GANConfig is 0, expected from 1"):
         GANConfig(width=0)

@@ -382,9 +382,9 @@ def test_the_baseline_of_the_paper_needs_no_wrong_pictures():
 @pytest.mark.parametrize("make, message", [
     (lambda: replace(MINI, size=48), "48 pixels a side"),
     (lambda: replace(MINI, size=8), "give at least 16"),
-    (lambda: replace(MINI, cls_weight=2), "cls_weight is 2"),
-    (lambda: replace(MINI, interp_weight=-1), "interp_weight -1"),
-    (lambda: replace(MINI, generator_width=2), "need 4 channels at least"),
+    (lambda: replace(MINI, cls_weight=2), "cls_weight of GANCLSConfig is 2"),
+    (lambda: replace(MINI, interp_weight=-1), "interp_weight of GANCLSConfig is -1"),
+    (lambda: replace(MINI, generator_width=2), "generator_width of GANCLSConfig is 2, expected from 4"),
     (lambda: build()(torch.randn(2, 6), torch.randn(2, 13)), "noise has 6 numbers and text 13"),
     (lambda: build().discriminator(torch.rand(2, 3, 16, 16), torch.randn(2, 12)), "16 x 16 pixels"),
     (lambda: build().discriminator_loss(*batch()), "give the wrong pictures, by wrong_partners"),
