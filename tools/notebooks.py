@@ -64,7 +64,8 @@ IN_COLAB = {"torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm"}    
 
 def notebooks(root: Path | None = None) -> list[Path]:
     """The notebooks of the book, in the order of their paths."""
-    return sorted(p for p in ((root or ROOT) / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    found = ((root or ROOT) / "book").rglob("*.ipynb")
+    return sorted(p for p in found if ".ipynb_checkpoints" not in p.parts)
 
 
 def needs(root: Path = ROOT) -> list[str]:
