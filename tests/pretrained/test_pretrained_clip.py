@@ -141,7 +141,7 @@ def test_an_end_of_text_id_that_is_null_or_a_list_of_one_is_settled_at_loading(t
     assert ours.config.eot == 49 and gap(ours, model) < 1e-5
     config["text_config"]["eos_token_id"] = [49, 50]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"text_config: eos_token_id is \[49, 50\], expected a whole number"):
+    with pytest.raises(ValueError, match=r"text_config: eos_token_id is \(49, 50\), expected a whole number"):
         load(tmp_path)
 
 
