@@ -669,7 +669,7 @@ def answer_case(rng: random.Random, folder: Path) -> Case:
 
     return Case(
         f"answer {status} {headers | extra} {known}",
-        lambda: download(Remote(url, **known), folder / "data.bin", attempts=1, timeout=5),
+        lambda: download(Remote(url, **known), folder / "data.bin", attempts=1, timeout=5.0),
         not right and "md5" in known,
         sound,
     )
