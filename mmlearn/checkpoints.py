@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.files import flush, make_folder, read_json, sweep, write_atomically, writing
+from mmlearn.nn.configuration import as_field, check_types
 from mmlearn.nn.modes import blank
 from mmlearn.weights import check_numbers, read_weights
 
@@ -327,7 +328,9 @@ def config_from(kind: Any, values: Any) -> Any:
     # what a field added later leaves out is its default
     chosen: Any = min(fitting, key=lambda k: len(fields(k)))
     hints = get_type_hints(chosen)
-    return chosen(**{name: config_from(hints[name], value) for name, value in values.items()})
+    made = {name: as_field(config_from(hints[name], value), hints[name]) for name, value in values.items()}
+    check_types(chosen, made)
+    return chosen(**made)
 
 
 # Optimiser --------------------------------------------------------------------------------------------------

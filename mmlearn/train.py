@@ -32,6 +32,7 @@ __all__ = ["Batches", "History", "Schedule", "constant", "epochs", "fit", "linea
            "noam_rate", "warmup_cosine"]
 LOOK_EVERY = 10      # steps between two looks at the losses, for which an accelerator has to be waited for
 MOST = 10**9         # steps, batches or checkpoints; a larger number is a slip of the keyboard
+LARGEST = torch.finfo(torch.float32).max
 
 
 # Learning rates ---------------------------------------------------------------------------------------------
@@ -41,9 +42,9 @@ class Schedule:
     """A learning rate as a function of the step, counted from 1, with a name by which two can be compared."""
 
     name: str
-    rate: Callable[[int], float] = field(compare=False, repr=False)
+    rate: Callable[[int], float | int] = field(compare=False, repr=False)
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int) -> float | int:
         return self.rate(step)
 
     def __repr__(self) -> str:
@@ -168,8 +169,8 @@ def _device_of(model: nn.Module) -> torch.device:
 
 def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: int,
         optimizer: torch.optim.Optimizer | Callable[[list], torch.optim.Optimizer] | None = None,
-        lr: float | int | None = None, schedule: Callable[[int], float] | None = None, accumulate: int = 1,
-        clip: float | int | None = None, ema: float | None = None, precision: str = "no",
+        lr: float | int | None = None, schedule: Callable[[int], float | int] | None = None,
+        accumulate: int = 1, clip: float | int | None = None, ema: float | int | None = None, precision: str = "no",
         folder: str | Path | None = None, save_every: int | None = None, keep: int = 2, seed: int = 0,
         evaluate: Callable[[Any], Mapping[str, float]] | None = None, evaluate_every: int | None = None,
         watch: str | Sequence[str] | None = None, patience: int | None = None,
@@ -203,7 +204,7 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
     another process writes there.
     """
     _check(precision, evaluate, watch, patience, lr, schedule)
-    _check_numbers(batches, lr, clip, ema, steps=steps, accumulate=accumulate, save_every=save_every,
+    _check_numbers(batches, seed, lr, clip, ema, steps=steps, accumulate=accumulate, save_every=save_every,
                    keep=keep, evaluate_every=evaluate_every, patience=patience)
     accelerator = Accelerator(mixed_precision="no")  # bf16 is switched on around the loss, below
     set_seed(seed, device_specific=True)
@@ -259,11 +260,11 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         return run.end()
 
 
-def _rate(schedule: Callable[[int], float], step: int) -> float:
+def _rate(schedule: Callable[[int], float | int], step: int) -> float | int:
     rate = schedule(step)
-    if not 0 <= rate < math.inf:
-        raise ValueError(f"the learning rate of step {step} is {rate}; a schedule gives finite numbers, 0 or "
-                         f"more")
+    if not 0 <= rate <= LARGEST:
+        raise ValueError(f"the learning rate of step {step} is {rate}; a schedule gives numbers from 0 up, "
+                         f"of single precision")
     return rate
 
 
@@ -446,15 +447,17 @@ def _check(precision: str, evaluate: Any, watch: str | Sequence[str] | None, pat
         raise ValueError(f"patience={patience} needs watch, the name of the metric that should get better")
 
 
-def _check_numbers(batches: Any, lr: float | int | None, clip: float | int | None, ema: float | None,
-                   **counts: int | None) -> None:
+def _check_numbers(batches: Any, seed: int, lr: float | int | None, clip: float | int | None,
+                   ema: float | int | None, **counts: int | None) -> None:
     """Raises ``ValueError`` for a number outside its range, and for batches that are none."""
     for name, count in counts.items():
         if count is not None and not (isinstance(count, Integral) and 1 <= count <= MOST):
             raise ValueError(f"{name} is {count}; take a whole number from 1 to {MOST:,}")
-    if lr is not None and not 0 <= lr < math.inf:
-        raise ValueError(f"lr is {lr}; a learning rate is a finite number, 0 or more")
-    if clip is not None and not clip > 0:
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**32):
+        raise ValueError(f"seed is {seed}; take a whole number from 0 to {2**32 - 1}")
+    if lr is not None and not 0 <= lr <= LARGEST:
+        raise ValueError(f"lr is {lr}; a learning rate is a number from 0 up, of single precision")
+    if clip is not None and not (0 < clip <= LARGEST or clip == math.inf):
         raise ValueError(f"clip is {clip}; the largest norm of the gradient is more than 0")
     if ema is not None and not 0 <= ema <= 1:
         raise ValueError(f"ema is {ema}; the decay of an average lies between 0 and 1")

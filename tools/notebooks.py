@@ -62,9 +62,10 @@ NEEDS = Path("book") / "colab.txt"      # what the setup cell installs: the tag 
 IN_COLAB = {"torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm"}       # and must stay as they are
 
 
-def notebooks(root: Path = ROOT) -> list[Path]:
+def notebooks(root: Path | None = None) -> list[Path]:
     """The notebooks of the book, in the order of their paths."""
-    return sorted(p for p in (root / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    found = ((root or ROOT) / "book").rglob("*.ipynb")
+    return sorted(p for p in found if ".ipynb_checkpoints" not in p.parts)
 
 
 def needs(root: Path = ROOT) -> list[str]:

@@ -117,7 +117,8 @@ def recall(out: Path) -> list[dict[str, Any]]:
     if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
         raise ValueError(f"{path} is not a run's file (it lists no phases); {remedy}")
     for number, settings in enumerate(phases, 1):
-        wrong = [name for name, kind in KINDS.items() if not isinstance(settings.get(name), kind)]
+        wrong = [name for name, kind in KINDS.items() if name not in settings
+                 or isinstance(settings[name], bool) or not isinstance(settings[name], kind)]
         if wrong:
             raise ValueError(f"{path} is not a run's file (its phase {number} says {wrong[0]} "
                              f"{settings.get(wrong[0])!r}); {remedy}")

@@ -61,6 +61,6 @@ def read_captions(table: str | Path, images: str | Path | None = None,
         raise ValueError(f"{table} has no line below its first; give at least one picture with a caption")
     absent = next((record.path for record in records if not is_file(record.path)), None)
     if absent is not None:
-        raise FileNotFoundError(f"{table} names {absent.name}, which is not in {folder}; check the folder of "
-                                f"the pictures")
+        raise FileNotFoundError(f"{table} names {absent.name[:60]}, which is not in {folder}; check the "
+                                f"folder of the pictures")
     return records

@@ -85,7 +85,7 @@ def inside(folder: Path, name: str, where: str = "") -> Path:
         raise ValueError(f"{begin}file_name {shown(name)} names no file in {folder} ({error}); correct the "
                          f"annotation file") from None
     if not here:
-        raise ValueError(f"{begin}file_name {name!r} leaves the image folder {folder}; correct the "
+        raise ValueError(f"{begin}file_name {shown(name)} leaves the image folder {folder}; correct the "
                          f"annotation file")
     return path
 
@@ -105,7 +105,7 @@ def _paths(images: dict[Id, Record], folder: Path, source: Path) -> dict[Id, Pat
 
 def _require(source: Path, folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
     if bad:
-        some = ", ".join(str(name) for name in bad[:3]) + (", …" if len(bad) > 3 else "")
+        some = ", ".join(str(name)[:60] for name in bad[:3]) + (", …" if len(bad) > 3 else "")
         raise ValueError(f"{source}: {len(bad)} of {total} images {problem} {folder} ({some}); complete "
                          f"them, or leave such images out (--skip-incomplete, skip_incomplete=True)")
 

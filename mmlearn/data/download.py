@@ -171,7 +171,13 @@ def _etag_file(part: Path) -> Path:
 def _ask(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
     """The answer of a server, after redirections to https alone (a server on this machine may stay on it)."""
     for _ in range(5):
-        answer = requests.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
+        try:
+            answer = requests.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
+        except ValueError as error:                        # requests looks at where it would be sent on to
+            if isinstance(error, requests.exceptions.RequestException):
+                raise
+            raise OSError(f"the server of {url} sends us on to no address ({error}); nothing was "
+                          f"downloaded") from None
         if not answer.is_redirect:
             return answer
         before = url
@@ -221,7 +227,13 @@ def _transfer(remote: Remote, part: Path, progress: Progress | None, timeout: fl
             part.unlink()
             return False
         answer.raise_for_status()
+        if answer.status_code not in (200, 206) or (answer.status_code == 206 and "Range" not in headers):
+            raise OSError(f"{remote.url} answers {answer.status_code}, which is no whole file; check the "
+                          f"address")
         append = answer.status_code == 206 and span.removeprefix("bytes ").partition("-")[0] == str(have)
+        if answer.status_code == 206 and not append:       # another part than the one we lack
+            part.unlink()
+            return False
         length = _number(answer.headers.get("Content-Length"))
         if (packed := answer.headers.get("Content-Encoding", "identity")) != "identity":
             raise OSError(f"{remote.url} answers packed ({packed}), though the file itself was asked for; "

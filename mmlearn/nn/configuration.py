@@ -41,17 +41,24 @@ def check(config: Any, **limits: Limits) -> None:
     """
     kind = type(config)
     hints = get_type_hints(kind)
-    for name in (field.name for field in fields(config)):
-        value = getattr(config, name)
-        if not fits(value, hints[name]):
-            raise FieldError(kind.__name__, name, f"is {shown(value)}, expected {named(hints[name])}")
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    check_types(kind, values)
+    for name, value in values.items():
         for number in numbers(value):
             low, high = limits.get(name) or LIMITS.get(name) or (
                 WHOLE if isinstance(number, Integral) and float not in get_args(hints[name])
                 and hints[name] is not float else (-1e9, 1e9))
             if not low <= number <= high:                    # not a number is between no two
                 raise FieldError(kind.__name__, name,
-                                 f"is {shown(value)}, expected from {low:,g} to {high:,g}")
+                                 f"is {shown(value)}, expected from {low:,} to {high:,}")
+
+
+def check_types(kind: Any, values: Mapping[str, Any]) -> None:
+    """Refuse values for the fields of ``kind`` that have another type than the field's, by its name."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name in hints and not fits(value, hints[name]):
+            raise FieldError(kind.__name__, name, f"is {shown(value)}, expected {named(hints[name])}")
 
 
 def check_divides(config: Any, parts: str, whole: str) -> None:
@@ -122,7 +129,9 @@ def configured(kind: Any, values: Mapping[str, Any], where: str | Path,
     """
     hints = get_type_hints(kind)
     try:
-        return kind(**{name: as_field(value, hints[name]) for name, value in values.items()})
+        ours = {name: as_field(value, hints[name]) for name, value in values.items()}
+        check_types(kind, ours)
+        return kind(**ours)
     except FieldError as error:
         field = (names or {}).get(error.field, error.field)
         raise ValueError(f"{where}: {field} {error.reason}; {remedy}") from None

@@ -12,7 +12,7 @@ and never calls are left out of the discriminator (``unused_parameters`` counts 
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import hinge_generator_loss
 from mmlearn.text_for_vision.blockwise import single
 
+CODES = ("2022", "2020")
 SLOPE = 0.2                             # of every leaky ReLU
 
 
@@ -32,10 +33,12 @@ class DFGANConfig:
     width: int = 32         # n, channels at full resolution
     noise: int = 100        # d_z, size of the noise
     text: int = 256         # D, size of a sentence embedding
-    code: Literal["2022", "2020"] = "2022"      # whose architecture: of the authors' code of that year
+    code: str = "2022"      # whose architecture: that of the authors' code of "2022" or of "2020"
 
     def __post_init__(self) -> None:
         check(self)
+        if self.code not in CODES:
+            raise ValueError(f"code is {self.code!r}; use one of {', '.join(CODES)}")
         if self.size < 8 or self.size & (self.size - 1):
             raise ValueError(f"size is {self.size} pixels; use a power of two from 8 on, such as 64 or 256")
 

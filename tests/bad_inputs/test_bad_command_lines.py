@@ -41,6 +41,8 @@ def place(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, begun)
     monkeypatch.setattr(mmlearn.cli.data, "download_coco", no_network)
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: False)
+    for module in ("train_clip", "train_captioner"):
+        monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     for module, name in ((dual_encoders, "open_model"), (saved, "load_captioner")):
         original, cached = getattr(module, name), functools.cache(getattr(module, name))
         monkeypatch.setattr(module, name, lambda source, original=original, cached=cached, **options: (
@@ -88,6 +90,9 @@ def test_every_command_line_is_done_or_refused_in_one_sentence(place, capsys):
         if problem:
             ends["silent" if "silence" in problem else "traceback"] += 1
             wrong.append(f"{line.arguments}: {problem}")
+            if command_lines.COUNT:                         # a long run tells at once
+                with capsys.disabled():
+                    print(wrong[-1], flush=True)
         else:
             ends["done" if code in (0, "accepted") else "refused"] += 1
         for name in set(os.listdir(place)) - set(before):   # each begins in the same folder

@@ -588,7 +588,7 @@ def archive_case(rng: random.Random, folder: Path) -> Case:
     target = folder / "out"
     if what == "damaged":
         what, content, bad = damaged(rng, content)
-        bad = bad and what not in ("zip",)
+        bad = bad and what not in ("zip", "pickle")          # these are archives
     elif what == "locked":
         content = content.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
     elif what == "in the way":

@@ -72,7 +72,7 @@ def place(tmp_path, monkeypatch, clip_folder):
     lines = ["file,caption"]
     for i in range(6):
         shutil.copy(ROOT / f"data/scenes-sample/images/train_{i:06d}.png", photos / f"{i}.png")
-        lines += [f"{i}.png,two dogs and a man in the snow"]
+        lines += [f"{i}.png,a man and two dogs in the snow one dog sits"]
     (photos / "captions.csv").write_text("\n".join(lines) + "\n")
     shutil.copy(photos / "3.png", tmp_path / "photo.jpg")
 

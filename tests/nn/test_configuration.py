@@ -30,15 +30,20 @@ from mmlearn.text_for_vision.clip import CLIPConfig, TextConfig
         (SwinConfig, "depths", (2, 2, "6", 2), "a list"),
         (SwinConfig, "window", 10**6, "from 1 to 256"),
         (M2Config, "memory", -1, "from 0"),
-        (TextConfig, "eps", 10**400, "a number of about 401 digits"),
+        (TextConfig, "eps", 10**400, "inf, expected from 0 to 1"),
         (CLIPConfig, "activation", ["gelu"], "expected text"),
         (CLIPConfig, "logit_bias", "none", "a number or a whole number or nothing"),
         (DetectorConfig, "anchors", ((8,), (16,), (-32,)), "from 1"),
     ],
 )
 def test_a_field_that_cannot_be_is_named_with_what_it_may_be(kind, field, value, message):
-    with pytest.raises(FieldError, match=f"^{field} of {kind.__name__} is .*{message}"):
-        kind(**{field: value})
+    with pytest.raises(ValueError, match=rf"^f\.json: {field} is .*{message}"):
+        configured(kind, {field: value}, "f.json")
+
+
+def test_a_call_is_told_the_field_and_the_class():
+    with pytest.raises(FieldError, match="^layers of BERTConfig is -1, expected from 0 to 1,000$"):
+        BERTConfig(layers=-1)
 
 
 def test_what_does_not_fit_together_is_refused():

@@ -141,13 +141,14 @@ def test_an_end_of_text_id_that_is_null_or_a_list_of_one_is_settled_at_loading(t
     assert ours.config.eot == 49 and gap(ours, model) < 1e-5
     config["text_config"]["eos_token_id"] = [49, 50]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"text_config: eos_token_id is \[49, 50\], expected a whole number"):
+    with pytest.raises(ValueError, match=r"text_config: eos_token_id is \(49, 50\), expected a whole number"):
         load(tmp_path)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("wrap", [
-    lambda state: {"model": {f"module.{n}": v for n, v in state.items()}}, lambda state: {**state, "epoch": 3},
+    lambda state: {"model": {f"module.{n}": v for n, v in state.items()}},
+    lambda state: {**state, "epoch": 3},
     lambda state: {f"_orig_mod.module.{n}": v for n, v in state.items()} | {"n_averaged": torch.tensor(3)}])
 def test_what_a_training_program_wraps_around_clip_is_taken_off(tmp_path, wrap):
     model = open_clip_model()
@@ -158,7 +159,7 @@ def test_what_a_training_program_wraps_around_clip_is_taken_off(tmp_path, wrap):
 def test_an_unknown_prefix_is_named_with_what_would_fit(tmp_path):
     state = {f"student.{name}": value for name, value in open_clip_model().state_dict().items()}
     torch.save(state, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="begin with 'student.' would be those of CLIP; save these tensors alone"):
+    with pytest.raises(ValueError, match="begin with 'student.' would be those of CLIP; save these"):
         load(tmp_path / "run.pt")
 
 
@@ -181,7 +182,7 @@ def test_what_no_reader_knows_is_said_to_be_what_it_is(tmp_path):
     with pytest.raises(ValueError, match="config.json says model_type 'gpt2'"):
         load(tmp_path)
     save_model(tmp_path / "own", BERT(BERTConfig.mini()), "bert", {})
-    with pytest.raises(ValueError, match="a model trained with this package; open it with mmlearn.checkpoints"):
+    with pytest.raises(ValueError, match="a model trained with this package; open it with mmlearn"):
         load(tmp_path / "own")
 
 

@@ -88,8 +88,10 @@ def test_a_tokeniser_longer_than_the_model_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("fields, message", [
-    ({"size": {"shortest_edge": -1}}, "size is -1, expected pixels"), ({"size": {"height": 3}}, "width of size is None"),
-    ({"image_std": [0, 1, 1]}, "image_std is .*three numbers above 0"), ({"image_mean": "grey"}, "image_mean is 'grey'"),
+    ({"size": {"shortest_edge": -1}}, "size is -1, expected pixels"),
+    ({"size": {"height": 3}}, "width of size is None"),
+    ({"image_std": [0, 1, 1]}, "image_std is .*three numbers above 0"),
+    ({"image_mean": "grey"}, "image_mean is 'grey'"),
     ({"rescale_factor": 0}, "rescale_factor is 0"), ({"resample": 9}, "resample is 9")])
 def test_a_recipe_that_cannot_be_is_refused_by_its_field(tmp_path, fields, message):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(fields))

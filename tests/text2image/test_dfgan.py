@@ -333,7 +333,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
     for size in (4, 48):
         with pytest.raises(ValueError, match=f"size is {size} pixels; use a power of two"):
             DFGANConfig(size=size)
-    with pytest.raises(ValueError, match="code of DFGANConfig is '2021', expected one of 2022, 2020"):
+    with pytest.raises(ValueError, match="code is '2021'; use one of 2022, 2020"):
         DFGANConfig(code="2021")
     with pytest.raises(ValueError, match="width of DFGANConfig is 0, expected from 1"):
         DFGANConfig(width=0)

@@ -146,9 +146,11 @@ def export_coco(folder: str | Path, count: int, size: int = 64, split: str = "tr
     recipe, folder = Recipe(count, size, split, seed, style), Path(folder)
     _refuse_others(folder)
     scratch = folder / f".unfinished-{split}"
-    if not force and not scratch.exists() and read_recipe(folder, split) == recipe:
+    lock = f".lock-{split}"
+    at_rest = not (force or scratch.exists() or (folder / lock).exists())
+    if at_rest and read_recipe(folder, split) == recipe:
         return folder
-    with locked(folder, f".lock-{split}"):
+    with locked(folder, lock):
         _export(recipe, folder, scratch, force, workers, progress)
     return folder
 
