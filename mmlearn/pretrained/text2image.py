@@ -6,7 +6,7 @@ DF-GAN's are read by ``pretrained.dfgan``.  Survey: 2.1.3.  Differs from the pap
 
 A file holds the state dict of one network. Each network has a ``Layout``: what only its files have, how a
 configuration is read off names and shapes, and what the authors call each of our tensors. Files of 2018
-have no ``num_batches_tracked``; it is not used and starts at 0.
+have no ``num_batches_tracked``; nothing uses it, and it starts at 0.
 """
 
 import re
@@ -63,12 +63,12 @@ class Layout:
         with blank():
             model = self.build(self.config(state, where))
         ours = {name: self.theirs(name) for name in model.state_dict()}
-        expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}
-        state = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)} | state
-        state = fitting(state, expected, where)
-        values = {name: state[theirs] for name, theirs in ours.items()}
-        model.load_state_dict({name: (value.float() if value.is_floating_point() else value).clone()
-                               for name, value in values.items()}, assign=True)
+        expected = {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()
+                    if not name.endswith(COUNTER)}
+        state = fitting({name: value for name, value in state.items() if not name.endswith(COUNTER)},
+                        expected, where)
+        model.load_state_dict({name: state[theirs].float().clone() if theirs in expected else torch.tensor(0)
+                               for name, theirs in ours.items()}, assign=True)
         return model.eval()
 
 
