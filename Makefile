@@ -10,13 +10,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 PORT ?= 8000
-HTML := _build/html
 NOTEBOOKS ?=
+# What a caller states reaches programs through the environment, as it was typed: neither make nor the shell reads it.
+export override WORKERS := $(value WORKERS)
+export override PORT := $(value PORT)
+export override NOTEBOOKS := $(value NOTEBOOKS)
+export override URL := $(value URL)
+export override VERSION := $(value VERSION)
+HTML := _build/html
 SITE_SOURCES := _config.yml _toc.yml $(shell find book tools -type f -not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
 
 # One thread per test worker: two workers on two cores, and sums in the same order everywhere.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MMLEARN_SCALE=smoke MPLBACKEND=agg TOKENIZERS_PARALLELISM=false
-PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n "$$WORKERS" --dist loadgroup
 
 .PHONY: help book test check lint execute serve clean repository release
 .DELETE_ON_ERROR:
@@ -44,10 +50,10 @@ $(HTML)/.built: $(SITE_SOURCES) | $(VENV)/.installed-book
 	@test -f $(HTML)/book/intro.html && touch $@
 
 book: $(VENV)/.installed-book $(HTML)/.built
-	@echo "The book is built. Open $(CURDIR)/$(HTML)/index.html, or run 'make serve' and open http://localhost:$(PORT)"
+	@echo "The book is built. Open $$PWD/$(HTML)/index.html, or run 'make serve' and open http://localhost:$$PORT"
 
 serve: book
-	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
+	$(BIN)/python -m http.server "$$PORT" --bind 127.0.0.1 --directory $(HTML)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 lint: $(VENV)/.installed-test
@@ -63,17 +69,14 @@ test: lint $(HTML)/.built
 
 # --- notebooks: run in place, top to bottom, at the scale of this machine (or MMLEARN_SCALE=smoke|cpu|gpu) -----------
 execute: $(VENV)/.installed-book
-	$(BIN)/python tools/notebooks.py execute $(NOTEBOOKS)
+	$(BIN)/python tools/notebooks.py execute $$NOTEBOOKS
 	$(BIN)/python tools/make_appendix.py
 
-# The address reaches the script through the environment, as it was typed: neither make nor the shell reads it.
-repository: export override URL := $(value URL)
 repository:
 	@test -n "$$URL" || { echo "say which: make repository URL=https://github.com/you/fork" >&2; exit 2; }
 	$(PYTHON) tools/notebooks.py repository "$$URL"
 
-# The number reaches the script as it was typed, too. Nothing is committed or tagged before all has been built.
-release: export override VERSION := $(value VERSION)
+# Nothing is committed or tagged before all has been built.
 release: $(VENV)/.installed-book
 	@test -n "$$VERSION" || { echo "say which: make release VERSION=0.2.0" >&2; exit 2; }
 	$(BIN)/python tools/release.py set "$$VERSION"

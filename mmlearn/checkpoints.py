@@ -22,10 +22,12 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mmlearn.files import flush, make_folder, read_json, sweep, write_atomically, writing
+from mmlearn.nn.configuration import as_field, check_types
+from mmlearn.nn.modes import blank
+from mmlearn.weights import check_numbers, read_weights
 
 Tensors = dict[str, Tensor]
 Kinds = Mapping[str, tuple[type, type]]  # name of a system -> class of its configuration, class of its model
@@ -169,6 +171,11 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
 
     Raises ``ValueError`` with the names that differ; ``source`` says in it where the tensors come from.
     """
+    _compare(model, tensors, source)
+    model.load_state_dict(dict(tensors))
+
+
+def _compare(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     ours = model.state_dict()
     problems = [f"lacks {name}" for name in ours if name not in tensors]
     problems += [f"has {name}, which the model has not" for name in tensors if name not in ours]
@@ -178,7 +185,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         more = f" and {len(problems) - 3} more differences" if len(problems) > 3 else ""
         raise ValueError(f"{source} does not fit {type(model).__name__}: it {', '.join(problems[:3])}{more}; "
                          "build the model with the configuration it was saved with")
-    model.load_state_dict(dict(tensors))
+    check_numbers({name: tensors[name] for name in ours if ours[name].is_floating_point()}, source)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -202,18 +209,9 @@ def save_weights(model: nn.Module, path: str | Path, half: bool = False) -> None
 
 
 def read_tensors(path: str | Path) -> Tensors:
-    """The tensors of a ``.safetensors`` file by their names. Raises ``FileNotFoundError`` or
+    """The tensors of a file of weights by their names, see ``read_weights``. Raises ``FileNotFoundError`` or
     ``ValueError``."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}; what it belongs to is not complete, "
-                                f"copy or train it "
-                                "again")
-    try:
-        return safetensors.torch.load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it "
-                         f"again") from error
+    return read_weights(path)
 
 
 def load_weights(model: nn.Module, path: str | Path, which: str | None = None) -> None:
@@ -300,11 +298,16 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
     weights, description = pair_of(path)
     try:
         config_kind, kind = kinds[content.get("system", next(iter(kinds)))]
-        model = kind(config_from(config_kind, content["config"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        config = config_from(config_kind, content["config"])
+        with blank():                      # a size that the weights have not asks for no memory
+            expected = kind(config)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} "
                          f"({type(error).__name__}: {error}); {remedy}") from error
-    fill(model, as_trained(read_tensors(weights)), str(weights))
+    tensors = as_trained(read_tensors(weights))
+    _compare(expected, tensors, str(weights))
+    model = kind(config)
+    model.load_state_dict(tensors)
     return model.eval(), content
 
 
@@ -325,7 +328,9 @@ def config_from(kind: Any, values: Any) -> Any:
     # what a field added later leaves out is its default
     chosen: Any = min(fitting, key=lambda k: len(fields(k)))
     hints = get_type_hints(chosen)
-    return chosen(**{name: config_from(hints[name], value) for name, value in values.items()})
+    made = {name: as_field(config_from(hints[name], value), hints[name]) for name, value in values.items()}
+    check_types(chosen, made)
+    return chosen(**made)
 
 
 # Optimiser --------------------------------------------------------------------------------------------------

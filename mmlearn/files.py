@@ -50,9 +50,10 @@ def read_json(path: str | Path, kind: type | tuple[type, ...] = dict,
     Raises ``FileNotFoundError`` where there is no file and ``ValueError`` for text that is no JSON, is nested
     too deep to read, or holds something else; both name the file and end with ``remedy``.
     """
+    text = read_text(path, remedy)
     try:
-        content = json.loads(read_text(path, remedy))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except ValueError as error:                 # also a number of more digits than Python turns into one
         raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from None
     except RecursionError:
         raise ValueError(f"{path} is nested too deep to be read; {remedy}") from None

@@ -1,10 +1,13 @@
 """Shared by all tests: small scale, no network, the built site, a headless browser."""
 
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from cut_off import CHROMIUM, chromium_path, served
+from systems import lacking
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -13,6 +16,15 @@ os.environ.setdefault("MMLEARN_SCALE", "smoke")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this system cannot run, and say why."""
+    for item in items if sys.platform != "linux" else ():
+        function, module = getattr(item, "function", None), getattr(item, "module", None)
+        sources = (inspect.getsource(function), inspect.getsource(module)) if function else ("", "")
+        if reason := lacking(sys.platform, *sources):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def missing(what: str, remedy: str) -> None:

@@ -1,10 +1,11 @@
 """Work on the book's notebooks: the setup cell, the public address, running them in place.
 
-    python tools/notebooks.py setup-cell 1-image2text     print the setup cell of a notebook
-    python tools/notebooks.py conform [NOTEBOOK ...]      put the current setup cell, folded, into notebooks
-    python tools/notebooks.py check [NOTEBOOK ...]        words, and lines of code and output that are too
-    wide python tools/notebooks.py execute [NOTEBOOK ...]      run top to bottom, in place (needs the book's
-    packages) python tools/notebooks.py repository URL              change the public address everywhere
+    python tools/notebooks.py setup-cell 1-image2text    print the setup cell of a notebook
+    python tools/notebooks.py conform [NOTEBOOK ...]     put the current setup cell, folded, into notebooks,
+                                                         and what it installs into book/colab.txt
+    python tools/notebooks.py check [NOTEBOOK ...]       words, and lines of code and output that are too wide
+    python tools/notebooks.py execute [NOTEBOOK ...]     run top to bottom, in place (needs extra book)
+    python tools/notebooks.py repository URL             change the public address everywhere
 
 A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic),
 an exercise notebook or a page of the appendix. Only the standard library is imported at the top, so that all
@@ -19,8 +20,8 @@ import os
 import re
 import sys
 import tempfile
-import textwrap
 import time
+import tomllib
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ CHECKED = "nbval-check-output"  # the cell tag, nbval's own, of cells whose outp
 ADDRESS = re.compile(r"https://(?P<host>[\w.-]+)/(?P<owner>[\w.-]+)/(?P<name>[\w-]+(?:\.[\w-]+)*)")
 
 SETUP_CELL = '''\
-# Setup. In Colab: fetches the book and what Colab lacks, and replaces nothing.
+# Setup. In Colab: fetches this version of the book and what Colab lacks.
 import subprocess
 import sys
 from pathlib import Path
@@ -41,10 +42,10 @@ from pathlib import Path
 if "google.colab" in sys.modules:
     if not Path("/content/mmlearn").exists():
         book = "{url}"
-        needs = ({needs})
-        clone = "git clone -q --depth 1".split()
+        clone = "git clone -q --depth 1 --branch {tag}".split()
         subprocess.run([*clone, book, "/content/mmlearn"], check=True)
-        subprocess.run(["pip", "install", "-q", *needs.split()], check=True)
+        needs = "pip install -q -r /content/mmlearn/book/colab.txt"
+        subprocess.run(needs.split(), check=True)
     sys.path.insert(0, "/content/mmlearn")
 
 import matplotlib.pyplot as plt
@@ -57,14 +58,28 @@ from mmlearn.claims import budget, claim
 
 setup("{name}")'''
 
-# What Colab may lack: our dependencies less torch, torchvision and numpy, which must stay as they are.
-NEEDS = ("accelerate", "ftfy", "huggingface_hub", "jaxtyping", "pooch", "pycocotools", "regex",
-         "safetensors", "snowballstemmer", "tokenizers")
+NEEDS = Path("book") / "colab.txt"      # what the setup cell installs: the tag that it fetches brings its own
+IN_COLAB = {"torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm"}       # and must stay as they are
 
 
-def notebooks() -> list[Path]:
+def notebooks(root: Path | None = None) -> list[Path]:
     """The notebooks of the book, in the order of their paths."""
-    return sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    found = ((root or ROOT) / "book").rglob("*.ipynb")
+    return sorted(p for p in found if ".ipynb_checkpoints" not in p.parts)
+
+
+def needs(root: Path = ROOT) -> list[str]:
+    """The lines of ``NEEDS``: what Colab may lack, with the bounds of ``pyproject.toml``, in the order of
+    names."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return sorted(re.sub(r"\s", "", one) for one in project["dependencies"]
+                  if re.split(r"[<>=!~\[; ]", one)[0] not in IN_COLAB)
+
+
+def version(root: Path = ROOT) -> str:
+    """The version of the book, from ``mmlearn/__init__.py``; ``make release`` tags it with a v before it."""
+    return re.findall(r'^__version__ = "([^"]+)"$',
+                      (root / "mmlearn" / "__init__.py").read_text(encoding="utf-8"), re.M)[0]
 
 
 def toc_pages() -> list[str]:
@@ -73,19 +88,18 @@ def toc_pages() -> list[str]:
     return re.findall(r"(?m)^\s*(?:root|-\s*file):\s*(\S+)\s*$", toc)
 
 
-def repository() -> str:
+def repository(root: Path = ROOT) -> str:
     """The public address, from ``_config.yml``."""
-    found = re.search(r"(?m)^repository:\n\s+url:\s*(\S+)\s*$", CONFIG.read_text(encoding="utf-8"))
+    config = (root / CONFIG.name).read_text(encoding="utf-8")
+    found = re.search(r"(?m)^repository:\n\s+url:\s*(\S+)\s*$", config)
     if not found:
         raise ValueError(f"{CONFIG} has no 'repository: url'; add it")
     return found[1]
 
 
-def setup_cell(name: str, url: str | None = None) -> str:
+def setup_cell(name: str, root: Path = ROOT) -> str:
     """The first code cell of the notebook ``name`` (a file name without its ending)."""
-    lines = textwrap.wrap(" ".join(NEEDS), 58)
-    needs = ("\n" + " " * 17).join([f'"{line} "' for line in lines[:-1]] + [f'"{lines[-1]}"'])
-    return SETUP_CELL.format(needs=needs, url=url or repository(), name=name)
+    return SETUP_CELL.format(url=repository(root), tag=f"v{version(root)}", name=name)
 
 
 def deeper() -> list[Path]:
@@ -147,13 +161,13 @@ def words(path: Path) -> int:
     return len(re.findall(r"[A-Za-z\u00c0-\u024f][\w'’-]*", text))
 
 
-def conform(path: Path) -> bool:
+def conform(path: Path, root: Path = ROOT) -> bool:
     """Put the current setup cell, tagged to be folded on the site, into a notebook; says whether that changed
     it."""
     before = path.read_text(encoding="utf-8")
     notebook = json.loads(before)
     first = next(c for c in notebook["cells"] if c["cell_type"] == "code")
-    first["source"] = setup_cell(path.stem).splitlines(keepends=True)
+    first["source"] = setup_cell(path.stem, root).splitlines(keepends=True)
     tags = first["metadata"].setdefault("tags", [])
     if "hide-input" not in tags:
         tags.append("hide-input")
@@ -166,7 +180,7 @@ def conform(path: Path) -> bool:
 def write(path: Path, text: str) -> None:
     """Write through a temporary name, so that nothing half-written is left."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
@@ -283,6 +297,8 @@ def main() -> int:
             changed = set_repository(args.url)
             print("\n".join(str(path.relative_to(ROOT)) for path in changed) or "nothing to change")
         else:
+            if args.command == "conform":
+                write(ROOT / NEEDS, "\n".join(needs()) + "\n")
             for path in args.notebooks or notebooks():
                 if args.command == "conform":
                     print(f"{path}: {'written' if conform(path) else 'as it should be'}")

@@ -15,6 +15,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from notebooks import conform, notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path("_build") / "html"
 PLACES = (                              # file, the line that holds the number
@@ -27,7 +29,7 @@ UNRELEASED = re.compile(r"^## Unreleased\n(.*?)(?=^## |\Z)", re.M | re.S)
 def git(root: Path, *command: str) -> str:
     """What git says."""
     return subprocess.run(["git", *command], cwd=root, check=True, capture_output=True,
-                          text=True).stdout.strip()
+                          encoding="utf-8").stdout.strip()
 
 
 def current(root: Path = ROOT) -> str:
@@ -45,7 +47,8 @@ def current(root: Path = ROOT) -> str:
 
 
 def set_version(version: str, root: Path = ROOT, today: datetime.date | None = None) -> None:
-    """Write ``version`` where it stands, and turn the unreleased changes into those of this version.
+    """Write ``version`` where it stands, also as the tag that the notebooks' setup cells fetch, and turn the
+    unreleased changes into those of this version.
 
     Raises ``ValueError`` if it is no number above the present one, if there is nothing to release, or if
     there are changes that are not committed.
@@ -65,6 +68,8 @@ def set_version(version: str, root: Path = ROOT, today: datetime.date | None = N
         text = (root / name).read_text(encoding="utf-8")
         (root / name).write_text(re.sub(line, new.format(version), text, count=1, flags=re.M),
                                  encoding="utf-8")
+    for path in notebooks(root):
+        conform(path, root)
     heading = f"## Unreleased\n\n## {version} ({today or datetime.date.today()})\n"
     (root / "CHANGELOG.md").write_text(changes.replace("## Unreleased\n", heading, 1), encoding="utf-8")
 
@@ -94,7 +99,7 @@ def tag(root: Path = ROOT) -> str:
     """Commit the files of the version and tag the commit; returns the tag."""
     version = current(root)
     git(root, "commit", "--quiet", "-m", f"Version {version}", "--", *(name for name, *_ in PLACES),
-        "CHANGELOG.md")
+        "CHANGELOG.md", *(str(path.relative_to(root)) for path in notebooks(root)))
     git(root, "tag", "--annotate", f"v{version}", "-m", f"Version {version}")
     return f"v{version}"
 

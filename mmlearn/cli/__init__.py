@@ -44,9 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     only = next((a for a in argv if not a.startswith("-")), None)
     parser = build_parser(only if only in COMMANDS else None)
-    args = parser.parse_args(argv)
     try:
         refuse_empty(argv)
+    except ValueError as error:
+        print(f"mmlearn {only or ''}".rstrip() + f": {error}", file=sys.stderr)
+        return 2
+    args = parser.parse_args(argv)
+    try:
         return args.run(args) or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

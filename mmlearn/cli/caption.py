@@ -133,17 +133,15 @@ def chosen(args: argparse.Namespace) -> dict[Path, int | str]:
 def listed(annotations: Path, folder: Path) -> dict[Path, int | str]:
     """The files of a folder that a COCO file lists, with their ids there."""
     from mmlearn.data.coco import inside
+    from mmlearn.data.coco_files import file_name, image_records, read_lists
 
-    rows = read_json(annotations, remedy="give a COCO annotation file").get("images")
-    whole = isinstance(rows, list) and all(
-        isinstance(row, dict) and isinstance(row.get("id"), int | str)
-        and isinstance(row.get("file_name"), str) for row in rows)
-    if not whole or not rows:
-        raise ValueError(f"{annotations} has no list of images with id and file_name; give a COCO annotation "
-                         f"file")
-    found: dict[Path, int | str] = {inside(folder, row["file_name"]): row["id"] for row in rows}
-    if len(found) < len(rows) or len(set(found.values())) < len(rows):
-        raise ValueError(f"{annotations} lists an image or an id twice; each may stand there once")
+    rows = image_records(read_lists(annotations, "images"), annotations, file_name=file_name)
+    if not rows:
+        raise ValueError(f"{annotations} lists no image; give a COCO annotation file")
+    found: dict[Path, int | str] = {inside(folder, row["file_name"], str(annotations)): i
+                                    for i, row in rows.items()}
+    if len(found) < len(rows):
+        raise ValueError(f"{annotations} lists a file twice; each may stand there once")
     return found
 
 

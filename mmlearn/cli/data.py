@@ -61,8 +61,14 @@ def run_scenes(args: argparse.Namespace) -> None:
     """Write scenes; see ``mmlearn data scenes --help``."""
     from mmlearn.data.scenes.export import Recipe, export_coco
 
-    if args.workers < 1:
-        raise ValueError(f"--workers is {args.workers}; take 1 or more")
+    for name, most in (("images", 10**7), ("workers", 256)):
+        value = getattr(args, name)
+        if not 1 <= value <= most:
+            raise ValueError(f"--{name} is {value}; take 1 {'or more' if value < 1 else f'to {most}'}")
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"--seed is {args.seed}; take 0 to {2**32 - 1}")
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out {args.out} is a file; give a folder, new or made by this command")
     begun = time.perf_counter()
     with closing(_Bars("scene")) as bars:
         folder = export_coco(args.out, args.images, args.size, args.split, args.seed, args.style,

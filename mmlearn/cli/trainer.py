@@ -7,7 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mmlearn.data.coco import CaptionRecord
     from mmlearn.train import History
 
-SCENES = 2000
+SCENES, VALIDATION_SCENES = 2000, 200
 MOST = 10**9
 # the least and the most of a whole number; a number beyond them is a slip of the keyboard
 WHOLE: dict[str, tuple[int, int]] = {
@@ -146,6 +147,21 @@ def flag(name: str) -> str:
     return "--" + {"weights": "trunk-weights"}.get(name, name).replace("_", "-")
 
 
+@contextmanager
+def one_first(args: argparse.Namespace) -> Iterator[bool]:
+    """With several processes the first one plans and begins the run in the block, then the others join it;
+    gives whether this one writes and speaks."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    from accelerate import PartialState
+
+    state = PartialState()
+    with state.main_process_first():
+        args.resume = args.resume or not state.is_main_process
+        yield state.is_main_process
+
+
 # ------------------------------------------------------------------------------------------------------- data
 
 def open_records(settings: dict[str, Any], read: "Callable[..., list[CaptionRecord] | None]" = records
@@ -172,7 +188,7 @@ class Estimate:
     """Says on stderr, a few seconds after a run has begun, how long the rest of it will take, if that is
     long."""
 
-    def __init__(self, steps: int, after: float = 3.0, least: float = 60.0) -> None:
+    def __init__(self, steps: int, after: float | int = 3.0, least: float | int = 60.0) -> None:
         self.steps, self.after, self.least = steps, after, least
         self.first: tuple[int, float] | None = None
         self.told = os.environ.get("RANK", "0") != "0"          # one of several processes speaks
@@ -189,7 +205,7 @@ class Estimate:
                       f"evaluations not counted", file=sys.stderr)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """``40 s``, ``12 min``, ``3.5 h``, ``4 days``."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

@@ -4,7 +4,9 @@ remembers."""
 import argparse
 import functools
 import json
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +87,8 @@ def alone(run: Callable[..., None]) -> Callable[..., None]:
     def guarded(args: argparse.Namespace, **more: Any) -> None:
         if args.out.exists() and not args.out.is_dir():
             raise ValueError(f"--out {args.out} is a file; give a folder, new or of a run")
-        with locked(args.out):
+        first = os.environ.get("RANK", "0") == "0"              # of several processes of one run
+        with locked(args.out) if first else nullcontext():
             run(args, **more)
     return guarded
 

@@ -44,6 +44,8 @@ class Batches:
 
     def __init__(self, data: Any, size: int, *, seed: int = 0, shuffle: bool = True, drop_last: bool = True,
                  collate: Callable[[list], Any] | None = None, workers: int = 0) -> None:
+        if not len(data):
+            raise ValueError("there are no examples to make batches of; give at least one")
         if size < 1 or len(data) < (size if drop_last else 1):
             raise ValueError(f"{len(data)} examples do not make one batch of {size}; use a size in "
                              f"1..{len(data)}")

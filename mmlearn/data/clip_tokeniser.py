@@ -11,9 +11,9 @@ A copy of the list of merges is not part of this package: it is read from a chec
 """
 
 import gzip
+import hashlib
 import html
 import importlib.util
-import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,9 +27,13 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.files import read_json, read_text
 
 CONTEXT = 77                            # positions of a text, <start> and <end> included
 MERGES = 48_894                         # 49,408 tokens = 2 x 256 bytes + merges + 2 special ones
+# of "left right" lines: all CLIP models have one list
+CHECKSUM = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
+UNPACKED = 64 << 20                     # bytes that a packed list may have
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"                       # marks the last piece of a word
 FILES = ("merges.txt", "bpe_simple_vocab_16e6.txt.gz", "tokenizer.json")
@@ -133,13 +137,16 @@ class CLIPTokeniser(Tokeniser):
             raise FileNotFoundError(f"no list of merges at {path}; give the folder of a CLIP checkpoint")
         try:
             merges = _read(path)
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} cannot be read as a list of merges ({error}); download it "
                              f"again") from error
         if len(merges) != MERGES or merges[0] != ("i", "n"):
             raise ValueError(f"{path} holds {len(merges)} merges, CLIP has {MERGES}, of which ('i', 'n') is "
                              f"the first; take "
                              "the file of a CLIP checkpoint")
+        if hashlib.sha256("\n".join(map(" ".join, merges)).encode()).hexdigest() != CHECKSUM:
+            raise ValueError(f"{path} is not CLIP's list of merges, though as long: it was altered, or "
+                             f"belongs to another model; take the file of a CLIP checkpoint")
         return cls(merges)
 
     @classmethod
@@ -218,15 +225,27 @@ class CLIPTokeniser(Tokeniser):
 def _read(path: Path) -> list[tuple[str, str]]:
     """The first 48,894 pairs of a file."""
     if path.suffix == ".json":
-        listed = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
+        listed = read_json(path)["model"]["merges"]
+        if not isinstance(listed, list) or len(listed) > 10 * MERGES:
+            raise ValueError("model.merges is no list of a tokeniser's length")
         halves = [tuple(line.split(" ")) if isinstance(line, str) else tuple(line) for line in listed]
     else:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        lines = [line for line in content.decode("utf-8").split("\n") if line.strip()
+        text = _unpacked(path) if path.suffix == ".gz" else read_text(path)
+        lines = [line for line in text.split("\n") if line.strip()
                  and not line.startswith('"bpe_simple')]
         halves = [tuple(line.split()) for line in lines if not line.startswith("#version")][:MERGES]
+    if not all(isinstance(part, str) for half in halves for part in half):
+        raise ValueError("a merge is no pair of text")
     return [(left, right) for left, right in halves]
+
+
+def _unpacked(path: Path) -> str:
+    """The text in a gzip file, which must not be longer than a list of merges can be."""
+    with gzip.open(path) as file:
+        content = file.read(UNPACKED + 1)
+    if len(content) > UNPACKED:
+        raise ValueError(f"it unpacks to more than {UNPACKED >> 20} MB")
+    return content.decode("utf-8")
 
 
 @lru_cache(maxsize=4)

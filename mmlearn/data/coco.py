@@ -7,23 +7,42 @@ Any folder in COCO's format will do: COCO itself, the scenes that ``mmlearn data
 own. The items look like those of ``SceneDataset``. Nothing outside the given image folder is ever opened.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
-from pycocotools import mask as run_lengths
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from mmlearn.data.coco_files import (
+    Id,
+    Record,
+    box,
+    caption_records,
+    category_records,
+    check_known,
+    checked,
+    file_name,
+    identity,
+    image_records,
+    instance_records,
+    karpathy_records,
+    mask_or_none,
+    named,
+    optional,
+    positive,
+    read_lists,
+)
 from mmlearn.data.images import read_image
+from mmlearn.metrics.detection import decode_segmentation
 
 Transform = Callable[..., Any]
 KARPATHY_SPLITS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
@@ -34,7 +53,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class CaptionRecord:
     """An image and what people said of it."""
 
-    image_id: int
+    image_id: Id
     path: Path
     captions: tuple[str, ...]
 
@@ -54,50 +73,41 @@ def imagenet_transform(size: int = 224, crop: bool = True) -> Transform:
 
 # ---- files -------------------------------------------------------------------------------------------------
 
-def read_json(path: str | Path, *keys: str) -> dict[str, Any]:
-    """A JSON object that has all of ``keys``; one sentence otherwise."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; give the path of an annotation file such as "
-                                f"captions_val2017.json")
+def inside(folder: Path, name: str, where: str = "") -> Path:
+    """``folder / name``, refused if it lies outside the folder (also by way of a symbolic link).
+
+    ``where`` the name stands begins the sentence.
+    """
+    path, begin = folder / name, f"{where}: " if where else ""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); download or export it again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not the object of a COCO annotation file")
-    missing = [key for key in keys if not isinstance(content.get(key), list)]
-    if missing:
-        raise ValueError(f"{path} has no list {missing[0]!r}; it has {sorted(content)}: is it the right "
-                         f"annotation file?")
-    return content
-
-
-def inside(folder: Path, name: str) -> Path:
-    """``folder / name``, refused if it lies outside the folder (also by way of a symbolic link)."""
-    path = folder / name
-    if not name or not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"file_name {name!r} leaves the image folder {folder}; correct the annotation file")
+        here = bool(name) and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:                # too long, or a loop of links
+        raise ValueError(f"{begin}file_name {shown(name)} names no file in {folder} ({error}); correct the "
+                         f"annotation file") from None
+    if not here:
+        raise ValueError(f"{begin}file_name {shown(name)} leaves the image folder {folder}; correct the "
+                         f"annotation file")
     return path
 
 
-def _unique_images(content: dict[str, Any], source: Path) -> dict[int, dict[str, Any]]:
-    images: dict[int, dict[str, Any]] = {}
-    for image in content["images"]:
-        if not {"id", "file_name"} <= image.keys():
-            raise ValueError(f"{source}: an image has no 'id' or no 'file_name' but {sorted(image)}")
-        if image["id"] in images:
-            raise ValueError(f"{source}: image id {image['id']} occurs twice; ids must be unique")
-        images[image["id"]] = image
-    return images
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
-def _require(folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
+def _paths(images: dict[Id, Record], folder: Path, source: Path) -> dict[Id, Path]:
+    return {i: inside(folder, image["file_name"], f"{source}, image {shown(i)}")
+            for i, image in images.items()}
+
+
+def _require(source: Path, folder: Path, problem: str, bad: Sequence[str], total: int) -> None:
     if bad:
-        some = ", ".join(str(name) for name in bad[:3]) + (", …" if len(bad) > 3 else "")
-        raise ValueError(f"{len(bad)} of {total} images {problem} {folder} ({some}); complete them, or leave "
-                         f"such images "
-                         "out with skip_incomplete=True")
+        some = ", ".join(str(name)[:60] for name in bad[:3]) + (", …" if len(bad) > 3 else "")
+        raise ValueError(f"{source}: {len(bad)} of {total} images {problem} {folder} ({some}); complete "
+                         f"them, or leave such images out (--skip-incomplete, skip_incomplete=True)")
 
 
 def _usable(records: list[CaptionRecord], folder: Path, source: Path,
@@ -105,11 +115,13 @@ def _usable(records: list[CaptionRecord], folder: Path, source: Path,
     """Records with file and captions; raises if some have not and are not to be skipped."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; give the folder that holds the images of {source}")
-    here = {r.image_id for r in records if r.path.is_file()}
+    here = {r.image_id for r in records if is_file(r.path)}
     if not skip_incomplete:
         total = len(records)
-        _require(folder, "are missing in", [r.path.name for r in records if r.image_id not in here], total)
-        _require(source, "have no caption in", [r.path.name for r in records if not r.captions], total)
+        absent = [r.path.name for r in records if r.image_id not in here]
+        _require(source, folder, "are missing in", absent, total)
+        silent = [r.path.name for r in records if not r.captions]
+        _require(source, source, "have no caption in", silent, total)
     usable = [r for r in records if r.image_id in here and r.captions]
     if not usable:
         raise ValueError(f"none of the {len(records)} images of {source} has a file in {folder} and a "
@@ -133,22 +145,14 @@ class CocoCaptions(Dataset):
     def __init__(self, images: str | Path, annotations: str | Path, transform: Transform | None = None, *,
                  skip_incomplete: bool = False) -> None:
         folder, source = Path(images), Path(annotations)
-        content = read_json(source, "images", "annotations")
-        by_id = _unique_images(content, source)
-        spoken: dict[int, list[str]] = {}
-        for annotation in content["annotations"]:
-            if not {"image_id", "caption"} <= annotation.keys():
-                raise ValueError(f"{source}: annotation {annotation.get('id')} has no 'image_id' or no "
-                                 f"'caption'; take "
-                                 "the captions file, not the instances file")
-            if annotation["image_id"] not in by_id:
-                raise ValueError(f"{source}: caption {annotation.get('id')} belongs to image "
-                                 f"{annotation['image_id']}, "
-                                 "which is not in the list of images")
+        content = read_lists(source, "images", "annotations")
+        by_id = image_records(content, source, file_name=file_name)
+        spoken: dict[Id, list[str]] = {}
+        for annotation in caption_records(content, source, by_id):
             if annotation["caption"].strip():
                 spoken.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
-        records = [CaptionRecord(i, inside(folder, image["file_name"]), tuple(spoken.get(i, ())))
-                   for i, image in by_id.items()]
+        records = [CaptionRecord(i, path, tuple(spoken.get(i, ())))
+                   for i, path in _paths(by_id, folder, source).items()]
         self.records: list[CaptionRecord] = _usable(records, folder, source, skip_incomplete)
         self.transform: Transform = transform or to_pixels
 
@@ -178,32 +182,47 @@ def read_karpathy(images: str | Path, annotations: str | Path, split: str = "tra
     if split not in KARPATHY_SPLITS:
         raise ValueError(f"split {split!r} is unknown; take one of {', '.join(KARPATHY_SPLITS)}")
     records = []
-    for image in read_json(source, "images")["images"]:
-        if not {"filename", "split", "sentences"} <= image.keys():
-            raise ValueError(f"{source}: an image has not the keys 'filename', 'split' and 'sentences' of a "
-                             f"Karpathy "
-                             f"file but {sorted(image)}")
+    for image in karpathy_records(read_lists(source, "images"), source):
         if image["split"] in KARPATHY_SPLITS[split]:
-            nested = inside(folder, str(Path(image.get("filepath", "")) / image["filename"]))
-            path = nested if nested.is_file() else inside(folder, image["filename"])
-            said = tuple(s["raw"].strip() for s in image["sentences"] if s["raw"].strip())
-            records.append(CaptionRecord(int(image.get("cocoid", image.get("imgid"))), path, said))
+            where = f"{source}, image {shown(image['id'])}"
+            nested = inside(folder, str(Path(image["filepath"]) / image["filename"]), where)
+            path = nested if is_file(nested) else inside(folder, image["filename"], where)
+            spoken = tuple(sentence for sentence in image["sentences"] if sentence)
+            records.append(CaptionRecord(image["id"], path, spoken))
     if not records:
         raise ValueError(f"{source} has no image of split {split!r}")
     return _usable(records, folder, source, skip_incomplete)
 
 
+def read_classes(images: str | Path, annotations: str | Path) -> list[tuple[Path, str]]:
+    """Pictures with the name of their class, from annotations whose images have one category each."""
+    folder, source = Path(images), Path(annotations)
+    content = read_lists(source, "images", "annotations", "categories")
+    by_id = image_records(content, source, file_name=file_name)
+    categories, where = category_records(content, source), f"{source}, annotations"
+    records = checked(content["annotations"], where, {"image_id": identity, "category_id": identity})
+    check_known(records, where, "image_id", by_id, "'images'")
+    check_known(records, where, "category_id", categories, "'categories'")
+    class_of: dict[Id, Id] = {}
+    for place, record in enumerate(records):
+        if class_of.setdefault(record["image_id"], record["category_id"]) != record["category_id"]:
+            raise ValueError(f"{where}, {named(place, record)}: image {shown(record['image_id'])} has a "
+                             f"second category; to be classified, a picture has one")
+    paths = _paths(by_id, folder, source)
+    _require(source, folder, "are missing in", [p.name for p in paths.values() if not is_file(p)], len(paths))
+    bare = [paths[i].name for i in paths if i not in class_of]
+    _require(source, source, "have no category in", bare, len(paths))
+    return [(path, categories[class_of[i]]["name"]) for i, path in paths.items()]
+
+
 # ---- boxes and masks ---------------------------------------------------------------------------------------
 
 def to_mask(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "h w"]:
-    """A COCO segmentation (polygons, run lengths as numbers or as a string) as a boolean mask."""
-    if isinstance(segmentation, list):
-        runs = run_lengths.merge(run_lengths.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        runs = run_lengths.frPyObjects(segmentation, height, width)
-    else:
-        runs = segmentation
-    return run_lengths.decode(runs).astype(bool)
+    """A COCO segmentation (polygons, run lengths as numbers or as a string) as a boolean mask.
+
+    Raises ``ValueError`` for numbers that make no mask, or one of another size.
+    """
+    return decode_segmentation(segmentation, (height, width))
 
 
 class CocoFolder(Dataset):
@@ -218,36 +237,51 @@ class CocoFolder(Dataset):
     def __init__(self, images: str | Path, annotations: str | Path, transform: Transform | None = None, *,
                  skip_incomplete: bool = False) -> None:
         folder, source = Path(images), Path(annotations)
-        content = read_json(source, "images", "annotations", "categories")
+        content = read_lists(source, "images", "annotations", "categories")
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder; give the folder that holds the images of "
                                     f"{source}")
-        by_id = _unique_images(content, source)
-        self.paths = {i: inside(folder, image["file_name"]) for i, image in by_id.items()}
-        missing = [path.name for path in self.paths.values() if not path.is_file()]
+        by_id = image_records(content, source, file_name=file_name, height=optional(positive),
+                              width=optional(positive))
+        self.paths = _paths(by_id, folder, source)
+        missing = [path.name for path in self.paths.values() if not is_file(path)]
         if not skip_incomplete:
-            _require(folder, "are missing in", missing, len(by_id))
-        self.images: list[int] = [i for i, path in self.paths.items() if path.is_file()]
+            _require(source, folder, "are missing in", missing, len(by_id))
+        self.images: list[Id] = [i for i, path in self.paths.items() if is_file(path)]
         if not self.images:
             raise ValueError(f"none of the {len(by_id)} images of {source} has a file in {folder}; check "
                              f"that images and "
                              "annotations belong together")
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        self.category_ids: list[int] = [category["id"] for category in categories]
-        self.names: list[str] = [category["name"] for category in categories]
-        self.class_of: dict[int, int] = {id: label for label, id in enumerate(self.category_ids)}
-        self.annotations: dict[int, list[dict[str, Any]]] = {i: [] for i in by_id}
-        for annotation in content["annotations"]:
-            if not {"image_id", "category_id", "bbox"} <= annotation.keys():
-                raise ValueError(f"{source}: annotation {annotation.get('id')} has no 'image_id', "
-                                 f"'category_id' or "
-                                 "'bbox'; take the instances file, not the captions file")
-            if annotation["image_id"] not in by_id or annotation["category_id"] not in self.class_of:
-                raise ValueError(f"{source}: annotation {annotation.get('id')} names image "
-                                 f"{annotation['image_id']} and "
-                                 f"category {annotation['category_id']}, and one of them is not in its list")
-            self.annotations[annotation["image_id"]].append(annotation)
-        self.transform = transform
+        categories = category_records(content, source)
+        self.category_ids: list[Id] = list(categories)
+        self.names: list[str] = [category["name"] for category in categories.values()]
+        self.class_of: dict[Id, int] = {id: label for label, id in enumerate(self.category_ids)}
+        self.annotations: dict[Id, list[Record]] = {i: [] for i in by_id}
+        where = f"{source}, annotations"
+        records = instance_records(content["annotations"], where, bbox=box, segmentation=mask_or_none)
+        check_known(records, where, "image_id", by_id, "'images'")
+        check_known(records, where, "category_id", categories, "'categories'")
+        for place, record in enumerate(records):
+            self.annotations[record["image_id"]].append(record)
+            self._check_size(record, by_id[record["image_id"]], f"{where}, {named(place, record)}")
+        self.source, self.transform = source, transform
+
+    @staticmethod
+    def _check_size(record: Record, image: Record, where: str) -> None:
+        outline, size = record["segmentation"], [image["height"], image["width"]]
+        if isinstance(outline, dict) and None not in size and outline["size"] != size:
+            raise ValueError(f"{where}: its run lengths are of a picture of {outline['size']}, its image has "
+                             f"[height, width] = {size}; export the file again")
+
+    def _mask(self, record: Record, height: int, width: int) -> Bool[np.ndarray, "h w"]:
+        if record["segmentation"] is None:
+            return np.zeros((height, width), bool)
+        try:
+            return to_mask(record["segmentation"], height, width)
+        except ValueError as error:
+            path = self.paths[record["image_id"]]
+            raise ValueError(f"{self.source}: annotation {record.get('id')} has no mask for {path}: {error}; "
+                             f"export the file again") from None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -259,9 +293,9 @@ class CocoFolder(Dataset):
         own = self.annotations[image_id]
         boxes = torch.tensor([a["bbox"] for a in own], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]                             # left, top, width, height -> corners
-        masks = [to_mask(a["segmentation"], height, width) if a.get("segmentation")
-                 else np.zeros((height, width), bool)
-                 for a in own]
+        masks = [self._mask(a, height, width) for a in own]
+        areas = [float(mask.sum() if a["segmentation"] else a["bbox"][2] * a["bbox"][3])
+                 if a["area"] is None else float(a["area"]) for a, mask in zip(own, masks)]
         item: dict[str, Any] = {
             "image": image, "image_id": image_id,
             "boxes": tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY,
@@ -269,7 +303,7 @@ class CocoFolder(Dataset):
             "labels": torch.tensor([self.class_of[a["category_id"]] for a in own], dtype=torch.long),
             "masks": tv_tensors.Mask(torch.from_numpy(np.stack(masks) if masks
                                                       else np.zeros((0, height, width), bool))),
-            "crowd": torch.tensor([bool(a.get("iscrowd", 0)) for a in own], dtype=torch.bool),
-            "area": torch.tensor([float(a.get("area", a["bbox"][2] * a["bbox"][3])) for a in own]),
+            "crowd": torch.tensor([bool(a["iscrowd"]) for a in own], dtype=torch.bool),
+            "area": torch.tensor(areas, dtype=torch.float32),
         }
         return self.transform(item) if self.transform else item

@@ -6,7 +6,7 @@ would have seen.
 """
 
 import multiprocessing
-import os
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def draw_scenes(scenes: Sequence[Scene], size: int = SIZE, style: str = "normal"
     if not scenes:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     tasks = [(scenes[i:i + 20], size, style) for i in range(0, len(scenes), 20)]
-    forks = "fork" in multiprocessing.get_all_start_methods() and os.name == "posix"
+    forks = sys.platform.startswith("linux")    # macOS has fork, too, and libraries that do not survive it
     if processes > 1 and len(tasks) > 2 and forks and not multiprocessing.current_process().daemon:
         with warnings.catch_warnings():         # Python warns of forking beside threads; only NumPy runs here
             warnings.simplefilter("ignore", DeprecationWarning)

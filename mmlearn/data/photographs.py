@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mmlearn.data.images import read_image
+
 
 @dataclass(frozen=True)
 class Photograph:
@@ -36,8 +38,7 @@ class Photograph:
 
     def pixels(self, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
         """RGB in 0..255; with ``size`` the middle square, resized."""
-        with Image.open(self.path) as file:
-            image = file.convert("RGB")
+        image = read_image(self.path)
         if size is not None:
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -12,9 +12,10 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -22,7 +23,7 @@ from tokenizers import Tokenizer as _Tokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from mmlearn.files import write_atomically
+from mmlearn.files import read_json, read_text, write_atomically
 
 # Where the PTB rules are not wanted: runs of letters and digits, with inner apostrophes, hyphens and dots.
 _WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*|[$%&]")
@@ -136,6 +137,9 @@ class WordTokeniser(Tokeniser):
         counts = Counter(word for text in texts for word in split(text))
         kept = sorted((w for w, n in counts.items() if n >= min_count and w not in cls.SPECIALS),
                       key=lambda w: (-counts[w], w))
+        if counts and not kept:
+            raise ValueError(f"no word occurs {min_count} times, the most frequent one "
+                             f"{max(counts.values())} times; lower the number")
         return cls([*cls.SPECIALS, *kept], splitter)
 
     def __len__(self) -> int:
@@ -158,17 +162,41 @@ class WordTokeniser(Tokeniser):
     @classmethod
     def load(cls, path: str | Path) -> "WordTokeniser":
         """Read what ``save`` wrote. Raises ``ValueError`` if the file is something else."""
+        return cls.of(read_json(path, remedy="train the tokeniser again"), path)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], where: str | Path) -> "WordTokeniser":
+        """From the ``words`` and the ``splitter`` of a description that was read from the file ``where``.
+
+        Raises ``ValueError`` that names the file if they are missing or no vocabulary.
+        """
+        words, splitter = content.get("words"), content.get("splitter")
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            words, splitter = content["words"], content["splitter"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a word vocabulary written by WordTokeniser.save ({error}); "
-                             "train the tokeniser again") from error
-        return cls(words, splitter)
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("words is no list of words")
+            if not isinstance(splitter, str):
+                raise ValueError("splitter is no text")
+            return cls(words, splitter)
+        except ValueError as error:
+            raise ValueError(f"{where} is not a word vocabulary written by WordTokeniser.save ({error}); "
+                             "train the tokeniser again") from None
+
+
+def _guarded(make: Callable[[], _Tokenizer], sentence: str) -> _Tokenizer:
+    """What ``make`` builds; an error of the library, which may be a panic of its Rust part, is a sentence."""
+    try:
+        return make()
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ValueError(f"{sentence} ({reason}); download or train it again") from None
 
 
 class _Subwords(Tokeniser):
     """Shared part of the two subword tokenisers: a `tokenizers.Tokenizer` and four ids of special tokens."""
+
+    MODEL: type = models.Model
 
     def __init__(self, inner: _Tokenizer, specials: tuple[str, str, str, str]) -> None:
         self.inner = inner
@@ -177,6 +205,12 @@ class _Subwords(Tokeniser):
         if missing:
             raise ValueError(f"the vocabulary lacks {', '.join(missing)}; use the files the model was "
                              f"trained with")
+        if max(vocabulary.values()) != len(vocabulary) - 1:
+            raise ValueError(f"the vocabulary has {len(vocabulary)} tokens and ids up to "
+                             f"{max(vocabulary.values())}; a token is missing or stands twice, download it "
+                             f"again")
+        inner.no_padding()                       # a file may ask for both; ``batch`` does them
+        inner.no_truncation()
         self.unk, self.pad, self.bos, self.eos = (vocabulary[token] for token in specials)
 
     def __len__(self) -> int:
@@ -200,12 +234,21 @@ class _Subwords(Tokeniser):
 
     @classmethod
     def _read(cls, path: str | Path) -> _Tokenizer:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no tokeniser at {path}; write one with save")
+        text = read_text(path, "write one with save")
+        inner = _guarded(lambda: _Tokenizer.from_str(text), f"{path} is not a tokeniser written by "
+                                                            f"{cls.__name__}.save")
+        if not isinstance(inner.model, cls.MODEL):
+            raise ValueError(f"{path} is a tokeniser of kind {type(inner.model).__name__}, expected "
+                             f"{cls.MODEL.__name__}; open it with the class that fits")
+        return inner
+
+    @classmethod
+    def _made(cls, path: str | Path, make: Callable[[], Any]) -> Any:
+        """A tokeniser from what was read of a file, which an error names."""
         try:
-            return _Tokenizer.from_file(str(path))
-        except Exception as error:                       # the library raises bare Exception
-            raise ValueError(f"{path} is not a tokeniser written by {cls.__name__}.save ({error})") from error
+            return make()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 class WordPieceTokeniser(_Subwords):
@@ -215,6 +258,7 @@ class WordPieceTokeniser(_Subwords):
     """
 
     SPECIALS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]")
+    MODEL = models.WordPiece
 
     @classmethod
     def _build(cls, model: models.WordPiece, lowercase: bool) -> _Tokenizer:
@@ -236,18 +280,27 @@ class WordPieceTokeniser(_Subwords):
 
     @classmethod
     def from_vocab(cls, path: str | Path, lowercase: bool = True) -> "WordPieceTokeniser":
-        """From BERT's ``vocab.txt``: one piece a line, the line number is the id."""
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        vocabulary = {piece.rstrip("\n"): i for i, piece in enumerate(lines)}
-        inner = cls._build(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100),
-                           lowercase)
+        """From BERT's ``vocab.txt``: one piece a line, the line number is the id.
+
+        Raises ``FileNotFoundError``, and ``ValueError`` for a file that is no list of pieces.
+        """
+        lines = read_text(path, "give the vocab.txt of a BERT").removesuffix("\n").split("\n")
+        vocabulary = {piece: i for i, piece in enumerate(lines)}
+        if len(vocabulary) < len(lines):
+            twice = next(piece for piece, n in Counter(lines).items() if n > 1)
+            raise ValueError(f"{path} lists {twice!r} twice, where each line is a token of its own; download "
+                             f"it again")
+        inner = _guarded(lambda: cls._build(
+            models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100), lowercase),
+            f"{path} is no list of word pieces")
         inner.add_special_tokens([t for t in (*cls.SPECIALS, "[MASK]") if t in vocabulary])
-        return cls(inner, cls.SPECIALS)
+        return cls._made(path, lambda: cls(inner, cls.SPECIALS))
 
     @classmethod
     def load(cls, path: str | Path) -> "WordPieceTokeniser":
-        """Read what ``save`` wrote."""
-        return cls(cls._read(path), cls.SPECIALS)
+        """Read what ``save`` wrote. Raises ``FileNotFoundError``, ``ValueError`` for anything else."""
+        inner = cls._read(path)
+        return cls._made(path, lambda: cls(inner, cls.SPECIALS))
 
 
 class BPETokeniser(_Subwords):
@@ -258,6 +311,7 @@ class BPETokeniser(_Subwords):
     """
 
     END = "<|endoftext|>"
+    MODEL = models.BPE
 
     def __init__(self, inner: _Tokenizer) -> None:
         names = inner.get_vocab()
@@ -285,16 +339,34 @@ class BPETokeniser(_Subwords):
 
     @classmethod
     def from_files(cls, vocab: str | Path, merges: str | Path) -> "BPETokeniser":
-        """From GPT-2's ``vocab.json`` and ``merges.txt``."""
-        names = json.loads(Path(vocab).read_text(encoding="utf-8"))
-        lines = Path(merges).read_text(encoding="utf-8").split("\n")
+        """From GPT-2's ``vocab.json`` and ``merges.txt``.
+
+        Raises ``FileNotFoundError``, and ``ValueError`` for files that are no such lists or do not belong
+        together.
+        """
+        names = read_json(vocab, remedy="download it again")
+        bad = next((name for name, i in names.items() if isinstance(i, bool) or not isinstance(i, int)
+                    or not 0 <= i < 10_000_000), None)
+        if bad is not None:
+            raise ValueError(f"{vocab} gives {bad!r} no whole number as its id; download it again")
+        lines = read_text(merges, "download it again").split("\n")
         halves = [line.split(" ") for line in lines if line.strip() and not line.startswith("#version")]
-        pairs = [(left, right) for left, right in halves]
-        inner = cls._build(models.BPE(names, pairs))
+        if wrong := next((half for half in halves if len(half) != 2), None):
+            raise ValueError(f"{merges} has the line {' '.join(wrong)[:60]!r}, which is no pair; download it "
+                             f"again")
+        made = {left + right for left, right in halves}
+        if lost := [name for name in names if len(name) > 1 and name not in made
+                    and not re.fullmatch(r"<.*>|madeupword\d+", name)]:
+            raise ValueError(f"{merges} has no merge that makes {lost[0]!r}, which {vocab} lists, nor "
+                             "those of "
+                             f"{len(lost) - 1} more; the files do not belong together, or one is cut short")
+        inner = _guarded(lambda: cls._build(models.BPE(names, [(left, right) for left, right in halves])),
+                         f"{merges} does not belong to {vocab}")
         inner.add_special_tokens([cls.END])
-        return cls(inner)
+        return cls._made(vocab, lambda: cls(inner))
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokeniser":
-        """Read what ``save`` wrote."""
-        return cls(cls._read(path))
+        """Read what ``save`` wrote. Raises ``FileNotFoundError``, ``ValueError`` for anything else."""
+        inner = cls._read(path)
+        return cls._made(path, lambda: cls(inner))

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 
 from mmlearn.data.scenes import CATEGORIES, render
 from mmlearn.data.scenes.graph import Scene
-from mmlearn.metrics.detection import rle_encode
+from mmlearn.metrics.detection import decode_segmentation, rle_encode
 
 NAMES = tuple(category.name for category in CATEGORIES)
 GROUPS = tuple(dict.fromkeys(category.supercategory for category in CATEGORIES))  # super-categories, in order
@@ -338,7 +338,7 @@ def _signed_area(line: np.ndarray) -> float:
 
 def polygon_mask(polygons: list[list[float]], size: int) -> Bool[np.ndarray, "s s"]:
     """The pixels that COCO counts as inside ``polygons``."""
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, size, size))).astype(bool)
+    return decode_segmentation(polygons, (size, size))
 
 
 def paired_iou(a: Bool[np.ndarray, "*n s s"], b: Bool[np.ndarray, "*n s s"]) -> Float[np.ndarray, "*n"]:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.lite0 import Lite0Trunk
 from mmlearn.nn.positions import TokenEmbedding, grid_sinusoids
 from mmlearn.nn.transformer import Context, DecoderLayer, EncoderLayer, InputProjection
@@ -39,6 +40,10 @@ class CaptionerConfig:
     dropout: float = 0.1            # after input ReLU, attention output, feed-forward ReLU and output
     max_len: int = 54               # T, most tokens of a caption with <bos>
     grid_positions: Literal["none", "sinusoid"] = "none"    # what is added to a cell to say where it is
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
 
     @classmethod
     def resnet101(cls, weights: str | None = None) -> "CaptionerConfig":

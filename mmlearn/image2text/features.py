@@ -126,7 +126,7 @@ class StoredFeatures:
     id is missing, or an array has another width than the first or holds what is not a finite number.
     """
 
-    def __init__(self, path: Path | str, ids: Sequence[int], max_regions: int = 50):
+    def __init__(self, path: Path | str, ids: Sequence[int | str], max_regions: int = 50):
         self.path, self.ids, self.max_regions = Path(path), tuple(ids), max_regions
         if not self.path.exists():
             raise FileNotFoundError(f"there is no feature file {self.path}; check --features")

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.attention import Attend, CrossAttention, MultiHeadAttention, attention
+from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.positions import KINDS, TokenEmbedding
 from mmlearn.nn.transformer import Context, EncoderLayer, FeedForward, InputProjection
 
@@ -49,6 +50,8 @@ class M2Config:
     aoa: bool = False               # attention on attention (L. Huang et al., 2019) everywhere
 
     def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")

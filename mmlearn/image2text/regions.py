@@ -33,6 +33,7 @@ from mmlearn.checkpoints import load_model, read_description, save_model
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, TEXTURES, Scene
 from mmlearn.files import package_data
+from mmlearn.nn.configuration import check, shown
 from mmlearn.nn.modes import eval_mode
 
 CHECKPOINT = package_data("checkpoints", "detector.safetensors")
@@ -58,6 +59,12 @@ class DetectorConfig:
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)         # height / width of an anchor
     pool: int = 5                                       # cells, side of the pooled region
     features: int = 256                                 # f, width of a region's vector (without its place)
+
+    def __post_init__(self) -> None:
+        check(self, pool=(1, 64))
+        if len(self.widths) != 4 or len(self.anchors) != 3:
+            raise ValueError(f"widths are {shown(self.widths)} and anchors {shown(self.anchors)}; give the "
+                             "channels of the stem and of three stages, and the anchors of three levels")
 
     @classmethod
     def mini(cls) -> "DetectorConfig":

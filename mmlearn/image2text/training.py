@@ -69,7 +69,7 @@ class CaptionData:
 
     inputs: Inputs
     captions: Sequence[Sequence[str]]
-    ids: Sequence[int]
+    ids: Sequence[int | str]
     scenes: Sequence[Scene] | None = None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check, check_divides
+from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.transformer import EncoderLayer
 
 
@@ -31,6 +33,8 @@ class BERTConfig:
     pooler: bool = True         # a layer with tanh on the first state, for next-sentence prediction
 
     def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
         if not 0 <= self.pad < self.vocab:
             raise ValueError(
                 f"pad is {self.pad}, the vocabulary goes from 0 to {self.vocab - 1}; give its padding id")
@@ -115,13 +119,7 @@ class BERT(nn.Module):
         if tokens.shape[1] > self.config.context:
             raise ValueError(
                 f"texts have {tokens.shape[1]} tokens, the context has {self.config.context}; cut them")
-        if tokens.is_meta or torch.compiler.is_compiling() or not tokens.numel():
-            return
-        low, high = (int(i) for i in tokens.aminmax())
-        if low < 0 or high >= self.config.vocab:
-            raise ValueError(
-                f"token ids go from {low} to {high}, the vocabulary from 0 to {self.config.vocab - 1}; "
-                "use the tokeniser that the model was made for")
+        check_tokens(tokens, self.config.vocab)
 
     def forward(
         self,

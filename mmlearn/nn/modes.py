@@ -12,9 +12,26 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors as they are where an initialiser would fill them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "trunc_normal_", "uniform_", "erfinv_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Models made in the block have names and shapes and take no memory: they are on the device "meta"."""
+    with torch.device("meta"), _Unfilled():      # filling there would import a compiler, which takes seconds
+        yield
 
 
 @contextmanager

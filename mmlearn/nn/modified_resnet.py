@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.nn.attention import CrossAttention
+from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.vision import grid_to_sequence
 
 EXPANSION = 4                           # a block puts out four times the channels of its inner convolutions
@@ -29,6 +30,8 @@ class ResNetConfig:
     heads: int = 32                                 # h, heads of the attention pool, of width C / h
 
     def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "channels")
         if self.size % 32:
             raise ValueError(
                 f"size {self.size} is not a multiple of 32, the stride of the network; choose one that is")

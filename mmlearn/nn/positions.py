@@ -76,6 +76,16 @@ class PositionTable(nn.Module):
         return self.table[self.first + start : self.first + start + t]
 
 
+def check_tokens(tokens: Int[Tensor, "b t"], vocab: int) -> None:
+    """Refuse token ids outside the vocabulary. Raises ``ValueError`` with the ids seen and the remedy."""
+    if tokens.is_meta or torch.compiler.is_compiling() or not tokens.numel():
+        return
+    low, high = (int(i) for i in tokens.aminmax())
+    if low < 0 or high >= vocab:
+        raise ValueError(f"token ids go from {low} to {high}, the vocabulary from 0 to {vocab - 1}; "
+                         "use the tokeniser that the model was made for")
+
+
 class TokenEmbedding(nn.Module):
     r"""eq:word-embedding: $E_{y_t}+\mathrm{PE}(t)$, a vector for each word plus one for its position: (b, t)
     -> (b, t, d).
@@ -97,4 +107,6 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         start = 0 if self.cache is None else self.cache.length
+        if start == 0:                           # what follows are the model's own words
+            check_tokens(tokens, self.words.num_embeddings)
         return self.words(tokens) + self.positions(tokens.shape[1], start)

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from mmlearn.nn.configuration import check
 from mmlearn.nn.modes import remembered
 from mmlearn.nn.transformer import FeedForward, LayerNorm32, pre_norm
 
@@ -35,6 +36,9 @@ class SwinConfig:
     eps: float = 1e-5                               # of layer normalisation
 
     def __post_init__(self) -> None:
+        check(self)
+        if len(self.depths) > 8:
+            raise ValueError(f"{len(self.depths)} stages halve a picture too often; give at most 8")
         if len(self.depths) != len(self.heads):
             raise ValueError(
                 f"{len(self.depths)} depths and {len(self.heads)} numbers of heads; give one of each a stage")

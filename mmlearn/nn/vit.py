@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmlearn.nn.attention import MultiHeadAttention
+from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU
 from mmlearn.nn.vision import PatchEmbedding
 
@@ -33,6 +34,8 @@ class ViTConfig:
     eps: float = 1e-5           # of layer normalisation
 
     def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
         if self.size % self.patch:
             raise ValueError(
                 f"size {self.size} is not a multiple of patch {self.patch}; choose a patch that divides it")

@@ -1,18 +1,23 @@
 """Public weights in our modules: ``load`` finds the reader that knows a checkpoint, and the reader matches
 every name.
 
-Survey: none; see the appendix on scaling up.  A reader is a module of this package that offers
-``recognises(path)`` and ``load(path, **options)``; it is named in ``READERS``, once for each public name. A
-reader whose models are on a hub offers ``fetch(name)``, which returns the path. Nothing is loaded that could
-run code.
+Survey: none; see the appendix on scaling up.  A reader is a module of this package that offers ``SYSTEM``,
+``recognises(path)``, ``knows(names)`` (of tensors) and ``load(path, **options)``; it is named in ``READERS``,
+once for each public name. A reader whose models are on a hub offers ``fetch(name)``, which returns the path.
+Nothing is loaded that could run code.
 """
 
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from mmlearn.checkpoints import is_saved
+from mmlearn.files import read_json
+from mmlearn.weights import SUFFIXES, check_numbers, read_once, read_weights
 
 READERS = {                             # public name -> the module of this package that reads it
     "aimagelab/meshed-memory-transformer": "m2",
@@ -26,6 +31,14 @@ READERS = {                             # public name -> the module of this pack
     "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "clip",
     "microsoft/UniCL": "unicl",
     "kakaobrain/align-base": "align",
+    **{f"google-bert/bert-{size}": "bert"
+       for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
+    "sentence-transformers/all-MiniLM-L6-v2": "bert",
+    **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
+                                       "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
+    "tobran/DF-GAN": "dfgan",
+    "mseitzer/pytorch-fid": "inception",
+    "torchvision/inception_v3": "inception",
 }
 
 
@@ -43,17 +56,47 @@ def load(source: str | Path, **options: Any) -> nn.Module:
     if not path.exists():
         raise FileNotFoundError(f"{source} is neither a file or folder nor one of {', '.join(READERS)}; "
                                 f"check the path")
-    unreadable = None
-    for module in dict.fromkeys(READERS.values()):
-        candidate = importlib.import_module(f"mmlearn.pretrained.{module}")
-        try:
-            known = candidate.recognises(path)
-        except ValueError as error:  # not readable as this reader reads; perhaps as the next does
-            unreadable, known = unreadable or error, False
-        if known:
-            return candidate.load(path, **options).eval()
-    raise unreadable or ValueError(
-        f"{path} is none of the checkpoints that can be read ({', '.join(READERS)}); check the file")
+    with read_once():
+        unreadable = None
+        for module in dict.fromkeys(READERS.values()):
+            candidate = importlib.import_module(f"mmlearn.pretrained.{module}")
+            try:
+                known = candidate.recognises(path)
+            except ValueError as error:    # not readable as this reader reads; perhaps as the next does
+                unreadable, known = unreadable or error, False
+            if known:
+                return candidate.load(path, **options).eval()
+        raise unreadable or ValueError(f"{path} is none of the checkpoints that can be read "
+                                       f"({', '.join(_systems())}): {_what_it_is(path)}")
+
+
+def _systems() -> dict[str, Any]:
+    """The readers by the names of what they read."""
+    modules = [importlib.import_module(f"mmlearn.pretrained.{name}")
+               for name in dict.fromkeys(READERS.values())]
+    return {module.SYSTEM: module for module in modules}
+
+
+def _what_it_is(path: Path) -> str:
+    """What a file or folder that no reader knows holds, and what to do."""
+    if is_saved(path):
+        return "it is a model trained with this package; open it with mmlearn.checkpoints.load_model"
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            return "it has neither config.json nor open_clip_config.json; give the whole folder, or a file"
+        found = read_json(path / "config.json").get("model_type")
+        return f"config.json says model_type {found!r}; give a folder of one of these"
+    if path.suffix not in SUFFIXES and not path.name.endswith(".index.json"):
+        return f"files of weights end in {', '.join(SUFFIXES)}; give one, or a folder"
+    names = read_weights(path).keys()
+    prefixes = {name[: i + 1] for name in names for i, letter in enumerate(name) if letter == "."}
+    for prefix in sorted(prefixes, key=len)[:1000]:
+        part = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        for system, module in _systems().items():
+            if module.knows(part):
+                return (f"its names that begin with {prefix!r} would be those of {system}; save these "
+                        f"tensors alone, without {prefix!r} before their names")
+    return f"its names are {shorten(sorted(names), 4)}; give the file of one of these"
 
 
 def reader(name: str) -> Any:
@@ -77,11 +120,40 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
     if shapes:
         problems.append(f"of another shape: {shorten(shapes)}")
     if problems:
-        raise ValueError(f"{where} does not fit the model; {'; '.join(problems)}; load the checkpoint it was "
-                         f"made for")
+        prefix = prefix_that_fits(found, expected)
+        advice = (f"the names that begin with {prefix!r} fit without it: save these tensors alone, and so "
+                  "named"
+                  if prefix else "load the checkpoint as it was published")
+        raise ValueError(f"{where} does not fit the model; {'; '.join(problems)}; {advice}")
 
 
-def shorten(names: list[str]) -> str:
-    """At most eight names, and how many more there are."""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
+def prefix_that_fits(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+    """What stands before all ``expected`` names where they are ``found``, with the same shapes; "" if nothing
+    does."""
+    longest = max(expected, key=len, default="")
+    prefixes = [name.removesuffix(longest) for name in found if longest and name.endswith("." + longest)]
+    return next((prefix for prefix in prefixes
+                 if all(found.get(prefix + name) == shape for name, shape in expected.items())), "")
+
+
+def fitting(
+    state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], where: str
+) -> dict[str, Tensor]:
+    """The tensors of ``state``, if they are those ``expected``, of these shapes, with finite numbers.
+
+    Whole numbers without a shape that nobody expects are counts of a training program (``epoch``) and are
+    left out. Raises ``ValueError`` that lists what differs.
+    """
+    kept = {name: value for name, value in state.items()
+            if name in expected or value.ndim or value.is_floating_point()}
+    if stray := sorted(state.keys() - kept.keys()):
+        print(f"{where}: left out {shorten(stray, 4)}, counts of a training program", file=sys.stderr)
+    match({name: tuple(value.shape) for name, value in kept.items()}, expected, where)
+    check_numbers(kept, where)
+    return kept
+
+
+def shorten(names: list[str], most: int = 8) -> str:
+    """At most ``most`` names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

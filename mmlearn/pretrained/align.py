@@ -12,7 +12,7 @@ computation in a way that we do not know are refused. The weights expect pixels 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,93 +20,86 @@ import torch
 from torch import Tensor
 
 from mmlearn.files import read_json
-from mmlearn.nn.bert import BERTConfig
+from mmlearn.nn.configuration import fits, shown
 from mmlearn.nn.efficientnet import EfficientNetConfig, Stage
-from mmlearn.pretrained import match
-from mmlearn.pretrained.clip import HUGGING_FACE
-from mmlearn.pretrained.files import download, read_state, weights_in
+from mmlearn.nn.modes import blank
+from mmlearn.pretrained import bert, fitting
+from mmlearn.pretrained.files import (
+    HUGGING_FACE,
+    Table,
+    fetch_hugging_face,
+    part_of,
+    read_config,
+    read_state,
+    weights_in,
+    whole,
+)
 from mmlearn.text_for_vision.align import ALIGN, ALIGNConfig
 
+SYSTEM = "ALIGN"
 BUFFERS = re.compile(r"(.*\.)?(position_ids|num_batches_tracked|token_type_ids)")
 # the defaults
-VISION = {"width_coefficient": 2.0, "depth_coefficient": 3.1, "image_size": 600, "batch_norm_eps": 1e-3,
-          "depthwise_padding": (), "drop_connect_rate": 0.2, "kernel_sizes": (3, 3, 5, 3, 5, 5, 3),
-          "in_channels": (32, 16, 24, 40, 80, 112, 192), "out_channels": (16, 24, 40, 80, 112, 192, 320),
-          "strides": (1, 2, 2, 2, 1, 2, 1), "num_block_repeats": (1, 2, 2, 3, 3, 4, 1),
-          "expand_ratios": (1, 6, 6, 6, 6, 6, 6), "depth_divisor": 8, "squeeze_expansion_ratio": 0.25}
-TEXT = {"vocab": ("vocab_size", 30_522), "context": ("max_position_embeddings", 512),
-        "width": ("hidden_size", 768), "layers": ("num_hidden_layers", 12),
-        "heads": ("num_attention_heads", 12), "ff": ("intermediate_size", 3072),
-        "segments": ("type_vocab_size", 2), "pad": ("pad_token_id", 0), "eps": ("layer_norm_eps", 1e-12),
-        "dropout": ("hidden_dropout_prob", 0.1)}
-FIXED: dict[str, dict[str, Any]] = {
-    "vision_config": {"hidden_act": "swish", "num_channels": 3, "pooling_type": "mean"},
-    "text_config": {"hidden_act": "gelu", "position_embedding_type": "absolute"},
-}
+VISION: dict[str, Any] = {
+    "kernel_sizes": (3, 3, 5, 3, 5, 5, 3), "in_channels": (32, 16, 24, 40, 80, 112, 192),
+    "out_channels": (16, 24, 40, 80, 112, 192, 320), "strides": (1, 2, 2, 2, 1, 2, 1),
+    "num_block_repeats": (1, 2, 2, 3, 3, 4, 1), "expand_ratios": (1, 6, 6, 6, 6, 6, 6)}
+IMAGE: Table = {                        # fields of the trunk that are numbers
+    "width": ("width_coefficient", 2.0), "depth": ("depth_coefficient", 3.1), "size": ("image_size", 600),
+    "drop_path": ("drop_connect_rate", 0.2), "divisor": ("depth_divisor", 8), "eps": ("batch_norm_eps", 1e-3),
+    "squeeze": ("squeeze_expansion_ratio", 0.25), "square": ("depthwise_padding", ())}
+STAGE = ("expand_ratios", "kernel_sizes", "strides", "out_channels", "num_block_repeats")
+FIXED = {"hidden_act": "swish", "num_channels": 3, "pooling_type": "mean"}
 
-LAYER = (("attention.out", "attention.output.dense"), ("attention_norm", "attention.output.LayerNorm"),
-         ("feed_forward.inner", "intermediate.dense"), ("feed_forward.outer", "output.dense"),
-         ("feed_forward_norm", "output.LayerNorm"))
 BLOCK = (("expand.0", "expansion.expand_conv"), ("expand.1", "expansion.expand_bn"),
          ("depthwise.0", "depthwise_conv.depthwise_conv"), ("depthwise.1", "depthwise_conv.depthwise_norm"),
          ("squeeze.fc1", "squeeze_excite.reduce"), ("squeeze.fc2", "squeeze_excite.expand"),
          ("narrow.0", "projection.project_conv"), ("narrow.1", "projection.project_bn"))
 OTHERS = (("image.stem.0", "vision_model.embeddings.convolution"),
-          ("image.stem.1", "vision_model.embeddings.batchnorm"),
-          ("text.embed.words", "text_model.embeddings.word_embeddings"),
-          ("text.embed.positions", "text_model.embeddings.position_embeddings"),
-          ("text.embed.segments", "text_model.embeddings.token_type_embeddings"),
-          ("text.embed.norm", "text_model.embeddings.LayerNorm"), ("text.pooler", "text_model.pooler.dense"))
+          ("image.stem.1", "vision_model.embeddings.batchnorm"))
 
 
 def config_of(file: Mapping[str, Any], where: str) -> ALIGNConfig:
     """Our configuration from the fields of config.json. Raises ``ValueError`` for what we cannot compute."""
-    parts = {part: dict(file.get(part) or {}) for part in FIXED}
-    for part, values in parts.items():
-        for name, known in FIXED[part].items():
-            if values.get(name, known) != known:
-                raise ValueError(f"{where}: {part} says {name} = {values[name]!r}, this reader knows "
-                                 f"{known!r} only; "
-                                 "give a checkpoint made for it")
-    vision = {name: parts["vision_config"].get(name, default) for name, default in VISION.items()}
-    before, after = list(vision["in_channels"]), list(vision["out_channels"])
+    vision, text = part_of(file, "vision_config", where), part_of(file, "text_config", where)
+    for name, known in FIXED.items():
+        if vision.get(name, known) != known:
+            raise ValueError(f"{where}: vision_config says {name} = {shown(vision[name])}, this reader knows "
+                             f"{known!r} only; give a checkpoint made for it")
+    vision = {**VISION, **vision}
+    lists = {name: list_of(vision, name, where) for name in STAGE}
+    before, after = list_of(vision, "in_channels", where), lists["out_channels"]
     if before != [32, *after[:-1]]:  # transformers' first convolution gives 32
         raise ValueError(f"{where}: in_channels are {before}, but the stages before give "
                          f"{[32, *after[:-1]]}; no such model runs")
-    stages = tuple(
-        Stage(*values)
-        for values in zip(
-            vision["expand_ratios"],
-            vision["kernel_sizes"],
-            vision["strides"],
-            vision["out_channels"],
-            vision["num_block_repeats"],
-            strict=True,
-        )
-    )
-    image = EfficientNetConfig(
-        vision["width_coefficient"], vision["depth_coefficient"], vision["image_size"],
-        drop_path=float(vision["drop_connect_rate"]), stages=stages, divisor=vision["depth_divisor"],
-        squeeze=vision["squeeze_expansion_ratio"], eps=vision["batch_norm_eps"], padding="transformers",
-        square=tuple(vision["depthwise_padding"]))
-    text = BERTConfig(**{ours: parts["text_config"].get(theirs, default) for ours,
-                         (theirs, default) in TEXT.items()})
-    embed = file.get("projection_dim", 640)
+    image = read_config(EfficientNetConfig, vision, IMAGE, f"{where}: vision_config", padding="transformers",
+                        stages=tuple(Stage(*values) for values in zip(*lists.values())))
+    embed = whole(file, "projection_dim", 640, where)
     if image.out != embed:
         raise ValueError(f"{where}: projection_dim is {embed}, the image trunk gives {image.out}; these "
                          f"models do not project images")
-    return ALIGNConfig(image, text, embed)
+    return ALIGNConfig(image, bert.config_of(text, f"{where}: text_config"), embed)
+
+
+def list_of(vision: Mapping[str, Any], name: str, where: str) -> list[int]:
+    """One whole number a stage. Raises ``ValueError`` for anything else."""
+    values, stages = vision[name], vision["out_channels"]
+    for what in (values, stages):
+        if not isinstance(what, list | tuple) or not all(fits(value, int) for value in what):
+            field = name if what is values else "out_channels"
+            raise ValueError(f"{where}: {field} is {shown(what)}, expected a list of whole numbers; take the "
+                             f"file as it was published")
+    if not values or len(values) != len(stages):
+        raise ValueError(f"{where}: {name} has {len(values)} numbers, out_channels {len(stages)}; give one "
+                         f"of each a stage")
+    return list(values)
 
 
 def sources(name: str) -> list[str]:
     """The checkpoint's tensors that, joined, are our tensor ``name``."""
-    if third := re.fullmatch(r"text\.layers\.(\d+)\.attention\.in_(weight|bias)", name):
-        return [f"text_model.encoder.layer.{third[1]}.attention.self.{kind}.{third[2]}"
-                for kind in ("query", "key", "value")]
+    if name.startswith("text."):
+        return [f"text_model.{their}" for their in bert.sources(name.removeprefix("text."))]
     names: tuple[tuple[str, str], ...]
-    if layer := re.match(r"text\.layers\.(\d+)\.", name):
-        head, rest, names = f"text_model.encoder.layer.{layer[1]}.", name[layer.end():], LAYER
-    elif block := re.match(r"image\.blocks\.(\d+)\.", name):
+    if block := re.match(r"image\.blocks\.(\d+)\.", name):
         head, rest, names = f"vision_model.encoder.blocks.{block[1]}.", name[block.end():], BLOCK
     else:
         head, rest, names = "", name, OTHERS
@@ -122,7 +115,7 @@ def fill(config: ALIGNConfig, state: Mapping[str, Tensor], where: str) -> ALIGN:
     Raises ``ValueError`` that lists the names that are missing, too many, or of another shape.
     """
     state = {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
-    with torch.device("meta"):
+    with blank():
         model = ALIGN(config)
     own = {name: value for name, value in model.state_dict().items() if not BUFFERS.fullmatch(name)}
     expected: dict[str, tuple[int, ...]] = {}
@@ -130,7 +123,7 @@ def fill(config: ALIGNConfig, state: Mapping[str, Tensor], where: str) -> ALIGN:
         theirs = sources(name)
         for their in theirs:
             expected[their] = (value.shape[0] // len(theirs), *value.shape[1:]) if value.ndim else ()
-    match({name: tuple(value.shape) for name, value in state.items()}, expected, where)
+    state = fitting(state, expected, where)
     ours: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if name not in own:
@@ -144,6 +137,11 @@ def fill(config: ALIGNConfig, state: Mapping[str, Tensor], where: str) -> ALIGN:
     return model.eval()
 
 
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of ``transformers.AlignModel``?"""
+    return {"vision_model.embeddings.convolution.weight", "text_projection.weight"} <= set(names)
+
+
 def recognises(path: Path) -> bool:
     """Is this a folder that ``transformers.AlignModel`` has saved?"""
     config = path / HUGGING_FACE[0]
@@ -152,9 +150,7 @@ def recognises(path: Path) -> bool:
 
 def fetch(name: str) -> Path:
     """The folder of the public model with its tokeniser and settings, downloaded (once)."""
-    config, weights = HUGGING_FACE
-    return download(name, [config, "preprocessor_config.json", "vocab.txt", "tokenizer*"],
-                    lambda folder: weights)
+    return fetch_hugging_face(name, ["preprocessor_config.json", "vocab.txt", "tokenizer*"])
 
 
 def load(path: Path) -> ALIGN:

@@ -10,8 +10,9 @@ token. A field of a configuration that we do not know is refused, not guessed. T
 float32.
 """
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,28 @@ import torch
 from torch import Tensor
 
 from mmlearn.files import read_json
+from mmlearn.nn.configuration import configured, shown
+from mmlearn.nn.modes import blank
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
-from mmlearn.pretrained import match
-from mmlearn.pretrained.files import download, is_torchscript, read_state, weights_in
+from mmlearn.pretrained import fitting
+from mmlearn.pretrained.files import (
+    HUGGING_FACE,
+    Table,
+    download,
+    is_torchscript,
+    layers_of,
+    part_of,
+    read_config,
+    read_state,
+    shape_of,
+    weights_in,
+    whole,
+)
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig
+from mmlearn.weights import SUFFIXES
 
-HUGGING_FACE = ("config.json", ("model.safetensors", "pytorch_model.bin"))
+SYSTEM = "CLIP"
 OPEN_CLIP = ("open_clip_config.json", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
 BUFFERS = re.compile(
     r"input_resolution|context_length|vocab_size|attn_mask|(.*\.)?(position_ids|num_batches_tracked)"
@@ -65,6 +81,17 @@ HUGGING_FACE_NAMES = (
     ("feed_forward_norm", "layer_norm2"), ("feed_forward.inner", "mlp.fc1"),
     ("feed_forward.outer", "mlp.fc2"),
 )
+HUGGING_FACE_TEXT: Table = {
+    "vocab": ("vocab_size", 49_408), "context": ("max_position_embeddings", 77),
+    "width": ("hidden_size", 512), "layers": ("num_hidden_layers", 12), "heads": ("num_attention_heads", 8),
+    "eps": ("layer_norm_eps", 1e-5)}
+HUGGING_FACE_IMAGE: Table = {
+    "size": ("image_size", 224), "patch": ("patch_size", 32), "width": ("hidden_size", 768),
+    "layers": ("num_hidden_layers", 12), "heads": ("num_attention_heads", 12),
+    "eps": ("layer_norm_eps", 1e-5)}
+OPEN_CLIP_TEXT: Table = {
+    "vocab": ("vocab_size", 49_408), "context": ("context_length", 77), "width": ("width", 512),
+    "layers": ("layers", 12), "heads": ("heads", 8)}
 
 
 # ------------------------------------------------------------------------------------------------------ names
@@ -111,9 +138,9 @@ def fill(config: CLIPConfig, state: Mapping[str, Tensor], layout: str, where: st
     Raises ``ValueError`` that lists the names that are missing, too many, or of another shape.
     """
     state = {name: value for name, value in state.items() if not BUFFERS.fullmatch(name)}
-    with torch.device("meta"):
+    with blank():
         model = CLIP(config)
-    match({name: tuple(value.shape) for name, value in state.items()}, expected_shapes(model, layout), where)
+    state = fitting(state, expected_shapes(model, layout), where)
     ours: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if BUFFERS.fullmatch(name):
@@ -139,31 +166,32 @@ def only(found: Mapping[str, Any], known: Iterable[str], where: str) -> None:
                          f"another model")
 
 
-def config_of_state(state: Mapping[str, Tensor], activation: str) -> CLIPConfig:
+def config_of_state(
+    state: Mapping[str, Tensor], activation: str, where: str = "the checkpoint"
+) -> CLIPConfig:
     """The sizes of a model, read off OpenAI's names and shapes; heads are 64 wide in all of its models."""
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(f"the checkpoint has no {name}; give one of CLIP")
-        return tuple(state[name].shape)
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        return shape_of(state, name, dimensions, where)
 
-    def layers(pattern: str) -> int:
-        return len({found[1] for name in state if (found := re.match(pattern, name))})
-
-    vocab, width = shape("token_embedding.weight")
-    context, embed = shape("positional_embedding")[0], shape("text_projection")[1]
-    text = TextConfig(vocab, context, width, layers(r"transformer\.resblocks\.(\d+)\."), max(1, width // 64),
-                      vocab - 1)
+    vocab, width = shape("token_embedding.weight", 2)
+    context, embed = shape("positional_embedding", 2)[0], shape("text_projection", 2)[1]
+    text = configured(TextConfig, dict(
+        vocab=vocab, context=context, width=width, heads=max(1, width // 64), eot=max(0, vocab - 1),
+        layers=layers_of(state, r"transformer\.resblocks\.(\d+)\.")), where)
     if "visual.proj" in state:
-        d, _, patch, _ = shape("visual.conv1.weight")
-        size = patch * round((shape("visual.positional_embedding")[0] - 1) ** 0.5)
-        image: ViTConfig | ResNetConfig = ViTConfig(
-            size, patch, d, layers(r"visual\.transformer\.resblocks\.(\d+)\."), max(1, d // 64))
+        d, _, patch, _ = shape("visual.conv1.weight", 4)
+        cells = shape("visual.positional_embedding", 2)[0] - 1
+        image = configured(ViTConfig, dict(
+            size=patch * math.isqrt(max(0, cells)), patch=patch, width=d, heads=max(1, d // 64),
+            layers=layers_of(state, r"visual\.transformer\.resblocks\.(\d+)\.")), where)
     else:
-        w = shape("visual.layer1.0.conv1.weight")[0]
-        first, second, third, fourth = (layers(rf"visual\.layer{i}\.(\d+)\.") for i in range(1, 5))
-        size = 32 * round((shape("visual.attnpool.positional_embedding")[0] - 1) ** 0.5)
-        image = ResNetConfig(size, (first, second, third, fourth), w, max(1, 32 * w // 64))
-    return CLIPConfig(embed, image, text, activation, logit_bias=0.0 if "logit_bias" in state else None)
+        w = shape("visual.layer1.0.conv1.weight", 4)[0]
+        cells = shape("visual.attnpool.positional_embedding", 2)[0] - 1
+        image = configured(ResNetConfig, dict(
+            size=32 * math.isqrt(max(0, cells)), width=w, heads=max(1, 32 * w // 64),
+            blocks=[layers_of(state, rf"visual\.layer{i}\.(\d+)\.") for i in range(1, 5)]), where)
+    return configured(CLIPConfig, dict(embed=embed, image=image, text=text, activation=activation,
+                                       logit_bias=0.0 if "logit_bias" in state else None), where)
 
 
 def config_of_open_clip(found: Mapping[str, Any], where: str) -> CLIPConfig:
@@ -172,55 +200,61 @@ def config_of_open_clip(found: Mapping[str, Any], where: str) -> CLIPConfig:
          where)
     if missing := [name for name in ("embed_dim", "vision_cfg", "text_cfg") if name not in found]:
         raise ValueError(f"{where} has no {', '.join(missing)}; download it again")
-    vision, text = found["vision_cfg"], found["text_cfg"]
+    vision, text = part_of(found, "vision_cfg", where), part_of(found, "text_cfg", where)
     only(vision, ("image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"),
          f"{where}: vision_cfg")
     only(text, ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type",
                 "pad_id", "eos_id", "hf_tokenizer_name", "tokenizer_kwargs"), f"{where}: text_cfg")
-    pooling, vocab = text.get("pool_type", "argmax"), text.get("vocab_size", 49_408)
+    pooling, vocab = text.get("pool_type", "argmax"), whole(text, "vocab_size", 49_408, f"{where}: text_cfg")
     if pooling not in ("argmax", "eos"):
-        raise ValueError(f"{where} reads a caption at {pooling!r}, CLIP at its end-of-text token; it is "
+        raise ValueError(f"{where} reads a caption at {shown(pooling)}, CLIP at its end-of-text token; it is "
                          f"another model")
-    width, head = vision.get("width", 768), vision.get("head_width", 64)
-    size, layers = vision.get("image_size", 224), vision.get("layers", 12)
-    if isinstance(layers, int):
-        image: ViTConfig | ResNetConfig = ViTConfig(
-            size, vision.get("patch_size", 16), width, layers, width // head
-        )
+    if not isinstance(found.get("quick_gelu", False), bool):
+        raise ValueError(f"{where}: quick_gelu is {shown(found['quick_gelu'])}, expected true or false; "
+                         f"download it again")
+    inside = f"{where}: vision_cfg"
+    width, head = whole(vision, "width", 768, inside), whole(vision, "head_width", 64, inside)
+    layers = vision.get("layers", 12)
+    sizes = dict(size=vision.get("image_size", 224), width=width)
+    if isinstance(layers, list):
+        image = configured(ResNetConfig, dict(**sizes, blocks=layers, heads=32 * width // head), inside)
     else:
-        image = ResNetConfig(size, tuple(layers), width, 32 * width // head)
-    return CLIPConfig(
-        found["embed_dim"], image,
-        TextConfig(vocab, text.get("context_length", 77), text.get("width", 512), text.get("layers", 12),
-                   text.get("heads", 8), vocab - 1 if pooling == "argmax" else text.get("eos_id", 2)),
-        "quick_gelu" if found.get("quick_gelu") else "gelu",
+        image = configured(ViTConfig, dict(**sizes, patch=vision.get("patch_size", 16), layers=layers,
+                                           heads=width // head), inside,
+                           {"size": "image_size", "patch": "patch_size", "heads": "width / head_width"})
+    return configured(CLIPConfig, dict(
+        embed=found["embed_dim"], image=image,
+        text=read_config(TextConfig, text, OPEN_CLIP_TEXT, f"{where}: text_cfg",
+                         eot=vocab - 1 if pooling == "argmax" else text.get("eos_id", 2)),
+        activation="quick_gelu" if found.get("quick_gelu") else "gelu",
         logit_bias=found.get("init_logit_bias"),
-    )
+    ), where, {"embed": "embed_dim", "logit_bias": "init_logit_bias"})
 
 
 def config_of_hugging_face(found: Mapping[str, Any], where: str) -> CLIPConfig:
     """The model of a configuration of ``transformers.CLIPModel``; what it leaves out has that class's
     defaults.
 
-    An ``eos_token_id`` of 2 stands in old configurations and is wrong; such models read at the highest id.
+    An ``eos_token_id`` of 2 stands in old configurations and is wrong; such models read at the highest id,
+    and so do those where it is null. A list of one id is this id.
     """
-    text = found.get("text_config_dict") or found.get("text_config") or {}
-    vision = found.get("vision_config_dict") or found.get("vision_config") or {}
-    activations = {config.get("hidden_act", "quick_gelu") for config in (text, vision)}
-    if len(activations) > 1:
-        raise ValueError(f"{where} has activations {' and '.join(sorted(activations))}; CLIP has the same in "
-                         f"both towers")
-    vocab, eot = text.get("vocab_size", 49_408), text.get("eos_token_id", 49_407)
-    return CLIPConfig(
-        found.get("projection_dim", 512),
-        ViTConfig(vision.get("image_size", 224), vision.get("patch_size", 32), vision.get("hidden_size", 768),
-                  vision.get("num_hidden_layers", 12), vision.get("num_attention_heads", 12),
-                  vision.get("layer_norm_eps", 1e-5)),
-        TextConfig(vocab, text.get("max_position_embeddings", 77), text.get("hidden_size", 512),
-                   text.get("num_hidden_layers", 12), text.get("num_attention_heads", 8),
-                   vocab - 1 if eot == 2 else eot, text.get("layer_norm_eps", 1e-5)),
-        activations.pop(),
-    )
+    text = part_of(found, "text_config_dict", where) or part_of(found, "text_config", where)
+    vision = part_of(found, "vision_config_dict", where) or part_of(found, "vision_config", where)
+    activation, other = (config.get("hidden_act", "quick_gelu") for config in (text, vision))
+    if activation != other:
+        both = " and ".join(sorted(str(shown(one)).strip("'") for one in (activation, other)))
+        raise ValueError(f"{where} has activations {both}; CLIP has the same in both towers")
+    vocab = whole(text, "vocab_size", 49_408, f"{where}: text_config")
+    eot = text.get("eos_token_id", 49_407 if vocab == 49_408 else None)
+    if isinstance(eot, list) and len(eot) == 1:
+        eot = eot[0]
+    return configured(CLIPConfig, dict(
+        embed=found.get("projection_dim", 512),
+        image=read_config(ViTConfig, vision, HUGGING_FACE_IMAGE, f"{where}: vision_config"),
+        text=read_config(TextConfig, text, {**HUGGING_FACE_TEXT, "eot": ("eos_token_id", None)},
+                         f"{where}: text_config", eot=vocab - 1 if eot in (2, None) else eot),
+        activation=activation,
+    ), where, {"embed": "projection_dim", "activation": "hidden_act"})
 
 
 # ------------------------------------------------------------------------------------------------------ entry
@@ -231,16 +265,21 @@ def is_hugging_face(folder: Path) -> bool:
     return path.is_file() and read_json(path).get("model_type") == "clip"
 
 
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of OpenAI's code?"""
+    return set(names) >= SIGNATURE
+
+
 def recognises(path: Path) -> bool:
     """Is this a folder or file of CLIP?"""
     if path.is_dir():
         return (path / OPEN_CLIP[0]).is_file() or is_hugging_face(path)
-    if path.suffix not in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
+    if not path.is_file() or path.suffix not in SUFFIXES:
         return False
     if is_torchscript(path):
         return True  # no other system is published so
     try:
-        return SIGNATURE <= read_state(path).keys()
+        return knows(read_state(path))
     except ValueError:
         return False
 
@@ -267,7 +306,8 @@ def load(path: Path, activation: str | None = None, trust: bool = False) -> CLIP
         if config == HUGGING_FACE[0]:
             return fill(config_of_hugging_face(found, where), read_state(weights_in(path, weights)),
                         "hugging-face", str(path))
-        return fill(config_of_open_clip(found.get("model_cfg", found), where),
+        model = part_of(found, "model_cfg", where) if "model_cfg" in found else found
+        return fill(config_of_open_clip(model, where),
                     read_state(weights_in(path, weights)), "openai", str(path))
     state = read_state(path, trust=trust)
     if {"input_resolution", "context_length", "vocab_size"} <= state.keys():
@@ -276,4 +316,4 @@ def load(path: Path, activation: str | None = None, trust: bool = False) -> CLIP
         raise ValueError(f"{path} does not say which activation the model was trained with; pass "
                          f"activation='quick_gelu' "
                          "for OpenAI's weights and their descendants, activation='gelu' for OpenCLIP's")
-    return fill(config_of_state(state, activation), state, "openai", str(path))
+    return fill(config_of_state(state, activation, str(path)), state, "openai", str(path))

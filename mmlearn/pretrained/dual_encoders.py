@@ -13,9 +13,11 @@ from torch import nn
 from mmlearn.checkpoints import is_saved
 from mmlearn.data.clip_tokeniser import CLIPTokeniser
 from mmlearn.data.images import MEAN, STD, ImageRecipe
-from mmlearn.data.tokenisers import Tokeniser, WordPieceTokeniser
+from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.files import read_json
-from mmlearn.pretrained import READERS, load, reader
+from mmlearn.nn.configuration import shown
+from mmlearn.pretrained import READERS, bert, load, reader
+from mmlearn.pretrained.files import part_of
 from mmlearn.text_for_vision.clip import CLIP
 from mmlearn.text_for_vision.training import load_mini
 
@@ -40,12 +42,16 @@ def recipe_for(folder: str | Path | None, size: int) -> ImageRecipe:
     if (folder / RECIPES[0]).is_file():
         found = _hugging_face(read_json(folder / RECIPES[0]), size, folder)
     elif (folder / RECIPES[1]).is_file():
-        cfg = read_json(folder / RECIPES[1]).get("preprocess_cfg", {})
-        if cfg.get("resize_mode", "shortest") not in ("shortest", "squash"):
-            raise ValueError(f"{folder} resizes by {cfg['resize_mode']!r}; 'shortest' and 'squash' are known")
-        found = ImageRecipe(size, (size, size) if cfg.get("resize_mode") == "squash" else None,
-                            tuple(cfg.get("mean", MEAN)), tuple(cfg.get("std", STD)),
-                            Image.Resampling[cfg.get("interpolation", "bicubic").upper()])
+        where = f"{folder / RECIPES[1]}"
+        cfg = part_of(read_json(folder / RECIPES[1]), "preprocess_cfg", where)
+        mode, filter_name = cfg.get("resize_mode", "shortest"), cfg.get("interpolation", "bicubic")
+        if mode not in ("shortest", "squash"):
+            raise ValueError(f"{where} resizes by {shown(mode)}; 'shortest' and 'squash' are known")
+        if str(filter_name).upper() not in Image.Resampling.__members__:
+            raise ValueError(f"{where} interpolates by {shown(filter_name)}; use one of "
+                             f"{', '.join(Image.Resampling.__members__).lower()}")
+        found = ImageRecipe(size, (size, size) if mode == "squash" else None, *colours(cfg, "", where),
+                            Image.Resampling[str(filter_name).upper()])
     if found.size != size:
         raise ValueError(f"{folder} prepares pictures of {found.size} pixels, its model reads {size}; the "
                          f"files do not "
@@ -56,25 +62,61 @@ def recipe_for(folder: str | Path | None, size: int) -> ImageRecipe:
 def _hugging_face(found: dict[str, Any], size: int, folder: Path) -> ImageRecipe:
     """A recipe from ``preprocessor_config.json``: its rescaling and its standardisation become one mean and
     deviation."""
-    def shape(value: Any) -> int | tuple[int, int]:
-        value = value.get("shortest_edge", value) if isinstance(value, dict) else value
-        return (value["height"], value["width"]) if isinstance(value, dict) else int(value)
+    where = f"{folder / RECIPES[0]}"
 
-    resize = shape(found.get("size", size)) if found.get("do_resize", True) else None
-    crop = shape(found.get("crop_size", size)) if found.get("do_center_crop", True) else resize
+    def side(value: Any, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_536:
+            raise ValueError(f"{where}: {name} is {shown(value)}, expected pixels, from 1 to 65,536; "
+                             f"download it again")
+        return value
+
+    def shape(name: str) -> int | tuple[int, int]:
+        value = found.get(name, size)
+        value = value.get("shortest_edge", value) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            height, width = (side(value.get(of), f"{of} of {name}") for of in ("height", "width"))
+            return height, width
+        return side(value, name)
+
+    resize = shape("size") if found.get("do_resize", True) else None
+    crop = shape("crop_size") if found.get("do_center_crop", True) else resize
     if crop is None or (isinstance(crop, tuple) and crop[0] != crop[1]):
         raise ValueError(f"{folder}/preprocessor_config.json does not end in a square of fixed size; give "
                          f"square crops")
-    mean, std = (found.get(f"image_{name}", default) if found.get("do_normalize", True) else default_off
-                 for name, default, default_off in (("mean", MEAN, (0.0,) * 3), ("std", STD, (1.0,) * 3)))
-    factor = 255 * found.get("rescale_factor", 1 / 255)
+    mean, std = (colours(found, "image_", where) if found.get("do_normalize", True)
+                 else ((0.0,) * 3, (1.0,) * 3))
+    factor = found.get("rescale_factor", 1 / 255)
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1e-9 < factor < 1e9:
+        raise ValueError(f"{where}: rescale_factor is {shown(factor)}, expected a number above 0; download "
+                         "it "
+                         f"again")
+    factor *= 255
+    resample = found.get("resample", int(Image.Resampling.BICUBIC))
+    if isinstance(resample, bool) or resample not in list(Image.Resampling):
+        raise ValueError(f"{where}: resample is {shown(resample)}, expected the number of one of Pillow's "
+                         "filters, "
+                         f"0 to 5; download it again")
     offset = 1.0 if found.get("rescale_offset") else 0.0  # EfficientNet: pixels in [-1, 1]
     if found.get("include_top") and "EfficientNet" in str(found.get("image_processor_type", "")):
         raise ValueError(f"{folder}/preprocessor_config.json sets include_top, which is for classifiers, not "
                          f"for ALIGN")
     return ImageRecipe(crop if isinstance(crop, int) else crop[0], resize,
                        tuple((offset + m) / factor for m in mean), tuple(s / factor for s in std),
-                       int(found.get("resample", Image.Resampling.BICUBIC)))
+                       int(resample))
+
+
+def colours(found: dict[str, Any], prefix: str, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the three colours. Raises ``ValueError`` for anything but numbers that
+    can be so."""
+    out = []
+    for name, default, least in (("mean", MEAN, -1e6), ("std", STD, 1e-6)):
+        values = found.get(prefix + name, default)
+        if not isinstance(values, list | tuple) or len(values) != 3 or not all(
+                isinstance(v, int | float) and not isinstance(v, bool) and least <= v <= 1e6 for v in values):
+            raise ValueError(f"{where}: {prefix}{name} is {shown(values)}, expected three numbers"
+                             f"{' above 0' if name == 'std' else ''}; download it again")
+        out.append(tuple(float(v) for v in values))
+    return out[0], out[1]
 
 
 def tokeniser_for(source: str | Path | nn.Module) -> Tokeniser:
@@ -97,12 +139,7 @@ def tokeniser_for(source: str | Path | nn.Module) -> Tokeniser:
         return CLIPTokeniser.find(folder.parent if folder.is_file() else None)
     kind = read_json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
     if kind == "align" or (folder / "vocab.txt").is_file():
-        lower = True
-        if (folder / "tokenizer_config.json").is_file():
-            lower = bool(read_json(folder / "tokenizer_config.json").get("do_lower_case", True))
-        if (folder / "vocab.txt").is_file():
-            return WordPieceTokeniser.from_vocab(folder / "vocab.txt", lowercase=lower)
-        return WordPieceTokeniser.load(folder / "tokenizer.json")
+        return bert.tokeniser_of(folder)
     return CLIPTokeniser.find(folder)
 
 
@@ -138,4 +175,9 @@ def open_model(source: str | Path, **options: Any) -> Ready:
                                 f"its own; put its {RECIPES[0]} into the folder of its weights and give that "
                                 f"folder")
     config: Any = model.config
-    return Ready(model, tokeniser_for(where), recipe_for(where, config.size))
+    tokeniser = tokeniser_for(where)
+    if len(tokeniser) > config.vocab:
+        raise ValueError(f"{source} has a tokeniser of {len(tokeniser)} tokens and a model of "
+                         f"{config.vocab}; the "
+                         f"files do not belong together")
+    return Ready(model, tokeniser, recipe_for(where, config.size))

@@ -4,77 +4,82 @@ file is run.
 Survey: none; see the appendix on scaling up.
 """
 
-import pickle
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from mmlearn.checkpoints import read_tensors
+from mmlearn.nn.configuration import configured, shown
+from mmlearn.weights import UNDER, is_torchscript, read_weights
+
+__all__ = ["HUGGING_FACE", "Table", "download", "fetch_hugging_face", "is_torchscript", "layers_of",
+           "part_of", "read_config", "read_state", "shape_of", "weights_in", "whole"]
+HUGGING_FACE = ("config.json", ("model.safetensors", "pytorch_model.bin"))     # configuration and weights
+Table = Mapping[str, tuple[str, Any]]          # our field -> its name in a file, its value where it is absent
 
 
-def is_torchscript(path: Path) -> bool:
-    """Is this an archive of TorchScript, that is of code and tensors?"""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+def read_state(path: Path, under: Sequence[str] = UNDER, trust: bool = False) -> dict[str, Tensor]:
+    """The tensors of a file of weights, or of all files of an index, by their names; see ``read_weights``.
 
-
-def harmless() -> list[Any]:
-    """NumPy's arrays and numbers, under the names that NumPy 1 and 2 give them in a pickle."""
-    core: Any = getattr(np, "_core", None) or np.core
-    allowed: list[Any] = [np.ndarray, np.dtype]
-    for package in ("numpy.core", "numpy._core"):
-        for function in ("_reconstruct", "scalar"):
-            allowed.append((getattr(core.multiarray, function), f"{package}.multiarray.{function}"))
-    kinds = ("bool", "uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")
-    return allowed + [type(np.dtype(kind)) for kind in kinds]
-
-
-def read_state(path: Path, under: Sequence[str] = ("state_dict", "model"),
-               trust: bool = False) -> dict[str, Tensor]:
-    """The tensors of a file by their names; runs no code of the file, except a TorchScript archive's if
-    ``trust``.
-
-    A checkpoint of a training run is opened at the first of the names ``under`` that it has. Raises
-    ``ValueError`` for anything but tensors.
+    A checkpoint of a training run is opened at the first of the names ``under`` that it has. ``trust`` allows
+    to run the code of a TorchScript archive. Raises ``FileNotFoundError``, and ``ValueError`` for anything
+    but tensors.
     """
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    if is_torchscript(path):
-        if not trust:
-            raise ValueError(
-                f"{path} is a TorchScript archive, as OpenAI publishes CLIP: it holds code, which loading "
-                f"could run. Convert "
-                "it once, torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), NEW), on a "
-                "machine where that "
-                "may be, and load NEW; or pass trust=True if you know where the file comes from")
-        return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-    try:
-        with torch.serialization.safe_globals(harmless()):
-            file = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as weights ({reason}); download it again") from error
-    if isinstance(file, dict):
-        file = next((file[name] for name in under if name in file), file)
-    if not isinstance(file, dict) or not all(isinstance(value, Tensor) for value in file.values()):
-        raise ValueError(f"{path} holds no state dict, that is tensors by name (alone or under "
-                         f"{' or '.join(under)}); give "
-                         "the file of weights as it was published")
-    return {name.removeprefix("module."): value for name, value in file.items()}
+    return read_weights(path, under, trust)
+
+
+# --------------------------------------------------------------------------------------------- configurations
+
+def part_of(found: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """The object under ``name``, empty where it is missing or null. Raises ``ValueError`` otherwise."""
+    part = found.get(name)
+    if part is not None and not isinstance(part, dict):
+        raise ValueError(f"{where}: {name} is {shown(part)}, expected an object; take the file as it was "
+                         "published")
+    return dict(part or {})
+
+
+def read_config(kind: Any, part: Mapping[str, Any], table: Table, where: str, **more: Any) -> Any:
+    """A configuration of class ``kind`` from the fields of a file that ``table`` names, and ``more``."""
+    values = {ours: part.get(theirs, default) for ours, (theirs, default) in table.items()}
+    return configured(kind, {**values, **more}, where, {ours: theirs for ours, (theirs, _) in table.items()})
+
+
+def whole(part: Mapping[str, Any], name: str, default: int, where: str) -> int:
+    """A whole number of a file that is 1 or more. Raises ``ValueError`` for anything else."""
+    value = part.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10_000_000:
+        raise ValueError(f"{where}: {name} is {shown(value)}, expected a whole number from 1 to "
+                         f"10,000,000; take the file as it was published")
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------- weights
+
+def shape_of(state: Mapping[str, Tensor], name: str, dimensions: int, where: str) -> tuple[int, ...]:
+    """The shape of a tensor from which sizes are read. Raises ``ValueError`` if it is missing or other."""
+    if name not in state:
+        raise ValueError(f"{where} has no {name}; the file is not whole, take it as it was published")
+    shape = tuple(state[name].shape)
+    if len(shape) != dimensions:
+        raise ValueError(f"{where}: {name} has the shape {shape}, expected {dimensions} dimensions; take "
+                         f"the file as it was published")
+    return shape
+
+
+def layers_of(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many layers the names of ``state`` speak of; ``pattern`` captures the number of one."""
+    return len({found[1] for name in state if (found := re.match(pattern, name))})
 
 
 def weights_in(folder: Path, names: Iterable[str]) -> Path:
-    """The first of the files ``names`` that is in ``folder``."""
+    """The first of the files ``names`` that is in ``folder``, whole or as the index of its parts."""
     for name in names:
-        if (folder / name).is_file():
-            return folder / name
+        for file in (folder / name, folder / f"{name}.index.json"):
+            if file.is_file():
+                return file
     raise FileNotFoundError(f"{folder} has a configuration but none of {', '.join(names)}; download the "
                             f"weights too")
 
@@ -101,3 +106,9 @@ def download(name: str, wanted: Sequence[str], weights: Callable[[Path], Sequenc
                                 "network, or download its folder elsewhere and load it by its "
                                 "path") from error
     return folder
+
+
+def fetch_hugging_face(name: str, wanted: Sequence[str]) -> Path:
+    """The folder of a public model of ``transformers``, downloaded (once): settings, ``wanted``, weights."""
+    config, weights = HUGGING_FACE
+    return download(name, [config, *wanted], lambda folder: weights)

@@ -12,16 +12,20 @@ because without them the generator's state, which we do not use, would make the 
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mmlearn.image2text.m2 import M2Config, M2Transformer
-from mmlearn.pretrained import match
-from mmlearn.pretrained.files import read_state
+from mmlearn.nn.configuration import configured
+from mmlearn.pretrained import fitting
+from mmlearn.pretrained.files import layers_of, read_state, shape_of
+from mmlearn.weights import SUFFIXES
 
+SYSTEM = "M2"
 SIGNATURE = "encoder.layers.0.mhatt.attention.m_k"        # only M2 has memory in its keys
 BUFFERS = re.compile(r"decoder\.(running_mask_self_attention|running_seq)"
                      r"|decoder\.layers\.\d+\.self_att\.running_(keys|values)")
@@ -32,28 +36,30 @@ def weights_of(path: Path) -> dict[str, Tensor]:
     return {name: value for name, value in read_state(path).items() if not BUFFERS.fullmatch(name)}
 
 
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of the released M2 code?"""
+    return SIGNATURE in names
+
+
 def recognises(path: Path) -> bool:
     """Is this a checkpoint of the released M2 code?"""
-    if not path.is_file() or path.suffix not in (".pth", ".pt", ".ckpt"):
+    if not path.is_file() or path.suffix not in SUFFIXES:
         return False
-    return SIGNATURE in read_state(path)
+    return knows(read_state(path))
 
 
-def config_of(state: dict[str, Tensor], heads: int) -> M2Config:
+def config_of(state: dict[str, Tensor], heads: int, where: str = "the checkpoint") -> M2Config:
     """The sizes of the model, read off the shapes; only the number of heads leaves no trace in them."""
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(f"the checkpoint has no {name}; give one of the released M2 code")
-        return tuple(state[name].shape)
-
-    vocab, width = shape("decoder.word_emb.weight")
-    layers = len({name.split(".")[2] for name in state if name.startswith("encoder.layers.")})
-    return replace(
-        M2Config.released(), vocab=vocab, width=width, heads=heads, layers=layers,
-        ff=shape("encoder.layers.0.pwff.fc1.weight")[0],
-        memory=shape("encoder.layers.0.mhatt.attention.m_k")[1], features=shape("encoder.fc.weight")[1],
-        max_len=shape("decoder.pos_emb.weight")[0] - 1,
+    vocab, width = shape_of(state, "decoder.word_emb.weight", 2, where)
+    sizes = dict(
+        vocab=vocab, width=width, heads=heads,
+        layers=layers_of(state, r"encoder\.layers\.(\d+)\."),
+        ff=shape_of(state, "encoder.layers.0.pwff.fc1.weight", 2, where)[0],
+        memory=shape_of(state, "encoder.layers.0.mhatt.attention.m_k", 3, where)[1],
+        features=shape_of(state, "encoder.fc.weight", 2, where)[1],
+        max_len=shape_of(state, "decoder.pos_emb.weight", 2, where)[0] - 1,
     )
+    return configured(M2Config, {**asdict(M2Config.released()), **sizes}, where)
 
 
 def official_shapes(config: M2Config) -> dict[str, tuple[int, ...]]:
@@ -143,8 +149,8 @@ def load(path: Path | None, heads: int = 8) -> M2Transformer:
                                 "in the README "
                                 "of github.com/aimagelab/meshed-memory-transformer and load it by its path")
     state = weights_of(path)
-    config = config_of(state, heads)
-    match({name: tuple(value.shape) for name, value in state.items()}, official_shapes(config), str(path))
+    config = config_of(state, heads, str(path))
+    state = fitting(state, official_shapes(config), str(path))
     model = M2Transformer(config)
     model.load_state_dict(to_ours(state, config.layers))
     return model

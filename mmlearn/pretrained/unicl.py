@@ -6,19 +6,24 @@ weights of github.com/microsoft/UniCL, release v1.0 (MIT).  Survey: 4.4.  Differ
 A file holds a state dict, alone or under "model", with the names of that code or with its older ones.
 """
 
+import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from mmlearn.nn.configuration import configured
+from mmlearn.nn.modes import blank
 from mmlearn.nn.swin import SwinConfig
-from mmlearn.pretrained import match
+from mmlearn.pretrained import fitting
 from mmlearn.pretrained.clip import BLOCK, renamed
-from mmlearn.pretrained.files import read_state
+from mmlearn.pretrained.files import layers_of, read_state, shape_of
 from mmlearn.text_for_vision.clip import TextConfig
 from mmlearn.text_for_vision.florence import Florence, FlorenceConfig
+from mmlearn.weights import SUFFIXES
 
+SYSTEM = "UniCL"
 CONSTANTS = re.compile(r"image_encoder\.layers\.\d+\.blocks\.\d+\.(attn_mask|attn\.relative_position_index)")
 OLD = (("visual.", "image_encoder."), ("lang_encoder.", "text_encoder."), ("text.", "text_encoder."))
 NAMES = (  # parts of our names, in order, and UniCL's
@@ -50,7 +55,7 @@ def public_name(name: str) -> str:
 
 def weights_of(path: Path) -> dict[str, Tensor]:
     """The tensors of a file under UniCL's present names, without what the model computes by itself."""
-    state = {present(name): value for name, value in read_state(path, ("model",)).items()}
+    state = {present(name): value for name, value in read_state(path).items()}
     return {name: value for name, value in state.items() if not CONSTANTS.fullmatch(name)}
 
 
@@ -63,38 +68,42 @@ def present(name: str) -> str:
 
 def config_of(state: dict[str, Tensor], where: str) -> FlorenceConfig:
     """The sizes of a model, read off names and shapes; the layers of text have heads of 64."""
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in state:
-            raise ValueError(f"{where} has no {name}; give a checkpoint of UniCL with a Swin Transformer")
-        return tuple(state[name].shape)
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        return shape_of(state, name, dimensions, where)
 
-    def count(pattern: str) -> int:
-        return len({found[1] for name in state if (found := re.match(pattern, name))})
-
-    stages = count(r"image_encoder\.layers\.(\d+)\.")
-    tables = [shape(f"image_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table")
+    stages = layers_of(state, r"image_encoder\.layers\.(\d+)\.")
+    tables = [shape(f"image_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table", 2)
               for i in range(stages)]
     if not tables:
         raise ValueError(f"{where} has no image_encoder.layers; give a checkpoint of UniCL with a Swin "
                          f"Transformer")
     small = SwinConfig.swin_t()
-    image = SwinConfig(small.size, shape("image_encoder.patch_embed.proj.weight")[0],
-                       tuple(count(rf"image_encoder\.layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)),
-                       tuple(heads for _, heads in tables), (round(tables[0][0] ** 0.5) + 1) // 2,
-                       drop_path=small.drop_path if shape("image_encoder.norm.weight")[0] < 1024 else 0.5)
-    vocab, width = shape("text_encoder.token_embedding.weight")
-    text = TextConfig(vocab, shape("text_encoder.positional_embedding")[0], width,
-                      count(r"text_encoder\.resblocks\.(\d+)\."), max(1, width // 64), vocab - 1, 1e-12)
-    return FlorenceConfig(shape("text_projection")[1], image, text)
+    image = configured(SwinConfig, dict(
+        size=small.size, width=shape("image_encoder.patch_embed.proj.weight", 4)[0],
+        depths=[layers_of(state, rf"image_encoder\.layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)],
+        heads=[heads for _, heads in tables], window=(math.isqrt(tables[0][0]) + 1) // 2,
+        drop_path=small.drop_path if shape("image_encoder.norm.weight", 1)[0] < 1024 else 0.5), where)
+    vocab, width = shape("text_encoder.token_embedding.weight", 2)
+    text = configured(TextConfig, dict(
+        vocab=vocab, context=shape("text_encoder.positional_embedding", 2)[0], width=width,
+        layers=layers_of(state, r"text_encoder\.resblocks\.(\d+)\."), heads=max(1, width // 64),
+        eot=vocab - 1, eps=1e-12), where)
+    sizes = dict(embed=shape("text_projection", 2)[1], image=image, text=text)
+    return configured(FlorenceConfig, sizes, where)
+
+
+def knows(names: Collection[str]) -> bool:
+    """Are these names those of UniCL, present or older ones?"""
+    return {"image_projection", "text_projection",
+            "image_encoder.patch_embed.proj.weight"} <= {present(name) for name in names}
 
 
 def recognises(path: Path) -> bool:
     """Is this a file of UniCL?"""
-    if path.is_dir() or path.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
+    if not path.is_file() or path.suffix not in SUFFIXES:
         return False
     try:
-        return {"image_projection", "text_projection",
-                "image_encoder.patch_embed.proj.weight"} <= weights_of(path).keys()
+        return knows(read_state(path))
     except ValueError:
         return False
 
@@ -108,10 +117,9 @@ def load(path: Path | None) -> Florence:
         raise FileNotFoundError("UniCL's weights are not on a hub; download them from the releases of "
                                 "github.com/microsoft/UniCL and load the file by its path")
     state = weights_of(path)
-    with torch.device("meta"):
+    with blank():
         model = Florence(config_of(state, str(path)))
     ours = {name: public_name(name) for name in model.state_dict()}
-    match({name: tuple(value.shape) for name, value in state.items()},
-          {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}, str(path))
+    fitting(state, {ours[name]: tuple(value.shape) for name, value in model.state_dict().items()}, str(path))
     model.load_state_dict({name: state[theirs].float().clone() for name, theirs in ours.items()}, assign=True)
     return model.eval()

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.bert import BERT, BERTConfig
+from mmlearn.nn.configuration import check
 from mmlearn.nn.efficientnet import EfficientNet, EfficientNetConfig
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs
 from mmlearn.text_for_vision.clip import DualEncoderConfig
@@ -35,6 +36,9 @@ class ALIGNConfig(DualEncoderConfig):
     embed: int = 640  # e, size of the joint embedding; images are projected only where the trunk's differs
     temperature: float | int = 1.0      # sigma at the start
     least: float = 0.01                 # sigma never counts as less; CLIP's cap of 100 on the scale
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @classmethod
     def paper(cls) -> "ALIGNConfig":

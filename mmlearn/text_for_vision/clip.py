@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlearn.nn.attention import MultiHeadAttention, record_attention
+from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.modified_resnet import ModifiedResNet, ResNetConfig
+from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU
 from mmlearn.nn.vit import VisionTransformer, ViTConfig, resize_positions
 
@@ -36,6 +38,14 @@ class TextConfig:
     heads: int = 8              # h, attention heads of width d_t / h
     eot: int = 49_407           # id of the end-of-text token, where the caption is read off
     eps: float = 1e-5           # of layer normalisation
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_divides(self, "heads", "width")
+        if self.eot >= self.vocab:
+            raise ValueError(f"eot is {self.eot}, the vocabulary goes from 0 to {self.vocab - 1}; give the "
+                             "id "
+                             "of its end-of-text token")
 
 
 class DualEncoderConfig:
@@ -71,6 +81,7 @@ class CLIPConfig(DualEncoderConfig):
     logit_bias: float | int | None = None                       # start of SigLIP's bias; None: there is none
 
     def __post_init__(self) -> None:
+        check(self)
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}; use one of {', '.join(ACTIVATIONS)}")
 
@@ -200,10 +211,7 @@ class TextTransformer(nn.Module):
                              f"and end with {eot}")
         if tokens.is_meta or torch.compiler.is_compiling():
             return
-        low, high = (int(i) for i in tokens.aminmax())
-        if low < 0 or high >= vocab:
-            raise ValueError(f"token ids go from {low} to {high}, the vocabulary from 0 to {vocab - 1}; "
-                             "use the tokeniser that the model was made for")
+        check_tokens(tokens, vocab)
         ends = (tokens == eot).any(dim=-1)
         if not bool(ends.all()):
             raise ValueError(f"caption {int((~ends).nonzero()[0])} has no end-of-text token {eot}; "

@@ -29,6 +29,7 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import CATEGORIES
 from mmlearn.image2text.regions import DetectionData, detection_truth, sound_boxes
+from mmlearn.nn.configuration import check
 from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.swin import Swin, SwinConfig
 
@@ -43,6 +44,7 @@ class DynamicHeadConfig:
     reduction: int = 4      # the dynamic ReLU's inner layer has c / reduction numbers
 
     def __post_init__(self) -> None:
+        check(self)
         if self.channels % self.groups or self.channels % self.reduction:
             raise ValueError(f"channels {self.channels} are not a multiple of groups {self.groups} and of "
                              f"reduction "
@@ -274,6 +276,9 @@ class DetectorConfig:
     head: DynamicHeadConfig = DynamicHeadConfig.mini()
     anchors: tuple[int, ...] = (1, 2, 4)  # a level finds things that reach 4 to 8 times as far, in pixels
     agnostic: bool = False                      # only where things are, not which
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.nn.swin import Swin, SwinConfig
 from mmlearn.text_for_vision.clip import DualEncoderConfig, TextConfig, TextTransformer
 
@@ -25,6 +26,9 @@ class FlorenceConfig(DualEncoderConfig):
     image: SwinConfig = field(default_factory=SwinConfig)
     text: TextConfig = field(default_factory=lambda: TextConfig(eps=1e-12))
     logit_scale: float | int = 1.0                                  # t at the start: scale e^t
+
+    def __post_init__(self) -> None:
+        check(self, logit_scale=(-20, 20))
 
     @property
     def eot(self) -> int:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmlearn.nn.configuration import check
 from mmlearn.nn.vision import ConvTrunk
 from mmlearn.text_for_vision.clip import TextConfig, TextTransformer
 
@@ -29,6 +30,9 @@ class StudyConfig:
     layers: int = 2                                 # L, of the text tower
     eot: int = 3                                    # id of the end-of-text token
     temperature: float = 0.07                       # at the start
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def text(self) -> TextConfig:

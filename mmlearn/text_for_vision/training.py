@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from mmlearn.catalog import kinds
-from mmlearn.checkpoints import load_model, save_model
+from mmlearn.checkpoints import load_model, pair_of, save_model
 from mmlearn.data.clip_tokeniser import CLIPTokeniser
 from mmlearn.data.images import PictureFiles
 from mmlearn.data.pairs import ClassPictures, PairBatch, PairBatches, PairData, pixels
@@ -182,8 +182,12 @@ def load_mini(kind: str | Path = "resnet") -> Mini:
     path = CHECKPOINTS / FILES[str(kind)] if str(kind) in FILES else Path(kind)
     remedy = "give 'vit', 'resnet' or a path, or train one with `python -m mmlearn.experiments clip-mini`"
     model, about = load_model(path, kinds("clip"), remedy)
-    tokeniser: Tokeniser = (WordTokeniser(about.pop("words"), about.pop("splitter")) if "words" in about
-                            else CLIPTokeniser.find())
+    description = pair_of(path)[1]
+    tokeniser: Tokeniser = WordTokeniser.of(about, description) if "words" in about else CLIPTokeniser.find()
+    if len(tokeniser) > model.config.vocab:  # type: ignore[union-attr,operator]
+        raise ValueError(f"{description} has {len(tokeniser)} words and a model of "
+                         f"{model.config.vocab}; {remedy}")  # type: ignore[union-attr]
+    about = {name: value for name, value in about.items() if name not in ("words", "splitter")}
     return Mini(cast(CLIP, model), tokeniser, about)
 
 

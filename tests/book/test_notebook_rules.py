@@ -17,6 +17,7 @@ from notebooks import (
     columns,
     conform,
     deeper,
+    needs,
     notebooks,
     setup_cell,
     toc_pages,
@@ -25,6 +26,8 @@ from notebooks import (
 )
 from sections import exercises, sections
 from unconverted import WIDE_SOURCE
+
+import mmlearn
 
 NOTEBOOKS = notebooks()
 # Folders of a person's machine. The site's and the web's addresses are no such paths.
@@ -178,11 +181,24 @@ def test_one_command_puts_the_setup_cell_into_a_notebook_and_changes_nothing_els
 
 
 def test_the_setup_cell_installs_what_the_package_needs_and_never_torch():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {re.split(r"[<>=!~\[ ]", d)[0] for d in project["dependencies"]}
-    in_colab = {"torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm"}
-    assert set(NEEDS) == needed - in_colab
-    assert not set(NEEDS) & {"torch", "torchvision", "numpy"}
+    lines = (ROOT / NEEDS).read_text(encoding="utf-8").splitlines()
+    assert lines == needs(), "run `tools/notebooks.py conform`"
+    named = {re.split(r"[<>=]", line)[0] for line in lines}
+    assert named == needed - {"torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm"}
+    assert f"/content/mmlearn/{NEEDS.as_posix()}" in setup_cell("1-image2text")
+
+
+def test_what_is_installed_has_a_lower_and_an_upper_bound():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for one in project["dependencies"]:
+        assert re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", one), one
+
+
+def test_the_setup_cell_fetches_the_tag_of_the_version():
+    clone = re.search(r"git clone (.*?)\"", setup_cell("1-image2text"))[1]
+    assert clone.split()[-2:] == ["--branch", f"v{mmlearn.__version__}"]
 
 
 @each_notebook

@@ -9,7 +9,11 @@ import tomllib
 
 import pytest
 import yaml
+from import_all import modules
 from notebooks import ROOT, notebooks, words
+from oldest import constraints
+
+from mmlearn.book import fitting_torchvision
 
 
 def canonical(name: str) -> str:
@@ -37,9 +41,19 @@ def test_the_readme_names_the_commands_that_the_makefile_has():
         assert re.search(rf"^{target}:", makefile, re.M) and f"make {target}" in readme, target
 
 
+def jobs(name: str) -> dict:
+    """The jobs of a workflow."""
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))["jobs"]
+
+
+def steps(job: dict) -> str:
+    """What the steps of a job run, in one text."""
+    return "\n".join(step.get("run", "") for step in job["steps"])
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
 def test_a_workflow_is_one_that_the_runner_accepts(path):
-    workflow = yaml.safe_load(path.read_text())
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert {"name", "jobs"} <= set(workflow) and workflow[True], "YAML reads the key `on` as true"
     for job in workflow["jobs"].values():
         assert job["runs-on"] and job["timeout-minutes"] <= 180
@@ -49,11 +63,78 @@ def test_a_workflow_is_one_that_the_runner_accepts(path):
                 assert (ROOT / script).is_file(), script
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
+def test_a_workflow_takes_nothing_from_outside_that_may_change_or_write(path):
+    """Actions by commit, images by date, no token in the checkout, no text of a stranger in a script."""
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        if "container" in job:
+            assert re.search(r":[\w.-]*_20\d{6}[\w.-]*$|@sha256:[0-9a-f]{64}$", job["container"]["image"])
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+            assert "${{" not in step.get("run", ""), "hand it over in `env`"
+    for line in re.findall(r"uses:.*", text):
+        assert re.search(r" # v\d+\.\d+\.\d+$", line), f"say which version it is: {line}"
+
+
+def test_three_systems_three_pythons_and_both_ends_of_torch_are_tried():
+    job = jobs("checks.yml")["systems"]
+    matrix = job["strategy"]["matrix"]
+    assert {s.partition("-")[0] for s in matrix["system"]} == {"ubuntu", "macos", "windows"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13"] and project["requires-python"] == ">=3.11"
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert "python>=3.11,<3.14" in conda
+    assert matrix["torch"] == ["newest"] and "oldest" in {one["torch"] for one in matrix["include"]}
+    assert "tools/oldest.py" in steps(job) and "tools/import_all.py" in steps(job)
+    assert "not slow and not parity and not notebook and not site and not browser" in steps(job)
+    torch, torchvision = constraints()
+    assert f"torch>={torch.removeprefix('torch==').removesuffix('.*')}," in project["dependencies"][0]
+    minor = [int(one.split(".")[1]) for one in (torch, torchvision)]
+    assert fitting_torchvision(f"2.{minor[0]}.0") == f"0.{minor[1]}", "of one release"
+
+
+def test_every_module_is_imported_where_the_systems_are_tried():
+    files = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+             for p in (ROOT / "mmlearn").rglob("*.py")} - {"mmlearn"}
+    assert set(modules()) == {name for name in files if not name.endswith("__main__")}
+
+
 def test_the_gpu_runner_is_named_in_one_variable_only():
-    text = "".join(p.read_text() for p in WORKFLOWS)
+    text = "".join(p.read_text(encoding="utf-8") for p in WORKFLOWS)
     assert text.count("runs-on: ${{ vars.GPU_RUNNER }}") == 1
-    gpu = (ROOT / ".github" / "workflows" / "gpu-notebooks.yml").read_text()
+    gpu = (ROOT / ".github" / "workflows" / "gpu-notebooks.yml").read_text(encoding="utf-8")
     assert "torch.cuda.is_available()" in gpu and "MMLEARN_SCALE: gpu" in gpu
+
+
+def test_notebooks_run_on_a_gpu_whenever_book_or_package_change_or_somebody_asks():
+    path = ROOT / ".github" / "workflows" / "gpu-notebooks.yml"
+    on = yaml.safe_load(path.read_text(encoding="utf-8"))[True]
+    assert on["push"] == {"branches": ["main"], "paths": ["book/**", "mmlearn/**"]}
+    assert on["pull_request"] == {"types": ["labeled"]} and on["schedule"] and "workflow_dispatch" in on
+    job = jobs("gpu-notebooks.yml")["notebooks"]
+    assert "github.event.label.name == 'gpu'" in job["if"]
+    assert "tools/nbval_run.py" in steps(job) and "find book -name '*.ipynb'" in steps(job)
+    upload = job["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-artifact@") and upload["if"] == "always()"
+
+
+def test_without_a_gpu_runner_a_warning_says_that_nothing_was_run():
+    there, missing = (jobs("gpu-notebooks.yml")[name] for name in ("notebooks", "no-runner"))
+    assert there["if"] == missing["if"].replace("== ''", "!= ''", 1)
+    assert "::warning title=" in steps(missing) and missing["runs-on"] == "ubuntu-latest"
+
+
+def test_the_website_is_that_of_the_newest_tag():
+    job = jobs("pages.yml")["build"]
+    assert job["steps"][0]["with"]["fetch-depth"] == 0 and "git checkout" in steps(job)
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    assert "s/^  branch: main$/" in steps(job) and re.search(r"(?m)^  branch: main$", config)
 
 
 def test_the_scripts_of_ci_are_valid_shell():
@@ -82,14 +163,15 @@ def test_every_reference_says_who_what_and_when():
 
 
 def test_what_tests_import_is_installed_with_the_test_extra():
-    """A test module that imports more cannot even be collected where only ``.[test]`` is installed."""
+    """A test module, or a tool of ours that it imports, that imports more cannot even be collected where only
+    ``.[test]`` is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {canonical(re.split(r"[<>=!~\[; ]", d)[0]) for d in project["dependencies"]
              + project["optional-dependencies"]["test"]}
     providers = importlib.metadata.packages_distributions()
     ours = {"mmlearn", "tests"} | {p.stem for folder in ("tools", "tests")
                                    for p in (ROOT / folder).rglob("*.py")}
-    for path in sorted((ROOT / "tests").rglob("*.py")):
+    for path in sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").glob("*.py")]):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = ([a.name for a in node.names] if isinstance(node, ast.Import)
                      else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])

@@ -2,6 +2,7 @@
 all."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -73,18 +74,69 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
     )
 
 
-@pytest.mark.parametrize("url", ['x";touch hit;"', "$(touch hit)", "`touch hit`", "$(shell touch hit)",
-                                 "$$(touch hit)", "a'b;touch hit"])
-def test_an_address_is_never_run_as_a_command(tmp_path, url):
+EVIL = ['x";touch hit;"', "$(touch hit)", "`touch hit`", "$(shell touch hit)", "$$(touch hit)",
+        "a'b;touch hit", "x; touch hit #", "x && touch hit", "| touch hit", "x\ntouch hit"]
+
+
+@pytest.fixture
+def makefile(tmp_path):
+    """Our Makefile in a folder where every program that it starts prints its arguments."""
     shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "_config.yml", "_toc.yml"):
+        (tmp_path / name).write_text("")
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "notebooks.py").write_text("import sys\nprint(sys.argv[1:])\n")
-    done = subprocess.run(["make", "-s", "repository", f"URL={url}", f"PYTHON={sys.executable}"],
-                          cwd=tmp_path, capture_output=True, text=True)
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "ruff", "mypy", "lint-imports", "jupyter-book"):
+        (programs / name).write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+        (programs / name).chmod(0o755)
+    for name in (".installed-book", ".installed-test"):
+        (programs.parent / name).write_text("")
+    html = tmp_path / "_build" / "html"
+    html.mkdir(parents=True)
+    (html / ".built").write_text("")
+
+    def make(target: str, *variables: str, environment: dict[str, str] | None = None):
+        done = subprocess.run(["make", "-s", target, *variables, f"PYTHON={sys.executable}"], cwd=tmp_path,
+                              capture_output=True, text=True, env={**os.environ, **(environment or {})})
+        assert not (tmp_path / "hit").exists(), f"make {target} has run what {variables} quotes"
+        return done
+    return make
+
+
+@pytest.mark.parametrize("url", EVIL)
+def test_an_address_is_never_run_as_a_command(makefile, url):
+    done = makefile("repository", f"URL={url}")
     assert done.returncode == 0 and done.stdout.strip().endswith(str(["repository", url])), (
         done.stdout + done.stderr
     )
-    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.parametrize("target, name, word", [
+    ("execute", "NOTEBOOKS", "execute"), ("check", "WORKERS", "-n"), ("test", "WORKERS", "-n"),
+    ("serve", "PORT", "http.server"), ("release", "VERSION", "set"),
+])
+def test_no_variable_is_run_as_a_command(makefile, target, name, word):
+    for value in EVIL:
+        done = makefile(target, f"{name}={value}")
+        first = value.split()[0] if name == "NOTEBOOKS" else value
+        assert f"<{word}><{first}>" in done.stdout, done.stdout + done.stderr
+    makefile(target, environment={name: "$(touch hit)"})
+
+
+def test_every_variable_that_a_recipe_takes_is_quoted():
+    """But for the names of programs and folders that a maintainer states to be run: PYTHON, VENV."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    taken = set(re.findall(r"^(\w+) \?=", text, re.M)) - {"PYTHON", "VENV"} | {"URL", "VERSION"}
+    assert {"NOTEBOOKS", "PORT", "WORKERS"} <= taken
+    for name in taken:
+        assert not re.search(rf"(?<!\$)\$[({{]{name}[)}}]", text), f'say "$${name}"'
+
+
+def test_notebooks_to_execute_are_given_one_by_one(makefile):
+    done = makefile("execute", "NOTEBOOKS=book/a.ipynb book/b.ipynb")
+    assert "<tools/notebooks.py><execute><book/a.ipynb><book/b.ipynb>" in done.stdout
 
 
 def test_no_address_at_all_is_asked_for(tmp_path):

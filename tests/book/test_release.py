@@ -7,7 +7,9 @@ import subprocess
 import tomllib
 import zipfile
 
+import nbformat
 import pytest
+from notebooks import setup_cell
 from release import PLACES, ROOT, current, set_version, tag, zip_site
 
 import mmlearn
@@ -16,12 +18,15 @@ import mmlearn
 @pytest.fixture
 def copy(tmp_path):
     """A repository with the files that a version touches."""
-    for name in (*(name for name, *_ in PLACES), "CHANGELOG.md"):
+    for name in (*(name for name, *_ in PLACES), "CHANGELOG.md", "_config.yml", "pyproject.toml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     changes = tmp_path / "CHANGELOG.md"
     changes.write_text(re.sub(r"(?s)## Unreleased.*",
                               "## Unreleased\n\n- Something.\n\n## 0.0.1\n\n- First.\n", changes.read_text()))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("old")])
+    (tmp_path / "book").mkdir()
+    nbformat.write(notebook, tmp_path / "book" / "1-image2text.ipynb")
     for command in (["init", "-q"], ["config", "user.name", "A"], ["config", "user.email", "a@example.org"],
                     ["add", "."], ["commit", "-q", "-m", "all"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
@@ -40,6 +45,10 @@ def test_a_version_is_written_told_and_tagged(copy):
     assert current(copy) == "99.1.0"
     assert "## Unreleased\n\n## 99.1.0 (2030-02-03)\n\n- Something." in (copy / "CHANGELOG.md").read_text()
     assert tag(copy) == "v99.1.0"
+    first = nbformat.read(copy / "book" / "1-image2text.ipynb", as_version=4).cells[0].source
+    assert "--branch v99.1.0" in first and first == setup_cell("1-image2text", copy)
+    left = subprocess.run(["git", "status", "--porcelain"], cwd=copy, capture_output=True, check=True)
+    assert not left.stdout
     log = subprocess.run(["git", "log", "-1", "--format=%s%d"], cwd=copy, capture_output=True, text=True,
                          check=True).stdout
     assert log.startswith("Version 99.1.0") and "tag: v99.1.0" in log

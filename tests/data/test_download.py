@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from mmlearn.data.download import COCO_FILES, COCO_SPLITS, Offline, Remote, download, download_coco, unpack
+from mmlearn.data.download import (
+    COCO_FILES,
+    COCO_SPLITS,
+    Broken,
+    Offline,
+    Remote,
+    download,
+    download_coco,
+    unpack,
+)
 
 CONTENT = bytes((i * i) % 251 for i in range(300_000))
 
@@ -27,6 +36,8 @@ class Server(BaseHTTPRequestHandler):
     moved: dict[str, str]
     etag = '"one"'
     ranges = True
+    lengths = True
+    status = 200
 
     def do_GET(self) -> None:
         body = self.files.get(self.path)
@@ -49,8 +60,9 @@ class Server(BaseHTTPRequestHandler):
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(body) - start))
+            self.send_response(self.status)
+        if self.lengths:
+            self.send_header("Content-Length", str(len(body) - start))
         self.send_header("ETag", self.etag)
         self.end_headers()
         end = start + self.breaks.pop(0) if self.breaks else len(body)
@@ -175,11 +187,44 @@ def test_no_network_and_no_such_file_are_told_apart(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_sends_us_on_without_https_is_not_followed(server, tmp_path):
-    server.moved["/old.bin"] = f"{server.url}/data.bin"
-    with pytest.raises(OSError, match="sends us on to http://.*not https; nothing was downloaded"):
+@pytest.mark.parametrize("place, message", [
+    ("http://example.org/data.bin", "sends us on to http://example.org/data.bin, which is not https; "
+                                    "nothing was"),
+    ("ftp://127.0.0.1/data.bin", "not https; nothing was downloaded"), ("http://[::", "sends us on to no "
+                                                                                      "address")])
+def test_a_server_that_sends_us_on_without_https_is_not_followed(server, tmp_path, place, message):
+    server.moved["/old.bin"] = place
+    with pytest.raises(OSError, match=message):
         download(Remote(f"{server.url}/old.bin"), tmp_path / "old.bin")
     assert [path for path, _ in server.asked] == ["/old.bin"] and list(tmp_path.iterdir()) == []
+
+
+def test_a_server_on_this_machine_may_send_us_on_to_itself(server, tmp_path):
+    server.moved["/old.bin"] = f"{server.url}/data.bin"
+    assert download(Remote(f"{server.url}/old.bin"), tmp_path / "old.bin").read_bytes() == CONTENT
+
+
+def test_a_body_without_a_length_could_be_cut_short_unseen(server, tmp_path):
+    server.lengths = False
+    with pytest.raises(OSError, match="does not say how long the file is.*could be cut short unseen"):
+        download(remote(server), tmp_path / "data.bin")
+    server.breaks[:] = [1000]                             # a known size tells that the rest is missing
+    download(remote(server, size=len(CONTENT)), tmp_path / "data.bin")
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_a_part_that_was_not_asked_for_is_no_file(server, tmp_path):
+    server.status = 206
+    with pytest.raises(OSError, match="answers 206, which is no whole file"):
+        download(remote(server), tmp_path / "data.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link_in_the_place_of_a_part(server, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    os.symlink(tmp_path / "mine", tmp_path / "data.bin.part")
+    download(remote(server), tmp_path / "data.bin")
+    assert (tmp_path / "mine").read_text() == "mine" and (tmp_path / "data.bin").read_bytes() == CONTENT
 
 
 # ---- archives ----------------------------------------------------------------------------------------------
@@ -232,6 +277,42 @@ def test_a_link_that_is_there_already_does_not_lead_out(tmp_path):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_link_to_a_folder_of_ones_own_is_not_written_through_either(tmp_path):
+    (tmp_path / "out" / "mine").mkdir(parents=True)
+    os.symlink(tmp_path / "out" / "mine", tmp_path / "out" / "val2017")
+    (tmp_path / "a.zip").write_bytes(zip_of({"val2017/1.jpg": b"one"}))
+    with pytest.raises(ValueError, match="is a link"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert list((tmp_path / "out" / "mine").iterdir()) == []
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_stays_packed(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros", bytes(60 << 20))
+    (tmp_path / "a.zip").write_bytes(out.getvalue())
+    with pytest.raises(ValueError, match=r"a\.zip has .* bytes and would unpack to 62,914,560; nothing was"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda content: content[:-30], "is no zip archive"),
+    (lambda content: content.replace(b"one", b"two"), "is damaged .*CRC"),
+    (lambda content: content.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
+     "is encrypted")])
+def test_a_damaged_or_locked_archive_is_named(tmp_path, change, message):
+    (tmp_path / "a.zip").write_bytes(change(zip_of({"1.jpg": b"one"})))
+    with pytest.raises(Broken, match=rf"a\.zip {message}"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_of({"x": b"file", "x/y": b"inside"}))
+    with pytest.raises(ValueError, match="twice, or as a file and as a folder"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
 def test_something_else_is_no_archive(tmp_path):
     (tmp_path / "page.html").write_text("<html>not found</html>")
     with pytest.raises(ValueError, match="is no zip archive"):
@@ -257,6 +338,24 @@ def test_a_split_of_coco_is_fetched_unpacked_and_not_fetched_again(server, tmp_p
     before = len(server.asked)
     get()
     assert len(server.asked) == before == 2
+
+
+def test_a_damaged_archive_is_removed_and_fetched_again(server, tmp_path):
+    content = zip_of({"val2017/1.jpg": b"one"})
+    server.files["/val2017.zip"] = content
+    server.files["/annotations2017.zip"] = zip_of({"annotations/a": b"{}"})
+    files = {key: Remote(f"{server.url}/{key}.zip") for key in ("val2017", "annotations2017")}
+    files["val2017"] = Remote(files["val2017"].url, len(content))
+    for left in (b"<html>not found</html>", content[:-30].ljust(len(content), b"x")):
+        folder = tmp_path / str(len(left))
+        folder.mkdir()
+        (folder / "val2017.zip").write_bytes(left)
+        download_coco(folder, "val2017", files=files)
+        assert files_in(folder)["val2017/1.jpg"] == b"one"
+    server.files["/val2017.zip"] = b"x" * len(content)
+    with pytest.raises(ValueError, match="no zip archive.*it was removed, run the same command again"):
+        download_coco(tmp_path / "new", "val2017", files=files)
+    assert not (tmp_path / "new" / "val2017.zip").exists()
 
 
 def test_every_split_of_coco_has_addresses_of_its_makers():

@@ -88,7 +88,7 @@ def test_captions_get_the_tokens_of_the_official_tool() -> None:
     scenes = [caption for i in range(75) for caption in captions(sample_scene(0, i))][:300]
     generator = random.Random(0)
     mixed = [" ".join(generator.choices(PIECES, k=generator.randint(4, 14))) + " dog." for _ in range(300)]
-    texts = scenes + mixed
+    texts = ["", "", *scenes, " ", ".", "", *mixed, ""]             # also captions without words
     official = PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(texts)})
     differing = [(text, official[i][0].split(), ptb_tokenise(text)) for i, text in enumerate(texts)]
     assert [row for row in differing if row[1] != row[2]] == []

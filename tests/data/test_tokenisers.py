@@ -145,3 +145,72 @@ def test_bpe_equals_gpt2s_tokeniser_on_the_same_files(tmp_path):
     for text in (*CAPTIONS, "Unbelievable  CATS' dög — 42!\n\tx", "", "猫 and dog", "isn't we'll"):
         assert ours.encode(text) == theirs(text)["input_ids"], text
         assert ours.decode(ours.encode(text)) == text
+
+
+@pytest.mark.parametrize("content, message", [
+    ("[]", "holds a list"), ("{}", "words is no list"),
+    ('{"words": ["<unk>", 7], "splitter": "simple"}', "words is no"),
+    ('{"words": ["a"], "splitter": "simple"}', "begins with"), ("[" * 10**5, "nested too deep"),
+    ('{"words": ["<unk>", "<pad>", "<bos>", "<eos>"], "splitter": 7}', "splitter is no text")])
+def test_a_file_that_is_no_vocabulary_is_named(tmp_path, content, message):
+    (tmp_path / "words.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"words\.json .*{message}"):
+        WordTokeniser.load(tmp_path / "words.json")
+
+
+def test_a_count_that_no_word_reaches_is_refused():
+    with pytest.raises(ValueError, match="no word occurs 1000 times, the most frequent one 4 times"):
+        WordTokeniser.train(CAPTIONS, min_count=1000, splitter="simple")
+
+
+VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
+
+
+def test_pieces_are_parted_by_line_breaks_alone(tmp_path):
+    lines = [*VOCAB[:-1], "\u2028x\x85", "dog"]
+    (tmp_path / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert WordPieceTokeniser.from_vocab(tmp_path / "vocab.txt").encode("a dog") == [5, 7]
+
+
+@pytest.mark.parametrize("lines, message", [
+    ([*VOCAB, "dog"], "lists 'dog' twice"), (VOCAB[1:], r"lacks \[PAD\]"), (["hello"], r"lacks \[UNK\]")])
+def test_a_list_of_pieces_that_is_none_is_named(tmp_path, lines, message):
+    (tmp_path / "vocab.txt").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"vocab\.txt.*{message}"):
+        WordPieceTokeniser.from_vocab(tmp_path / "vocab.txt")
+
+
+def test_a_tokeniser_of_another_kind_or_with_a_hole_is_refused(tmp_path):
+    PIECES.save(tmp_path / "pieces.json")
+    with pytest.raises(ValueError, match="pieces.json is a tokeniser of kind WordPiece, expected BPE"):
+        BPETokeniser.load(tmp_path / "pieces.json")
+    content = json.loads((tmp_path / "pieces.json").read_text())
+    content["model"]["vocab"]["[MASK]"] = 10**6
+    content["added_tokens"] = []
+    (tmp_path / "pieces.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"pieces\.json: the vocabulary has \d+ tokens and ids up to 1000"):
+        WordPieceTokeniser.load(tmp_path / "pieces.json")
+
+
+def bpe_files(folder):
+    BYTES.save(folder / "bytes.json")
+    model = json.loads((folder / "bytes.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    lines = [" ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]))
+    return model
+
+
+def test_the_two_files_of_gpt2_must_belong_together(tmp_path):
+    model = bpe_files(tmp_path)
+    files = tmp_path / "vocab.json", tmp_path / "merges.txt"
+    assert BPETokeniser.from_files(*files).encode("a red cat") == BYTES.encode("a red cat")
+    (tmp_path / "merges.txt").write_text("\n".join(" ".join(pair) for pair in model["merges"][:-1]))
+    with pytest.raises(ValueError, match=r"merges\.txt has no merge that makes .*; the files do not belong"):
+        BPETokeniser.from_files(*files)
+    (tmp_path / "merges.txt").write_text("a b c")
+    with pytest.raises(ValueError, match=r"merges\.txt has the line 'a b c', which is no pair"):
+        BPETokeniser.from_files(*files)
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"] | {"a": 10**30}))
+    with pytest.raises(ValueError, match=r"vocab\.json gives 'a' no whole number"):
+        BPETokeniser.from_files(*files)

@@ -309,5 +309,5 @@ def test_a_checkpoint_that_lacks_or_breaks_a_file_is_refused(words, tmp_path):
     with pytest.raises(ValueError, match="does not fit CNNTransformer"):
         load_captioner(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
         load_captioner(tmp_path)

@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mmlearn.metrics.detection import (
     average_precision,
+    compressed,
     decode_segmentation,
     interpolate,
     iou,
@@ -24,6 +25,7 @@ from mmlearn.metrics.detection import (
     rle_delta,
     rle_encode,
     rle_from_string,
+    rle_iou,
     rle_to_string,
 )
 
@@ -177,10 +179,10 @@ def world(rng, masked):
 
 @pytest.mark.parity
 @pytest.mark.equation("eq:coco-ap")
-@pytest.mark.parametrize("masked", [False, True])
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize(("masked", "boxed"), [(False, True), (True, False), (True, True)])
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_any_detections_get_the_numbers_of_the_reference(seed, masked):
+def test_any_detections_get_the_numbers_of_the_reference(seed, masked, boxed):
     truths, found = world(np.random.default_rng(seed), masked)
     if not truths or not found:
         return
@@ -189,8 +191,8 @@ def test_any_detections_get_the_numbers_of_the_reference(seed, masked):
         coco.dataset = {"images": [{"id": i, "height": 128, "width": 128} for i in (1, 2, 3)],
                         "annotations": truths, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
         coco.createIndex()
-        rows = [{k: v for k, v in row.items() if k not in (("bbox", "area") if masked else ())}
-                for row in found]
+        found = [{k: v for k, v in row.items() if k != "area" and (boxed or k != "bbox")} for row in found]
+        rows = [dict(row) for row in found]
         evaluation = COCOeval(coco, coco.loadRes(rows), "segm" if masked else "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -200,10 +202,60 @@ def test_any_detections_get_the_numbers_of_the_reference(seed, masked):
 
 
 def test_a_record_without_its_box_is_named():
-    with pytest.raises(ValueError, match="no field 'bbox'"):
+    with pytest.raises(ValueError, match="annotations, record 0: it has no 'bbox'"):
         average_precision([{"image_id": 1, "category_id": 1}], [])
 
 
 def test_a_polygon_without_image_size_is_refused():
     with pytest.raises(ValueError, match="size of its image"):
         decode_segmentation([[0, 0, 1, 0, 1, 1]], None)
+
+
+@pytest.mark.parity
+@pytest.mark.equation("eq:iou-crowd")
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_overlap_of_run_lengths_is_that_of_the_pixels_they_stand_for(seed, share):
+    rng = np.random.default_rng(seed)
+    found, truths = rng.random((3, 7, 9)) < share, rng.random((2, 7, 9)) < 0.5
+    found[0], crowd = False, rng.random(2) < 0.5
+    runs = [[compressed({"size": [7, 9], "counts": rle_encode(mask)}) for mask in part]
+            for part in (found, truths)]
+    want = [[(a & b).sum() / max((a.sum() if c else (a | b).sum()), 1) for b, c in zip(truths, crowd)]
+            for a in found]
+    np.testing.assert_allclose(rle_iou(*runs, crowd), want, atol=1e-12)
+    np.testing.assert_allclose(mask_iou(found, truths, crowd), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("points", [
+    [1, 1, 4, 1, 4, float("nan")], [1, 1, 4, 1, 4, 1e9], [1, 1, 4, 1, 4, 1e308], [1, 1, 4, 1, 4, None],
+    [1, 1, 4, 1, 4], [1, 1], [], "114143", [0, 0, 9e5, 9e5] * 4, [1, 1, 4, 1, 4, 10**40]])
+def test_one_bad_number_in_a_polygon_is_refused_before_it_ends_the_process(points):
+    for polygons in ([points], [[1, 1, 4, 1, 4, 3], points]):
+        with pytest.raises(ValueError, match="give "):
+            decode_segmentation(polygons, (5, 6))
+
+
+def test_a_polygon_that_leaves_the_picture_is_cut_off_at_its_border():
+    mask = decode_segmentation([[-200, -200, 3, -200, 3, 800, -200, 800]], (5, 6))
+    assert mask[:, :3].all() and not mask[:, 3:].any()
+
+
+def test_masks_of_one_picture_have_one_size():
+    square = {"size": [5, 6], "counts": [6, 2, 22]}
+    row = {"image_id": 1, "category_id": 1, "score": 0.5}
+    with pytest.raises(ValueError, match=r"detections, record 0: 'segmentation' is .* 4 x 6, .* 5 x 6"):
+        average_precision([{**row, "segmentation": square}],
+                          [{**row, "segmentation": {"size": [4, 6], "counts": [24]}}], masks=True)
+
+
+def test_a_truth_without_area_has_that_of_its_mask_and_a_detection_that_of_its_box_if_it_has_one():
+    small = {"size": [200, 200], "counts": [0, 900, 39_100]}           # a mask of 900 pixels, "small"
+    truth = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 100, 100], "segmentation": small, "area": None}
+    found = {"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": small}
+    stats = average_precision([truth], [found], masks=True).stats
+    assert stats["AP small"] == pytest.approx(1) and stats["AP large"] == -1
+    boxes = average_precision([truth], [{**found, "bbox": truth["bbox"]}]).stats
+    assert boxes["AP small"] == pytest.approx(1)
+    boxes = average_precision([{**truth, "segmentation": None}], [{**found, "bbox": truth["bbox"]}]).stats
+    assert boxes["AP small"] == -1 and boxes["AP large"] == pytest.approx(1)

@@ -83,3 +83,11 @@ def test_a_word_enters_the_decoder_as_its_row_of_the_table_plus_its_position():
             want = [float(table[word, i]) + float(positions[place + 1, i]) for i in range(6)]
             torch.testing.assert_close(embed(tokens)[row, place], torch.tensor(want, dtype=torch.float64),
                                        atol=1e-6, rtol=0)
+
+
+def test_a_token_outside_the_vocabulary_is_refused():
+    embed = TokenEmbedding(10, 4, 8, pad=1)
+    assert embed(torch.tensor([[2, 9]])).shape == (1, 2, 4)
+    for ids, message in (([[2, 10]], "from 2 to 10"), ([[-1, 3]], "from -1 to 3")):
+        with pytest.raises(ValueError, match=f"token ids go {message}, the vocabulary from 0 to 9; use"):
+            embed(torch.tensor(ids))

@@ -130,6 +130,63 @@ def test_the_wrong_end_of_text_id_of_old_configurations_is_read_as_transformers_
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("eos", [None, [49], 49])
+def test_an_end_of_text_id_that_is_null_or_a_list_of_one_is_settled_at_loading(tmp_path, eos):
+    model = transformers_model()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = eos
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours = load(tmp_path)
+    assert ours.config.eot == 49 and gap(ours, model) < 1e-5
+    config["text_config"]["eos_token_id"] = [49, 50]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"text_config: eos_token_id is \(49, 50\), expected a whole number"):
+        load(tmp_path)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("wrap", [
+    lambda state: {"model": {f"module.{n}": v for n, v in state.items()}},
+    lambda state: {**state, "epoch": 3},
+    lambda state: {f"_orig_mod.module.{n}": v for n, v in state.items()} | {"n_averaged": torch.tensor(3)}])
+def test_what_a_training_program_wraps_around_clip_is_taken_off(tmp_path, wrap):
+    model = open_clip_model()
+    torch.save(wrap(dict(model.state_dict())), tmp_path / "run.pth.tar")
+    assert gap(load(tmp_path / "run.pth.tar", activation="quick_gelu"), model) < 1e-5
+
+
+def test_an_unknown_prefix_is_named_with_what_would_fit(tmp_path):
+    state = {f"student.{name}": value for name, value in open_clip_model().state_dict().items()}
+    torch.save(state, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="begin with 'student.' would be those of CLIP; save these"):
+        load(tmp_path / "run.pt")
+
+
+@pytest.mark.parity
+def test_an_unknown_prefix_beside_a_configuration_is_named_too(tmp_path):
+    transformers_model().save_pretrained(tmp_path)
+    state = {f"student.{name}": value for name, value in transformers_model().state_dict().items()}
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({**state, "head.weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="the names that begin with 'student.' fit without it"):
+        load(tmp_path)
+
+
+def test_what_no_reader_knows_is_said_to_be_what_it_is(tmp_path):
+    from mmlearn.checkpoints import save_model
+    from mmlearn.nn.bert import BERT, BERTConfig
+    with pytest.raises(ValueError, match="it has neither config.json nor open_clip_config.json"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ValueError, match="config.json says model_type 'gpt2'"):
+        load(tmp_path)
+    save_model(tmp_path / "own", BERT(BERTConfig.mini()), "bert", {})
+    with pytest.raises(ValueError, match="a model trained with this package; open it with mmlearn"):
+        load(tmp_path / "own")
+
+
+@pytest.mark.parity
 def test_openais_own_state_dict_says_quick_gelu_by_the_buffers_it_holds(tmp_path):
     model = open_clip_model()
     torch.save({**model.state_dict(), **SCALARS}, tmp_path / "ViT.pt")

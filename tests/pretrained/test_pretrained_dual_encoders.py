@@ -80,6 +80,25 @@ def test_a_model_that_is_not_clip_must_say_how_its_pictures_are_prepared(tmp_pat
         open_model(tmp_path)
 
 
+def test_a_tokeniser_longer_than_the_model_is_refused(tmp_path, monkeypatch):
+    from mmlearn.text_for_vision.clip import CLIP, CLIPConfig
+    monkeypatch.setattr("mmlearn.pretrained.dual_encoders.load", lambda source: CLIP(CLIPConfig.mini()))
+    with pytest.raises(ValueError, match="has a tokeniser of 49408 tokens and a model of 400"):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"size": {"shortest_edge": -1}}, "size is -1, expected pixels"),
+    ({"size": {"height": 3}}, "width of size is None"),
+    ({"image_std": [0, 1, 1]}, "image_std is .*three numbers above 0"),
+    ({"image_mean": "grey"}, "image_mean is 'grey'"),
+    ({"rescale_factor": 0}, "rescale_factor is 0"), ({"resample": 9}, "resample is 9")])
+def test_a_recipe_that_cannot_be_is_refused_by_its_field(tmp_path, fields, message):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: (the )?{message}"):
+        recipe_for(tmp_path, 32)
+
+
 def test_a_model_without_two_towers_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("mmlearn.pretrained.dual_encoders.load", lambda source: torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="is a Linear, not a dual encoder"):

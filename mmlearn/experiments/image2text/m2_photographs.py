@@ -8,7 +8,6 @@ run.
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                  "--batch", str(args.batch), "--lr", str(args.lr), "--warmup", "20", "--save-every",
                  str(max(1, args.kill // 2))]
         killed_at = kill_at(first, Path(folder) / "xe", args.kill)
-        done = subprocess.run([*base, "--resume", "--json"], capture_output=True, text=True)
+        done = subprocess.run([*base, "--resume", "--json"], capture_output=True, encoding="utf-8")
         if done.returncode:
             raise ValueError(f"the resumed run ended with {done.returncode}: {done.stderr[-300:]}")
         history = json.loads((Path(folder) / "history-xe.json").read_text(encoding="utf-8"))
@@ -57,12 +56,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def kill_at(command: list[str], folder: Path, step: int) -> int:
     """Start a run, kill it once a checkpoint of ``step`` or later is written; returns that checkpoint's
     step."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
     try:
         while process.poll() is None:
             written = max((int(path.name.removeprefix("step-")) for path in steps_in(folder)), default=0)
             if written >= step:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 process.wait()
                 return written
             time.sleep(2)

@@ -1,9 +1,9 @@
 """The miniature CLIPs that come with the book, trained on the scene world until they are of use.
 
 Paper: A. Radford et al. (2021), arXiv:2103.00020, sec. 2.4-2.5.  Survey: 4.2.
-Differs from the paper: 64 pixels, words as tokens, drawn scenes instead of 400 million pairs, no random crop;
-the text tower of the Vision Transformer's miniature starts from that of the other one (``--text-from``),
-which saves minutes.
+Differs from the paper: 64 pixels, words as tokens, drawn scenes instead of 400 million pairs, no random crop.
+With ``--text-from`` a miniature starts with the text tower of another one, which saves minutes; those of the
+book start from nothing.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from mmlearn.text_for_vision.training import (
 )
 
 BUILD = {"vit": CLIPConfig.mini, "resnet": CLIPConfig.mini_resnet}
+STEPS, RATES = {"vit": 6000, "resnet": 8000}, {"vit": 1e-3, "resnet": 2e-3}
 
 
 def judge(model: nn.Module, tokeniser: Tokeniser, pictures: int = 1000,
@@ -57,10 +58,10 @@ def rounded(scores: Mapping[str, float]) -> dict[str, float]:
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tower", choices=sorted(FILES), default="resnet")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, help=f"default {STEPS}")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--train", type=int, default=12000, help="training scenes")
+    parser.add_argument("--lr", type=float, help=f"default {RATES}")
+    parser.add_argument("--train", type=int, default=60_000, help="training scenes")
     parser.add_argument("--width", type=int, help="of the Vision Transformer's states, a multiple of 32")
     parser.add_argument("--text-from", help="start with the text tower and the words of this miniature")
     parser.add_argument("--pictures", type=int, default=1000, help="test pictures of one thing")
@@ -70,6 +71,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    steps, lr = args.steps or STEPS[args.tower], args.lr or RATES[args.tower]
     data = scene_pairs(args.train)
     other = load_mini(args.text_from) if args.text_from else None
     tokeniser = other.tokeniser if other else scene_tokeniser(data)
@@ -81,16 +83,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if other:
         model.text.load_state_dict(other.model.text.state_dict())
     watched = class_pictures(min(400, args.pictures), "val")
-    every = max(1, args.steps // 8)
+    every = max(1, steps // 8)
     history = train_clip(
-        model, data, tokeniser, steps=args.steps, batch=args.batch, lr=args.lr, folder=args.folder,
+        model, data, tokeniser, steps=steps, batch=args.batch, lr=lr, folder=args.folder,
         evaluate=lambda judged: {"zero-shot": zero_shot_accuracy(judged, tokeniser, watched)},
-        evaluate_every=every, on_step=lambda step, _: print(f"step {step} of {args.steps}", flush=True)
+        evaluate_every=every, on_step=lambda step, _: print(f"step {step} of {steps}", flush=True)
         if step % every == 0 else None)
     scores = rounded(judge(model, tokeniser, args.pictures, args.scenes))
     print(scores, flush=True)
     parameters = sum(p.numel() for p in model.parameters())
-    settings = {"tower": args.tower, "steps": args.steps, "batch": args.batch, "lr": args.lr, "warmup": 50,
+    settings = {"tower": args.tower, "steps": steps, "batch": args.batch, "lr": lr, "warmup": 50,
                 "schedule": "cosine to 0", "weight decay": 0.2,
                 "train": f"{args.train} scenes of train, seed 0", "text tower from": args.text_from,
                 "size": SIZE, "longest caption": "16 words", "test pictures": args.pictures,

@@ -1,0 +1,174 @@
+"""Command lines with one wrong value, in every option of every command, and with several at random.
+
+``MMLEARN_BAD_INPUTS=1000`` makes at least so many; without it a few of each kind are made.
+"""
+
+import json
+import math
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+COUNT = int(os.environ.get("MMLEARN_BAD_INPUTS", "0"))
+SAMPLE = Path(__file__).parents[2] / "data" / "scenes-sample"
+# what somebody may write by mistake where something else belongs
+SLIPS = ("", " ", "-1", "0", "1.5", "nan", "inf", "-inf", "1e400", "abc", str(10**30), "-" + str(10**30),
+         "None", "true", "{}{}", "{", "{x}", "%s", "\udcff.png", "ä" * 300, "x" * 5000, "/dev/null",
+         "no/such/place", "a\0b", "--", "*", "~", "1,2")
+FILES = ("empty", "bytes", "latin", "list.json", "deep.json", "broken.json", "columns.csv", "folder",
+         "picture.png", "broken.png", "weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command line; ``bad`` is the option whose value must be refused, None where any end but a crash will
+    do."""
+
+    arguments: tuple[str, ...]
+    bad: str | None = None
+
+
+def workplace(folder: Path) -> None:
+    """Pictures, captions and files of the wrong kind, in a folder that is to be stood in."""
+    photos = folder / "photos"
+    photos.mkdir()
+    names = [f"train_{i:06d}.png" for i in range(4)]
+    for name in names:
+        shutil.copy(SAMPLE / "images" / name, photos)
+    (photos / "captions.csv").write_text("file,caption\n" + "".join(f"{n},a cat\n" for n in names))
+    (folder / "lines.txt").write_text("a cat\na tower\n")
+    truth = json.loads((SAMPLE / "annotations" / "captions_train.json").read_text())
+    images = truth["images"][:4]
+    ids = {image["id"] for image in images}
+    (folder / "captions.json").write_text(json.dumps({
+        "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}))
+    wrong = folder / "wrong"
+    wrong.mkdir()
+    (wrong / "folder").mkdir()
+    contents = {"empty": b"", "bytes": bytes(range(256)) * 4, "latin": "Hündin\n".encode("latin-1"),
+                "list.json": b"[]", "deep.json": b"[" * 100_000, "broken.json": b'{"images": [',
+                "columns.csv": b"name,text\na,b\n", "broken.png": (photos / names[0]).read_bytes()[:90],
+                "weights.safetensors": b"hello"}
+    for name, content in contents.items():
+        (wrong / name).write_bytes(content)
+    Image.new("RGB", (8, 8)).save(wrong / "picture.png")
+
+
+def whole(least: int, most: int) -> Callable[[str], bool]:
+    """Is a text a whole number within bounds?"""
+    def fits(text: str) -> bool:
+        try:
+            return least <= int(text) <= most
+        except ValueError:
+            return False
+    return fits
+
+
+def rate(text: str) -> bool:
+    """Is a text a learning rate?"""
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def never(text: str) -> bool:
+    """None of the slips and wrong files will do."""
+    return False
+
+
+def new_place(text: str) -> bool:
+    """Can something new be written there? (A name of one's own is allowed to be odd.)"""
+    if text == "wrong/folder":
+        return True
+    odd = not text.strip() or "\0" in text or len(text) > 200
+    return not odd and not text.startswith(("wrong/", "/"))
+
+
+TRAINER = {"--out": new_place, "--steps": whole(1, 10**9), "--batch": whole(2, 10**6), "--lr": rate,
+           "--warmup": whole(0, 10**9), "--precision": never, "--save-every": whole(1, 10**9),
+           "--seed": whole(0, 2**32 - 1), "--hold-out": whole(1, 2), "--images": never, "--data": never,
+           "--annotations": never, "--validation": never, "--validation-images": never, "--size": never}
+CAPTIONER = {**TRAINER, "--batch": whole(1, 10**6), "--trunk": never, "--trunk-weights": never,
+             "--features": never, "--phase": never, "--pixels": whole(16, 4096), "--min-count": whole(1, 4)}
+OF_FOLDER = ("--data", "folder", "--images", "photos", "--out", "run")
+DRAWN = ("--weights", "clip-mini-resnet")
+# a good command line, and what its options take besides
+COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] = (
+    (("classify", "photos/train_000003.png", "--labels", "cat,tower", *DRAWN),
+     {"--labels": never, "--template": lambda text: text == "{}{}", "--weights": never, "--activation": never,
+      "--top": whole(1, 10**40)}),
+    (("retrieve", "photos", "a tower", *DRAWN),
+     {"--index": lambda text: new_place(text), "--weights": never, "--activation": never,
+      "--top": whole(1, 10**40), "--image": never, "--captions": never}),
+    (("retrieve", "--image", "photos/train_000003.png", "--captions", "lines.txt", *DRAWN),
+     {"--image": lambda text: text == "wrong/picture.png", "--captions": never, "--index": never,
+      "--top": whole(1, 10**40)}),
+    (("caption", "photos", "--beam", "1"),
+     {"--annotations": never, "--out": lambda text: new_place(text) or text == "wrong/list.json",
+      "--checkpoint": never, "--beam": whole(1, 100), "--max-len": whole(1, 10**40)}),
+    (("train", "clip", *OF_FOLDER), TRAINER),
+    (("train", "clip", "--scenes", "2", "--out", "run"),
+     {"--scenes": never, "--validation": never, "--validation-images": never, "--images": never,
+      "--annotations": never, "--hold-out": never}),
+    (("train", "captioner", *OF_FOLDER, "--size", "mini"),
+     CAPTIONER),
+    (("train", "m2", "--data", "coco", "--images", "photos", "--annotations", "captions.json", "--out", "run",
+      "--trunk", "resnet18", "--size", "mini", "--pixels", "32"), {**CAPTIONER, "--hold-out": whole(1, 3)}),
+    (("data", "scenes", "--out", "drawn", "--images", "1"),
+     {"--out": new_place, "--images": whole(1, 1), "--size": whole(16, 64), "--split": never,
+      "--style": never, "--seed": whole(0, 2**32 - 1), "--workers": whole(1, 1)}),
+    (("data", "coco", "--out", "coco"), {"--split": never}),
+)
+
+
+def changed(line: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
+    """The command line with another value of an option."""
+    if option in line:
+        place = line.index(option)
+        return (*line[:place + 1], value, *line[place + 2:])
+    return (*line, option, value)
+
+
+def every() -> Iterator[Line]:
+    """Every slip and every wrong file in every option of every command."""
+    for line, options in COMMANDS:
+        for option, fits in options.items():
+            for value in (*SLIPS, *(f"wrong/{name}" for name in FILES)):
+                yield Line(changed(line, option, value), None if fits(value) else option)
+
+
+def several(count: int) -> Iterator[Line]:
+    """Command lines with two to four values changed, words left out or swapped; anything but a crash will
+    do."""
+    draw = random.Random(9)
+    for _ in range(count):
+        line, options = draw.choice(COMMANDS)
+        for option in draw.sample(sorted(options), min(len(options), draw.randint(2, 4))):
+            line = changed(line, option, draw.choice((*SLIPS, *(f"wrong/{name}" for name in FILES))))
+        words = list(line)
+        if draw.random() < 0.3:
+            del words[draw.randrange(len(words))]
+        if draw.random() < 0.2:
+            i, j = draw.randrange(len(words)), draw.randrange(len(words))
+            words[i], words[j] = words[j], words[i]
+        yield Line(tuple(words))
+
+
+def cases() -> list[Line]:
+    """What is tried: everything at scale, a few of each kind otherwise."""
+    single = list(every())
+    if COUNT:
+        return single + list(several(max(0, COUNT - len(single))))
+    draw = random.Random(4)
+    return draw.sample(single, 100) + list(several(30))
+
+
+def remove(path: Path) -> None:
+    """Take away what a command has left, a file or a folder."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

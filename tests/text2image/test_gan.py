@@ -1,0 +1,185 @@
+"""The game of two networks on points whose densities are known in closed form."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+from mmlearn.text2image.adversarial import (
+    density_ratio,
+    jensen_shannon,
+    jensen_shannon_bound,
+    masses,
+    optimal_discriminator,
+    optimal_logit,
+    saturating_loss,
+)
+from mmlearn.text2image.gan import (
+    GAN,
+    GANConfig,
+    GaussianMixture,
+    ModeCoverage,
+    PointDiscriminator,
+    discriminator_step,
+    generator_step,
+    grid,
+    mode_coverage,
+    mode_shares,
+    play,
+    train_discriminator,
+)
+
+covers = pytest.mark.equation                       # by this name until the chapter shows these equations
+
+RING = GaussianMixture.ring(std=0.1)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# --------------------------------------------------------------------------------------------------- mixtures
+
+
+@covers("eq:gaussian-mixture")
+def test_the_density_of_a_mixture_is_a_mean_of_gaussians():
+    x = torch.randn(6, 2, generator=seeded())
+    for i in range(6):
+        density = sum(math.exp(-float((x[i] - c).square().sum()) / (2 * 0.1**2)) / (2 * math.pi * 0.1**2)
+                      for c in RING.centres) / 8
+        assert RING.log_density(x)[i].item() == pytest.approx(math.log(density + 1e-300), rel=1e-4)
+    theirs = MixtureSameFamily(Categorical(torch.ones(8)),
+                               MultivariateNormal(RING.centres, 0.01 * torch.eye(2)))
+    torch.testing.assert_close(RING.log_density(x), theirs.log_prob(x), rtol=1e-4, atol=1e-3)
+
+
+def test_the_density_of_a_mixture_integrates_to_one():
+    points = grid(-3, 3, 241)
+    assert (RING.log_density(points).exp().sum() * (6 / 240) ** 2).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_eight_gaussians_stand_on_a_circle_and_are_drawn_equally_often():
+    ring = GaussianMixture.ring()
+    assert ring.centres.norm(dim=1).allclose(torch.tensor(2.0)) and len(ring.centres) == 8
+    samples = ring.sample(4000, seeded())
+    shares, good = mode_shares(samples, ring, within=5)
+    assert good > 0.999 and (shares - 1 / 8).abs().max() < 0.02
+    assert torch.equal(ring.sample(5, seeded(3)), ring.sample(5, seeded(3)))
+    with pytest.raises(ValueError, match="std is 0"):
+        GaussianMixture.ring(std=0)
+
+
+def test_a_grid_has_all_pairs_of_places_the_last_coordinate_fastest():
+    assert grid(0, 1, 2).tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert grid(0, 1, 3, d=1).tolist() == [[0], [0.5], [1]]
+
+
+# ---------------------------------------------------------------------------------------------- mode collapse
+
+
+@covers("eq:mode-shares")
+@covers("eq:mode-divergence")
+def test_modes_are_counted_by_going_through_the_samples():
+    samples = torch.cat([RING.sample(30, seeded()), 3 * torch.rand(20, 2, generator=seeded(1)) - 1.5])
+    counts, good = [0] * 8, 0
+    for x in samples:
+        distances = [math.dist(x.tolist(), c.tolist()) for c in RING.centres]
+        nearest = distances.index(min(distances))
+        if distances[nearest] <= 3 * 0.1:
+            counts[nearest] += 1
+            good += 1
+    shares, part = mode_shares(samples, RING)
+    assert shares.tolist() == pytest.approx([n / good for n in counts]) and part == pytest.approx(good / 50)
+    coverage = mode_coverage(samples, RING)
+    assert coverage.modes == sum(n > 0 for n in counts) and coverage.good == pytest.approx(good / 50)
+    assert coverage.divergence == pytest.approx(sum(
+        n / good * math.log(8 * n / good) for n in counts if n))
+
+
+@covers("eq:mode-divergence")
+def test_a_generator_that_draws_one_mode_is_found_out():
+    one = RING.centres[3].expand(50, 2)
+    collapsed = mode_coverage(one, RING)
+    assert (collapsed.modes, collapsed.good) == (1, 1.0)
+    assert collapsed.divergence == pytest.approx(math.log(8))
+    assert mode_coverage(RING.centres, RING) == ModeCoverage(8, 1.0, 0.0)
+    assert mode_coverage(torch.zeros(5, 2), RING) == ModeCoverage(0, 0.0, math.inf)
+    with pytest.raises(ValueError, match="no sample"):
+        mode_coverage(torch.zeros(0, 2), RING)
+
+
+# ------------------------------------------------------------------------------------------------- the game
+
+
+def test_a_step_of_either_side_leaves_the_other_alone():
+    torch.manual_seed(0)
+    gan = GAN(GANConfig.mini())
+    before = [p.clone() for p in gan.parameters()]
+    optimizer = torch.optim.SGD(gan.discriminator.parameters(), lr=0.1)
+    discriminator_step(gan.discriminator, optimizer, RING.sample(64, seeded()), gan.sample(64, seeded()))
+    assert all(p.grad is None for p in gan.generator.parameters())
+    middle = [p.clone() for p in gan.parameters()]
+    generator_step(gan.discriminator, torch.optim.SGD(gan.generator.parameters(), lr=0.1),
+                   gan.sample(64, seeded()), saturating_loss)
+    moved = [[not torch.equal(a, b) for a, b in zip(x, y)]
+             for x, y in ((before, middle), (middle, list(gan.parameters())))]
+    n = len(list(gan.generator.parameters()))
+    assert moved[0] == [False] * n + [True] * n and moved[1] == [True] * n + [False] * n
+    assert all(p.requires_grad for p in gan.discriminator.parameters())
+
+
+def test_a_step_of_the_discriminator_raises_the_value_it_returns():
+    torch.manual_seed(0)
+    gan = GAN(GANConfig.mini())
+    real, fake = RING.sample(256, seeded()), gan.sample(256, seeded())
+    optimizer = torch.optim.SGD(gan.discriminator.parameters(), lr=0.1)
+    losses = [discriminator_step(gan.discriminator, optimizer, real, fake) for _ in range(5)]
+    assert losses == sorted(losses, reverse=True) and losses[0] == pytest.approx(math.log(4), abs=0.1)
+
+
+@covers("eq:gan-optimal-d")
+@covers("eq:gan-density-ratio")
+def test_against_a_generator_that_stands_still_the_discriminator_becomes_p_over_p_plus_q():
+    """Eight wide Gaussians against one: 800 steps, D a few hundredths off on average."""
+    torch.manual_seed(0)
+    p, q = GaussianMixture.ring(std=0.4), GaussianMixture(torch.zeros(1, 2), 1.5)
+    net, draws = PointDiscriminator(GANConfig.mini()), seeded()
+    points = grid(-4, 4, 81)
+    log_p, log_q = p.log_density(points), q.log_density(points)
+    best, weight = optimal_discriminator(log_p.exp(), log_q.exp()), (masses(log_p) + masses(log_q)) / 2
+
+    def error():
+        with torch.no_grad():
+            return ((net(points).sigmoid() - best).abs() * weight).sum().item()
+
+    first = error()
+    values = train_discriminator(net, lambda n: p.sample(n, draws), lambda n: q.sample(n, draws), 800)
+    assert first > 0.2 and error() < 0.04
+    with torch.no_grad():
+        heavy = weight > weight.max() / 20
+        ratio = density_ratio(net(points))[heavy].log() - optimal_logit(log_p, log_q)[heavy]
+    assert ratio.abs().mean() < 0.35
+    divergence = jensen_shannon(masses(log_p), masses(log_q)).item()
+    assert jensen_shannon_bound(sum(values[-100:]) / 100) == pytest.approx(divergence, abs=0.02)
+
+
+@covers("eq:gan-criterion")
+def test_while_the_generator_learns_the_value_comes_back_to_minus_log_four():
+    torch.manual_seed(0)
+    gan, draws = GAN(GANConfig.mini()), seeded(1)
+    target = GaussianMixture(torch.tensor([[1.5, -1.0]]), 0.5)
+    history = play(gan, lambda n: target.sample(n, draws), 300, batch=128)
+    apart = max(V for V, _ in history[:60])
+    assert apart + math.log(4) > 0.15                                       # told apart at first
+    assert abs(sum(V for V, _ in history[-50:]) / 50 + math.log(4)) < 0.1
+    with torch.no_grad():
+        drawn = gan.sample(500, seeded(2))
+    assert (drawn.mean(0) - target.centres[0]).norm() < 0.4
+
+
+def test_steps_are_counted_from_one():
+    with pytest.raises(ValueError, match="d_steps 0"):
+        play(GAN(GANConfig.mini()), RING.sample, 3, d_steps=0)
+    with pytest.raises(ValueError, match="width of GANConfig is 0, expected from 1"):
+        GANConfig(width=0)
