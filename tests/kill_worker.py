@@ -107,7 +107,7 @@ def train_captioner(folder: Path, more: int) -> None:
     phase(folder, ["train", "captioner", *data], "history-xe.json", more % 2 == 0)
     phase(folder, ["train", "captioner", "--phase", "scst", "--steps", 2, "--batch", 2, "--save-every", 1],
           "history-scst.json", True)
-    keep(folder, "history-xe.json", "history-scst.json")
+    keep(folder, "captioner", "history-xe.json", "history-scst.json")
 
 
 def train_clip(folder: Path, more: int) -> None:
@@ -115,10 +115,12 @@ def train_clip(folder: Path, more: int) -> None:
     data = ["--data", "csv", "--annotations", folder.parent / "captions.csv", "--images", folder.parent,
             "--size", "mini", "--save-every", 1, "--batch", 4, "--steps", 2 + more]
     phase(folder, ["train", "clip", *data], "history.json", False)
-    keep(folder, "history.json")
+    keep(folder, "clip", "history.json")
 
 
-def keep(folder: Path, *histories: str) -> None:
+def keep(folder: Path, system: str, *histories: str) -> None:
+    if (folder / ".lock").exists():             # killed when all was done: the next start cleans up
+        assert command("train", system, "--resume", "--out", folder) == 0
     tensors = safetensors.torch.load_file(folder / "model.safetensors")
     for name in histories:
         tensors[name] = torch.tensor(json.loads((folder / name).read_text())["loss"], dtype=torch.float64)

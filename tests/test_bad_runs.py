@@ -4,6 +4,7 @@ sentence that names the file, or the very result. ``MMLEARN_BAD_INPUTS=1000`` tr
 import argparse
 import inspect
 import json
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from bad_inputs.runs import COUNT, NUMBERS, TEXTS, copied, damaged, wrong
+from PIL import Image
 from resume_worker import Config, Net, run
 from torch import nn
 
@@ -19,6 +21,7 @@ from mmlearn.cli import main
 from mmlearn.cli.training import recall
 from mmlearn.data.scenes.export import export_coco
 from mmlearn.experiments.jobs import run_jobs
+from mmlearn.files import locked
 from mmlearn.train import Batches, fit
 
 
@@ -100,6 +103,31 @@ def test_the_command_says_so_too(tmp_path, capsys):
         assert main(["train", "captioner", "--resume", "--out", str(tmp_path)]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and "Traceback" not in said and str(tmp_path) in said
+
+
+def test_a_second_run_in_one_folder_is_told_who_is_there_and_changes_nothing(tmp_path, capsys):
+    with locked(tmp_path), locked(tmp_path / "xe"):
+        (tmp_path / "notes.txt").write_text("mine")
+        for command in (["captioner"], ["clip"], ["m2", "--resume"]):
+            assert main(["train", *command, "--out", str(tmp_path)]) == 2
+            said = capsys.readouterr().err
+            assert f"{tmp_path} is being written by process {os.getpid()} on" in said
+            assert said.count("\n") == 1
+        with pytest.raises(OSError, match="xe is being written by process"):
+            run(tmp_path / "xe", steps=2)
+        assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
+            "notes.txt", "xe"]
+
+
+def test_a_run_that_diverges_ends_with_a_sentence_and_code_two(tmp_path, capsys):
+    table = tmp_path / "captions.csv"
+    for i in range(2):
+        Image.new("RGB", (32, 32), (90 * i, 9, 9)).save(tmp_path / f"{i}.png")
+    table.write_text("file,caption\n0.png,a dog\n1.png,a cat\n")
+    assert main(["train", "clip", "--data", "csv", "--annotations", str(table), "--size", "mini", "--steps",
+                 "2", "--batch", "2", "--warmup", "0", "--lr", "1e38", "--out", str(tmp_path / "run")]) == 2
+    assert "lower the learning rate" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_damaged_export_is_named_or_ends_alike(tmp_path, capsys):
