@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,8 @@ def command(*words: object) -> int:
     from mmlearn.cli import main
 
     torch.set_num_threads(1)
-    with open(os.devnull, "w") as nowhere:
-        sys.stdout = sys.stderr = nowhere
-        code = main([str(word) for word in words])
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    return code
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return main([str(word) for word in words])
 
 
 def phase(folder: Path, begin: list[object], ended: str, resume_first: bool) -> None:
@@ -173,7 +171,7 @@ def killed_at(task: Callable[[Path, int], None], folder: Path, more: int, number
     code, again = forked(lambda: run(number)), forked(lambda: run(None))
     found = unlike(safetensors.torch.load_file(f"{folder}.result"), wanted) if again == 0 else ["it failed"]
     found += [path.name for path in folder.rglob(".*")]
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     Path(f"{folder}.result").unlink(missing_ok=True)
     return code, found
 

@@ -157,6 +157,24 @@ def test_a_damaged_result_of_a_study_is_named(tmp_path, capsys):
     tally(outcomes, capsys)
 
 
+def count_letters(name, seed, args):
+    return {"letters": len(name) + seed}
+
+
+def test_a_study_that_is_run_again_reads_what_it_kept_and_shares_its_folder_with_nobody(tmp_path):
+    args = argparse.Namespace(keep=tmp_path / "kept", processes=1, seeds=2, steps=3)
+    jobs = [("ab", 0), ("ab", 1)]
+    running = run_jobs(count_letters, jobs, args)
+    assert next(running) == (("ab", 0), {"letters": 2})
+    with pytest.raises(OSError, match="kept is being written by process"):
+        list(run_jobs(count_letters, jobs, args))
+    assert list(running) == [(("ab", 1), {"letters": 3})]
+    assert [result for _, result in run_jobs(never, jobs, args)] == [{"letters": 2}, {"letters": 3}]
+    args.steps = 4
+    with pytest.raises(ValueError, match="use another --keep folder"):
+        list(run_jobs(never, jobs, args))
+
+
 def test_no_number_makes_fit_stumble(capsys):
     whole = ("steps", "accumulate", "save_every", "keep", "evaluate_every", "patience", "seed")
     outcomes: Counter = Counter()
