@@ -267,10 +267,10 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
     from mmlearn.image2text.saved import Sight, save_captioner
     from mmlearn.nn.modes import seeded
 
-    tokeniser = data.vocabulary(settings["min_count"])
-    if len(tokeniser) == len(tokeniser.SPECIALS):
-        raise ValueError(f"--min-count is {settings['min_count']}, and no word of the captions occurs so "
-                         f"often; take a smaller number")
+    try:
+        tokeniser = data.vocabulary(settings["min_count"])
+    except ValueError as error:
+        raise ValueError(f"--min-count is {settings['min_count']}: {error}") from error
     mini = settings["size"] == "mini"
     weights, tensors = settings["weights"], None
     if settings["features"] == "grid" or (settings["features"] == "pictures" and not mini):

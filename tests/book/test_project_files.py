@@ -169,8 +169,8 @@ def test_what_tests_import_is_installed_with_the_test_extra():
     named = {canonical(re.split(r"[<>=!~\[; ]", d)[0]) for d in project["dependencies"]
              + project["optional-dependencies"]["test"]}
     providers = importlib.metadata.packages_distributions()
-    ours = {"mmlearn", "tests"} | {p.stem for folder in ("tools", "tests")
-                                   for p in (ROOT / folder).rglob("*.py")}
+    ours = {"mmlearn", "tests"} | {name for folder in ("tools", "tests")
+                                   for p in (ROOT / folder).rglob("*.py") for name in (p.stem, p.parent.name)}
     for path in sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").glob("*.py")]):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = ([a.name for a in node.names] if isinstance(node, ast.Import)

@@ -116,7 +116,8 @@ def test_stored_features_are_read_by_image_id(coco, tmp_path, capsys):
     (["captioner", "--features", "grid"], "the captioner reads pictures"),
     (["m2", "--scenes", "0"], "--scenes is 0"), (["m2", "--steps", "0"], "--steps is 0"),
     (["m2", "--features", "f.npz"], "stored features go with --data coco"),
-    (["m2", "--data", "coco", "--images", "none", "--annotations", "none.json"], "none.json is no file"),
+    (["m2", "--data", "coco", "--images", "none", "--annotations", "none.json"],
+     "none.json; give an annotation file"),
 ])
 def test_bad_arguments_get_one_sentence_and_code_two(arguments, sentence, tmp_path, capsys):
     assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2

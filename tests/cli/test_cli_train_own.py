@@ -261,7 +261,7 @@ def test_what_would_be_ignored_or_is_out_of_bounds_is_refused(arguments, sentenc
 def test_what_does_not_fit_the_pictures_is_refused(photos, tmp_path, capsys):
     folder = ["--data", "folder", "--images", photos, "--out", tmp_path / "run"]
     assert "--hold-out is 8, and there are 8 pictures" in refused(capsys, "clip", *folder, "--hold-out", 8)
-    assert "no word of the captions occurs so often" in refused(capsys, "captioner", *folder, *SMALL,
+    assert "--min-count is 99: no word occurs 99 times" in refused(capsys, "captioner", *folder, *SMALL,
                                                                 "--min-count", 99)
 
 
