@@ -51,4 +51,4 @@ def test_a_run_killed_after_any_file_operation_ends_alike_and_leaves_nothing_beh
         everywhere, place, task, every):
     report = everywhere(task, place, 1 if ALL else every)
     assert report["different"] == []
-    assert report["kills"] == len(range(0, report["operations"], 1 if ALL else every)) > 5
+    assert report["kills"] == len(range(0, report["operations"], 1 if ALL else every)) >= 5
