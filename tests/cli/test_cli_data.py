@@ -29,7 +29,7 @@ def test_scenes_are_told_in_a_sentence_without_json(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--images", "0"], "count is 0"), (["--images", "-5"], "count is -5"),
+    (["--images", "0"], "--images is 0"), (["--images", "-5"], "--images is -5"),
     (["--images", "2", "--size", "7"], "size 7"), (["--images", "2", "--split", "trian"], "split 'trian' is "
                                                                                           "unknown; take one "
                                                                                           "of train, val"),
