@@ -45,9 +45,10 @@ def watch(root: Path, deadly: int | None = None) -> list[str]:
             if flags & WRITES and isinstance(path, str | os.PathLike) and os.fspath(path).startswith(place):
                 act(f"open {path}")
         elif event in CHANGES:
-            # shutil.rmtree names what it removes within an open folder
-            if os.fspath(args[0]).startswith(place) or args[-1] != -1:
-                act(f"{event} {args[0]}")
+            # rmtree names what it removes within an open folder, truncate may name a file by its number
+            path = os.readlink(f"/proc/self/fd/{args[0]}") if isinstance(args[0], int) else os.fspath(args[0])
+            if path.startswith(place) or args[-1] != -1 and not isinstance(args[0], int):
+                act(f"{event} {path}")
 
     sys.addaudithook(audit)
     os.fsync = lambda descriptor: None                      # a kill, unlike a power cut, loses nothing

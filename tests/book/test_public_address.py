@@ -60,7 +60,7 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=ignore)
     old, new = repository(), "https://github.com/a-school/course-2027"
     done = subprocess.run(["make", "repository", f"URL={new}/", f"PYTHON={sys.executable}"], cwd=tmp_path,
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env=alone())
     assert done.returncode == 0, done.stderr
     for path in [p for p in tmp_path.rglob("*") if p.suffix in (".yml", ".md", ".cff", ".ipynb", ".toml")]:
         text = path.read_text(encoding="utf-8")
@@ -76,6 +76,14 @@ def test_one_command_changes_the_address_everywhere(tmp_path):
 
 EVIL = ['x";touch hit;"', "$(touch hit)", "`touch hit`", "$(shell touch hit)", "$$(touch hit)",
         "a'b;touch hit", "x; touch hit #", "x && touch hit", "| touch hit", "x\ntouch hit"]
+
+
+def alone() -> dict[str, str]:
+    """The environment without what a make that runs these tests has put there: its options and variables
+    (``make test VENV=…``) would be those of the make that is tried here."""
+    own = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MAKEFILES",
+           "VENV", "WORKERS", "PORT", "NOTEBOOKS", "URL", "VERSION"}
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 @pytest.fixture
@@ -99,7 +107,7 @@ def makefile(tmp_path):
 
     def make(target: str, *variables: str, environment: dict[str, str] | None = None):
         done = subprocess.run(["make", "-s", target, *variables, f"PYTHON={sys.executable}"], cwd=tmp_path,
-                              capture_output=True, text=True, env={**os.environ, **(environment or {})})
+                              capture_output=True, text=True, env={**alone(), **(environment or {})})
         assert not (tmp_path / "hit").exists(), f"make {target} has run what {variables} quotes"
         return done
     return make
@@ -141,7 +149,8 @@ def test_notebooks_to_execute_are_given_one_by_one(makefile):
 
 def test_no_address_at_all_is_asked_for(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    done = subprocess.run(["make", "-s", "repository"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["make", "-s", "repository"], cwd=tmp_path, capture_output=True, text=True,
+                          env=alone())
     assert done.returncode != 0 and "say which" in done.stderr
 
 

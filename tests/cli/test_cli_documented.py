@@ -36,9 +36,10 @@ LAUNCHED = re.compile(
 
 
 def commands(page: str) -> list[str]:
-    """The lines of the bash blocks of a page, without what stands behind a #."""
+    r"""The lines of the bash blocks of a page, without what stands behind a #; a \ joins two lines."""
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
-    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks for line in block.splitlines()]
+    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks
+             for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line]
 
 
