@@ -298,6 +298,8 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
     weights, description = pair_of(path)
     try:
         config_kind, kind = kinds[content.get("system", next(iter(kinds)))]
+        if not isinstance(content["config"], dict):
+            raise ValueError(f"config is no object but {str(content['config'])[:40]!r}")
         config = config_from(config_kind, content["config"])
         with blank():                      # a size that the weights have not asks for no memory
             expected = kind(config)
