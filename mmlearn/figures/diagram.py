@@ -273,7 +273,7 @@ class Diagram:
 
     def _repr_html_(self) -> str:
         wide = f'<div class="mm{" mm-wide" if self.narrow else ""}">{self.still()}</div>'
-        narrow = f'<div class="mm mm-narrow">{self.narrow.still()}</div>' if self.narrow else ""
+        narrow = f'<div class="mm mm-narrow" hidden>{self.narrow.still()}</div>' if self.narrow else ""
         return f"<style>{STYLE}</style>{wide}{narrow}{_INLINE}"
 
     def __repr__(self) -> str:
