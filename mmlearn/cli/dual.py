@@ -17,6 +17,7 @@ from urllib.request import getproxies
 from mmlearn.files import read_text
 
 DEFAULT = "openai/clip-vit-base-patch32"
+HERE = "or take --weights clip-mini-resnet, which is here and knows the drawn scenes of the book"
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,14 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def open_dual(args: argparse.Namespace) -> Any:
     """Model, tokeniser and recipe of ``--weights``, on the accelerator if there is one."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    offline = args.weights == DEFAULT and not hub_reached()
+    if offline and not isinstance(try_to_load_from_cache(DEFAULT, "config.json"), str):
+        raise FileNotFoundError(f"{DEFAULT} is not here and could not be fetched from huggingface.co; "
+                                f"connect to the network, or download its folder elsewhere and load it by "
+                                f"its path; {HERE}")     # before torch is imported
     import torch
-    from huggingface_hub import constants
 
     from mmlearn.checkpoints import is_saved
     from mmlearn.pretrained import READERS
@@ -43,7 +50,7 @@ def open_dual(args: argparse.Namespace) -> Any:
     if args.activation and ours:
         raise ValueError(f"--activation is for a file of weights that does not say it, and {args.weights} "
                          f"does; leave it out")
-    if args.weights in READERS and not hub_reached():
+    if offline or args.weights in READERS and not hub_reached():
         constants.HF_HUB_OFFLINE = True                                 # what was downloaded before is found
     try:
         ready = open_model(args.weights, **({"activation": args.activation} if args.activation else {}))
@@ -55,8 +62,7 @@ def open_dual(args: argparse.Namespace) -> Any:
     except FileNotFoundError as error:
         if args.weights not in READERS:
             raise
-        raise FileNotFoundError(f"{error}; or take --weights clip-mini-resnet, which is here and knows the "
-                                f"drawn scenes of the book") from error
+        raise FileNotFoundError(f"{error}; {HERE}") from error
     ready.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return ready
 

@@ -97,11 +97,18 @@ def test_anything_else_in_braces_is_refused(template):
 # --------------------------------------------------------------------------------------------------- networks
 
 def test_without_a_network_the_message_is_quick_and_names_the_miniature(capsys, monkeypatch):
+    monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: False)
+    monkeypatch.setattr("mmlearn.pretrained.dual_encoders.open_model", None)   # nothing is tried before that
+    streams = said(capsys, 2, "retrieve", DRAWINGS, "a red car")
+    assert "could not be fetched" in streams.err and "--weights clip-mini-resnet" in streams.err
+
+
+def test_without_a_network_another_public_name_is_looked_for_here_only(capsys, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: False)
-    streams = said(capsys, 2, "retrieve", DRAWINGS, "a red car")
+    streams = said(capsys, 2, "retrieve", DRAWINGS, "a red car", "--weights", "openai/clip-vit-base-patch16")
     assert "could not be fetched" in streams.err and "--weights clip-mini-resnet" in streams.err
     assert constants.HF_HUB_OFFLINE                 # its client did not try on its own
 
