@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torchvision.models import inception_v3
 
+from mmlearn.nn.inception import TRUNK
 from mmlearn.text2image.blocks import DownBlock, SameBlock
 from mmlearn.text_for_vision.blockwise import single
 
@@ -223,16 +224,13 @@ class InceptionTrunk(nn.Module):
     made). Names are torchvision's, without ``fc`` and ``AuxLogits``.
     """
 
-    STAGES = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3",
-              "maxpool2", "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d",
-              "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c")
     region_width, width = 768, 2048
 
     def __init__(self, size: int = 299) -> None:
         super().__init__()
         self.size = size
         whole = inception_v3(weights=None, init_weights=False, aux_logits=False)
-        for name in self.STAGES:
+        for name in TRUNK:
             self.add_module(name, getattr(whole, name))
         self.requires_grad_(False)
 
@@ -245,7 +243,7 @@ class InceptionTrunk(nn.Module):
     ) -> tuple[Float[Tensor, "b c s s"], Float[Tensor, "b f"]]:
         x = F.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=True)
         regions = x
-        for name in self.STAGES:
+        for name in TRUNK:
             x = getattr(self, name)(x)
             if name == "Mixed_6e":
                 regions = x
