@@ -41,6 +41,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the judge of drawn pictures: category, colour and setting, read by a network",
     "text2image/text-encoders":
         "DAMSM and char-CNN-RNN, trained on pictures of one thing and their sentences",
+    "text2image/text-to-image":
+        "the miniatures that draw: GAN-INT-CLS, AttnGAN, DM-GAN, DF-GAN, trained and judged",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
