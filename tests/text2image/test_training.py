@@ -15,8 +15,9 @@ from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
-from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig
+from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, wrong_partners
 from mmlearn.text2image.pipeline import TextToImage
+from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
 from mmlearn.text2image.training import (
     DistinctPairs,
     attngan_game,
@@ -24,6 +25,7 @@ from mmlearn.text2image.training import (
     dfgan_game,
     gan_cls_game,
     shrunk,
+    stackgan_game,
     train_char_cnn_rnn,
     train_damsm,
     train_game,
@@ -120,6 +122,23 @@ def test_the_game_of_attngan_shows_every_critic_its_size_and_damsm_the_largest(d
     assert (first, second) == ("critics", "generator") and parts.keys() == {"branches", "kl", "damsm"}
     torch.testing.assert_close(total, parts["branches"] + parts["kl"] + parts["damsm"])
     assert loss > 0 and not matcher.training
+
+
+def test_the_game_of_stackgan_shows_real_wrong_and_drawn_pictures_of_every_size(data, words):
+    encoder = damsm(words).text
+    with seeded(0):
+        model = StackGANv2(StackGANv2Config(64, 8, 8, 8, 4, 1, 8, 2))
+    batch = batch_of(data, words)
+    torch.manual_seed(5)
+    (first, loss, _), (second, total, _) = stackgan_game(encoder, kinds_of(data.scenes))(model, batch)
+    assert (first, second) == ("critics", "generator") and loss > 0
+    loss.backward()
+    assert all(p.grad is None for p in model.generator.parameters())
+    torch.manual_seed(5)
+    wrong = batch.images[wrong_partners(kinds_of(data.scenes)[batch.which])]
+    drawn = model(torch.randn(8, 8), encoder(batch.tokens)[1])
+    sizes = [tuple(shrunk(images, size) for size in (8, 16)) for images in (batch.images, wrong)]
+    torch.testing.assert_close(loss, torch.stack(model.discriminator_losses(*sizes, drawn)).sum())
 
 
 def test_shrunk_pictures_are_means_of_their_pixels():
