@@ -20,7 +20,7 @@ from mmlearn.data.things import attributes_of, kinds_of, thing_pairs
 from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser
 from mmlearn.experiments.text2image.text_encoders import load_judge
 from mmlearn.metrics.generation import attribute_scores, compare, features_of, match_scores
-from mmlearn.nn.feature_networks import SceneClassifier
+from mmlearn.nn.feature_networks import SceneClassifier, resized
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
@@ -129,7 +129,7 @@ def judge_pictures(
     found = attribute_scores(judge.answers(drawn), wanted, judge.name)
     clip = load_mini("resnet")
     with eval_mode(clip.model), torch.no_grad():
-        bytes_ = ((drawn + 1) * 127.5).round().clamp(0, 255).byte()
+        bytes_ = ((resized(drawn, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
         u = torch.cat([clip.model.encode_image(pixels(part)) for part in bytes_.split(250)])
         v = clip.model.encode_text(clip.tokeniser.batch(texts, clip.model.config.context))
     match = match_scores(u, v, "CLIP of chapter 4", classes=kinds_of(data.scenes))
