@@ -55,8 +55,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                                             lr=args.lr, folder=args.folder, progress=False)
     found = {"parameters": sum(p.numel() for p in judge.parameters()),
              "settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "schedule": "cosine to 0",
-                          "noise": 0.1, "train": f"{args.train} pictures of one thing, seed 0, and {args.train_unseen} of pairs "
-                                        "that generators do not see, seed 1"},
+                          "noise": 0.1,
+                          "train": f"{args.train} pictures of one thing, seed 0, and {args.train_unseen} of "
+                                   f"pairs that generators do not see, seed 1"},
              "test": accuracy(judge, thing_pairs(args.test, "test")),
              "unseen pairs": accuracy(judge, thing_pairs(args.test, "compositional"))}
     print(found, flush=True)
