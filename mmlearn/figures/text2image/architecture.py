@@ -21,6 +21,7 @@ from mmlearn.text2image.gan_cls import GANCLSConfig
 
 X_HAT = "x\u0302"                           # a generated picture
 CAPTION = "a yellow bird in a meadow"
+SHORT = "“a yellow bird …”"
 
 
 def real_picture(size: int = 96) -> np.ndarray:
@@ -188,6 +189,7 @@ def char_cnn_rnn(config: CharCNNRNNConfig | None = None) -> Diagram:
     for above, below, label in zip(strips, strips[1:], ["convolution 4, ReLU; max-pool 3"] * 2 + [last]):
         drawn.arrow((left + 8, above.at("b")[1]), (left + 8, below.at("t")[1]), label)
     cell = 300 / s
+    size = min(24, cell - 5)
     cells = [left + 14 + cell * (i + 0.5) for i in range(s)]
     ends = strips[-1]
     for x0, x1 in ((ends.x - ends.w / 2, cells[0] - cell / 2), (ends.x + ends.w / 2, cells[-1] + cell / 2)):
@@ -195,18 +197,18 @@ def char_cnn_rnn(config: CharCNNRNNConfig | None = None) -> Diagram:
     states: list[Box] = []
     for i, x in enumerate(cells):
         drawn.rect(x, 311, cell, 14, "text", 2)
-        state = drawn.rect(x, 352, min(24, cell - 6), 24, "text", 12)
+        state = drawn.rect(x, 352, size, size, "text", size / 2)
         if s <= 10:
             drawn.text(x, 352, f"*h*_{i + 1}", 13)
         drawn.arrow((x, 318), state)
         if states:
             drawn.line([states[-1].at("r"), state.at("l")], "text", head=s <= 10)
         states.append(state)
-        drawn.line([(x, 364), (x, 376), (170, 376)], "text")
+        drawn.line([state.at("b"), (x, 376), (170, 376)], "text")
     drawn.text(352, 311, f"{s} steps of {c}", 13, "soft", "start")
     drawn.text(352, 343, kind, 13, "text", "start", 600)
     drawn.text(352, 360, "*h_t* from *h_{t−1}*", 13, "text", "start")
-    mean = drawn.box(170, 410, f"mean of {s} states, {c}", "text", 180, 30)
+    mean = drawn.box(170, 410, f"mean of {s} states, {c}", "text", 196, 30)
     drawn.arrow((170, 376), mean, role="text")
     linear = drawn.box(170, 462, "linear", "text", 84, 30)
     drawn.arrow(mean, linear)
@@ -239,7 +241,7 @@ def gan_cls(config: GANCLSConfig | None = None) -> Diagram:
         "and a generated picture with its caption, weight one half, to be called not real. GAN-INT adds "
         "captions halfway between two captions to the generator's loss only."))
     phi = drawn.box(62, 196, f"φ(*t*)\n{e}", "text", 84, 48)
-    drawn.text(20, 150, "“a yellow bird …”", 13, "text", "start")
+    drawn.text(20, 150, SHORT, 13, "text", "start")
     drawn.text(20, 242, "char-CNN-RNN,", 13, "soft", "start")
     drawn.text(20, 259, "frozen", 13, "soft", "start")
     noise = noise_box(drawn, 28, 62, below=str(z))
@@ -276,7 +278,7 @@ def gan_cls(config: GANCLSConfig | None = None) -> Diagram:
             drawn.rect(235, y + 40, 446, 58, role, 10)
         drawn.image(x0 + 28, y + 40, pixels, 46)
         drawn.text(x0 + 60, y + 31, name, 14, "image", "start", 600)
-        drawn.text(x0 + 60, y + 50, f"“a yellow bird …”: {text}", 13, "text", "start")
+        drawn.text(x0 + 60, y + 50, f"{SHORT}: {text}", 13, "text", "start")
         drawn.text(440, y + 31, label, 14, "loss", "end", 600)
         drawn.text(440, y + 50, weight, 13, "soft", "end")
     drawn.rect(235, 590, 446, 46, "new", 10, ' style="stroke-dasharray:5 4"')
