@@ -1,12 +1,12 @@
 """What makes a GAN lose modes? Eight Gaussians, five ways of playing, and a count of what is drawn.
 
-Papers: I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661, algorithm 1 and sec. 6 (the
-discriminator has to keep up); L. Metz et al. (2017), *Unrolled Generative Adversarial Networks*,
-arXiv:1611.02163, sec. 3.1 (eight Gaussians, a discriminator with a tenth of the generator's learning
-rate).  Survey: 2.1.1. Differs from the papers: smaller networks, two numbers of noise, wider Gaussians.
+Papers: I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661, algorithm 1 and sec. 6
+(the discriminator has to keep up); L. Metz et al. (2017), *Unrolled Generative Adversarial Networks*,
+arXiv:1611.02163, sec. 3.1 (eight Gaussians, between which a generator hops).  Survey: 2.1.1. Differs from the
+papers: smaller networks, two numbers of noise, wider Gaussians.
 
-All arms of a seed start from the same weights. A generator that is losing modes moves about, so a measure of a
-run is a mean over the counts of its last third.
+All arms of a seed start from the same weights. A generator that is losing modes moves about, so a measure of
+a run is a mean over the counts of its last third.
 """
 
 import argparse
@@ -33,7 +33,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "three steps of D": {"d_steps": 3},
     "slow D": {"d_lr": 1e-4},
 }
-LOWER = ("unevenness",)                             # the measure of which less is better
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=100, help="steps between two counts")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--std", type=float, default=0.05, help="width of the Gaussians, on a circle of radius 2")
+    parser.add_argument("--std", type=float, default=0.05,
+                        help="width of the Gaussians, whose centres lie on a circle of radius 2")
     parser.add_argument("--samples", type=int, default=2000, help="points of a count")
 
 
@@ -84,5 +84,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         told = ", ".join(f"{key} {value:.2f}" for key, value in measured["scores"].items())
         print(f"seed {seed}  {name:16}  {told}", flush=True)
     settings = {key: getattr(args, key) for key in ("steps", "every", "batch", "lr", "std", "samples")}
-    return {"settings": {**settings, "modes": 8, "radius": 2, "slow lr of D": 1e-4, "seeds": seeds(args.seeds)},
-            "arms": found}
+    return {"settings": {**settings, "modes": 8, "radius": 2, "lr of slow D": 1e-4,
+                         "seeds": seeds(args.seeds)}, "arms": found}
