@@ -295,6 +295,7 @@ class StyleEncoder(nn.Module):
 
     def __init__(self, config: GANCLSConfig) -> None:
         super().__init__()
+        self.config = config
         self.trunk = DCGANDiscriminator(
             DCGANConfig(size=config.size, discriminator_width=config.discriminator_width))
         self.trunk.real = nn.Conv2d(self.trunk.real.in_channels, config.noise, 4)
