@@ -142,7 +142,7 @@ def fixed_rnn(
     r"""eq:char-rnn: $h_1=\mathrm{relu}(x_1W_i+b_i)$,
     $h_t=\mathrm{relu}(x_tW_i+b_i+h_{t-1}W_h+b_h)$: all states. Unlike ``nn.RNN`` the first step has no $b_h$;
     matrices are stored transposed, as ``nn.Linear`` does."""
-    read = F.linear(x, W_i, b_i).unbind(dim=1)              # of all steps at once
+    read = F.linear(x, W_i, b_i).unbind(dim=1)           # all steps at once
     h = read[0].relu()
     states = [h]
     for x_t in read[1:]:
@@ -162,7 +162,7 @@ def fixed_gru(
     matrix: all states. Unlike ``nn.GRU`` it resets before U, and z says how much is new. Rows of ``W`` and
     ``U``: z, r, n."""
     c = x.shape[2]
-    read = F.linear(x, W, b).unbind(dim=1)                  # b 3c of every step
+    read = F.linear(x, W, b).unbind(dim=1)               # s times b 3c
     h = read[0][:, 2 * c:].tanh()
     states = [h]
     for x_t in read[1:]:

@@ -69,19 +69,19 @@ def text_encoder(sentence: str = "a blue bird in a meadow", config: CharCNNRNNCo
     count = min(config.steps, 8)
     places = [x - 105 + 210 * (i + 0.5) / count for i in range(count)]
     states = [drawn.node(place, 316, "", "text", 20) for place in places]
-    for left, right in zip(states, states[1:]):
-        drawn.arrow(left, right)
+    for earlier, later in zip(states, states[1:]):
+        drawn.arrow(earlier, later)
     drawn.arrow(before, (x, 304))
     drawn.text(x + 112, 316, f"*h*_1 … *h*_{{{config.steps}}}", 14, "text", "start")
     mean = drawn.box(x, 368, "mean over the steps", "text", 180, 34)
     drawn.arrow((x, 328), mean)
     phi = drawn.box(x, 432, "φ = *h̄W* + *b*", "text", 150, 34)
     drawn.arrow(mean, phi, f"{c}")
-    right = 390
-    _show(drawn, right, 236, _drawn(scene or portrait("bird", colour="blue", setting="meadow")), 84)
-    eye = drawn.box(right, 340, "GoogLeNet\nfrozen", "frozen", 120, 46)
-    drawn.arrow((right, 278), eye)
-    theta = drawn.box(right, 432, "θ", "frozen", 60, 34)
+    far = 390
+    _show(drawn, far, 236, _drawn(scene or portrait("bird", colour="blue", setting="meadow")), 84)
+    eye = drawn.box(far, 340, "GoogLeNet\nfrozen", "frozen", 120, 46)
+    drawn.arrow((far, 278), eye)
+    theta = drawn.box(far, 432, "θ", "frozen", 60, 34)
     drawn.arrow(eye, theta)
     score = drawn.box(270, 514, "*S* = θ · φ\na margin of 1 to every wrong pair", "loss", 250, 50)
     drawn.arrow(phi, score, f"{config.embed}", sides="bt", bend=0.5)
