@@ -26,7 +26,7 @@ from mmlearn.text2image.attngan import AttnGAN
 from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, sje_loss
 from mmlearn.text2image.damsm import DAMSM
 from mmlearn.text2image.dfgan import DFGAN
-from mmlearn.text2image.gan_cls import GANCLS, wrong_partners
+from mmlearn.text2image.gan_cls import GANCLS, StyleEncoder, style_objective, wrong_partners
 from mmlearn.text2image.pipeline import Encoder, TextToImage, encode
 from mmlearn.text2image.stackgan import StackGANv2
 from mmlearn.train import History, fit, warmup_cosine
@@ -201,6 +201,27 @@ def train_game(
     batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=max_len, scale=signed_pixels)
     optimizer = torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
     return fit(model, game, batches, steps=steps, optimizer=optimizer, lr=lr, ema=ema, seed=seed, **options)
+
+
+def train_style_encoder(
+    style: StyleEncoder, painter: TextToImage, data: PairData, *, steps: int, batch: int = 64,
+    lr: float | int = 5e-4, seed: int = 0, **options: Any,
+) -> History:
+    r"""eq:gan-style on what a trained GAN-CLS draws of the captions of ``data``: no real picture is seen.
+    Adam ($\beta_1=0.5$), the rate falling along a cosine. Further options are those of ``fit``."""
+    painter.requires_grad_(False).eval()
+
+    def objective(trained: StyleEncoder, batch: PairBatch) -> Tensor:
+        text = encode(painter.encoder, batch.tokens).sentence
+        z = torch.randn(len(text), style.config.noise, device=text.device)
+        return style_objective(trained, painter.generator.to(text.device), text, z)
+
+    if painter.tokeniser is None:
+        raise ValueError("the model has no tokeniser; load it with load_text_to_image")
+    batches = PairBatches(data, painter.tokeniser, batch, seed=seed)
+    optimizer = torch.optim.Adam(style.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
+    return fit(style, objective, batches, steps=steps, optimizer=optimizer, seed=seed,
+               schedule=warmup_cosine(lr, min(50, steps // 4), steps), **options)
 
 
 def attribute_watch(
