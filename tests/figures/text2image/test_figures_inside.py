@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmlearn.figures.interactive import LIMIT
-from mmlearn.figures.text2image import successors
+from mmlearn.figures.text2image import inside
 from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
 from mmlearn.text2image.blocks import Gates
 from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
@@ -36,7 +36,7 @@ def drawn_by(make, config):
 
 def test_each_word_of_a_real_generator_gets_a_panel_and_its_shares():
     image, attention, _ = drawn_by(AttnGANGenerator, AttnGANConfig)
-    shown = frames(successors.words_on_places(image, WORDS, attention))
+    shown = frames(inside.words_on_places(image, WORDS, attention))
     assert len(shown) == 3
     mean, most = 100 * attention[0][:, 1].mean(), 100 * attention[0][:, 1].max()
     assert f"“red”: on average {mean:.0f} % of what a place reads, at most {most:.0f} %" in shown[1]
@@ -46,7 +46,7 @@ def test_a_word_is_bright_where_it_is_read_on_the_scale_of_its_branch():
     image = torch.full((3, 8, 8), 0.6)
     corner, faint = torch.zeros(2, 16)
     corner[0], faint[15] = 1.0, 0.1
-    bright, dark = (successors._panel(image, [map.numpy()], [1.0], 64).mean(axis=2)
+    bright, dark = (inside._panel(image, [map.numpy()], [1.0], 64).mean(axis=2)
                     for map in (corner, faint))
     assert bright[4, 4] > 2 * bright[60, 60]                       # read in one corner only
     assert dark[60, 60] < 0.6 * bright[4, 4]                       # a share of 10 % stays dark
@@ -55,19 +55,19 @@ def test_a_word_is_bright_where_it_is_read_on_the_scale_of_its_branch():
 
 def test_two_branches_stand_side_by_side():
     image = torch.zeros(3, 8, 8)
-    panel = successors._panel(image, [np.ones(16), np.zeros(64)], [1.0, 1.0], 32)
+    panel = inside._panel(image, [np.ones(16), np.zeros(64)], [1.0, 1.0], 32)
     assert panel.shape == (32, 70, 3) and panel[:, :32].mean() > 1.5 * panel[:, 38:].mean()
 
 
 def test_a_memory_is_shown_with_both_gates():
     image, attention, gates = drawn_by(DMGANGenerator, DMGANConfig)
-    block = successors.memory_on_places(image, WORDS, attention, gates)
+    block = inside.memory_on_places(image, WORDS, attention, gates)
     shown = frames(block)
     assert len(shown) == 4 and len(block._repr_html_()) < LIMIT
     assert f"“bird”: writing gate {float(gates[0].writing[2, 0]):.2f}; on average" in shown[2]
     assert f"response gate: {float(gates[0].response.mean()):.2f} of the answer" in shown[3]
     with pytest.raises(ValueError, match="gates of 2 branches for 1 branches"):
-        successors.memory_on_places(image, WORDS, attention, gates * 2)
+        inside.memory_on_places(image, WORDS, attention, gates * 2)
 
 
 @pytest.mark.parametrize("attention, message", [
@@ -75,25 +75,25 @@ def test_a_memory_is_shown_with_both_gates():
     ([np.ones((16, 2))], "at least 3 words")])
 def test_weights_that_do_not_fit_the_words_are_refused(attention, message):
     with pytest.raises(ValueError, match=message):
-        successors.words_on_places(torch.zeros(3, 8, 8), WORDS, attention)
+        inside.words_on_places(torch.zeros(3, 8, 8), WORDS, attention)
 
 
 def test_pairs_of_the_toy_are_what_their_kind_says():
     draws = torch.Generator().manual_seed(0)
-    far = {kind: (pairs[:, 0] - pairs[:, 1]).abs() for kind in successors.KINDS
-           for pairs in [successors.toy_pairs(kind, 400, draws)]}
+    far = {kind: (pairs[:, 0] - pairs[:, 1]).abs() for kind in inside.KINDS
+           for pairs in [inside.toy_pairs(kind, 400, draws)]}
     assert far["real, matching"].max() < 0.6 and far["real, mismatched"].min() > 1.4
     assert far["fake, matching"].min() < 0.2 and far["fake, matching"].max() > 2.8
 
 
 @pytest.fixture(scope="module")
 def critics():
-    return {at: successors.train_toy_critic(at, steps=250)
+    return {at: inside.train_toy_critic(at, steps=250)
             for at in ("", "real, matching", "real, mismatched")}
 
 
 def test_a_penalty_flattens_the_critic_at_its_own_kind_of_pairs_most(critics):
-    none, right, wrong = (successors.slopes_by_kind(critics[at]) for at in critics)
+    none, right, wrong = (inside.slopes_by_kind(critics[at]) for at in critics)
     assert right["fake, matching"] < 0.2 * none["fake, matching"]  # and with it the whole surface
     assert right["real, matching"] < right["real, mismatched"]
     assert wrong["real, mismatched"] < wrong["real, matching"] and wrong["real, mismatched"] < 0.5
@@ -110,17 +110,17 @@ def test_the_slope_of_a_critic_is_its_gradient(critics):
 def test_a_toy_critic_is_a_function_of_its_seed_and_leaves_the_global_one_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, two, other = (successors.train_toy_critic(steps=3, seed=seed) for seed in (0, 0, 1))
+    one, two, other = (inside.train_toy_critic(steps=3, seed=seed) for seed in (0, 0, 1))
     place = torch.tensor([[0.2, 1.0]])
     assert torch.equal(one.score(place), two.score(place))
     assert not torch.equal(one.score(place), other.score(place))
     assert torch.equal(before, torch.get_rng_state())
     with pytest.raises(ValueError, match="at is 'fakes'"):
-        successors.train_toy_critic("fakes")
+        inside.train_toy_critic("fakes")
 
 
 def test_the_surface_of_each_critic_is_drawn_over_the_line_of_one_text(critics):
-    figure = successors.penalty_surface({"without": critics[""], "with": critics["real, matching"]})
+    figure = inside.penalty_surface({"without": critics[""], "with": critics["real, matching"]})
     titles = [axis.get_title() for axis in figure.axes[:4]]
     assert titles == ["without", "with", "", ""]
     line = figure.axes[3].lines[0]
@@ -131,7 +131,7 @@ def test_the_surface_of_each_critic_is_drawn_over_the_line_of_one_text(critics):
 
 
 def test_the_picture_of_masks_counts_the_wrong_rows_of_the_released_order():
-    drawn = successors.mask_order()
+    drawn = inside.mask_order()
     texts = ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
     wrong = 0
     for row in range(12):                                          # row of caption r // 3, masked as r mod 4
@@ -145,4 +145,4 @@ def test_the_picture_of_masks_counts_the_wrong_rows_of_the_released_order():
 
 
 def test_with_one_caption_no_row_is_wrong():
-    assert "0 of 3 rows are wrong" in successors.mask_order((4,)).alt
+    assert "0 of 3 rows are wrong" in inside.mask_order((4,)).alt

@@ -1,4 +1,4 @@
-"""Figures of section 2.1.3: which places read a word, where a memory answers, what a penalty does, a mask in
+"""Figures of section 2.1.3, inside its systems: which places read a word, where a memory answers, what a penalty does, a mask in
 the wrong order.
 
 Papers: T. Xu et al. (2018), *AttnGAN*, arXiv:1711.10485 (the first); M. Zhu et al. (2019), *DM-GAN*,
