@@ -1,5 +1,5 @@
-"""Figures of section 2.1.3, inside its systems: which places read a word, where a memory answers, what a penalty does, a mask in
-the wrong order.
+"""Figures of section 2.1.3, inside its systems: which places read a word, where a memory answers, what a
+penalty does, a mask in the wrong order.
 
 Papers: T. Xu et al. (2018), *AttnGAN*, arXiv:1711.10485 (the first); M. Zhu et al. (2019), *DM-GAN*,
 arXiv:1904.01310 (the second); M. Tao et al. (2022), *DF-GAN*, arXiv:2008.05865 (the third).  Survey: 2.1.3.
