@@ -82,11 +82,11 @@ def three_refusals(answer: Callable[..., Any]) -> str | None:
     cases = []
     for b in (0.3, -2.0, 1.5):
         z, theta, w = (torch.randn(*s, dtype=torch.float64) for s in ((5, 3), (3,), (3,)))
-        got = as_several(answer(z, theta, w, b), ("the saturating", "the non-saturating",
-                                                  "the hinge's gradient"))
-        if all(isinstance(g, Tensor) and g.ndim == 0 for g in got):
+        three = as_several(answer(z, theta, w, b), ("the saturating", "the non-saturating",
+                                                    "the hinge's gradient"))
+        if all(isinstance(g, Tensor) and g.ndim == 0 for g in three):
             return "these are derivatives in the logit; the chain rule goes on, to the shift (d,)"
-        got = [as_tensor(g, (3,), "a gradient") for g in got]
+        got = [as_tensor(g, (3,), "a gradient") for g in three]
         a = (z + theta) @ w + b
         D = a.sigmoid()
         want = [-D.mean() * w, -(1 - D).mean() * w, -w]

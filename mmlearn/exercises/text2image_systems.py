@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmlearn.exercises import as_number, as_several, as_tensor, check, diagnose
+from mmlearn.exercises import Case, as_number, as_several, as_tensor, check, diagnose
 
 # --------------------------------------------------------------------------- 6: the conditions of StackGAN
 
 
-@check("nothing for equal captions, and eq:ca-kl where the second is a standard normal")
+@check("nothing for equal captions, the section's formula where the second is a standard normal")
 def how_far_apart(answer: Callable[..., Any]) -> str | None:
     """Compares divergences of random diagonal Gaussians, and of some with standard normal ones."""
     cases = []
@@ -118,8 +118,8 @@ def pay_for_length(answer: Callable[..., Any]) -> str | None:
     if not bool(sharp.isfinite().all()):
         return "at gamma = 100 000 the exponential overflows: take the logarithm of the sum in one function"
     flat = as_tensor(answer(cosine, mask, 0.0), (2, 4))
-    limits = [(sharp, cosine.masked_fill(~mask, -math.inf).amax(2) - n.log() / 1e5, {}),
-              (flat, (cosine * mask).sum(2) / n, {})]
+    limits: list[Case] = [(sharp, cosine.masked_fill(~mask, -math.inf).amax(2) - n.log() / 1e5, {}),
+                          (flat, (cosine * mask).sum(2) / n, {})]
     if bool(flat.isnan().any() | flat.isinf().any()):
         return "at gamma = 0 you divide by 0; what does the score tend to there?"
     return diagnose(limits, "at the ends of the scale a score should be {want}, yours is {got}")
