@@ -34,12 +34,12 @@ def things(count: int, split: str, seed: int, place: str | None = None) -> list[
 
 @remembered
 def stand_in(fault: str, count: int, split: str = "test", seed: int = 1) -> PairData:
-    """``count`` drawings of one thing with the plain sentence that each is said to follow, and the scene that
-    it describes.
+    """``count`` drawings of one thing, the plain sentence that each is said to follow, and the scene that the
+    sentence describes.
 
     ``fault``: "none" (other scenes of the same world, the best that a generator can do), "blurred",
     "sketches", "one place" (all in a meadow), "few pictures" (a tenth, each ten times), "wrong sentences"
-    (each picture is that of the next one's). Raises ``ValueError`` for another fault and fewer than ten pictures.
+    (each picture is another's). Raises ``ValueError`` for another fault and fewer than ten pictures.
     """
     if fault not in FAULTS:
         raise ValueError(f"fault {fault!r} is unknown; take one of {', '.join(FAULTS)}")

@@ -16,7 +16,7 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from mmlearn.data.pairs import PairData
-from mmlearn.figures.diagram import Diagram, Number
+from mmlearn.figures.diagram import Diagram, Number, literal
 from mmlearn.figures.interactive import Block, hover
 from mmlearn.metrics.frechet import Extrapolation
 from mmlearn.metrics.manifolds import in_manifold, neighbour_radii
@@ -46,7 +46,7 @@ def suspects(made: Mapping[str, PairData], scores: Mapping[str, Mapping[str, Num
         drawn = Diagram(460, head + 30 * len(metrics) + 8, f"{name}: {told}")
         for k, image in enumerate(made[name].images[:shown]):
             drawn.image(48 + 91 * k, 44, image, side)
-        drawn.text(230, 102, f'the first is to show: {made[name].captions[0][0]}', 13, "soft")
+        drawn.text(230, 102, literal(f"the first is to show: {made[name].captions[0][0]}"), 13, "soft")
         for k, metric in enumerate(metrics):
             y, value = head + 16 + 30 * k, float(scores[name][metric])
             worse = value > first[metric] if metric in LOWER else value < first[metric]
@@ -110,7 +110,7 @@ def sample_bias(lines: Mapping[str, Extrapolation], ylabel: str = "Frechet dista
     return figure
 
 
-def by_level(curves: Mapping[str, Mapping[float, Number]], levels: Mapping[str, str]) -> Figure:
+def by_level(curves: Mapping[str, Mapping[Number, Number]], levels: Mapping[str, str]) -> Figure:
     """A distance over the level of each fault, one panel a fault; ``levels`` says what its level is."""
     figure, axes = plt.subplots(1, len(curves), figsize=(3.6 * len(curves), 2.9), sharey=True,
                                 layout="constrained", squeeze=False)
