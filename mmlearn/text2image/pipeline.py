@@ -24,12 +24,14 @@ from mmlearn.text2image.dfgan import DFGANConfig, DFGANGenerator
 from mmlearn.text2image.dfgan import draw_noise as truncated_noise
 from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
 from mmlearn.text2image.gan_cls import GANCLSConfig, TextToImageGenerator
+from mmlearn.text2image.stackgan import StackGANv2Config, StackGANv2Generator
 
 CHECKPOINTS = package_data("checkpoints")
 Encoder = TextEncoder | CharCNNRNN
 GENERATORS: dict[str, tuple[type, type[nn.Module]]] = {
-    "gan-cls": (GANCLSConfig, TextToImageGenerator), "attngan": (AttnGANConfig, AttnGANGenerator),
-    "dmgan": (DMGANConfig, DMGANGenerator), "dfgan": (DFGANConfig, DFGANGenerator)}
+    "gan-cls": (GANCLSConfig, TextToImageGenerator), "stackgan": (StackGANv2Config, StackGANv2Generator),
+    "attngan": (AttnGANConfig, AttnGANGenerator), "dmgan": (DMGANConfig, DMGANGenerator),
+    "dfgan": (DFGANConfig, DFGANGenerator)}
 NAMES = tuple(GENERATORS)
 
 
@@ -58,7 +60,7 @@ class TextToImageConfig:
     """The configurations of a text encoder and of a generator that was trained with it."""
 
     text: DAMSMConfig | CharCNNRNNConfig
-    image: GANCLSConfig | AttnGANConfig | DMGANConfig | DFGANConfig
+    image: GANCLSConfig | StackGANv2Config | AttnGANConfig | DMGANConfig | DFGANConfig
 
 
 class TextToImage(nn.Module):
@@ -117,6 +119,8 @@ class TextToImage(nn.Module):
         """Pictures of embeddings, for instance of some between two sentences."""
         if isinstance(self.generator, AttnGANGenerator):
             return self.generator(noise, text.sentence, text.words, text.mask, generator).images[-1]
+        if isinstance(self.generator, StackGANv2Generator):
+            return self.generator(noise, text.sentence, generator).images[-1]
         return self.generator(noise, text.sentence)
 
     @torch.no_grad()

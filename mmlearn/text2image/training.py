@@ -28,6 +28,7 @@ from mmlearn.text2image.damsm import DAMSM
 from mmlearn.text2image.dfgan import DFGAN
 from mmlearn.text2image.gan_cls import GANCLS, wrong_partners
 from mmlearn.text2image.pipeline import Encoder, TextToImage, encode
+from mmlearn.text2image.stackgan import StackGANv2
 from mmlearn.train import History, fit, warmup_cosine
 
 Moves = Iterator[tuple[str, Tensor, dict[str, Any]]]
@@ -122,6 +123,22 @@ def gan_cls_game(encoder: Encoder, kinds: Int[Tensor, " n"]) -> Game:
         b = len(text)
         yield "discriminator", model.discriminator_loss(batch.images, text, model.draw(b), wrong), {}
         yield "generator", model.generator_loss(text, model.draw(model.draws(b))), {}
+
+    return play
+
+
+def stackgan_game(encoder: Encoder, kinds: Int[Tensor, " n"]) -> Game:
+    """StackGAN-v2: the discriminators of all branches move together, then the generator."""
+    encoder.requires_grad_(False).eval()
+
+    def play(model: StackGANv2, batch: PairBatch) -> Moves:
+        text = encode(encoder, batch.tokens).sentence
+        wrong = batch.images[wrong_partners(kinds[batch.which.cpu()]).to(text.device)]
+        drawn = model(torch.randn(len(text), model.config.noise, device=text.device), text)
+        real, other = (tuple(shrunk(images, size) for size in model.config.sizes)
+                       for images in (batch.images, wrong))
+        yield "critics", torch.stack(model.discriminator_losses(real, other, drawn)).sum(), {}
+        yield "generator", model.generator_loss(drawn), {}
 
     return play
 

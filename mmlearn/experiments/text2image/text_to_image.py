@@ -20,7 +20,7 @@ from mmlearn.data.things import attributes_of, kinds_of, thing_pairs
 from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser
 from mmlearn.experiments.text2image.text_encoders import load_judge
 from mmlearn.metrics.generation import attribute_scores, compare, features_of, match_scores
-from mmlearn.nn.feature_networks import SceneClassifier
+from mmlearn.nn.feature_networks import SceneClassifier, resized
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
@@ -29,11 +29,13 @@ from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 from mmlearn.text2image.dmgan import DMGAN, DMGANConfig
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig
 from mmlearn.text2image.pipeline import CHECKPOINTS, TextToImage, save_text_to_image
+from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
 from mmlearn.text2image.training import (
     attngan_game,
     attribute_watch,
     dfgan_game,
     gan_cls_game,
+    stackgan_game,
     train_game,
 )
 from mmlearn.text_for_vision.training import load_mini
@@ -45,6 +47,7 @@ SHOWN = (
     "a brown dog on the grass", "a black bus on a street")
 RECIPES: dict[str, dict[str, Any]] = {
     "gan-cls": {"lr": 4e-4, "betas": (0.5, 0.999)},
+    "stackgan": {"lr": 4e-4, "betas": (0.5, 0.999)},
     "attngan": {"lr": 4e-4, "betas": (0.5, 0.999)},
     "dmgan": {"lr": 4e-4, "betas": (0.5, 0.999)},
     "dfgan": {"lr": 2e-4, "critic_lr": 8e-4, "betas": (0.0, 0.9)},
@@ -89,14 +92,17 @@ def build(system: str, size: int, width: int | None, folder: Path,
     """A fresh model of the system, its game, the encoder of text and its tokeniser."""
     if system == "gan-cls":
         encoder, letters = load_char_cnn_rnn(folder)
-        small = GANCLSConfig.mini(size, encoder.config.embed)
+        sizes = GANCLSConfig.mini(size, encoder.config.embed)
         if width:
-            small = replace(small, generator_width=width, discriminator_width=width)
-        return GANCLS(small), gan_cls_game(encoder, kinds), encoder, letters
+            sizes = replace(sizes, generator_width=width, discriminator_width=width)
+        return GANCLS(sizes), gan_cls_game(encoder, kinds), encoder, letters
     damsm, words = load_damsm(folder)
     e = damsm.config.embed
     if system == "dfgan":
         return (DFGAN(DFGANConfig.mini(size, width or 16, e)), dfgan_game(damsm.text), damsm.text, words)
+    if system == "stackgan":
+        small = replace(StackGANv2Config.mini(e), size=size // 4)
+        return StackGANv2(small), stackgan_game(damsm.text, kinds), damsm.text, words
     game = attngan_game(damsm, kinds)
     if system == "attngan":
         return AttnGAN(AttnGANConfig.mini(e, size)), game, damsm.text, words
@@ -123,7 +129,7 @@ def judge_pictures(
     found = attribute_scores(judge.answers(drawn), wanted, judge.name)
     clip = load_mini("resnet")
     with eval_mode(clip.model), torch.no_grad():
-        bytes_ = ((drawn + 1) * 127.5).round().clamp(0, 255).byte()
+        bytes_ = ((resized(drawn, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
         u = torch.cat([clip.model.encode_image(pixels(part)) for part in bytes_.split(250)])
         v = clip.model.encode_text(clip.tokeniser.batch(texts, clip.model.config.context))
     match = match_scores(u, v, "CLIP of chapter 4", classes=kinds_of(data.scenes))
