@@ -117,6 +117,9 @@ def by_level(curves: Mapping[str, Mapping[Number, Number]], levels: Mapping[str,
     for i, (axis, (name, values)) in enumerate(zip(axes[0], curves.items())):
         axis.plot(list(values), list(values.values()), "o-", color=PALETTE[i])
         axis.set(title=name, xlabel=levels[name], yscale="log")
+        axis.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(plt.NullFormatter())
     axes[0, 0].set_ylabel("Frechet distance")
     return figure
 
