@@ -124,6 +124,8 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
      {"--out": new_place, "--images": whole(1, 1), "--size": whole(16, 64), "--split": never,
       "--style": never, "--seed": whole(0, 2**32 - 1), "--workers": whole(1, 1)}),
     (("data", "coco", "--out", "coco"), {"--split": never}),
+    (("evaluate", "images", str(SAMPLE / "images"), str(SAMPLE / "images")),
+     {"--weights": never, "--captions": never, "--encoder": never, "--seed": whole(0, 2**63 - 1)}),
 )
 
 
