@@ -307,7 +307,8 @@ def month(key: str) -> str:
 
 
 def test_e15_three_systems_that_the_survey_names_and_leaves_out_are_younger_than_its_last():
-    later = [month(key) for key in ("nichol2022glide", "ramesh2022dalle2", "saharia2022imagen", "yu2022parti")]
+    keys = ("nichol2022glide", "ramesh2022dalle2", "saharia2022imagen", "yu2022parti")
+    later = [month(key) for key in keys]
     assert later == sorted(set(later)) and later[0] == "2112" and later[-1] <= "2209"
 
 
