@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import safetensors.torch
@@ -321,7 +321,7 @@ def config_from(kind: Any, values: Any) -> Any:
     if isinstance(values, list):
         inner = get_args(kind)
         return tuple(config_from(inner[0] if inner else Any, value) for value in values)
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or get_origin(kind) is Mapping:
         return values
     fitting = [k for k in (get_args(kind) or (kind,)) if is_dataclass(k)
                and values.keys() <= {f.name for f in fields(k)}]

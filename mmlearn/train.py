@@ -2,10 +2,12 @@
 
 Papers: A. Vaswani et al. (2017), *Attention Is All You Need*, arXiv:1706.03762, sec. 5.3 (the schedule
 ``noam``); I. Loshchilov and F. Hutter (2019), *Decoupled Weight Decay Regularization*, arXiv:1711.05101
-(AdamW). Survey: none; every chapter trains with it.  Device, processes and their gradients come from Hugging
-Face `accelerate`.
+(AdamW); I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661, algorithm 1 (players
+who move in turn). Survey: none; every chapter trains with it.  Device, processes and their gradients come
+from Hugging Face `accelerate`.
 """
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, send_to_device, set_seed
+from accelerate.utils import broadcast, broadcast_object_list, gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -182,10 +184,15 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
     - ``loss_fn(model, batch)`` returns the loss, or the loss and a dict of scalars to record. A scalar named
       "weight" is the number of terms the loss is a mean of (say, tokens): with it, ``accumulate`` batches or
       several processes give the mean over all terms; without it, the mean of their means.
+    - A game has several losses: ``loss_fn`` is then a generator function that yields the moves of a step,
+      ``(player, loss)`` or ``(player, loss, scalars)``. ``player`` names a part of the model, whose weights
+      alone that loss moves, before the next move is computed. ``History.loss`` has the last move's, the
+      scalars everybody's, by name.
     - ``batches``: a ``Batches``, a ``DataLoader``, a list, or a function of the batch number.
-    - ``optimizer``: an optimiser, or a function of the parameters; default fused AdamW. ``schedule(step)`` is
-      the learning rate itself (times the "scale" of a parameter group that has one), ``lr`` a constant one
-      (default: 1e-3, or what the given optimiser has).
+    - ``optimizer``: an optimiser, or a function of the parameters; default fused AdamW. In a game one
+      serves all players, in groups where they differ: it skips weights without a gradient.
+      ``schedule(step)`` is the learning rate itself (times the "scale" of a parameter group that has one),
+      ``lr`` a constant one (default: 1e-3, or what the given optimiser has).
     - ``accumulate`` batches make one step; ``clip`` bounds the gradient's norm, which is recorded as "norm".
     - ``ema``: decay of an average of the weights, found in ``History.ema``. ``precision``: "no" or "bf16".
     - ``folder``: a checkpoint before the first step and every ``save_every`` steps (default: a tenth of the
@@ -207,6 +214,9 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
     _check(precision, evaluate, watch, patience, lr, schedule)
     _check_numbers(batches, seed, lr, clip, ema, steps=steps, accumulate=accumulate, save_every=save_every,
                    keep=keep, evaluate_every=evaluate_every, patience=patience)
+    game = inspect.isgeneratorfunction(loss_fn)
+    if game and accumulate > 1:
+        raise ValueError(f"accumulate is {accumulate}; a game has one batch a step, give larger batches")
     accelerator = Accelerator(mixed_precision="no")  # bf16 is switched on around the loss, below
     set_seed(seed, device_specific=True)
     model.to(accelerator.device).train()
@@ -231,17 +241,23 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
         source = stream(batches, begin * accumulate if begin < steps else 0, seed, accelerator.process_index,
                         accelerator.num_processes)
         run.start()  # with the random numbers of its place: reading up to there may have drawn some
-        objective = accelerator.prepare_model(_Objective(model, loss_fn, precision), device_placement=False)
+        players = _Players(model, loss_fn, precision, optimizer, clip, accelerator) if game else None
+        objective = _Objective(model, loss_fn, precision)
+        if not game:
+            objective = accelerator.prepare_model(objective, device_placement=False)
         optimizer.zero_grad(set_to_none=True)  # the caller may have left gradients behind
         for step in range(begin + 1, steps + 1):
             if schedule is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = _rate(schedule, step) * group.get("scale", 1.0)
-            sums, terms = _gradients(objective, source, accumulate, weights, accelerator)
-            if clip is not None:
-                sums["norm"] = nn.utils.clip_grad_norm_(weights, clip) * terms
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            if players is not None:
+                sums, terms = players.play(next(source)), 1
+            else:
+                sums, terms = _gradients(objective, source, accumulate, weights, accelerator)
+                if clip is not None:
+                    sums["norm"] = nn.utils.clip_grad_norm_(weights, clip) * terms
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             if on_step is not None:
                 on_step(step, model)
             if average is not None:
@@ -292,6 +308,55 @@ def _gradients(objective: nn.Module, source: Iterator[Any], accumulate: int, wei
         torch._foreach_mul_([p.grad for p in weights if p.grad is not None],
                             accelerator.num_processes / counted)
     return sums, terms
+
+
+class _Players:
+    """The players of a game, who move in turn, each its own part of the model."""
+
+    def __init__(self, model: nn.Module, moves: Callable[..., Iterator[Any]], precision: str,
+                 optimizer: torch.optim.Optimizer, clip: float | int | None,
+                 accelerator: Accelerator) -> None:
+        self.model, self.moves, self.precision = model, moves, precision
+        self.optimizer, self.clip, self.accelerator = optimizer, clip, accelerator
+        if accelerator.num_processes > 1:
+            for tensor in model.state_dict().values():      # all begin with what the main process has
+                tensor.copy_(broadcast(tensor))
+
+    def play(self, batch: Any) -> dict[str, Any]:
+        """One step: every move of a batch, and the losses and scalars of all."""
+        device = _device_of(self.model)
+        moves = self.moves(self.model, send_to_device(batch, device, non_blocking=True))
+        found: dict[str, Any] = {}
+        while True:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                move = next(moves, None)
+            if move is None:
+                break
+            player, loss, *scalars = move
+            found |= {player: loss.detach(), "loss": loss.detach(), **self.move(player, loss)}
+            for more in scalars:
+                found |= {name: v.detach() if isinstance(v, Tensor) else v for name, v in more.items()}
+        if not found:
+            raise ValueError("nobody moves; a game yields (player, loss) at least once a step")
+        return found
+
+    def move(self, player: str, loss: Tensor) -> dict[str, Any]:
+        """Step the weights of one player down its loss."""
+        parts = dict(self.model.named_children())
+        if player not in parts:
+            raise ValueError(f"{player!r} moves, the model has {', '.join(parts) or 'no parts'}; yield the "
+                             f"name of a part and its loss")
+        weights = [p for p in parts[player].parameters() if p.requires_grad]
+        self.accelerator.backward(loss, inputs=weights)
+        if self.accelerator.num_processes > 1:
+            gradients = [p.grad for p in weights if p.grad is not None]
+            means = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+            for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients])):
+                gradient.copy_(mean.view_as(gradient))
+        norm = {} if self.clip is None else {f"{player} norm": nn.utils.clip_grad_norm_(weights, self.clip)}
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
 
 class _Run:

@@ -8,7 +8,7 @@ would have seen.
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count as numbers_from
 from typing import Literal, NamedTuple
@@ -212,6 +212,11 @@ def pixels(images: UInt8[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
     return standardise(images.float() / 255)
 
 
+def signed_pixels(images: UInt8[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+    """Pictures of 0..255 as models that draw make them: in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
 class PairBatch(NamedTuple):
     """Pairs: row i of ``tokens`` is a caption of image i; ``which`` is the number of each image in the data
     set."""
@@ -225,15 +230,16 @@ class PairBatches(Batches):
     """Endless shuffled batches of ``batch`` images with one of their captions each, a function of their
     number.
 
-    Captions longer than ``max_len`` tokens are cut.
+    Captions longer than ``max_len`` tokens are cut. ``scale`` makes numbers of pixels, by default those that
+    CLIP's towers want.
     """
 
     def __init__(self, data: PairData, tokeniser: Tokeniser, batch: int = 128, *, seed: int = 0,
-                 max_len: int | None = None) -> None:
+                 max_len: int | None = None, scale: Callable[[Tensor], Tensor] = pixels) -> None:
         if batch < 1:
             raise ValueError(f"batch is {batch}; a batch has at least 1 pair (and 2 to contrast)")
         super().__init__(data, min(batch, len(data)), seed=seed)
-        self.pad = tokeniser.pad
+        self.pad, self.scale = tokeniser.pad, scale
         self.tokens = tokeniser.batch([text for texts in data.captions for text in texts], max_len)
         self.counts = torch.tensor([len(texts) for texts in data.captions])
         self.start = self.counts.cumsum(0) - self.counts
@@ -243,4 +249,4 @@ class PairBatches(Batches):
         draw = torch.rand(len(which), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
         tokens = self.tokens[self.start[which] + (draw * self.counts[which]).long()]
         tokens = tokens[:, : int((tokens != self.pad).sum(1).max())]
-        return PairBatch(pixels(self.data.images[which]), tokens, which)
+        return PairBatch(self.scale(self.data.images[which]), tokens, which)

@@ -182,6 +182,18 @@ class WordTokeniser(Tokeniser):
                              "train the tokeniser again") from None
 
 
+class PlainWordTokeniser(WordTokeniser):
+    """Words alone, without ``<bos>`` and ``<eos>``, as encoders read them that attend to each word."""
+
+    def batch(self, texts: Sequence[str], max_len: int | None = None) -> Int64[Tensor, "b t"]:
+        """One row ``word word … pad`` a text, as long as the longest; over ``max_len`` it is cut."""
+        rows = [self._ids(text)[:max_len] for text in texts]
+        ids = torch.full((len(rows), max(map(len, rows), default=0)), self.pad)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+        return ids
+
+
 def _guarded(make: Callable[[], _Tokenizer], sentence: str) -> _Tokenizer:
     """What ``make`` builds; an error of the library, which may be a panic of its Rust part, is a sentence."""
     try:

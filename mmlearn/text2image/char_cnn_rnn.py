@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 import torchvision
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
+from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.nn.configuration import check
 from mmlearn.text_for_vision.blockwise import single
 
@@ -48,6 +49,28 @@ def characters(texts: Sequence[str], length: int = LENGTH) -> Int[Tensor, "b t"]
                              f"give a text in Latin letters")
         row[:len(numbers)] = torch.tensor(numbers)
     return rows
+
+
+class CharacterTokeniser(Tokeniser):
+    """``characters`` where a tokeniser is wanted: 0 is padding, rows are ``length`` long."""
+
+    pad, bos, eos = 0, -1, -1                               # texts have neither begin nor end
+
+    def __init__(self, length: int = LENGTH) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return len(ALPHABET) + 1
+
+    def _ids(self, text: str) -> list[int]:
+        return characters([text], max(1, len(text)))[0].tolist()
+
+    def _text(self, ids: list[int]) -> str:
+        return "".join(ALPHABET[i - 1] for i in ids)
+
+    def batch(self, texts: Sequence[str], max_len: int | None = None) -> Int64[Tensor, "b t"]:
+        """Numbers of the characters, at most ``length`` of them, whatever ``max_len`` says of words."""
+        return characters(texts, self.length)
 
 
 def one_hot(numbers: Int[Tensor, "b t"], symbols: int = len(ALPHABET)) -> Float[Tensor, "b n t"]:

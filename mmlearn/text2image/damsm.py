@@ -190,7 +190,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: DAMSMConfig) -> None:
         super().__init__()
-        self.pad = config.pad
+        self.config, self.pad = config, config.pad
         self.words = nn.Embedding(config.vocab, config.words)
         self.dropout = nn.Dropout(config.dropout)
         self.rnn = nn.LSTM(config.words, config.embed // 2, batch_first=True, bidirectional=True)

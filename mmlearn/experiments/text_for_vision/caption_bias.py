@@ -22,11 +22,11 @@ from mmlearn.data.scenes import portrait
 from mmlearn.data.scenes.graph import SETTINGS, Scene
 from mmlearn.data.scenes.language import PLACE_PHRASES, Dice
 from mmlearn.data.scenes.sample import Draws
+from mmlearn.data.things import captioned
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.text_for_vision.objects import (
     SIZE,
-    captioned,
     objects,
     prompt_tokeniser,
     train_encoder,

@@ -23,11 +23,11 @@ from mmlearn.data.pairs import (
     draw_scenes,
     pixels,
     scene_tokeniser,
-    short_captions,
 )
 from mmlearn.data.scenes import CATEGORY, STYLES, portrait
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.sample import Draws
+from mmlearn.data.things import captioned
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.nn.modes import eval_mode, remembered, seeded
 from mmlearn.text_for_vision.small_encoder import LabelClassifier, StudyConfig, StudyEncoder
@@ -90,12 +90,6 @@ def first(pictures: ClassPictures, count: int) -> ClassPictures:
     """The first ``count`` pictures."""
     return replace(pictures, images=pictures.images[:count], labels=pictures.labels[:count],
                    scenes=pictures.scenes[:count])
-
-
-def captioned(pictures: ClassPictures, longest: int = 16) -> PairData:
-    """The same pictures with the scene world's captions of at most ``longest`` words."""
-    return PairData(pictures.images, tuple(short_captions(s, longest) for s in pictures.scenes),
-                    pictures.scenes)
 
 
 def shuffled_captions(data: PairData, share: float | int, seed: int = 0) -> PairData:

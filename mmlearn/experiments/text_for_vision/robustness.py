@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmlearn.data.pairs import ClassPictures
+from mmlearn.data.things import captioned
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.experiments import seeds
 from mmlearn.experiments.text_for_vision.objects import (
-    captioned,
     first,
     in_parts,
     label_accuracy,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmlearn.data.pairs import PairData
 from mmlearn.experiments import seeds
-from mmlearn.experiments.text_for_vision.objects import captioned, objects, prompt_tokeniser, train_encoder
+from mmlearn.experiments.text_for_vision.objects import objects, prompt_tokeniser, train_encoder
 from mmlearn.text_for_vision.text_filters import TextRules, filter_pairs
 from mmlearn.text_for_vision.training import zero_shot_accuracy
 

@@ -1,0 +1,52 @@
+"""The judge of what generators draw: a network that reads category, colour and setting off a picture of one
+thing.
+
+Survey: 2.1.  It is trained on real pictures alone, with noise on their pixels; no generator is trained
+against it.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mmlearn.checkpoints import save_model
+from mmlearn.data.pairs import PairData, signed_pixels
+from mmlearn.data.things import ATTRIBUTES, attributes_of, thing_pairs
+from mmlearn.metrics.text_match import attribute_accuracy
+from mmlearn.nn.feature_networks import SceneClassifier
+from mmlearn.nn.modes import eval_mode
+from mmlearn.text2image.pipeline import CHECKPOINTS
+from mmlearn.text2image.training import train_scene_classifier
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--train", type=int, default=20_000, help="training pictures")
+    parser.add_argument("--test", type=int, default=1000, help="test pictures")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINTS / "scene-classifier.safetensors")
+    parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
+
+
+def accuracy(judge: SceneClassifier, data: PairData) -> dict[str, float]:
+    """Share of real pictures whose attributes are read rightly, to four digits."""
+    with eval_mode(judge):
+        parts = [judge.answers(signed_pixels(data.images[i:i + 250])) for i in range(0, len(data), 250)]
+    answers = {name: parts[0][name].new_tensor([v for part in parts for v in part[name].tolist()])
+               for name in ATTRIBUTES}
+    return {name: round(value, 4)
+            for name, value in attribute_accuracy(answers, attributes_of(data.scenes)).items()}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    judge, history = train_scene_classifier(thing_pairs(args.train), steps=args.steps, batch=args.batch,
+                                            lr=args.lr, folder=args.folder, progress=False)
+    found = {"parameters": sum(p.numel() for p in judge.parameters()),
+             "settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "schedule": "cosine to 0",
+                          "noise": 0.1, "train": f"{args.train} pictures of one thing, seed 0"},
+             "test": accuracy(judge, thing_pairs(args.test, "test")),
+             "unseen pairs": accuracy(judge, thing_pairs(args.test, "compositional"))}
+    print(found, flush=True)
+    save_model(args.checkpoint, judge, "scene-classifier", found, half=True)
+    return {**found, "training seconds": round(history.seconds, 1)}

@@ -1,0 +1,160 @@
+"""From a sentence to a picture: tokeniser, text encoder and generator as one, and on disk.
+
+Survey: 2.1.  What is saved is what drawing needs: the encoder of text and the generator, no discriminator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmlearn.checkpoints import load_model, pair_of, save_model
+from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser, WordTokeniser
+from mmlearn.files import package_data
+from mmlearn.nn.modes import eval_mode
+from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
+from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
+from mmlearn.text2image.damsm import DAMSMConfig, TextEncoder
+from mmlearn.text2image.dfgan import DFGANConfig, DFGANGenerator
+from mmlearn.text2image.dfgan import draw_noise as truncated_noise
+from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
+from mmlearn.text2image.gan_cls import GANCLSConfig, TextToImageGenerator
+
+CHECKPOINTS = package_data("checkpoints")
+Encoder = TextEncoder | CharCNNRNN
+GENERATORS: dict[str, tuple[type, type[nn.Module]]] = {
+    "gan-cls": (GANCLSConfig, TextToImageGenerator), "attngan": (AttnGANConfig, AttnGANGenerator),
+    "dmgan": (DMGANConfig, DMGANGenerator), "dfgan": (DFGANConfig, DFGANGenerator)}
+NAMES = tuple(GENERATORS)
+
+
+class Encoded(NamedTuple):
+    """What an encoder says of captions: words (b, t, e) and ``mask`` (b, t), where it reads words, and
+    sentences (b, e)."""
+
+    words: Tensor | None
+    sentence: Tensor
+    mask: Tensor | None
+
+
+def encode(encoder: Encoder, tokens: Int[Tensor, "b t"]) -> Encoded:
+    """Captions as ids of words, or as numbers of characters, to embeddings; the encoder moves to the ids'
+    device."""
+    encoder.to(tokens.device)
+    if isinstance(encoder, CharCNNRNN):
+        short = max(0, encoder.config.length - tokens.shape[1])     # a batch ends with its longest text
+        return Encoded(None, encoder(F.pad(tokens, (0, short))), None)
+    words, sentence = encoder(tokens)
+    return Encoded(words, sentence, encoder.mask(tokens))
+
+
+@dataclass(frozen=True)
+class TextToImageConfig:
+    """The configurations of a text encoder and of a generator that was trained with it."""
+
+    text: DAMSMConfig | CharCNNRNNConfig
+    image: GANCLSConfig | AttnGANConfig | DMGANConfig | DFGANConfig
+
+
+class TextToImage(nn.Module):
+    """A text encoder, a generator that was trained with it, and the tokeniser of both.
+
+    ``draw`` makes pictures of texts; ``forward`` makes them of tokens and noise, (b, t) and (b, z) -> (b, 3,
+    s, s) in [-1, 1].
+    """
+
+    def __init__(self, config: TextToImageConfig, tokeniser: Tokeniser | None = None) -> None:
+        super().__init__()
+        self.config, self.tokeniser = config, tokeniser
+        text = config.text
+        self.encoder: Encoder = CharCNNRNN(text) if isinstance(text, CharCNNRNNConfig) else TextEncoder(text)
+        self.generator = next(module for kind, module in GENERATORS.values()
+                              if type(config.image) is kind)(config.image)
+
+    @classmethod
+    def of(cls, encoder: Encoder, model: Any, tokeniser: Tokeniser) -> "TextToImage":
+        """The parts of a model that is being trained (its weights are shared, not copied)."""
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made.config = TextToImageConfig(encoder.config, model.config)       # type: ignore[arg-type]
+        made.encoder, made.generator, made.tokeniser = encoder, model.generator, tokeniser
+        return made
+
+    @property
+    def system(self) -> str:
+        """The name of the generator's system."""
+        return next(name for name, (kind, _) in GENERATORS.items() if type(self.config.image) is kind)
+
+    def tokens(self, texts: Sequence[str]) -> Int[Tensor, "b t"]:
+        """Ids of the texts. Raises ``ValueError`` for a word that the model does not know."""
+        if self.tokeniser is None:
+            raise ValueError("the model has no tokeniser; load it with load_text_to_image")
+        return self.tokeniser.batch(list(texts))
+
+    def noise(self, count: int, seed: int = 0) -> Float[Tensor, "b z"]:
+        """What the sentences do not say: ``count`` rows of normal numbers, for DF-GAN of the truncated normal
+        that its code samples with."""
+        draws = torch.Generator().manual_seed(seed)
+        size = self.config.image.noise
+        if isinstance(self.config.image, DFGANConfig):
+            return truncated_noise(count, size, 0.88, draws)
+        return torch.randn(count, size, generator=draws)
+
+    def forward(
+        self, tokens: Int[Tensor, "b t"], noise: Float[Tensor, "b z"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "b 3 y x"]:
+        return self.images(encode(self.encoder, tokens), noise, generator)
+
+    def images(
+        self, text: Encoded, noise: Float[Tensor, "b z"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b 3 y x"]:
+        """Pictures of embeddings, for instance of some between two sentences."""
+        if isinstance(self.generator, AttnGANGenerator):
+            return self.generator(noise, text.sentence, text.words, text.mask, generator).images[-1]
+        return self.generator(noise, text.sentence)
+
+    @torch.no_grad()
+    def draw(
+        self, texts: Sequence[str], samples: int = 1, seed: int = 0, *,
+        noise: Float[Tensor, "n z"] | None = None, batch: int = 50,
+    ) -> Float[Tensor, "n 3 y x"]:
+        """Pictures in [-1, 1], ``samples`` of the first text, then of the second …; the same for the same
+        seed. ``noise`` has one row a picture, if it is not to follow from the seed."""
+        with eval_mode(self) as device:
+            tokens = self.tokens(texts).repeat_interleave(samples, dim=0)
+            noise = self.noise(len(tokens), seed) if noise is None else noise
+            draws = torch.Generator(device).manual_seed(seed)
+            return torch.cat([self(t.to(device), z.to(device), draws).float().cpu()
+                              for t, z in zip(tokens.split(batch), noise.split(batch))])
+
+
+def save_text_to_image(path: str | Path, model: TextToImage, about: dict[str, Any]) -> None:
+    """Write a model as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, words and
+    ``about``."""
+    words = ({"splitter": model.tokeniser.splitter, "words": model.tokeniser.words}
+             if isinstance(model.tokeniser, WordTokeniser) else {})
+    save_model(path, model, model.system, {**about, **words}, half=True)
+
+
+def load_text_to_image(name: str | Path) -> TextToImage:
+    """A trained model that comes with the book ("dfgan" …), or what ``save_text_to_image`` wrote at a path.
+
+    Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
+    """
+    path = CHECKPOINTS / f"{name}.safetensors" if str(name) in NAMES else Path(name)
+    remedy = f"give {', '.join(NAMES)} or the --out folder of `mmlearn train`"
+    found, about = load_model(path, {kind: (TextToImageConfig, TextToImage) for kind in NAMES}, remedy)
+    model = cast(TextToImage, found)
+    description = pair_of(path)[1]
+    text = model.config.text
+    if isinstance(text, CharCNNRNNConfig):
+        model.tokeniser = CharacterTokeniser(text.length)
+    else:
+        model.tokeniser = PlainWordTokeniser.of(about, description)
+    return model

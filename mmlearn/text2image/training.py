@@ -1,0 +1,203 @@
+r"""How the models of chapter 2 are trained on pictures with sentences.
+
+Papers: those of the systems; the recipes are their released code's, with smaller batches.  Survey: 2.1.
+Differs from the papers: one caption a picture where Reed et al. average the embeddings of four; pictures are
+neither cropped nor mirrored (captions say where a thing faces), and generators are averaged over steps.
+
+Pictures are in [-1, 1]. A game is a generator function for ``fit``: it yields who moves, and the loss that
+this player goes down. The encoder of the text is trained before and frozen.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmlearn.data.pairs import PairBatch, PairBatches, PairData, scene_tokeniser, signed_pixels
+from mmlearn.data.things import ATTRIBUTES, attributes_of, kinds_of
+from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig, attribute_loss
+from mmlearn.nn.modes import seeded
+from mmlearn.text2image import dfgan
+from mmlearn.text2image.attngan import AttnGAN
+from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, sje_loss
+from mmlearn.text2image.damsm import DAMSM
+from mmlearn.text2image.dfgan import DFGAN
+from mmlearn.text2image.gan_cls import GANCLS, wrong_partners
+from mmlearn.text2image.pipeline import Encoder, TextToImage, encode
+from mmlearn.train import History, fit, warmup_cosine
+
+Moves = Iterator[tuple[str, Tensor, dict[str, Any]]]
+Game = Callable[[Any, PairBatch], Moves]
+
+
+# -------------------------------------------------------------------------------------------------- the judge
+
+def train_scene_classifier(
+    data: PairData, *, steps: int, batch: int = 128, lr: float | int = 2e-3, noise: float | int = 0.1,
+    seed: int = 0, **options: Any,
+) -> tuple[SceneClassifier, History]:
+    """A fresh network that reads category, colour and setting off pictures of one thing, with some ``noise``
+    on their pixels. Further options are those of ``fit``."""
+    with seeded(seed):
+        model = SceneClassifier(SceneClassifierConfig({name: len(v) for name, v in ATTRIBUTES.items()}))
+    wanted = attributes_of(data.scenes)
+
+    def objective(judge: SceneClassifier, batch: PairBatch) -> Tensor:
+        scores = judge.attributes(batch.images + noise * torch.randn_like(batch.images))
+        return attribute_loss(scores, {name: v[batch.which.cpu()].to(batch.images.device)
+                                       for name, v in wanted.items()})
+
+    batches = PairBatches(data, scene_tokeniser(data), batch, seed=seed, scale=signed_pixels)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, fused=True)
+    return model, fit(model, objective, batches, steps=steps, optimizer=optimizer, seed=seed,
+                      schedule=warmup_cosine(lr, min(50, steps // 4), steps), **options)
+
+
+# ------------------------------------------------------------------------------------------ encoders of text
+
+def train_damsm(
+    model: DAMSM, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 48,
+    lr: float | int = 2e-3, max_len: int | None = 18, seed: int = 0, **options: Any,
+) -> History:
+    r"""eq:damsm-loss on pairs; pictures that say the same are no wrong answers. Adam ($\beta_1=0.5$), the
+    rate falling along a cosine to a tenth. Further options are those of ``fit``."""
+    kinds = kinds_of(data.scenes) if data.scenes else torch.arange(len(data))
+
+    def objective(trained: DAMSM, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = trained(batch.images, batch.tokens, classes=kinds[batch.which.cpu()].to(batch.tokens.device))
+        return losses.total(), {"words": losses.words_1, "sentences": losses.sentence_1}
+
+    batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=max_len, scale=signed_pixels)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
+    return fit(model, objective, batches, steps=steps, optimizer=optimizer, seed=seed,
+               schedule=warmup_cosine(lr, min(50, steps // 4), steps, lr / 10), **options)
+
+
+class DistinctPairs(PairBatches):
+    """Batches of pairs in which no two pictures are of the same kind, as the ranking loss wants them."""
+
+    def __init__(self, data: PairData, tokeniser: Tokeniser, batch: int, kinds: Int[Tensor, " n"],
+                 **options: Any) -> None:
+        super().__init__(data, tokeniser, batch, **options)
+        self.kinds = kinds
+
+    def make(self, indices: list[int], number: int) -> PairBatch:
+        one_of = {int(self.kinds[i]): i for i in indices}
+        return super().make(list(one_of.values()), number)
+
+
+def train_char_cnn_rnn(
+    model: CharCNNRNN, features: Callable[[Tensor], Tensor], data: PairData, tokeniser: Tokeniser, *,
+    steps: int, batch: int = 40, lr: float | int = 7e-4, seed: int = 0, **options: Any,
+) -> History:
+    """eq:sje-loss on pictures of different kinds with a text each; ``features`` (b, 3, s, s) -> (b, e) are
+    those of a frozen network. RMSprop, the rate falling along a cosine to a tenth. Further options are those
+    of ``fit``."""
+    kinds = kinds_of(data.scenes) if data.scenes else torch.arange(len(data))
+
+    def objective(trained: CharCNNRNN, batch: PairBatch) -> Tensor:
+        with torch.no_grad():
+            theta = features(batch.images)
+        return sje_loss(theta, encode(trained, batch.tokens).sentence)
+
+    batches = DistinctPairs(data, tokeniser, batch, kinds, seed=seed, scale=signed_pixels)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=lr)
+    return fit(model, objective, batches, steps=steps, optimizer=optimizer, seed=seed,
+               schedule=warmup_cosine(lr, min(50, steps // 4), steps, lr / 10), **options)
+
+
+# ------------------------------------------------------------------------------------------------- the games
+
+def gan_cls_game(encoder: Encoder, kinds: Int[Tensor, " n"]) -> Game:
+    """GAN-CLS and its kin: ``kinds`` says of each picture of the data set which captions fit it."""
+    encoder.requires_grad_(False).eval()
+
+    def play(model: GANCLS, batch: PairBatch) -> Moves:
+        text = encode(encoder, batch.tokens).sentence
+        wrong = wrong_partners(kinds[batch.which.cpu()])
+        b = len(text)
+        yield "discriminator", model.discriminator_loss(batch.images, text, model.draw(b), wrong), {}
+        yield "generator", model.generator_loss(text, model.draw(model.draws(b))), {}
+
+    return play
+
+
+def attngan_game(damsm: DAMSM, kinds: Int[Tensor, " n"]) -> Game:
+    """AttnGAN and DM-GAN: the discriminators of all branches move together, then the generator."""
+    damsm.requires_grad_(False).eval()
+
+    def play(model: AttnGAN, batch: PairBatch) -> Moves:
+        damsm.to(batch.images.device)
+        words, sentence = damsm.text(batch.tokens)
+        mask = damsm.text.mask(batch.tokens)
+        drawn = model(torch.randn(len(sentence), model.config.noise, device=sentence.device), sentence, words,
+                      mask)
+        real = tuple(shrunk(batch.images, size) for size in model.config.sizes)
+        losses = model.discriminator_losses(real, drawn, sentence)
+        yield "critics", torch.stack(losses).sum(), {}
+        loss = model.generator_loss(drawn, sentence, words, mask, damsm,
+                                    kinds[batch.which.cpu()].to(sentence.device))
+        yield "generator", loss.total(), loss._asdict()
+
+    return play
+
+
+def dfgan_game(encoder: Encoder, k: float | int = 2, p: float | int = 6) -> Game:
+    """DF-GAN: hinge and matching-aware penalty, then the linear hinge."""
+    encoder.requires_grad_(False).eval()
+
+    def play(model: DFGAN, batch: PairBatch) -> Moves:
+        sentence = encode(encoder, batch.tokens).sentence
+        fakes = model.generator(model.noise(len(sentence)), sentence)
+        judged = dfgan.discriminator_loss(model.discriminator, batch.images, fakes, sentence, k, p)
+        yield "discriminator", judged.loss, {"penalty": judged.penalty, "hinge": judged.hinge}
+        yield "generator", dfgan.generator_loss(model.discriminator, fakes, sentence), {}
+
+    return play
+
+
+def shrunk(images: Float[Tensor, "b 3 y x"], size: int) -> Float[Tensor, "b 3 s s"]:
+    """Pictures of ``size`` pixels a side, each the mean of the pixels that it stands for."""
+    return images if images.shape[-1] == size else F.adaptive_avg_pool2d(images, size)
+
+
+def train_game(
+    model: nn.Module, game: Game, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 32,
+    lr: float | int = 2e-4, critic_lr: float | int | None = None,
+    betas: tuple[float | int, float] = (0.5, 0.999), ema: float | int | None = 0.999,
+    max_len: int | None = 18, seed: int = 0, **options: Any,
+) -> History:
+    """Train a generator and its critics: Adam, each with its own constant rate (``critic_lr``, default
+    ``lr``).
+
+    The averaged model is in ``History.ema``. Further options are those of ``fit``.
+    """
+    names = dict(model.named_children())
+    groups = [{"params": list(part.parameters()),
+               "scale": 1.0 if name == "generator" else (critic_lr or lr) / lr}
+              for name, part in names.items()]
+    model.to(memory_format=torch.channels_last)                             # type: ignore[call-overload]
+    batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=max_len, scale=signed_pixels)
+    optimizer = torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
+    return fit(model, game, batches, steps=steps, optimizer=optimizer, lr=lr, ema=ema, seed=seed, **options)
+
+
+def attribute_watch(
+    encoder: Encoder, tokeniser: Tokeniser, judge: SceneClassifier, data: PairData, seed: int = 0
+) -> Callable[[Any], dict[str, float]]:
+    """For ``fit``'s evaluate: how many of the things, colours and settings of the plain sentences of ``data``
+    a classifier finds in what the generator draws."""
+    from mmlearn.metrics.text_match import attribute_accuracy
+
+    texts = [captions[0] for captions in data.captions]
+    wanted = attributes_of(data.scenes)
+
+    def evaluate(model: Any) -> dict[str, float]:
+        drawn = TextToImage.of(encoder, model, tokeniser).draw(texts, seed=seed)
+        return attribute_accuracy(judge.answers(drawn), wanted)
+
+    return evaluate
