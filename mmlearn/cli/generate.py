@@ -71,7 +71,10 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
     """The sentences, and where each picture goes. Raises ``ValueError`` before a model is read."""
     texts = [text.strip() for text in args.texts]
     if args.file is not None:
-        texts += read_lines(args.file)
+        more = read_lines(args.file)
+        if not more:
+            raise ValueError(f"--texts {args.file} holds no sentence; write one a line")
+        texts += more
     if not texts:
         raise ValueError("nothing is to be drawn; give a sentence in quotes, or --texts FILE with one a line")
     if args.samples < 1 or args.samples * len(texts) > MOST:
@@ -84,11 +87,23 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
                          f".png")
     count = args.samples * len(texts)
     places = [args.out] if count == 1 else [args.out.with_stem(f"{args.out.stem}-{i}") for i in range(count)]
-    taken = next((place for place in places if place.is_dir()), None)
-    if taken is not None:
-        raise ValueError(f"--out: {taken} is a folder; give the name of a picture, such as "
-                         f"{taken / 'x.png'}")
+    for place in places:
+        check_place(place)
     return texts, places
+
+
+def check_place(place: Path) -> None:
+    """Raises ``ValueError`` if something is there that is no picture; a picture may be replaced."""
+    from mmlearn.data.images import read_image
+
+    if place.is_dir():
+        raise ValueError(f"--out: {place} is a folder; give the name of a picture, such as {place / 'x.png'}")
+    if place.exists():
+        try:
+            read_image(place)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"--out: {place} is there and is no picture that can be read; give another "
+                             f"name") from error
 
 
 def of_scenes(model: str) -> bool:

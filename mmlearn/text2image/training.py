@@ -195,7 +195,8 @@ def new_game(config: Config, encoder: DAMSM | Encoder, kinds: Int[Tensor, " n"])
     if not isinstance(encoder, DAMSM):
         raise ValueError(f"{type(config).__name__} was given a {type(encoder).__name__}; its words and its "
                          f"loss come from a DAMSM, give one")
-    return (DMGAN if isinstance(config, DMGANConfig) else AttnGAN)(config), attngan_game(encoder, kinds)
+    model = DMGAN(config) if isinstance(config, DMGANConfig) else AttnGAN(config)
+    return model, attngan_game(encoder, kinds)
 
 
 def shrunk(images: Float[Tensor, "b 3 y x"], size: int) -> Float[Tensor, "b 3 s s"]:

@@ -151,7 +151,13 @@ def test_a_missing_miniature_names_those_that_are_there_and_how_to_train_one(boo
     assert f"(no {tmp_path / 'dfgan.safetensors'}); train one with `mmlearn train dfgan" in said
 
 
-def test_a_folder_in_the_place_of_a_picture_is_named(book, tmp_path, capsys):
+def test_what_is_no_picture_is_not_replaced_by_one(book, tmp_path, capsys):
+    (tmp_path / "notes.png").write_text("years of work")
+    said = refused(capsys, "generate", "a car", "--out", tmp_path / "notes.png")
+    assert "is there and is no picture" in said and (tmp_path / "notes.png").read_text() == "years of work"
+    (tmp_path / "none.txt").write_text("\n")
+    assert "holds no sentence" in refused(capsys, "generate", "a car", "--texts", tmp_path / "none.txt",
+                                          "--out", tmp_path / "x.png")
     (tmp_path / "x-1.png").mkdir()
     said = refused(capsys, "generate", "a car", "--samples", 2, "--out", tmp_path / "x.png")
     assert "x-1.png is a folder" in said and not (tmp_path / "x-0.png").exists()
@@ -163,8 +169,8 @@ def test_a_folder_in_the_place_of_a_picture_is_named(book, tmp_path, capsys):
 def test_pictures_of_ones_own_train_an_encoder_then_a_generator_that_draws(system, folder, tmp_path, capsys):
     out = tmp_path / "run"
     pixels = "16" if system == "dfgan" else "32"
-    found, said = told(capsys, "train", system, "--data", "folder", "--images", folder, "--hold-out", 2, *TINY,
-                       "--pixels", pixels, "--encoder-steps", 2, "--out", out)
+    found, said = told(capsys, "train", system, "--data", "folder", "--images", folder, "--hold-out", 2,
+                       *TINY, "--pixels", pixels, "--encoder-steps", 2, "--out", out)
     assert found["steps"] == found["encoder steps"] == 2 and found["pictures"] == 4
     assert found["judge"] == "DAMSM of this run" and found["judged on"] == "2 validation captions"
     assert found["among"] == 2 and 0 <= found["R-precision"] <= 1 and "text encoder: 100%" in said
@@ -256,7 +262,8 @@ def test_a_published_size_is_built_for_pictures_of_ones_own(folder, tmp_path, ca
     (["--pixels", "48"], "--pixels is 48; take one of 16, 32"), (["--resume"], "holds no run to resume"),
     (["--encoder-steps", "5"], "--encoder-steps is for pictures of your own"),
     (["--size", "cub"], "--size cub is for --data coco, folder or csv"),
-    (["--data", "csv", "--annotations", "x.csv", "--size", "cub", "--pixels", "64"], "--pixels is for --size"),
+    (["--data", "csv", "--annotations", "x.csv", "--size", "cub", "--pixels", "64"],
+     "--pixels is for --size mini"),
     (["--data", "csv", "--annotations", "none.csv"], "there is no table"),
     (["--data", "csv", "--annotations", "x.csv", "--encoder-steps", "0"], "--encoder-steps is 0; take 1"),
 ])
