@@ -37,6 +37,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "image2text/captioner-grid":
         "the CNN + Transformer from pixels, trained until it captions, and two ways of not looking",
     "image2text/m2-regions": "M2 on the regions of the detector, trained until it captions",
+    "text2image/mode-collapse":
+        "eight Gaussians: what a GAN's losses, its steps and a slow discriminator do to the modes it draws",
     "text2image/scene-classifier":
         "the judge of drawn pictures: category, colour and setting, read by a network",
     "text2image/text-encoders":
