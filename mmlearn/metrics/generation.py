@@ -174,7 +174,8 @@ def compare(
     the features of one network; and the Inception Score, if its ``logits`` of the generated ones are given.
 
     Kernel distance and Inception Score have low and high one standard deviation of their blocks and splits
-    away, where there are several. Blocks are no larger than the smaller set. Raises ``ValueError`` as the metrics themselves do.
+    away, where there are several. Blocks are no larger than the smaller set. Raises ``ValueError`` as the
+    metrics themselves do.
     """
     def score(name: str, value: float, std: float | None = None, against: int = len(real)) -> Score:
         low, high = (value - std, value + std) if std else (None, None)
