@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "score results: captions, boxes, masks, generated pictures",
     "caption": "caption an image with a trained captioner",
     "classify": "say which of some sentences fits an image best (CLIP)",
+    "generate": "draw a picture of a sentence",
     "retrieve": "find images by a text, or texts by an image (CLIP)",
 }
 

@@ -323,8 +323,9 @@ class StyleEncoder(nn.Module):
 
 
 def style_loss(z: Float[Tensor, "b z"], recovered: Float[Tensor, "b z"]) -> Float[Tensor, ""]:
-    r"""eq:gan-style: $\mathcal L_{\mathrm{style}}=\mathbb E_{t,z}\lVert z-S(G(z,\varphi(t)))\rVert_2^2$, a sum over
-    the numbers of the noise; $d_z$ for an encoder that always says 0, if the noise is standard normal."""
+    r"""eq:gan-style: $\mathcal L_{\mathrm{style}}=\mathbb E_{t,z}\lVert z-S(G(z,\varphi(t)))\rVert_2^2$, a
+    sum over the numbers of the noise; $d_z$ for an encoder that always says 0, if the noise is standard
+    normal."""
     return (single(z) - single(recovered)).square().sum(dim=1).mean()
 
 

@@ -12,6 +12,7 @@ from mmlearn.data.tokenisers import PlainWordTokeniser
 from mmlearn.nn.modes import seeded
 from mmlearn.text2image import dfgan
 from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
+from mmlearn.text2image.blocks import pyramid
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
@@ -24,7 +25,6 @@ from mmlearn.text2image.training import (
     attribute_watch,
     dfgan_game,
     gan_cls_game,
-    shrunk,
     stackgan_game,
     train_char_cnn_rnn,
     train_damsm,
@@ -137,15 +137,8 @@ def test_the_game_of_stackgan_shows_real_wrong_and_drawn_pictures_of_every_size(
     torch.manual_seed(5)
     wrong = batch.images[wrong_partners(kinds_of(data.scenes)[batch.which])]
     drawn = model(torch.randn(8, 8), encoder(batch.tokens)[1])
-    sizes = [tuple(shrunk(images, size) for size in (8, 16)) for images in (batch.images, wrong)]
+    sizes = [pyramid(images, (8, 16)) for images in (batch.images, wrong)]
     torch.testing.assert_close(loss, torch.stack(model.discriminator_losses(*sizes, drawn)).sum())
-
-
-def test_shrunk_pictures_are_means_of_their_pixels():
-    images = torch.rand(2, 3, 8, 8)
-    want = images.view(2, 3, 4, 2, 4, 2).mean(dim=(3, 5))
-    torch.testing.assert_close(shrunk(images, 4), want)
-    assert shrunk(images, 8) is images
 
 
 @pytest.mark.parametrize("system", ["gan-cls", "dfgan"])
