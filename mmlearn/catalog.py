@@ -171,6 +171,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.gan_cls",
         model="mmlearn.text2image.gan_cls:GANCLS",
         command="gan-cls",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             *(Configuration(name, f"mmlearn.text2image.gan_cls:GANCLSConfig.{name}", 22_935_552,
                             "counted from the authors' code, reedscot/icml2016: generator 18,905,472, "
@@ -248,6 +249,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.attngan",
         model="mmlearn.text2image.attngan:AttnGAN",
         command="attngan",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             Configuration("cub", "mmlearn.text2image.attngan:AttnGANConfig.cub", 104_681_270,
                           "counted from the authors' code, taoxugit/AttnGAN: generator 7,084,592 and three "
@@ -268,6 +270,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.dmgan",
         model="mmlearn.text2image.dmgan:DMGAN",
         command="dmgan",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             Configuration("cub", "mmlearn.text2image.dmgan:DMGANConfig.cub", 46_747_640,
                           "counted from the authors' code, MinfengZhu/DM-GAN: generator 21,449,042 and three "
@@ -289,6 +292,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.dfgan",
         model="mmlearn.text2image.dfgan:DFGANGenerator",
         command="dfgan",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             *(Configuration(name, f"mmlearn.text2image.dfgan:DFGANConfig.{name}", count,
                             f"the generator, counted in the authors' code, tobran/DF-GAN; {both} with the "

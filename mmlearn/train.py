@@ -214,7 +214,7 @@ def fit(model: nn.Module, loss_fn: Callable[..., Any], batches: Any, *, steps: i
     _check(precision, evaluate, watch, patience, lr, schedule)
     _check_numbers(batches, seed, lr, clip, ema, steps=steps, accumulate=accumulate, save_every=save_every,
                    keep=keep, evaluate_every=evaluate_every, patience=patience)
-    game = inspect.isgeneratorfunction(loss_fn)
+    game = inspect.isgeneratorfunction(inspect.unwrap(loss_fn))
     if game and accumulate > 1:
         raise ValueError(f"accumulate is {accumulate}; a game has one batch a step, give larger batches")
     accelerator = Accelerator(mixed_precision="no")  # bf16 is switched on around the loss, below

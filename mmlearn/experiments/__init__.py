@@ -37,12 +37,16 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "image2text/captioner-grid":
         "the CNN + Transformer from pixels, trained until it captions, and two ways of not looking",
     "image2text/m2-regions": "M2 on the regions of the detector, trained until it captions",
+    "text2image/mode-collapse":
+        "eight Gaussians: what a GAN's losses, its steps and a slow discriminator do to the modes it draws",
     "text2image/scene-classifier":
         "the judge of drawn pictures: category, colour and setting, read by a network",
     "text2image/text-encoders":
         "DAMSM and char-CNN-RNN, trained on pictures of one thing and their sentences",
     "text2image/text-to-image":
         "the miniatures that draw: GAN-INT-CLS, AttnGAN, DM-GAN, DF-GAN, trained and judged",
+    "text2image/successors":
+        "StackGAN-v2, AttnGAN, DM-GAN and DF-GAN with the same pictures, sentences and steps, three seeds",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":

@@ -9,8 +9,9 @@ momentum (the 2014 recipe is for digits); the generator's loss is an argument.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from mmlearn.nn.configuration import check
 from mmlearn.text2image.adversarial import discriminator_loss, non_saturating_loss
+from mmlearn.train import History, fit, warmup_cosine
 
 Draw = Callable[[int], Tensor]                      # n -> n points (n, d)
 Loss = Callable[[Tensor], Tensor]                   # logits of generated points (b) -> their loss
+PairLoss = Callable[[Tensor, Tensor], Tensor]       # logits of real and of generated points -> their loss
 
 
 # ------------------------------------------------------------------------------- distributions that are known
@@ -147,8 +150,10 @@ class GAN(nn.Module):
         self.discriminator = PointDiscriminator(config)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n d"]:
-        """n generated points."""
-        return self.generator(torch.randn(n, self.config.noise, generator=generator))
+        """n generated points, on the model's device; the noise is drawn on the CPU, the same on all
+        devices."""
+        z = torch.randn(n, self.config.noise, generator=generator)
+        return self.generator(z.to(next(self.parameters()).device))
 
     def forward(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b d"]:
         return self.generator(z)
@@ -157,60 +162,51 @@ class GAN(nn.Module):
 # ------------------------------------------------------------------------------------------------ algorithm 1
 
 
-def discriminator_step(
-    discriminator: nn.Module, optimizer: torch.optim.Optimizer, real: Tensor, fake: Tensor
-) -> float:
-    """One step up the value: real and generated examples apart, no gradient for the generator. Returns the
-    loss -V before it."""
-    loss = discriminator_loss(discriminator(real), discriminator(fake.detach()))
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+def game_of_points(
+    loss: Loss = non_saturating_loss, d_loss: PairLoss = discriminator_loss, d_steps: int = 1
+) -> Callable[[GAN, Tensor], Iterator[tuple[str, Tensor]]]:
+    """One round of algorithm 1 for ``mmlearn.train.fit``: who moves, down which loss. The discriminator moves
+    ``d_steps`` times (the paper's k), each time with its part of the batch, then the generator once."""
+    def play(gan: GAN, real: Tensor) -> Iterator[tuple[str, Tensor]]:
+        D = gan.discriminator
+        for part in real.chunk(d_steps):
+            fake = gan.sample(len(part)).detach()
+            yield "discriminator", d_loss(D(part), D(fake))
+        yield "generator", loss(D(gan.sample(len(part))))
+    return play
 
 
-def generator_step(
-    discriminator: nn.Module, optimizer: torch.optim.Optimizer, fake: Tensor, loss_of: Loss
-) -> float:
-    """One step of the generator behind ``fake``; the discriminator's own gradients are not computed."""
-    discriminator.requires_grad_(False)
-    loss = loss_of(discriminator(fake))
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    discriminator.requires_grad_(True)
-    return loss.item()
+def train_gan(
+    gan: GAN, data: Draw, steps: int, *, loss: Loss = non_saturating_loss,
+    d_loss: PairLoss = discriminator_loss, d_steps: int = 1, batch: int = 256, lr: float | int = 1e-3,
+    d_lr: float | int | None = None, seed: int = 0, on_step: Callable[[int, Any], Any] | None = None,
+    progress: bool = False, title: str = "GAN",
+) -> History:
+    r"""``steps`` rounds of ``game_of_points`` with Adam ($\beta_1=0.5$); ``data(n)`` draws n points.
 
-
-def play(
-    gan: GAN, data: Draw, steps: int, *, batch: int = 256, lr: float = 1e-3, d_steps: int = 1,
-    loss: Loss = non_saturating_loss, seed: int = 0,
-) -> list[tuple[float, float]]:
-    r"""Algorithm 1: ``d_steps`` steps of the discriminator (the paper's k), one of the generator, ``steps``
-    times, each with Adam ($\beta_1=0.5$). Returns (V, the generator's loss) of each step; V is that of the
-    last discriminator step, before it. Raises ``ValueError`` for less than one step of either."""
+    ``d_lr`` is the discriminator's learning rate (default: ``lr``). The history's scalars "discriminator" and
+    "generator" are the losses of their last moves. Raises ``ValueError`` for less than one step of either.
+    """
     if min(steps, d_steps) < 1:
         raise ValueError(f"steps is {steps}, d_steps {d_steps}; both are at least 1")
-    draws = torch.Generator().manual_seed(seed)
-    optimizers = [torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.999))
-                  for net in (gan.discriminator, gan.generator)]
-    history = []
-    for _ in range(steps):
-        for _ in range(d_steps):
-            V = -discriminator_step(gan.discriminator, optimizers[0], data(batch), gan.sample(batch, draws))
-        history.append((V, generator_step(gan.discriminator, optimizers[1], gan.sample(batch, draws), loss)))
-    return history
+    groups: list[dict[str, Any]] = [
+        {"params": gan.generator.parameters()},
+        {"params": gan.discriminator.parameters(), "lr": lr if d_lr is None else d_lr}]
+    optimizer = torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999))
+    return fit(gan, game_of_points(loss, d_loss, d_steps), lambda step: data(d_steps * batch), steps=steps,
+               optimizer=optimizer, seed=seed, on_step=on_step, progress=progress, title=title)
 
 
 def train_discriminator(
-    discriminator: nn.Module, data: Draw, fake: Draw, steps: int, *, batch: int = 512, lr: float = 3e-3
-) -> list[float]:
-    """A discriminator against a generator that does not move: V of each step. Its logits approach
-    eq:gan-optimal-logit. The learning rate falls to 0 along a cosine."""
-    optimizer = torch.optim.Adam(discriminator.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    history = []
-    for _ in range(steps):
-        history.append(-discriminator_step(discriminator, optimizer, data(batch), fake(batch)))
-        schedule.step()
-    return history
+    discriminator: nn.Module, data: Draw, fake: Draw, steps: int, *, batch: int = 512, lr: float | int = 3e-3,
+    seed: int = 0, progress: bool = False,
+) -> History:
+    """A discriminator against a generator that does not move: its logits approach eq:gan-optimal-logit, and
+    minus its loss approaches eq:gan-criterion. The learning rate falls to 0 along a cosine."""
+    def loss(net: nn.Module, points: Tensor) -> Tensor:
+        real, drawn = points
+        return discriminator_loss(net(real), net(drawn))
+
+    return fit(discriminator, loss, lambda step: torch.stack([data(batch), fake(batch)]), steps=steps,
+               optimizer=torch.optim.Adam(discriminator.parameters()), schedule=warmup_cosine(lr, 0, steps),
+               seed=seed, progress=progress, title="discriminator")

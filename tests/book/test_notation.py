@@ -17,7 +17,7 @@ GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa la
          "Omega").split()
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
 NAMES = re.compile(r"\\(?:text|textcolor|mathrm|operatorname\*?|begin|end)\s*\{[^{}]*\}")
-WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM)\}")   # indices that are words, as the page says
+WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM)\}")     # indices that are words, as the page says
 SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 

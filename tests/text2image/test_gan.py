@@ -21,13 +21,12 @@ from mmlearn.text2image.gan import (
     GaussianMixture,
     ModeCoverage,
     PointDiscriminator,
-    discriminator_step,
-    generator_step,
+    game_of_points,
     grid,
     mode_coverage,
     mode_shares,
-    play,
     train_discriminator,
+    train_gan,
 )
 
 covers = pytest.mark.equation                       # by this name until the chapter shows these equations
@@ -112,30 +111,41 @@ def test_a_generator_that_draws_one_mode_is_found_out():
 # ------------------------------------------------------------------------------------------------- the game
 
 
-def test_a_step_of_either_side_leaves_the_other_alone():
+@pytest.mark.parametrize("d_steps", [1, 3])
+def test_a_round_is_moves_of_the_discriminator_and_then_one_of_the_generator(d_steps):
     torch.manual_seed(0)
-    gan = GAN(GANConfig.mini())
-    before = [p.clone() for p in gan.parameters()]
-    optimizer = torch.optim.SGD(gan.discriminator.parameters(), lr=0.1)
-    discriminator_step(gan.discriminator, optimizer, RING.sample(64, seeded()), gan.sample(64, seeded()))
-    assert all(p.grad is None for p in gan.generator.parameters())
-    middle = [p.clone() for p in gan.parameters()]
-    generator_step(gan.discriminator, torch.optim.SGD(gan.generator.parameters(), lr=0.1),
-                   gan.sample(64, seeded()), saturating_loss)
-    moved = [[not torch.equal(a, b) for a, b in zip(x, y)]
-             for x, y in ((before, middle), (middle, list(gan.parameters())))]
+    gan, real = GAN(GANConfig.mini()), RING.sample(6 * d_steps, seeded())
+    seen = []
+    gan.discriminator.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    moves = list(game_of_points(saturating_loss, d_steps=d_steps)(gan, real))
+    assert [player for player, _ in moves] == ["discriminator"] * d_steps + ["generator"]
+    assert len(seen) == 2 * d_steps + 1 and torch.equal(torch.cat(seen[:-1:2]), real)
+    for _, loss in moves[:-1]:
+        wanted = torch.autograd.grad(loss, list(gan.parameters()), allow_unused=True)
+        reached = [g is not None for g in wanted]
+        assert reached == [name.startswith("discriminator") for name, _ in gan.named_parameters()]
+    torch.testing.assert_close(moves[-1][1], saturating_loss(gan.discriminator(seen[-1])))
+
+
+def test_a_step_against_a_slow_discriminator_moves_it_less():
+    moved = {}
+    for d_lr in (None, 1e-4):
+        torch.manual_seed(0)
+        gan = GAN(GANConfig.mini())
+        before = [p.clone() for p in gan.parameters()]
+        train_gan(gan, RING.sample, 1, batch=64, d_lr=d_lr)
+        moved[d_lr] = [(a - b).abs().max().item() for a, b in zip(before, gan.parameters())]
     n = len(list(gan.generator.parameters()))
-    assert moved[0] == [False] * n + [True] * n and moved[1] == [True] * n + [False] * n
-    assert all(p.requires_grad for p in gan.discriminator.parameters())
+    assert min(moved[None]) == pytest.approx(1e-3, rel=1e-2)                 # Adam's first step has length lr
+    assert max(moved[1e-4][n:]) == pytest.approx(1e-4, rel=1e-2)
+    assert moved[1e-4][:n] == pytest.approx(moved[None][:n], rel=1e-2)
 
 
-def test_a_step_of_the_discriminator_raises_the_value_it_returns():
+def test_a_discriminator_that_learns_alone_raises_the_value():
     torch.manual_seed(0)
-    gan = GAN(GANConfig.mini())
-    real, fake = RING.sample(256, seeded()), gan.sample(256, seeded())
-    optimizer = torch.optim.SGD(gan.discriminator.parameters(), lr=0.1)
-    losses = [discriminator_step(gan.discriminator, optimizer, real, fake) for _ in range(5)]
-    assert losses == sorted(losses, reverse=True) and losses[0] == pytest.approx(math.log(4), abs=0.1)
+    fake = GaussianMixture(torch.zeros(1, 2), 0.5)
+    losses = train_discriminator(PointDiscriminator(GANConfig.mini()), RING.sample, fake.sample, 40).loss
+    assert losses[0] == pytest.approx(math.log(4), abs=0.1) and losses[-1] < 0.5 * losses[0]
 
 
 @covers("eq:gan-optimal-d")
@@ -154,14 +164,14 @@ def test_against_a_generator_that_stands_still_the_discriminator_becomes_p_over_
             return ((net(points).sigmoid() - best).abs() * weight).sum().item()
 
     first = error()
-    values = train_discriminator(net, lambda n: p.sample(n, draws), lambda n: q.sample(n, draws), 800)
+    history = train_discriminator(net, lambda n: p.sample(n, draws), lambda n: q.sample(n, draws), 800)
     assert first > 0.2 and error() < 0.04
     with torch.no_grad():
         heavy = weight > weight.max() / 20
         ratio = density_ratio(net(points))[heavy].log() - optimal_logit(log_p, log_q)[heavy]
     assert ratio.abs().mean() < 0.35
     divergence = jensen_shannon(masses(log_p), masses(log_q)).item()
-    assert jensen_shannon_bound(sum(values[-100:]) / 100) == pytest.approx(divergence, abs=0.02)
+    assert jensen_shannon_bound(-sum(history.loss[-100:]) / 100) == pytest.approx(divergence, abs=0.02)
 
 
 @covers("eq:gan-criterion")
@@ -169,10 +179,10 @@ def test_while_the_generator_learns_the_value_comes_back_to_minus_log_four():
     torch.manual_seed(0)
     gan, draws = GAN(GANConfig.mini()), seeded(1)
     target = GaussianMixture(torch.tensor([[1.5, -1.0]]), 0.5)
-    history = play(gan, lambda n: target.sample(n, draws), 300, batch=128)
-    apart = max(V for V, _ in history[:60])
-    assert apart + math.log(4) > 0.15                                       # told apart at first
-    assert abs(sum(V for V, _ in history[-50:]) / 50 + math.log(4)) < 0.1
+    values = [-loss for loss in train_gan(gan, lambda n: target.sample(n, draws), 300,
+                                          batch=128).scalars["discriminator"]]
+    assert max(values[:60]) + math.log(4) > 0.15                            # told apart at first
+    assert abs(sum(values[-50:]) / 50 + math.log(4)) < 0.1
     with torch.no_grad():
         drawn = gan.sample(500, seeded(2))
     assert (drawn.mean(0) - target.centres[0]).norm() < 0.4
@@ -180,6 +190,6 @@ def test_while_the_generator_learns_the_value_comes_back_to_minus_log_four():
 
 def test_steps_are_counted_from_one():
     with pytest.raises(ValueError, match="d_steps 0"):
-        play(GAN(GANConfig.mini()), RING.sample, 3, d_steps=0)
+        train_gan(GAN(GANConfig.mini()), RING.sample, 3, d_steps=0)
     with pytest.raises(ValueError, match="width of GANConfig is 0, expected from 1"):
         GANConfig(width=0)

@@ -1,0 +1,1 @@
+"""Figures of chapter 2, one file a section."""
