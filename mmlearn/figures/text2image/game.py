@@ -41,7 +41,8 @@ def game() -> Diagram:
     data = drawn.box(178, 146, "data\n*b* × 3 × *s* × *s*", "image", 150, 50)
     D = drawn.box(368, 100, "discriminator *D*\nreal or generated?", "block", 154, 56)
     drawn.arrow(noise, G)
-    drawn.arrow(G, (291, 90), "*G*(*z*)", "text", via=((273, 54), (273, 90)), sides="rl")
+    drawn.arrow(G, (291, 90), role="text", via=((273, 54), (273, 90)), sides="rl")
+    drawn.text(280, 44, "*G*(*z*)", 13, "text", halo=True)
     drawn.arrow(data, (291, 110), "*x*", "image", via=((273, 146), (273, 110)), sides="rl", side=-1)
     judge = drawn.box(368, 188, "logit *a*, *D* = σ(*a*)", "block", 150, 34)
     drawn.arrow(D, judge)
@@ -155,10 +156,11 @@ def logit_gradients() -> Figure:
 
 
 def learned_logit(x: Tensor, log_p: Tensor, log_q: Tensor, a: Tensor) -> Figure:
-    """A discriminator's logits over a line beside the logarithm of the density ratio, and where points
-    were seen: grey where both densities are below a thousandth of their peak."""
+    """A discriminator's logits over a line beside the logarithm of the density ratio; grey where points are
+    rarer than a twentieth of where they are most frequent."""
     figure, axis = plt.subplots(figsize=(6.4, 3.2))
-    seen = torch.maximum(log_p - log_p.max(), log_q - log_q.max()) > -math.log(1000)
+    density = log_p.exp() + log_q.exp()
+    seen = density > density.max() / 20
     axis.plot(x, log_p - log_q, color=COLOURS["frozen"], linewidth=4, alpha=0.5, label="log p(x)/q(x)")
     axis.plot(x, a, "--", color=COLOURS["block"], label="logit of the trained D")
     axis.fill_between(x, -12, 12, where=~seen.numpy(), color=COLOURS["frozen"], alpha=0.15, linewidth=0)
