@@ -171,6 +171,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.gan_cls",
         model="mmlearn.text2image.gan_cls:GANCLS",
         command="gan-cls",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             *(Configuration(name, f"mmlearn.text2image.gan_cls:GANCLSConfig.{name}", 22_935_552,
                             "counted from the authors' code, reedscot/icml2016: generator 18,905,472, "
@@ -248,13 +249,14 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.attngan",
         model="mmlearn.text2image.attngan:AttnGAN",
         command="attngan",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             Configuration("cub", "mmlearn.text2image.attngan:AttnGANConfig.cub", 104_681_270,
                           "counted from the authors' code, taoxugit/AttnGAN: generator 7,084,592 and three "
                           "discriminators"),
             Configuration("coco", "mmlearn.text2image.attngan:AttnGANConfig.coco", 230_690_438,
                           "counted from the authors' code, taoxugit/AttnGAN: generator 13,811,456 and three "
-                          "discriminators"),
+                          "discriminators; 230M in DF-GAN's table"),
             Configuration("mini", "mmlearn.text2image.attngan:AttnGANConfig.mini"),
         ),
         oracle="torch.nn.functional.scaled_dot_product_attention; a stand-in with the released names",
@@ -268,10 +270,11 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.dmgan",
         model="mmlearn.text2image.dmgan:DMGAN",
         command="dmgan",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             Configuration("cub", "mmlearn.text2image.dmgan:DMGANConfig.cub", 46_747_640,
                           "counted from the authors' code, MinfengZhu/DM-GAN: generator 21,449,042 and three "
-                          "discriminators"),
+                          "discriminators; 46M in DF-GAN's table"),
             Configuration("coco", "mmlearn.text2image.dmgan:DMGANConfig.coco", 47_633_912,
                           "counted from the authors' code, MinfengZhu/DM-GAN: generator 22,335,314 and three "
                           "discriminators"),
@@ -289,10 +292,15 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.dfgan",
         model="mmlearn.text2image.dfgan:DFGANGenerator",
         command="dfgan",
+        trainer="mmlearn.cli.train_text_to_image",
         configurations=(
             *(Configuration(name, f"mmlearn.text2image.dfgan:DFGANConfig.{name}", count,
-                            "the generator, counted in the authors' code, tobran/DF-GAN")
-              for name, count in (("cub", 9_744_131), ("coco", 9_744_131), ("code2020", 12_240_010))),
+                            f"the generator, counted in the authors' code, tobran/DF-GAN; {both} with the "
+                            f"discriminator, {stated}")
+              for name, count, both, stated in (
+                  ("cub", 9_744_131, "16,659,273", "where its README says 18M"),
+                  ("coco", 9_744_131, "16,659,273", "where its README says 18M"),
+                  ("code2020", 12_240_010, "32,410,576", "where the paper says 19M"))),
             Configuration("mini", "mmlearn.text2image.dfgan:DFGANConfig.mini"),
         ),
         oracle="plain modules with the authors' names; the formulas by loops; scipy.stats.truncnorm",

@@ -314,7 +314,8 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
 
 
 def config_from(kind: Any, values: Any) -> Any:
-    """A configuration as ``asdict`` and JSON took it apart: dataclasses within dataclasses, lists for tuples.
+    """A configuration as ``asdict`` and JSON took it apart: dataclasses within dataclasses, lists for tuples;
+    a mapping stays one.
 
     Where a field may hold one of several dataclasses, it is the one that has these names.
     """

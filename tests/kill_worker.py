@@ -24,6 +24,7 @@ MODULES = {
     "train_by_fit": ["resume_worker"],
     "train_captioner": ["mmlearn.cli.train_captioner", "mmlearn.image2text.training"],
     "train_clip": ["mmlearn.cli.train_clip", "mmlearn.text_for_vision.training"],
+    "train_dfgan": ["mmlearn.cli.train_text_to_image", "mmlearn.text2image.training"],
     "export_scenes": ["mmlearn.cli.data", "mmlearn.data.scenes.export"]}
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate", "os.link"}
 
@@ -117,6 +118,14 @@ def train_clip(folder: Path, more: int) -> None:
             "--size", "mini", "--save-every", 1, "--batch", 4, "--steps", 2 + more]
     phase(folder, ["train", "clip", *data], "history.json", False)
     keep(folder, "clip", "history.json")
+
+
+def train_dfgan(folder: Path, more: int) -> None:
+    """``mmlearn train dfgan`` on the pictures in the folder beside: encoder of text, then the game."""
+    data = ["--data", "csv", "--annotations", folder.parent / "captions.csv", "--images", folder.parent,
+            "--pixels", 16, "--save-every", 1, "--batch", 4, "--encoder-steps", 2, "--steps", 2 + more]
+    phase(folder, ["train", "dfgan", *data], "history.json", False)
+    keep(folder, "dfgan", "history-encoder.json", "history.json")
 
 
 def keep(folder: Path, system: str, *histories: str) -> None:

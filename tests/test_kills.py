@@ -46,7 +46,8 @@ def place(tmp_path):
 @pytest.mark.parametrize(("task", "every"), [
     ("train_by_fit", 1), ("export_scenes", 5),
     pytest.param("train_captioner", 23, marks=pytest.mark.slow),
-    pytest.param("train_clip", 17, marks=pytest.mark.slow)])
+    pytest.param("train_clip", 17, marks=pytest.mark.slow),
+    pytest.param("train_dfgan", 23, marks=pytest.mark.slow)])
 def test_a_run_killed_after_any_file_operation_ends_alike_and_leaves_nothing_behind(
         everywhere, place, task, every):
     report = everywhere(task, place, 1 if ALL else every)

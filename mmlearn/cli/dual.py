@@ -31,15 +31,17 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
                         help="of a file of weights that does not say it")
 
 
-def open_dual(args: argparse.Namespace) -> Any:
-    """Model, tokeniser and recipe of ``--weights``, on the accelerator if there is one."""
+def open_dual(args: argparse.Namespace, flag: str = "--weights") -> Any:
+    """Model, tokeniser and recipe of ``--weights`` (or of what a command calls ``flag``), on the accelerator
+    if there is one."""
     from huggingface_hub import constants, try_to_load_from_cache
 
+    here = HERE.replace("--weights", flag)
     offline = args.weights == DEFAULT and not hub_reached()
     if offline and not isinstance(try_to_load_from_cache(DEFAULT, "config.json"), str):
         raise FileNotFoundError(f"{DEFAULT} is not here and could not be fetched from huggingface.co; "
                                 f"connect to the network, or download its folder elsewhere and load it by "
-                                f"its path; {HERE}")     # before torch is imported
+                                f"its path; {here}")     # before torch is imported
     import torch
 
     from mmlearn.checkpoints import is_saved
@@ -62,7 +64,7 @@ def open_dual(args: argparse.Namespace) -> Any:
     except FileNotFoundError as error:
         if args.weights not in READERS:
             raise
-        raise FileNotFoundError(f"{error}; {HERE}") from error
+        raise FileNotFoundError(f"{error}; {here}") from error
     ready.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return ready
 

@@ -1,5 +1,5 @@
-"""``mmlearn evaluate``: score a results file against COCO annotations, or a model on pictures with captions
-or classes."""
+"""``mmlearn evaluate``: score a results file against COCO annotations, a model on pictures with captions or
+classes, or generated pictures against real ones."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
+from mmlearn.cli import evaluate_images
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
     Id,
@@ -41,11 +42,12 @@ from mmlearn.metrics.spice import missing_for_official_spice
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the four kinds of evaluation."""
+    """Add the five kinds of evaluation."""
     parser.epilog = ("examples:\n  mmlearn evaluate captions captions_val2014.json results.json --json\n"
                      "  mmlearn evaluate detections instances_val2017.json results.json --masks\n"
                      "  mmlearn evaluate retrieval my-pictures/ --weights runs/clip\n"
-                     "  mmlearn evaluate zero-shot pets/ --json")
+                     "  mmlearn evaluate zero-shot pets/ --json\n"
+                     "  mmlearn evaluate images real/ generated/ --captions generated/captions.csv")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     captions = kinds.add_parser("captions", help="BLEU, METEOR, ROUGE-L, CIDEr and, with --spice, SPICE",
                                 epilog="example: mmlearn evaluate captions captions_val2014.json "
@@ -76,7 +78,16 @@ def add(parser: argparse.ArgumentParser) -> None:
                                  description="How often the right class is first, or among the first five, "
                                              "when its name is all that the model is told.")
     add_zero_shot(zero_shot)
-    for kind in (retrieval, zero_shot):
+    images = kinds.add_parser("images", help="Frechet distance and more of generated pictures",
+                              epilog="example: mmlearn evaluate images data/scenes-sample/images generated/ "
+                                     "--captions generated/captions.csv",
+                              description="Frechet and kernel distance, precision and recall of generated "
+                                          "pictures against real ones, and their Inception Score; with "
+                                          "--captions also how well they fit their sentences. Each number "
+                                          "names the network that it rests on and how many pictures it is "
+                                          "of: compare only what has both alike.")
+    evaluate_images.add(images)
+    for kind in (retrieval, zero_shot, images):
         kind.add_argument("--json", action="store_true", help="print one JSON object")
     for kind in (captions, detections):
         kind.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO annotations")

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   mmlearn train m2 --data coco --images train2017 --annotations captions_train2017.json --out runs/coco
   mmlearn train m2 --resume --out runs/coco
   mmlearn train clip --data folder --images photos --out runs/clip
+  mmlearn train dfgan --data folder --images photos --hold-out 50 --out runs/dfgan
 """
 
 

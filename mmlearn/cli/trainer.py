@@ -26,8 +26,8 @@ SCENES, VALIDATION_SCENES = 2000, 200
 MOST = 10**9
 # the least and the most of a whole number; a number beyond them is a slip of the keyboard
 WHOLE: dict[str, tuple[int, int]] = {
-    "steps": (1, MOST), "batch": (1, 10**6), "warmup": (0, MOST), "save_every": (1, MOST),
-    "seed": (0, 2**32 - 1),
+    "steps": (1, MOST), "encoder_steps": (1, MOST), "batch": (1, 10**6), "warmup": (0, MOST),
+    "save_every": (1, MOST), "seed": (0, 2**32 - 1),
     "scenes": (1, 10**7), "hold_out": (1, MOST), "pixels": (16, 4096), "min_count": (1, MOST)}
 OF_FILES = ("images", "annotations", "validation", "validation_images", "hold_out", "skip_incomplete")
 
@@ -46,7 +46,10 @@ def add_common(parser: argparse.ArgumentParser, run: "Callable[..., None]", text
     parser.add_argument("--steps", type=int, help=texts["steps"])
     parser.add_argument("--batch", type=int, help=texts["batch"])
     parser.add_argument("--lr", type=float, help=texts["lr"])
-    parser.add_argument("--warmup", type=int, metavar="STEPS", help=texts["warmup"])
+    if "warmup" in texts:
+        parser.add_argument("--warmup", type=int, metavar="STEPS", help=texts["warmup"])
+    else:
+        parser.set_defaults(warmup=None)                    # settings of every run say it
     parser.add_argument("--precision", choices=("no", "bf16"), default="no",
                         help="bf16: compute in bfloat16, on hardware that has it")
     parser.add_argument("--save-every", type=int, metavar="STEPS",

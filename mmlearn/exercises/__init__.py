@@ -1,8 +1,9 @@
 """Exercises that answer in words: what is right, what is not yet, what is not written yet, where code
 stopped.
 
-One module a chapter holds the checks of its exercises. A notebook calls a check by name with the function
-that was written, ``check.gates_that_sum_to_one(competing_mesh)``, and one sentence is printed:
+One module a chapter, or one a theme of it, holds the checks of its exercises. A notebook calls a check by
+name with the function that was written, ``check.gates_that_sum_to_one(competing_mesh)``, and one sentence is
+printed:
 
 * ``right: …`` says what the answer has shown;
 * ``not yet: …`` says what is wrong, or at which line the code stopped;
@@ -205,6 +206,31 @@ def as_tensor(got: Any, shape: Sequence[int], what: str = "the answer",
         raise Hint(f"{what} holds {str(got.dtype).removeprefix('torch.')}, and should hold "
                    f"{str(dtype).removeprefix('torch.')}")
     return got.detach()
+
+
+def measured_table(table: Any, record: Mapping[tuple[Any, int], float], settings: str,
+                   value: tuple[str, str], control: Any = None) -> dict[Any, Sequence[float]]:
+    """A table {setting: [value of each seed]} of a study, with three settings and three seeds or more, or a
+    hint.
+
+    ``record`` holds what was measured with (setting, seed), ``settings`` and ``value`` (one, several) name
+    it: "slots", ("accuracy", "accuracies"). A ``control`` is a setting that has to be there.
+    """
+    one, several = value
+    if not isinstance(table, dict) or not all(isinstance(row, list | tuple) for row in table.values()):
+        raise Hint(f"return a dictionary {{{settings}: [{one} of each seed]}}: a mean alone has no spread")
+    if len(table) < 3 or (control is not None and control not in table):
+        needed = "at least three" if control is None else f"{control} (the control) and at least two others"
+        raise Hint(f"the table has rows for {sorted(table)} {settings}; it needs {needed}")
+    if min(map(len, table.values())) < 3:
+        raise Hint("fewer than three seeds somewhere: a single run cannot tell a difference from luck")
+    if any(len({seed for setting, seed in record if setting == row}) < len(table[row]) for row in table):
+        raise Hint(f"some {several} were not measured with a number of {settings} and a seed of their own")
+    for setting, row in table.items():
+        if sorted(row) != sorted(v for (s, _), v in record.items() if s == setting):
+            raise Hint(f"the {several} reported for {setting} {settings} are not those measured: none left "
+                       "out, none made up")
+    return table
 
 
 def as_several(got: Any, names: Sequence[str]) -> tuple[Any, ...]:

@@ -19,7 +19,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlearn.data.ptb import ptb_tokenise
 from mmlearn.data.scenes import captions, sample_scene
-from mmlearn.exercises import Case, Hint, as_number, as_several, as_tensor, check, diagnose, same
+from mmlearn.exercises import (
+    Case,
+    Hint,
+    as_number,
+    as_several,
+    as_tensor,
+    check,
+    diagnose,
+    measured_table,
+    same,
+)
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.metrics.caption import caption_scores
 
@@ -590,20 +600,7 @@ def ablation_of_memory(answer: Callable[..., Any], train: Callable[..., Any]) ->
         record[slots, seed] = train(slots, seed, **options)
         return record[slots, seed]
 
-    table = answer(recorded)
-    if not isinstance(table, dict) or not all(isinstance(row, list | tuple) for row in table.values()):
-        return "return a dictionary {slots: [accuracy of each seed]}: a mean alone has no spread"
-    if 0 not in table or len(table) < 3:
-        return (f"the table has rows for {sorted(table)} slots; it needs 0 (the control) and at least two "
-                "others")
-    if min(map(len, table.values())) < 3:
-        return "fewer than three seeds somewhere: a single run cannot tell a difference from luck"
-    if any(len({seed for slots, seed in record if slots == row}) < len(table[row]) for row in table):
-        return "some accuracies were not measured with a number of slots and a seed of their own"
-    for slots, row in table.items():
-        if sorted(row) != sorted(v for (s, _), v in record.items() if s == slots):
-            return (f"the accuracies reported for {slots} slots are not those measured: none left out, none "
-                    "made up")
+    table = measured_table(answer(recorded), record, "slots", ("accuracy", "accuracies"), control=0)
     mean, spread = ({slots: float(f(row)) for slots, row in table.items()} for f in (np.mean, np.std))
     best = max((slots for slots in table if slots), key=lambda slots: mean[slots])
     for slots in sorted(table):

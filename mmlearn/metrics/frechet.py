@@ -164,14 +164,17 @@ def covariance_factor(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
     return vectors[:, positive] * values[positive].sqrt()
 
 
-def root_trace(factor: Float[Tensor, "d r"], covariance: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
+def root_trace(
+    factor: Float[Tensor, "d r"], covariance: Float[Tensor, "d d"]
+) -> Float[Tensor, ""]:
     r"""eq:frechet-trace: $\operatorname{Tr}(\Sigma_1\Sigma_2)^{1/2}=\operatorname{Tr}(L^\top\Sigma_2L)^{1/2}
     =\sum_i\sqrt{\lambda_i(L^\top\Sigma_2L)}$ for $\Sigma_1=LL^\top$.
 
     $LL^\top\Sigma_2$ and $L^\top\Sigma_2L$ have the same eigenvalues apart from zeros; the second is
     symmetric, so that its eigenvalues are real, cheap and exact, and no matrix root is taken.
     """
-    return torch.linalg.eigvalsh(factor.T @ covariance @ factor).clamp(min=0).sqrt().sum()
+    squares = torch.linalg.eigvalsh(factor.T @ covariance @ factor)
+    return squares.clamp(min=0).sqrt().sum()
 
 
 def frechet_distance(real: GaussianStatistics, fake: GaussianStatistics) -> float:

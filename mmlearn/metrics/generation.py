@@ -74,7 +74,9 @@ class InceptionScore(NamedTuple):
     std: float
 
 
-def conditional_information(log_probs: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
+def conditional_information(
+    log_probs: Float[Tensor, "n c"]
+) -> Float[Tensor, ""]:
     r"""eq:inception-information: $\log\mathrm{IS}=H(y)-\mathbb E_xH(y\mid x)=I(x;y)$, the mutual information
     of picture and class in nats, between 0 and $\log c$."""
     probs = log_probs.exp()
@@ -172,13 +174,17 @@ def compare(
     the features of one network; and the Inception Score, if its ``logits`` of the generated ones are given.
 
     Kernel distance and Inception Score have low and high one standard deviation of their blocks and splits
-    away. Blocks are no larger than the smaller set. Raises ``ValueError`` as the metrics themselves do.
+    away, where there are several. Blocks are no larger than the smaller set. Raises ``ValueError`` as the
+    metrics themselves do.
     """
     def score(name: str, value: float, std: float | None = None, against: int = len(real)) -> Score:
-        low, high = (None, None) if std is None else (value - std, value + std)
+        low, high = (value - std, value + std) if std else (None, None)
         return Score(name, value, network, len(fake), against, low, high)
 
-    kernel = kernel_distance(real, fake, size=min(block, len(real), len(fake)), generator=generator)
+    size = min(block, len(real), len(fake))
+    kernel = kernel_distance(real, fake, size=size, generator=generator)
+    if size == len(real) == len(fake):                          # all blocks are the whole sets
+        kernel = kernel._replace(std=0.0)
     shares = precision_recall(real, fake, k)
     scores = [
         score("Frechet distance", frechet_distance(GaussianStatistics.of(real), GaussianStatistics.of(fake))),

@@ -99,6 +99,16 @@ def in_manifold(
     return torch.cat([(_distances(rows, of) <= radii).any(dim=1) for rows in points.split(chunk)])
 
 
+def spread(features: Float[Tensor, "n s d"]) -> float:
+    r"""$\frac1n\sum_i\frac2{s(s-1)}\sum_{j<k}\lVert f_{ij}-f_{ik}\rVert$: how far apart s pictures of one
+    sentence are, on average over n sentences; 0 for a generator that ignores its noise."""
+    n, s, _ = features.shape
+    if s < 2:
+        raise ValueError(f"there is {s} picture of each sentence; give 2 or more")
+    total = torch.cdist(features.double(), features.double()).sum(dim=(1, 2))
+    return float((total / (s * (s - 1))).mean())
+
+
 class PrecisionRecall(NamedTuple):
     """Share of generated pictures among the real ones' neighbourhoods, and of real ones among the generated
     ones'."""

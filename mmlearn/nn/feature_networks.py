@@ -46,8 +46,11 @@ class Lite0Features(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b f"]:
         return self.network.head(self.network.trunk.grid(resized(images, 224))).mean(dim=(2, 3))
 
+    def logits_of(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b c"]:
+        return self.network.classifier(features)
+
     def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c"]:
-        return self.network.classifier(self(images))
+        return self.logits_of(self(images))
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,11 @@ class SceneClassifier(nn.Module):
         features = self(images)
         return {name: head(features) for name, head in self.heads.items()}
 
+    def logits_of(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b c"]:
+        return self.heads[next(iter(self.config.heads))](features)
+
     def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c"]:
-        return self.heads[next(iter(self.config.heads))](self(images))
+        return self.logits_of(self(images))
 
     @torch.no_grad()
     def answers(self, images: Float[Tensor, "b 3 y x"]) -> dict[str, Int[Tensor, " b"]]:

@@ -98,5 +98,8 @@ class InceptionFeatures(nn.Module):
             x = getattr(self.network, part)(x)
         return x.mean(dim=(2, 3))
 
+    def logits_of(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b c"]:
+        return features @ self.network.fc.weight.T
+
     def logits(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b c"]:
-        return self(images) @ self.network.fc.weight.T
+        return self.logits_of(self(images))

@@ -80,19 +80,24 @@ class AttnGANConfig:
 # -------------------------------------------------------------------------------------------------- equations
 
 def word_weights(
-    h: Float[Tensor, "b p g"], words: Float[Tensor, "b t g"], mask: Bool[Tensor, "b t"]
+    h: Float[Tensor, "b p g"], words: Float[Tensor, "b t g"],
+    mask: Bool[Tensor, "b t"]
 ) -> Float[Tensor, "b p t"]:
     r"""eq:attngan-weights: $\beta_{jt}=\frac{\exp(h_j^\top e'_t)}{\sum_k\exp(h_j^\top e'_k)}$, how much of
     word t place j reads; words beyond ``mask`` get 0."""
     return (h @ words.mT).masked_fill(~mask[:, None], -math.inf).softmax(dim=2)
 
 
-def read_words(beta: Float[Tensor, "b p t"], words: Float[Tensor, "b t g"]) -> Float[Tensor, "b p g"]:
+def read_words(
+    beta: Float[Tensor, "b p t"], words: Float[Tensor, "b t g"]
+) -> Float[Tensor, "b p g"]:
     r"""eq:attngan-read: $c_j=\sum_t\beta_{jt}\,e'_t$, with $e'=Ue$ the words in the picture's space."""
     return beta @ words
 
 
-def released_mask_order(mask: Bool[Tensor, "b t"], places: int) -> Bool[Tensor, "b p t"]:
+def released_mask_order(
+    mask: Bool[Tensor, "b t"], places: int
+) -> Bool[Tensor, "b p t"]:
     """The order of the released code, wrong, kept to show why: row r of the (b p) rows of scores gets the
     mask of caption r mod b, where it is a row of caption r // p."""
     return mask.repeat(places, 1).view(len(mask), places, -1)
@@ -149,7 +154,8 @@ class WordBranch(nn.Module):
         self.up = UpBlock(2 * g, g)
 
     def read(
-        self, h: Float[Tensor, "b p g"], words: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"]
+        self, h: Float[Tensor, "b p g"], words: Float[Tensor, "b t e"],
+        mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b p two_g"], Float[Tensor, "b p t"], Gates | None]:
         """Each place with what it has read: [h; c], the weights, and no gates."""
         e = self.project(words)
@@ -157,10 +163,14 @@ class WordBranch(nn.Module):
         return torch.cat([h, read_words(beta, e)], dim=2), beta, None
 
     def forward(
-        self, map: Float[Tensor, "b g s s"], words: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"]
-    ) -> tuple[Float[Tensor, "b g two_s two_s"], Float[Tensor, "b p t"], Gates | None]:
-        x, beta, gates = self.read(map.flatten(2).mT, words, mask)                   # b g s s -> b (s s) g
-        x = x.mT.unflatten(2, map.shape[2:])                                         # b (s s) 2g -> b 2g s s
+        self, map: Float[Tensor, "b g s s"], words: Float[Tensor, "b t e"],
+        mask: Bool[Tensor, "b t"]
+    ) -> tuple[
+        Float[Tensor, "b g two_s two_s"], Float[Tensor, "b p t"], Gates | None
+    ]:
+        h = map.flatten(2).mT                                # b g s s -> b (s s) g
+        x, beta, gates = self.read(h, words, mask)
+        x = x.mT.unflatten(2, map.shape[2:])                 # -> b 2g s s
         return self.up(self.residual(x)), beta, gates
 
 

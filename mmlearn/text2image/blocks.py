@@ -50,14 +50,15 @@ class Gates(NamedTuple):
 def glu(x: Float[Tensor, "b two_c *s"]) -> Float[Tensor, "b c *s"]:
     r"""eq:glu: $\mathrm{GLU}([a;b])=a\odot\sigma(b)$: one half of the channels opens and closes the other."""
     if x.shape[1] % 2:
-        raise ValueError(f"a gated linear unit halves the channels, and there are {x.shape[1]}; "
-                         "give an even number")
+        raise ValueError("a gated linear unit halves the channels, and there "
+                         f"are {x.shape[1]}; give an even number")
     a, b = x.chunk(2, dim=1)
     return a * torch.sigmoid(b)
 
 
 def draw_condition(
-    mu: Float[Tensor, "b c"], log_var: Float[Tensor, "b c"], epsilon: Float[Tensor, "b c"]
+    mu: Float[Tensor, "b c"], log_var: Float[Tensor, "b c"],
+    epsilon: Float[Tensor, "b c"]
 ) -> Float[Tensor, "b c"]:
     r"""eq:ca-sample: $\hat c=\mu+\sigma\odot\epsilon$, $\epsilon\sim\mathcal N(0,I)$: differentiable in $\mu$
     and $\log\sigma^2$."""

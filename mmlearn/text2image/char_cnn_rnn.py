@@ -136,12 +136,13 @@ class CharCNNRNNConfig:
 
 def fixed_rnn(
     x: Float[Tensor, "b s c"],
-    W_i: Float[Tensor, "c c"], b_i: Float[Tensor, " c"], W_h: Float[Tensor, "c c"], b_h: Float[Tensor, " c"],
+    W_i: Float[Tensor, "c c"], b_i: Float[Tensor, " c"],
+    W_h: Float[Tensor, "c c"], b_h: Float[Tensor, " c"],
 ) -> Float[Tensor, "b s c"]:
     r"""eq:char-rnn: $h_1=\mathrm{relu}(x_1W_i+b_i)$,
     $h_t=\mathrm{relu}(x_tW_i+b_i+h_{t-1}W_h+b_h)$: all states. Unlike ``nn.RNN`` the first step has no $b_h$;
     matrices are stored transposed, as ``nn.Linear`` does."""
-    read = F.linear(x, W_i, b_i).unbind(dim=1)                              # of all steps at once
+    read = F.linear(x, W_i, b_i).unbind(dim=1)           # all steps at once
     h = read[0].relu()
     states = [h]
     for x_t in read[1:]:
@@ -152,7 +153,8 @@ def fixed_rnn(
 
 def fixed_gru(
     x: Float[Tensor, "b s c"],
-    W: Float[Tensor, "3*c c"], b: Float[Tensor, " 3*c"], U: Float[Tensor, "3*c c"], u: Float[Tensor, " 3*c"],
+    W: Float[Tensor, "3*c c"], b: Float[Tensor, " 3*c"],
+    U: Float[Tensor, "3*c c"], u: Float[Tensor, " 3*c"],
 ) -> Float[Tensor, "b s c"]:
     r"""eq:char-gru: $h_1=\tanh(x_1W+b)$, then
     $z_t=\sigma(x_tW_z+h_{t-1}U_z)$, $r_t=\sigma(x_tW_r+h_{t-1}U_r)$,
@@ -160,7 +162,7 @@ def fixed_gru(
     matrix: all states. Unlike ``nn.GRU`` it resets before U, and z says how much is new. Rows of ``W`` and
     ``U``: z, r, n."""
     c = x.shape[2]
-    read = F.linear(x, W, b).unbind(dim=1)                                  # b 3c of every step
+    read = F.linear(x, W, b).unbind(dim=1)               # s times b 3c
     h = read[0][:, 2 * c:].tanh()
     states = [h]
     for x_t in read[1:]:
@@ -213,11 +215,16 @@ class CharCNNRNN(nn.Module):
 
     def states(self, text: Int[Tensor, "b t"]) -> Float[Tensor, "b s c"]:
         """The hidden state of every step."""
+        x = one_hot(self.checked(text), self.config.symbols)
+        c = self.convolutions(x.to(self.output.weight.dtype))
+        return self.recurrence(c.mT)                            # b c s -> b s c
+
+    def checked(self, text: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+        """Texts of the length that is read."""
         if text.shape[1] != self.config.length:
             raise ValueError(f"texts have {text.shape[1]} characters, the encoder reads {self.config.length}"
                              f"; make them with characters(texts, {self.config.length})")
-        x = one_hot(text, self.config.symbols).to(self.output.weight.dtype)
-        return self.recurrence(self.convolutions(x).mT)                         # b c s -> b s c
+        return text
 
     def forward(self, text: Int[Tensor, "b t"]) -> Float[Tensor, "b e"]:
         return self.output(self.dropout(self.states(text).mean(dim=1)))

@@ -109,7 +109,9 @@ def released_score(
     return (gamma2 * cosine).masked_fill(~mask, -math.inf).logsumexp(dim=2)
 
 
-def word_score(cosine: Float[Tensor, "b c t"], mask: Mask, gamma2: Number) -> Float[Tensor, "b c"]:
+def word_score(
+    cosine: Float[Tensor, "b c t"], mask: Mask, gamma2: Number
+) -> Float[Tensor, "b c"]:
     r"""eq:damsm-score: $R=\log\Big(\sum_t\exp(\gamma_2\cos(c_t,e_t))\Big)^{1/\gamma_2}$, which is
     $\max_t\cos$ as $\gamma_2\to\infty$."""
     return released_score(cosine, mask, gamma2) / gamma2
@@ -163,19 +165,24 @@ class DAMSMLosses(NamedTuple):
 # ------------------------------------------------------------------------------------------------- the scores
 
 def region_attention(
-    words: Float[Tensor, "c t d"], regions: Float[Tensor, "b p d"], mask: Mask, gamma1: Number
+    words: Float[Tensor, "c t d"], regions: Float[Tensor, "b p d"],
+    mask: Mask, gamma1: Number
 ) -> Float[Tensor, "b c t p"]:
     """Where each word of each caption looks in each picture: eq:damsm-similarity to eq:damsm-attention."""
-    return over_regions(over_words(word_similarity(words, regions), mask), gamma1)
+    s = word_similarity(words, regions)
+    return over_regions(over_words(s, mask), gamma1)
 
 
 def word_scores(
-    words: Float[Tensor, "c t d"], regions: Float[Tensor, "b p d"], mask: Mask, config: DAMSMConfig
+    words: Float[Tensor, "c t d"], regions: Float[Tensor, "b p d"],
+    mask: Mask, config: DAMSMConfig
 ) -> Float[Tensor, "b c"]:
     """R of every picture with every caption by words, all pairs at once."""
     alpha = region_attention(words, regions, mask, config.gamma1)
-    cosine = F.cosine_similarity(region_context(alpha, regions), words[None], dim=3)
-    return (word_score if config.score == "paper" else released_score)(cosine, mask, config.gamma2)
+    context = region_context(alpha, regions)
+    cosine = F.cosine_similarity(context, words[None], dim=3)
+    score = word_score if config.score == "paper" else released_score
+    return score(cosine, mask, config.gamma2)
 
 
 # --------------------------------------------------------------------------------------------------- encoders

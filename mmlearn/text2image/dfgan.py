@@ -111,7 +111,8 @@ def affine(
 
 
 def fusion(
-    x: Float[Tensor, "b c y x"], gammas: Float[Tensor, "b k c"], thetas: Float[Tensor, "b k c"]
+    x: Float[Tensor, "b c y x"], gammas: Float[Tensor, "b k c"],
+    thetas: Float[Tensor, "b k c"]
 ) -> Float[Tensor, "b c y x"]:
     r"""eq:dfgan-fusion: $\mathrm{DFBlock}(x)=\phi\circ\mathrm{AFF}_2\circ\phi\circ\mathrm{AFF}_1(x)$, with
     $\phi$ a leaky ReLU.
@@ -137,8 +138,8 @@ def discriminator_hinge(
 
 
 def joint_penalty(
-    by_image: Float[Tensor, "b 3 y x"], by_text: Float[Tensor, "b e"], k: float | int = 2,
-    p: float | int = 6
+    by_image: Float[Tensor, "b 3 y x"], by_text: Float[Tensor, "b e"],
+    k: float | int = 2, p: float | int = 6
 ) -> Float[Tensor, ""]:
     r"""eq:dfgan-magp: $k\,\mathbb E\big[(\lVert\nabla_xD\rVert^2+\lVert\nabla_eD\rVert^2)^{p/2}\big]$, as the
     code has it: the norm of both gradients in one vector.
@@ -146,17 +147,19 @@ def joint_penalty(
     ``by_image`` and ``by_text`` are the gradients of the scores. The square is never rooted, so that the
     penalty has a gradient where the norm is zero.
     """
-    square = single(by_image).square().sum(dim=(1, 2, 3)) + single(by_text).square().sum(dim=1)
+    square = (single(by_image).square().sum(dim=(1, 2, 3))
+              + single(by_text).square().sum(dim=1))
     return k * square.pow(p / 2).mean()
 
 
 def summed_penalty(
-    by_image: Float[Tensor, "b 3 y x"], by_text: Float[Tensor, "b e"], k: float | int = 2,
-    p: float | int = 6
+    by_image: Float[Tensor, "b 3 y x"], by_text: Float[Tensor, "b e"],
+    k: float | int = 2, p: float | int = 6
 ) -> Float[Tensor, ""]:
     r"""eq:dfgan-magp-paper: $k\,\mathbb E\big[(\lVert\nabla_xD\rVert+\lVert\nabla_eD\rVert)^p\big]$, as the
     paper writes it: between 1 and $2^{p/2}$ times eq:dfgan-magp."""
-    norms = single(by_image).flatten(1).norm(dim=1) + single(by_text).norm(dim=1)
+    norms = (single(by_image).flatten(1).norm(dim=1)
+             + single(by_text).norm(dim=1))
     return k * norms.pow(p).mean()
 
 
@@ -235,7 +238,9 @@ class GeneratorBlock(nn.Module):
     ) -> Float[Tensor, "b f y x"]:
         update = self.conv1(self.fuse1(x, condition))
         update = self.conv2(self.fuse2(update, condition))
-        return self.shortcut(x) + (update if self.gain is None else self.gain * update)
+        if self.gain is not None:
+            update = self.gain * update
+        return self.shortcut(x) + update
 
 
 class DiscriminatorBlock(nn.Module):
@@ -472,13 +477,15 @@ def slope_at_matches(
 
 
 def turned_away(
-    discriminator: TwoWayDiscriminator, images: Float[Tensor, "b 3 y x"], sentences: Float[Tensor, "b e"]
+    discriminator: TwoWayDiscriminator, images: Float[Tensor, "b 3 y x"],
+    sentences: Float[Tensor, "b e"]
 ) -> Float[Tensor, " b"]:
     r"""eq:dfgan-two-way: the angle, in degrees, between $\nabla_xD(x,e)$ and $\nabla_x\big(D(x,e)+D(x)\big)$:
     how far the second output leads a picture away from the one that matches."""
     x = images.detach().requires_grad_()
     features = discriminator.features(x)
-    matched, alone = discriminator.output(features, sentences).sum(), discriminator.alone(features).sum()
+    matched = discriminator.output(features, sentences).sum()
+    alone = discriminator.alone(features).sum()
     towards = torch.autograd.grad(matched, x, retain_graph=True)[0].flatten(1)
     summed = torch.autograd.grad(matched + alone, x)[0].flatten(1)
     return F.cosine_similarity(towards, summed).clamp(-1, 1).arccos().rad2deg()

@@ -131,14 +131,16 @@ class MemoryBranch(WordBranch):
         return write_memory(slots, self.from_places(mean).relu(), gate), gate
 
     def read(
-        self, h: Float[Tensor, "b p r"], words: Float[Tensor, "b t w"], mask: Bool[Tensor, "b t"]
+        self, h: Float[Tensor, "b p r"], words: Float[Tensor, "b t w"],
+        mask: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b p two_r"], Float[Tensor, "b p t"], Gates]:
         """Each place after the memory has answered, the weights of the slots, and both gates."""
         memory, writing = self.write(h, words)
         alpha = address_keys(h, self.key(memory).relu(), mask)
         o = read_values(alpha, self.value(memory).relu())
         if not self.gated[1]:
-            return torch.cat([h, o], dim=2), alpha, Gates(writing, torch.ones_like(o[..., :1]))
+            open_ = torch.ones_like(o[..., :1])
+            return torch.cat([h, o], dim=2), alpha, Gates(writing, open_)
         response = response_gate(h, o, self.response.weight, self.response.bias)
         new = respond(h, o, response)
         return torch.cat([new, new], dim=2), alpha, Gates(writing, response)

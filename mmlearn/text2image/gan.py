@@ -191,10 +191,10 @@ def train_gan(
     """
     if min(steps, d_steps) < 1:
         raise ValueError(f"steps is {steps}, d_steps {d_steps}; both are at least 1")
-    optimizer = torch.optim.Adam([
+    groups: list[dict[str, Any]] = [
         {"params": gan.generator.parameters()},
-        {"params": gan.discriminator.parameters(), "lr": lr if d_lr is None else d_lr},
-    ], lr=lr, betas=(0.5, 0.999))
+        {"params": gan.discriminator.parameters(), "lr": lr if d_lr is None else d_lr}]
+    optimizer = torch.optim.Adam(groups, lr=lr, betas=(0.5, 0.999))
     return fit(gan, game_of_points(loss, d_loss, d_steps), lambda step: data(d_steps * batch), steps=steps,
                optimizer=optimizer, seed=seed, on_step=on_step, progress=progress, title=title)
 

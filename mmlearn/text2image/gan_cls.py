@@ -83,18 +83,20 @@ class GANCLSConfig:
 
 
 def matching_discriminator_loss(
-    real: Float[Tensor, " b"], wrong: Float[Tensor, " b"] | None, fake: Float[Tensor, " b"],
+    real: Float[Tensor, " b"],
+    wrong: Float[Tensor, " b"] | None,
+    fake: Float[Tensor, " b"],
     weight: float | int = 0.5,
 ) -> Float[Tensor, ""]:
     r"""eq:gan-cls-d: $\mathcal L_D=-\mathbb E[\log s_r]-w\,\mathbb E[\log(1-s_w)]-(1-w)\,\mathbb
     E[\log(1-s_f)]$, $w=\frac12$: real picture and right text are real; real picture and wrong text, and
     generated picture and right text, are not. From logits. With $w=0$ it is the conditional GAN, and
     ``wrong`` may be None."""
-    if wrong is None:
-        if weight:
-            raise ValueError(f"the weight of wrong pairs is {weight} and there are none; give their logits")
-        return real_loss(real) + fake_loss(fake)
-    return real_loss(real) + weight * fake_loss(wrong) + (1 - weight) * fake_loss(fake)
+    if wrong is None and weight:
+        raise ValueError(f"the weight of wrong pairs is {weight} and there "
+                         f"are none; give their logits")
+    mismatch = weight * fake_loss(wrong) if wrong is not None else 0
+    return real_loss(real) + mismatch + (1 - weight) * fake_loss(fake)
 
 
 def optimal_matching_discriminator(
@@ -114,11 +116,14 @@ def interpolate(
     return beta * t1 + (1 - beta) * t2
 
 
-def with_interpolated(text: Float[Tensor, "b e"], beta: float | int = 0.5) -> Float[Tensor, "b_and_half e"]:
+def with_interpolated(
+    text: Float[Tensor, "b e"], beta: float | int = 0.5
+) -> Float[Tensor, "b_and_half e"]:
     """The b captions of a batch, then the b/2 between caption i and caption i + b/2, as in the released code.
     Of an odd batch the last caption is not interpolated."""
     half = len(text) // 2
-    return torch.cat([text, interpolate(text[:half], text[half:2 * half], beta)])
+    between = interpolate(text[:half], text[half:2 * half], beta)
+    return torch.cat([text, between])
 
 
 def interpolated_generator_loss(
@@ -172,12 +177,18 @@ class TextToImageGenerator(nn.Module):
                        nn.ReLU()]
         self.layers = nn.Sequential(*layers, transposed(n, 3), nn.Tanh())
 
-    def forward(self, z: Float[Tensor, "b z"], text: Float[Tensor, "b e"]) -> Float[Tensor, "b 3 s s"]:
+    def check(self, z: Float[Tensor, "b z"], text: Float[Tensor, "b e"]) -> None:
+        """Refuse noise and captions of other sizes."""
         if (z.shape[1], text.shape[1]) != (self.noise, self.text):
             raise ValueError(f"noise has {z.shape[1]} numbers and text {text.shape[1]}, the generator wants "
                              f"{self.noise} and {self.text}; use the encoder it was made for")
-        code = torch.cat([z, self.compress(text)], dim=1)                       # b z+p
-        return self.layers(code[:, :, None, None])                              # b 3 s s
+
+    def forward(
+        self, z: Float[Tensor, "b z"], text: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b 3 s s"]:
+        self.check(z, text)
+        code = torch.cat([z, self.compress(text)], dim=1)       # b z+p
+        return self.layers(code[:, :, None, None])              # b 3 s s
 
 
 class MatchingDiscriminator(nn.Module):
@@ -205,14 +216,20 @@ class MatchingDiscriminator(nn.Module):
         self.match = nn.Sequential(nn.Conv2d(top + p, top, 1, bias=False), nn.BatchNorm2d(top), leaky(),
                                    nn.Conv2d(top, 1, 4, bias=False))
 
-    def forward(self, images: Float[Tensor, "b 3 y x"], text: Float[Tensor, "b e"]) -> Float[Tensor, " b"]:
+    def check(self, images: Float[Tensor, "b 3 y x"], text: Float[Tensor, "b e"]) -> None:
+        """Refuse pictures and captions of other sizes."""
         if images.shape[-2:] != (self.size, self.size) or text.shape[1] != self.text:
             raise ValueError(f"pictures have {images.shape[-2]} x {images.shape[-1]} pixels and text "
                              f"{text.shape[1]} numbers, the discriminator wants {self.size} x {self.size} "
                              f"and {self.text}; resize the pictures, or use the encoder it was made for")
-        seen = self.look(images)                                                # b 8n 4 4
-        both = torch.cat([seen, tile(self.compress(text), seen)], dim=1)        # b 8n+p 4 4
-        return self.match(both).flatten()
+
+    def forward(
+        self, images: Float[Tensor, "b 3 y x"], text: Float[Tensor, "b e"]
+    ) -> Float[Tensor, " b"]:
+        self.check(images, text)
+        seen = self.look(images)                                # b 8n 4 4
+        said = tile(self.compress(text), seen)                  # b p 4 4
+        return self.match(torch.cat([seen, said], dim=1)).flatten()
 
 
 def init_reed(model: nn.Module) -> nn.Module:
@@ -295,6 +312,7 @@ class StyleEncoder(nn.Module):
 
     def __init__(self, config: GANCLSConfig) -> None:
         super().__init__()
+        self.config = config
         self.trunk = DCGANDiscriminator(
             DCGANConfig(size=config.size, discriminator_width=config.discriminator_width))
         self.trunk.real = nn.Conv2d(self.trunk.real.in_channels, config.noise, 4)
@@ -305,8 +323,9 @@ class StyleEncoder(nn.Module):
 
 
 def style_loss(z: Float[Tensor, "b z"], recovered: Float[Tensor, "b z"]) -> Float[Tensor, ""]:
-    r"""eq:gan-style: $\mathcal L_{style}=\mathbb E_{t,z}\lVert z-S(G(z,\varphi(t)))\rVert_2^2$, a sum over
-    the numbers of the noise; $d_z$ for an encoder that always says 0, if the noise is standard normal."""
+    r"""eq:gan-style: $\mathcal L_{\mathrm{style}}=\mathbb E_{t,z}\lVert z-S(G(z,\varphi(t)))\rVert_2^2$, a
+    sum over the numbers of the noise; $d_z$ for an encoder that always says 0, if the noise is standard
+    normal."""
     return (single(z) - single(recovered)).square().sum(dim=1).mean()
 
 

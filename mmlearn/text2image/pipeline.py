@@ -3,6 +3,7 @@
 Survey: 2.1.  What is saved is what drawing needs: the encoder of text and the generator, no discriminator.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +12,29 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor, nn
 
 from mmlearn.checkpoints import load_model, pair_of, save_model
-from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser, WordTokeniser
+from mmlearn.data.tokenisers import SPLITTERS, PlainWordTokeniser, Tokeniser, WordTokeniser
 from mmlearn.files import package_data
+from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig
 from mmlearn.nn.modes import eval_mode
 from mmlearn.text2image.attngan import AttnGANConfig, AttnGANGenerator
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
-from mmlearn.text2image.damsm import DAMSMConfig, TextEncoder
+from mmlearn.text2image.damsm import DAMSM, DAMSMConfig, TextEncoder
 from mmlearn.text2image.dfgan import DFGANConfig, DFGANGenerator
 from mmlearn.text2image.dfgan import draw_noise as truncated_noise
 from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
 from mmlearn.text2image.gan_cls import GANCLSConfig, TextToImageGenerator
+from mmlearn.text2image.stackgan import StackGANv2Config, StackGANv2Generator
 
 CHECKPOINTS = package_data("checkpoints")
 Encoder = TextEncoder | CharCNNRNN
 GENERATORS: dict[str, tuple[type, type[nn.Module]]] = {
-    "gan-cls": (GANCLSConfig, TextToImageGenerator), "attngan": (AttnGANConfig, AttnGANGenerator),
-    "dmgan": (DMGANConfig, DMGANGenerator), "dfgan": (DFGANConfig, DFGANGenerator)}
+    "gan-cls": (GANCLSConfig, TextToImageGenerator), "stackgan": (StackGANv2Config, StackGANv2Generator),
+    "attngan": (AttnGANConfig, AttnGANGenerator), "dmgan": (DMGANConfig, DMGANGenerator),
+    "dfgan": (DFGANConfig, DFGANGenerator)}
 NAMES = tuple(GENERATORS)
 
 
@@ -58,7 +63,7 @@ class TextToImageConfig:
     """The configurations of a text encoder and of a generator that was trained with it."""
 
     text: DAMSMConfig | CharCNNRNNConfig
-    image: GANCLSConfig | AttnGANConfig | DMGANConfig | DFGANConfig
+    image: GANCLSConfig | StackGANv2Config | AttnGANConfig | DMGANConfig | DFGANConfig
 
 
 class TextToImage(nn.Module):
@@ -91,9 +96,13 @@ class TextToImage(nn.Module):
         return next(name for name, (kind, _) in GENERATORS.items() if type(self.config.image) is kind)
 
     def tokens(self, texts: Sequence[str]) -> Int[Tensor, "b t"]:
-        """Ids of the texts. Raises ``ValueError`` for a word that the model does not know."""
+        """Ids of the texts. Raises ``ValueError`` for a word that the model does not know, with words like
+        it, and for a text without words."""
         if self.tokeniser is None:
             raise ValueError("the model has no tokeniser; load it with load_text_to_image")
+        for text in texts:
+            if isinstance(self.tokeniser, WordTokeniser):
+                check_words(self.tokeniser, text)
         return self.tokeniser.batch(list(texts))
 
     def noise(self, count: int, seed: int = 0) -> Float[Tensor, "b z"]:
@@ -117,6 +126,8 @@ class TextToImage(nn.Module):
         """Pictures of embeddings, for instance of some between two sentences."""
         if isinstance(self.generator, AttnGANGenerator):
             return self.generator(noise, text.sentence, text.words, text.mask, generator).images[-1]
+        if isinstance(self.generator, StackGANv2Generator):
+            return self.generator(noise, text.sentence, generator).images[-1]
         return self.generator(noise, text.sentence)
 
     @torch.no_grad()
@@ -126,12 +137,43 @@ class TextToImage(nn.Module):
     ) -> Float[Tensor, "n 3 y x"]:
         """Pictures in [-1, 1], ``samples`` of the first text, then of the second …; the same for the same
         seed. ``noise`` has one row a picture, if it is not to follow from the seed."""
-        with eval_mode(self) as device:
-            tokens = self.tokens(texts).repeat_interleave(samples, dim=0)
+        tokens = self.tokens(texts).repeat_interleave(samples, dim=0)
+        return self.draw_tokens(tokens, seed, noise=noise, batch=batch)
+
+    @torch.no_grad()
+    def draw_tokens(
+        self, tokens: Int[Tensor, "n t"], seed: int = 0, *, noise: Float[Tensor, "n z"] | None = None,
+        batch: int = 50,
+    ) -> Float[Tensor, "n 3 y x"]:
+        """``draw`` of texts that are tokens already, one picture a row; words may be unknown."""
+        with eval_mode(self.encoder), eval_mode(self.generator) as device:   # the encoder follows its tokens
             noise = self.noise(len(tokens), seed) if noise is None else noise
             draws = torch.Generator(device).manual_seed(seed)
             return torch.cat([self(t.to(device), z.to(device), draws).float().cpu()
                               for t, z in zip(tokens.split(batch), noise.split(batch))])
+
+
+def check_words(tokeniser: WordTokeniser, text: str) -> None:
+    """Raises ``ValueError`` for a text without words, and for a word that is not known, with known ones that
+    are spelt like it."""
+    words = SPLITTERS[tokeniser.splitter](text)
+    if not words:
+        raise ValueError(f"{text[:80]!r} has no word that the model could read; say what is to be drawn")
+    word = next((word for word in words if word not in tokeniser.index), None)
+    if word is None:
+        return
+    near = difflib.get_close_matches(word, tokeniser.index, 3, 0.6)
+    hint = (f"near it are {', '.join(near)}" if near else
+            f"it knows {len(tokeniser.index)} words, such as {', '.join(list(tokeniser.index)[:20])}")
+    raise ValueError(f"{text[:80]!r}: the model does not know the word {word[:40]!r}; {hint}")
+
+
+def sheet(pictures: Float[Tensor, "n 3 y x"], columns: int = 6) -> Image.Image:
+    """Pictures in [-1, 1] side by side, rows of ``columns``; the places after the last are black."""
+    empty = -torch.ones(-len(pictures) % min(columns, len(pictures)), *pictures.shape[1:])
+    rows = torch.cat([pictures, empty]).split(min(columns, len(pictures)))
+    whole = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+    return Image.fromarray(((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
 
 
 def save_text_to_image(path: str | Path, model: TextToImage, about: dict[str, Any]) -> None:
@@ -142,12 +184,33 @@ def save_text_to_image(path: str | Path, model: TextToImage, about: dict[str, An
     save_model(path, model, model.system, {**about, **words}, half=True)
 
 
+def place_of(name: str | Path) -> Path:
+    """Where a model is: that of the book if ``name`` is one of ``NAMES``, else the path itself.
+
+    Raises ``FileNotFoundError`` for a model of the book that did not come with this copy of it.
+    """
+    if str(name) not in NAMES:
+        return Path(name)
+    there = [known for known in NAMES if all(file.is_file() for file in pair_of(of_the_book(known)))]
+    if str(name) not in there:
+        take = f"take {' or '.join(there)}, or train" if there else "train"
+        raise FileNotFoundError(f"the miniature {name} did not come with this copy of mmlearn (no "
+                                f"{of_the_book(str(name))}); {take} one with `mmlearn train {name} --out "
+                                f"DIR` and give DIR")
+    return of_the_book(str(name))
+
+
+def of_the_book(name: str) -> Path:
+    """Where the weights of a miniature of chapter 2 are."""
+    return CHECKPOINTS / f"{name}.safetensors"
+
+
 def load_text_to_image(name: str | Path) -> TextToImage:
     """A trained model that comes with the book ("dfgan" …), or what ``save_text_to_image`` wrote at a path.
 
     Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
     """
-    path = CHECKPOINTS / f"{name}.safetensors" if str(name) in NAMES else Path(name)
+    path = place_of(name)
     remedy = f"give {', '.join(NAMES)} or the --out folder of `mmlearn train`"
     found, about = load_model(path, {kind: (TextToImageConfig, TextToImage) for kind in NAMES}, remedy)
     model = cast(TextToImage, found)
@@ -158,3 +221,35 @@ def load_text_to_image(name: str | Path) -> TextToImage:
     else:
         model.tokeniser = PlainWordTokeniser.of(about, description)
     return model
+
+
+# ------------------------------------------------------------------------ what trains generators, and judges
+
+ENCODERS = "train it with `python -m mmlearn.experiments text-encoders`"
+
+
+def load_damsm(folder: Path | None = None) -> tuple[DAMSM, PlainWordTokeniser]:
+    """The DAMSM that comes with the book, frozen, and its words. Raises ``FileNotFoundError``,
+    ``ValueError``."""
+    path = (folder or CHECKPOINTS) / "damsm.safetensors"
+    model, about = load_model(path, {"damsm": (DAMSMConfig, DAMSM)}, ENCODERS)
+    words = PlainWordTokeniser.of(about, path.with_suffix(".json"))
+    return cast(DAMSM, model.requires_grad_(False)), cast(PlainWordTokeniser, words)
+
+
+def load_char_cnn_rnn(folder: Path | None = None) -> tuple[CharCNNRNN, CharacterTokeniser]:
+    """The char-CNN-RNN that comes with the book, frozen, and its characters. Raises ``FileNotFoundError``,
+    ``ValueError``."""
+    path = (folder or CHECKPOINTS) / "char-cnn-rnn.safetensors"
+    model, _ = load_model(path, {"char-cnn-rnn": (CharCNNRNNConfig, CharCNNRNN)}, ENCODERS)
+    encoder = cast(CharCNNRNN, model.requires_grad_(False))
+    return encoder, CharacterTokeniser(encoder.config.length)
+
+
+def load_judge(path: Path | None = None) -> SceneClassifier:
+    """The classifier of scenes that comes with the book, frozen. Raises ``FileNotFoundError``,
+    ``ValueError``."""
+    kinds = {"scene-classifier": (SceneClassifierConfig, SceneClassifier)}
+    model, _ = load_model(path or CHECKPOINTS / "scene-classifier.safetensors", kinds,
+                          "train it with `python -m mmlearn.experiments scene-classifier`")
+    return cast(SceneClassifier, model.requires_grad_(False))

@@ -134,14 +134,16 @@ def stage_loss(
 
 
 def joint_matching_loss(
-    real: tuple[Tensor, Tensor], wrong: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]
+    real: tuple[Tensor, Tensor], wrong: tuple[Tensor, Tensor],
+    fake: tuple[Tensor, Tensor]
 ) -> Float[Tensor, ""]:
     r"""eq:stackgan2-discriminator: $\mathcal L_{D_i}=-\mathbb E\log D_i(x)-\mathbb E\log(1-D_i(\hat
     x))-\mathbb E\log D_i(x,c)-\mathbb E\log(1-D_i(\hat x,c))$, and for pictures with a wrong text
     $-\mathbb E\log D_i(x_w)-\mathbb E\log(1-D_i(x_w,c))$: real, but not fitting. Each pair of logits is
     (without text, with)."""
-    unconditional = real_loss(real[0]) + real_loss(wrong[0]) + fake_loss(fake[0])
-    return unconditional + real_loss(real[1]) + fake_loss(wrong[1]) + fake_loss(fake[1])
+    alone = real_loss(real[0]) + real_loss(wrong[0]) + fake_loss(fake[0])
+    joint = real_loss(real[1]) + fake_loss(wrong[1]) + fake_loss(fake[1])
+    return alone + joint
 
 
 def branch_loss(fake: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
@@ -155,7 +157,7 @@ def colour_statistics(
 ) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 3 3"]]:
     r"""eq:colour-statistics: $\mu=\frac1N\sum_kx_k$, $\Sigma=\frac1N\sum_k(x_k-\mu)(x_k-\mu)^\top$, over
     the N pixels of a picture."""
-    pixels = single(image).flatten(2)                                                  # b 3 n
+    pixels = single(image).flatten(2)                               # b 3 n
     mu = pixels.mean(dim=2)
     rest = pixels - mu[:, :, None]
     return mu, rest @ rest.mT / pixels.shape[2]
@@ -168,7 +170,8 @@ def colour_consistency(
     r"""eq:colour-consistency: $\frac1b\sum_j\lambda_1\|\mu_{i}^j-\mu_{i-1}^j\|^2+\lambda_2\|\Sigma_i^j
     -\Sigma_{i-1}^j\|_F^2$: branches of one generator use the same colours. The paper adds it where there
     is no text."""
-    (mu, Sigma), (mu_before, Sigma_before) = colour_statistics(larger), colour_statistics(smaller)
+    mu, Sigma = colour_statistics(larger)
+    mu_before, Sigma_before = colour_statistics(smaller)
     means = (mu - mu_before).square().sum(dim=1)
     covariances = (Sigma - Sigma_before).square().sum(dim=(1, 2))
     return (mean_weight * means + covariance_weight * covariances).mean()

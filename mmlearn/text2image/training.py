@@ -9,25 +9,29 @@ this player goes down. The encoder of the text is trained before and frozen.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.data.pairs import PairBatch, PairBatches, PairData, scene_tokeniser, signed_pixels
 from mmlearn.data.things import ATTRIBUTES, attributes_of, kinds_of
 from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.metrics.text_match import r_precision
 from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig, attribute_loss
-from mmlearn.nn.modes import seeded
+from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image import dfgan
-from mmlearn.text2image.attngan import AttnGAN
+from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
+from mmlearn.text2image.blocks import pyramid
 from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, sje_loss
 from mmlearn.text2image.damsm import DAMSM
-from mmlearn.text2image.dfgan import DFGAN
-from mmlearn.text2image.gan_cls import GANCLS, wrong_partners
+from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
+from mmlearn.text2image.dmgan import DMGAN, DMGANConfig
+from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, StyleEncoder, style_objective, wrong_partners
 from mmlearn.text2image.pipeline import Encoder, TextToImage, encode
+from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
 from mmlearn.train import History, fit, warmup_cosine
 
 Moves = Iterator[tuple[str, Tensor, dict[str, Any]]]
@@ -91,17 +95,18 @@ class DistinctPairs(PairBatches):
 
 
 def train_char_cnn_rnn(
-    model: CharCNNRNN, features: Callable[[Tensor], Tensor], data: PairData, tokeniser: Tokeniser, *,
-    steps: int, batch: int = 40, lr: float | int = 7e-4, seed: int = 0, **options: Any,
+    model: CharCNNRNN, features: Callable[[Tensor], Tensor] | Tensor, data: PairData, tokeniser: Tokeniser,
+    *, steps: int, batch: int = 40, lr: float | int = 7e-4, seed: int = 0, **options: Any,
 ) -> History:
     """eq:sje-loss on pictures of different kinds with a text each; ``features`` (b, 3, s, s) -> (b, e) are
-    those of a frozen network. RMSprop, the rate falling along a cosine to a tenth. Further options are those
-    of ``fit``."""
+    those of a frozen network, or what it says of each picture of ``data``, (n, e). RMSprop, the rate falling
+    along a cosine to a tenth. Further options are those of ``fit``."""
     kinds = kinds_of(data.scenes) if data.scenes else torch.arange(len(data))
 
     def objective(trained: CharCNNRNN, batch: PairBatch) -> Tensor:
         with torch.no_grad():
-            theta = features(batch.images)
+            theta = (features[batch.which.cpu()].to(batch.images.device) if isinstance(features, Tensor)
+                     else features(batch.images))
         return sje_loss(theta, encode(trained, batch.tokens).sentence)
 
     batches = DistinctPairs(data, tokeniser, batch, kinds, seed=seed, scale=signed_pixels)
@@ -126,6 +131,21 @@ def gan_cls_game(encoder: Encoder, kinds: Int[Tensor, " n"]) -> Game:
     return play
 
 
+def stackgan_game(encoder: Encoder, kinds: Int[Tensor, " n"]) -> Game:
+    """StackGAN-v2: the discriminators of all branches move together, then the generator."""
+    encoder.requires_grad_(False).eval()
+
+    def play(model: StackGANv2, batch: PairBatch) -> Moves:
+        text = encode(encoder, batch.tokens).sentence
+        wrong = batch.images[wrong_partners(kinds[batch.which.cpu()]).to(text.device)]
+        drawn = model(torch.randn(len(text), model.config.noise, device=text.device), text)
+        real, other = (pyramid(images, model.config.sizes) for images in (batch.images, wrong))
+        yield "critics", torch.stack(model.discriminator_losses(real, other, drawn)).sum(), {}
+        yield "generator", model.generator_loss(drawn), {}
+
+    return play
+
+
 def attngan_game(damsm: DAMSM, kinds: Int[Tensor, " n"]) -> Game:
     """AttnGAN and DM-GAN: the discriminators of all branches move together, then the generator."""
     damsm.requires_grad_(False).eval()
@@ -136,7 +156,7 @@ def attngan_game(damsm: DAMSM, kinds: Int[Tensor, " n"]) -> Game:
         mask = damsm.text.mask(batch.tokens)
         drawn = model(torch.randn(len(sentence), model.config.noise, device=sentence.device), sentence, words,
                       mask)
-        real = tuple(shrunk(batch.images, size) for size in model.config.sizes)
+        real = pyramid(batch.images, model.config.sizes)
         losses = model.discriminator_losses(real, drawn, sentence)
         yield "critics", torch.stack(losses).sum(), {}
         loss = model.generator_loss(drawn, sentence, words, mask, damsm,
@@ -160,9 +180,44 @@ def dfgan_game(encoder: Encoder, k: float | int = 2, p: float | int = 6) -> Game
     return play
 
 
-def shrunk(images: Float[Tensor, "b 3 y x"], size: int) -> Float[Tensor, "b 3 s s"]:
-    """Pictures of ``size`` pixels a side, each the mean of the pixels that it stands for."""
-    return images if images.shape[-1] == size else F.adaptive_avg_pool2d(images, size)
+Config = GANCLSConfig | StackGANv2Config | AttnGANConfig | DMGANConfig | DFGANConfig
+RECIPES: dict[str, dict[str, Any]] = {                  # of miniatures, for ``train_game``
+    "gan-cls": {"lr": 4e-4, "betas": (0.5, 0.999)},
+    "stackgan": {"lr": 4e-4, "betas": (0.5, 0.999)},
+    "attngan": {"lr": 4e-4, "betas": (0.5, 0.999)},
+    "dmgan": {"lr": 4e-4, "betas": (0.5, 0.999)},
+    "dfgan": {"lr": 2e-4, "critic_lr": 8e-4, "betas": (0.0, 0.9)},
+}
+
+
+def mini_config(system: str, size: int, text: int, width: int | None = None) -> Config:
+    """The miniature of a system for pictures of ``size`` pixels and embeddings of ``text`` numbers; ``width``
+    is that of the maps of GAN-CLS and DF-GAN."""
+    if system == "gan-cls":
+        small = GANCLSConfig.mini(size, text)
+        return replace(small, generator_width=width, discriminator_width=width) if width else small
+    if system == "dfgan":
+        return DFGANConfig.mini(size, width or 16, text)
+    if system == "stackgan":
+        return replace(StackGANv2Config.mini(text), size=size // 4)
+    return (DMGANConfig if system == "dmgan" else AttnGANConfig).mini(text, size)
+
+
+def new_game(config: Config, encoder: DAMSM | Encoder, kinds: Int[Tensor, " n"]) -> tuple[nn.Module, Game]:
+    """A fresh model of a configuration and the game that trains it. AttnGAN and DM-GAN need all of DAMSM, the
+    others an encoder of text; ``kinds`` are those of ``gan_cls_game``."""
+    text: Encoder = encoder.text if isinstance(encoder, DAMSM) else encoder
+    if isinstance(config, GANCLSConfig):
+        return GANCLS(config), gan_cls_game(text, kinds)
+    if isinstance(config, DFGANConfig):
+        return DFGAN(config), dfgan_game(text)
+    if isinstance(config, StackGANv2Config):
+        return StackGANv2(config), stackgan_game(text, kinds)
+    if not isinstance(encoder, DAMSM):
+        raise ValueError(f"{type(config).__name__} was given a {type(encoder).__name__}; its words and its "
+                         f"loss come from a DAMSM, give one")
+    model = DMGAN(config) if isinstance(config, DMGANConfig) else AttnGAN(config)
+    return model, attngan_game(encoder, kinds)
 
 
 def train_game(
@@ -186,6 +241,27 @@ def train_game(
     return fit(model, game, batches, steps=steps, optimizer=optimizer, lr=lr, ema=ema, seed=seed, **options)
 
 
+def train_style_encoder(
+    style: StyleEncoder, painter: TextToImage, data: PairData, *, steps: int, batch: int = 64,
+    lr: float | int = 5e-4, seed: int = 0, **options: Any,
+) -> History:
+    r"""eq:gan-style on what a trained GAN-CLS draws of the captions of ``data``: no real picture is seen.
+    Adam ($\beta_1=0.5$), the rate falling along a cosine. Further options are those of ``fit``."""
+    painter.requires_grad_(False).eval()
+
+    def objective(trained: StyleEncoder, batch: PairBatch) -> Tensor:
+        text = encode(painter.encoder, batch.tokens).sentence
+        z = torch.randn(len(text), style.config.noise, device=text.device)
+        return style_objective(trained, painter.generator.to(text.device), text, z)
+
+    if painter.tokeniser is None:
+        raise ValueError("the model has no tokeniser; load it with load_text_to_image")
+    batches = PairBatches(data, painter.tokeniser, batch, seed=seed)
+    optimizer = torch.optim.Adam(style.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
+    return fit(style, objective, batches, steps=steps, optimizer=optimizer, seed=seed,
+               schedule=warmup_cosine(lr, min(50, steps // 4), steps), **options)
+
+
 def attribute_watch(
     encoder: Encoder, tokeniser: Tokeniser, judge: SceneClassifier, data: PairData, seed: int = 0
 ) -> Callable[[Any], dict[str, float]]:
@@ -201,3 +277,28 @@ def attribute_watch(
         return attribute_accuracy(judge.answers(drawn), wanted)
 
     return evaluate
+
+
+class Match(NamedTuple):
+    """R-precision: the share of pictures whose own sentence comes first among ``candidates`` and itself."""
+
+    precision: float
+    candidates: int
+
+
+def text_match(
+    images: Float[Tensor, "n 3 y x"], codes: Callable[[Tensor], Tensor], encoder: Encoder,
+    tokens: Int[Tensor, "n t"], kinds: Int[Tensor, " n"], most: int = 99,
+) -> Match | None:
+    """eq:r-precision of pictures in [-1, 1] and the captions of each, among at most ``most`` captions of
+    other ``kinds``; ``codes`` embeds pictures where ``encoder`` embeds captions. None if all are of one
+    kind."""
+    others = len(kinds) - int(torch.bincount(kinds.unique(return_inverse=True)[1]).max())
+    if others < 1:
+        return None
+    with torch.no_grad(), eval_mode(encoder) as device:
+        u = torch.cat([codes(part).float().cpu() for part in images.split(50)])
+        v = torch.cat([encode(encoder, part.to(device)).sentence.float().cpu() for part in tokens.split(50)])
+    count = min(most, others)
+    draws = torch.Generator().manual_seed(0)
+    return Match(r_precision(u, v, kinds, candidates=count, folds=1, generator=draws).mean, count)

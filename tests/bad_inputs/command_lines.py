@@ -40,8 +40,11 @@ def workplace(folder: Path) -> None:
     names = [f"train_{i:06d}.png" for i in range(4)]
     for name in names:
         shutil.copy(SAMPLE / "images" / name, photos)
-    (photos / "captions.csv").write_text("file,caption\n" + "".join(f"{n},a cat\n" for n in names))
+    colours = ("red", "blue", "grey", "white")
+    (photos / "captions.csv").write_text("file,caption\n" + "".join(
+        f"{name},a {colour} cat\n" for name, colour in zip(names, colours)))
     (folder / "lines.txt").write_text("a cat\na tower\n")
+    painter(folder / "painter")
     truth = json.loads((SAMPLE / "annotations" / "captions_train.json").read_text())
     images = truth["images"][:4]
     ids = {image["id"] for image in images}
@@ -57,6 +60,21 @@ def workplace(folder: Path) -> None:
     for name, content in contents.items():
         (wrong / name).write_bytes(content)
     Image.new("RGB", (8, 8)).save(wrong / "picture.png")
+
+
+def painter(path: Path) -> None:
+    """A model that draws, tiny and untrained."""
+    import torch
+
+    from mmlearn.data.tokenisers import PlainWordTokeniser
+    from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
+    from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
+    from mmlearn.text2image.pipeline import TextToImage, save_text_to_image
+
+    words = PlainWordTokeniser(["<unk>", "<pad>", "<bos>", "<eos>", "a", "cat", "tower"])
+    torch.manual_seed(0)
+    text = DAMSM(DAMSMConfig.mini(len(words), 16)).text
+    save_text_to_image(path, TextToImage.of(text, DFGAN(DFGANConfig.mini(16, 4)), words), {})
 
 
 def whole(least: int, most: int) -> Callable[[str], bool]:
@@ -82,6 +100,11 @@ def never(text: str) -> bool:
     return False
 
 
+def new_picture(text: str) -> bool:
+    """Can a picture be written there? (Of what is there, only over a picture.)"""
+    return text in ("\udcff.png", "wrong/picture.png")
+
+
 def new_place(text: str) -> bool:
     """Can something new be written there? (A name of one's own is allowed to be odd.)"""
     if text == "wrong/folder":
@@ -96,6 +119,8 @@ TRAINER = {"--out": new_place, "--steps": whole(1, 10**9), "--batch": whole(2, 1
            "--annotations": never, "--validation": never, "--validation-images": never, "--size": never}
 CAPTIONER = {**TRAINER, "--batch": whole(1, 10**6), "--trunk": never, "--trunk-weights": never,
              "--features": never, "--phase": never, "--pixels": whole(16, 4096), "--min-count": whole(1, 4)}
+PAINTER = {**{name: fits for name, fits in TRAINER.items() if name != "--warmup"}, "--pixels": never,
+           "--encoder-steps": whole(1, 10**9)}
 OF_FOLDER = ("--data", "folder", "--images", "photos", "--out", "run")
 DRAWN = ("--weights", "clip-mini-resnet")
 # a good command line, and what its options take besides
@@ -112,7 +137,13 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
     (("caption", "photos", "--beam", "1"),
      {"--annotations": never, "--out": lambda text: new_place(text) or text == "wrong/list.json",
       "--checkpoint": never, "--beam": whole(1, 100), "--max-len": whole(1, 10**40)}),
+    (("generate", "a cat", "--model", "painter", "--out", "x.png"),
+     {"--texts": never, "--model": never, "--samples": whole(1, 1000), "--seed": whole(0, 2**32 - 1),
+      "--out": new_picture}),
     (("train", "clip", *OF_FOLDER), TRAINER),
+    (("train", "dfgan", *OF_FOLDER), PAINTER),
+    (("train", "attngan", *OF_FOLDER, "--size", "cub"),
+     {"--pixels": never, "--encoder-steps": whole(1, 10**9)}),
     (("train", "clip", "--scenes", "2", "--out", "run"),
      {"--scenes": never, "--validation": never, "--validation-images": never, "--images": never,
       "--annotations": never, "--hold-out": never}),
@@ -124,6 +155,8 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
      {"--out": new_place, "--images": whole(1, 1), "--size": whole(16, 64), "--split": never,
       "--style": never, "--seed": whole(0, 2**32 - 1), "--workers": whole(1, 1)}),
     (("data", "coco", "--out", "coco"), {"--split": never}),
+    (("evaluate", "images", str(SAMPLE / "images"), str(SAMPLE / "images")),
+     {"--weights": never, "--captions": never, "--encoder": never, "--seed": whole(0, 2**63 - 1)}),
 )
 
 

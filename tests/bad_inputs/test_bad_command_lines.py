@@ -26,6 +26,7 @@ def place(tmp_path, monkeypatch):
     from mmlearn.image2text import saved
     from mmlearn.image2text import training as captioning
     from mmlearn.pretrained import dual_encoders
+    from mmlearn.text2image import training as drawing
     from mmlearn.text_for_vision import training as contrastive
 
     def begun(*_args, **_options):
@@ -37,11 +38,11 @@ def place(tmp_path, monkeypatch):
         return download.download_coco(folder, split)
 
     for module, name in ((captioning, "train_cross_entropy"), (captioning, "train_self_critical"),
-                         (contrastive, "train_clip")):
+                         (contrastive, "train_clip"), (drawing, "train_damsm"), (drawing, "train_game")):
         monkeypatch.setattr(module, name, begun)
     monkeypatch.setattr(mmlearn.cli.data, "download_coco", no_network)
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: False)
-    for module in ("train_clip", "train_captioner"):
+    for module in ("train_clip", "train_captioner", "train_text_to_image"):
         monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     for module, name in ((dual_encoders, "open_model"), (saved, "load_captioner")):
         original, cached = getattr(module, name), functools.cache(getattr(module, name))

@@ -17,6 +17,7 @@ GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa la
          "Omega").split()
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
 NAMES = re.compile(r"\\(?:text|textcolor|mathrm|operatorname\*?|begin|end)\s*\{[^{}]*\}")
+WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM)\}")     # indices that are words, as the page says
 SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 
@@ -34,27 +35,64 @@ def symbols(tex: str, compounds: list[str]) -> set[str]:
         if compound in tex:
             found.add(compound)
             tex = tex.replace(compound, " ")
+    tex = WORDS.sub(" ", tex)
     found |= {f"\\{name}" for name in re.findall(r"\\([A-Za-z]+)", tex) if name in GREEK}
     return found | set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", tex)))
 
 
-def tables(page: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """Symbols of the main table, and (symbol, label) of the second uses."""
+def listed(cell: str) -> list[str]:
+    """The symbols that a cell of a table lists."""
+    return re.findall(r"\$(.*?)\$", cell)
+
+
+def tables(page: str) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
+    """Symbols of the main table, those of chapter 2 with what they mean elsewhere, and (symbol, label) of the
+    second uses."""
     part = page[page.index("## Letters of the formulas"):]
     part = part[:part.find("\n## ", 5)]
     main, second = part.split("**Second uses.**")
+    main, chapter = main.split("**In chapter 2**")
     rows = re.findall(r"^\| (\$.*?) \| (.*?) \|", second, re.M)
-    return ([s for cell in re.findall(r"^\| (\$.*?) \|", main, re.M) for s in re.findall(r"\$(.*?)\$", cell)],
-            [(s, f"eq:{label}") for cell, where in rows for s in re.findall(r"\$(.*?)\$", cell)
+    return ([s for cell in re.findall(r"^\| (\$.*?) \|", main, re.M) for s in listed(cell)],
+            {s: elsewhere for cell, elsewhere in re.findall(r"^\| (\$.*?) \| .*? \| (.*?) \|$", chapter, re.M)
+             for s in listed(cell)},
+            [(s, f"eq:{label}") for cell, where in rows for s in listed(cell)
              for label in re.findall(r"`(.*?)`", where)])
 
 
+# Where the equations of chapter 2 are implemented, first half: text2image and metrics of generated pictures.
+CHAPTER_2 = ("text2image", "metrics/generation.py", "metrics/frechet.py", "metrics/manifolds.py",
+             "metrics/text_match.py")
+
+
+def formula(docstring: str) -> str:
+    """The formulas at the beginning of a docstring that names an equation, up to the words that explain
+    them."""
+    pieces = re.split(r"\$", docstring.split("\n\n")[0].partition(":")[2].partition(":")[2])
+    found = []
+    for words, tex in zip(pieces[::2], pieces[1::2]):
+        if found and len(words.split()) > 2:
+            break
+        found.append(tex)
+    return " ".join(found)
+
+
+def of_chapter_2() -> dict[str, str]:
+    """label -> TeX of its equations as the functions that are them say it."""
+    return {label: formula(text) for path in make_appendix.python_files("mmlearn")
+            if path.relative_to(ROOT / "mmlearn").as_posix().startswith(CHAPTER_2)
+            for _, _, text in make_appendix.definitions(path)
+            for label in re.findall(r"\A(eq:[\w-]+): ", text)}
+
+
 PAGE = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
-MAIN, SECOND = tables(PAGE)
-COMPOUNDS = [s for s in [*MAIN, *(s for s, _ in SECOND)] if "_" in s]
-EQUATIONS = {label: tex for path, text in make_appendix.markdown_sources()
-             if Path(path).name not in UNCONVERTED
-             for label, tex in equations(text).items()}
+MAIN, GANS, SECOND = tables(PAGE)
+IN_CODE = of_chapter_2()
+ON_PAGES = {label: tex for path, text in make_appendix.markdown_sources()
+            if Path(path).name not in UNCONVERTED
+            for label, tex in equations(text).items()}
+EQUATIONS = IN_CODE | ON_PAGES                          # as the page has it, where a page shows it
+COMPOUNDS = [s for s in [*MAIN, *GANS, *(s for s, _ in SECOND)] if "_" in s]
 
 
 def test_no_symbol_has_two_lines_in_the_main_table():
@@ -63,8 +101,24 @@ def test_no_symbol_has_two_lines_in_the_main_table():
 
 @pytest.mark.parametrize("label", EQUATIONS)
 def test_every_letter_of_an_equation_is_on_the_notation_page(label):
-    here = {s for s, where in SECOND if where == label}
+    here = {s for s, where in SECOND if where == label} | (set(GANS) if label in IN_CODE else set())
     assert symbols(EQUATIONS[label], COMPOUNDS) - set(MAIN) - here == set()
+
+
+def test_equations_of_chapter_2_that_wait_for_their_page_are_read_off_their_functions():
+    assert {"eq:gan-value", "eq:damsm-score", "eq:frechet-distance"} <= set(IN_CODE) and all(IN_CODE.values())
+    assert formula("eq:a: $x=1$, then $y=x$, with a bias: all $z$.") == "x=1 y=x"
+
+
+@pytest.mark.parametrize("symbol", GANS)
+def test_a_letter_of_chapter_2_occurs_there_and_the_page_says_what_it_is_elsewhere(symbol):
+    assert symbol in set().union(*(symbols(EQUATIONS[label], COMPOUNDS) for label in IN_CODE))
+    assert (GANS[symbol] != "–") == (symbol in MAIN) or any(s in MAIN for s in row_of(symbol))
+
+
+def row_of(symbol: str) -> list[str]:
+    """The symbols that share a row of chapter 2's table."""
+    return next(found for found in map(listed, PAGE.splitlines()) if symbol in found and found[0] in GANS)
 
 
 @pytest.mark.parametrize("symbol, label", SECOND)

@@ -15,13 +15,15 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "book/appendix/scaling-up.md")
 # the beginning of a command -> numbers that fit a test; what does not stand here is run as it is
 SMALLER = {
-    "mmlearn data scenes": {"--images": "2", "--size": "32"},
+    "mmlearn data scenes": {"--images": "6", "--size": "32"},
     "mmlearn train m2 --data scenes": {"--scenes": "2", "--steps": "1", "--batch": "4"},
     "mmlearn train m2 --data folder": {"--hold-out": "2", "--steps": "1", "--batch": "2", "--size": "mini",
                                        "--pixels": "64"},
     "mmlearn train m2 --data coco": {"--steps": "1", "--batch": "2", "--size": "mini", "--pixels": "64"},
     "mmlearn train m2 --phase scst": {"--steps": "1", "--batch": "2"},
     "mmlearn train clip": {"--steps": "1", "--batch": "2"},
+    "mmlearn train dfgan": {"--hold-out": "2", "--steps": "1", "--batch": "2", "--size": "mini", "--pixels":
+                            "16", "--encoder-steps": "1", "--precision": "no"},
     "mmlearn caption": {"--beam": "1", "--max-len": "4"},
 }
 CHANGED = {"--hold-out": {"50": "2", "500": "2"},           # of six pictures
@@ -73,7 +75,7 @@ def place(tmp_path, monkeypatch, clip_folder):
     lines = ["file,caption"]
     for i in range(6):
         shutil.copy(ROOT / f"data/scenes-sample/images/train_{i:06d}.png", photos / f"{i}.png")
-        lines += [f"{i}.png,a man and two dogs in the snow one dog sits"]
+        lines += [f"{i}.png,a man and two dogs in the snow one dog is cooking {i}"]
     (photos / "captions.csv").write_text("\n".join(lines) + "\n")
     shutil.copy(photos / "3.png", tmp_path / "photo.jpg")
 
@@ -94,10 +96,34 @@ def place(tmp_path, monkeypatch, clip_folder):
     monkeypatch.setattr(dual_encoders, "open_model", lambda source, **options: original(
         clip_folder if source == "openai/clip-vit-base-patch32" else source, **options))
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: True)
-    for module in ("train_clip", "train_captioner"):
+    painters(tmp_path / "painters", monkeypatch)
+    for module in ("train_clip", "train_captioner", "train_text_to_image"):
         monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def painters(folder: Path, monkeypatch) -> None:
+    """Where the DF-GAN of the book is not there, one that is tiny and untrained."""
+    import torch
+
+    from mmlearn.data.pairs import class_names
+    from mmlearn.data.scenes.language import PLACE_PHRASES
+    from mmlearn.data.tokenisers import PlainWordTokeniser
+    from mmlearn.text2image import pipeline
+    from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
+    from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
+
+    if (pipeline.CHECKPOINTS / "dfgan.safetensors").is_file():
+        return
+    known = PlainWordTokeniser.train(f"a {thing} {where}" for thing in class_names("pair")
+                                     for phrases in PLACE_PHRASES.values() for where in phrases)
+    words = PlainWordTokeniser(known.words, known.splitter)
+    torch.manual_seed(0)
+    text = DAMSM(DAMSMConfig.mini(len(words), 16)).text
+    model = pipeline.TextToImage.of(text, DFGAN(DFGANConfig.mini(16, 4)), words)
+    pipeline.save_text_to_image(folder / "dfgan.safetensors", model, {})
+    monkeypatch.setattr(pipeline, "CHECKPOINTS", folder)
 
 
 def trunk(path: Path) -> None:

@@ -117,6 +117,9 @@ def test_all_measures_name_their_network_and_what_was_compared():
     assert found["Frechet distance"].value == want
     kernel = found["kernel distance"]
     assert kernel.low < kernel.value < kernel.high and found["precision"].low is None
+    one = compare(real, fake, "scene classifier", logits=logits(50), splits=1, block=100)
+    assert one["Inception Score"].low is None and one["kernel distance"].low is not None
+    assert compare(real[:50], fake, "scene classifier")["kernel distance"].low is None      # one block
     assert "Inception Score" not in compare(real, fake, "scene classifier", block=20)
     assert str(Score("FID", 12.345, "Lite0", 5000, 4000, 11.9, 12.8)) == (
         "FID 12.35 [11.9, 12.8] (Lite0; 5,000 pictures against 4,000)")

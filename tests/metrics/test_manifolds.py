@@ -9,6 +9,7 @@ from mmlearn.metrics.manifolds import (
     neighbour_radii,
     polynomial_kernel,
     precision_recall,
+    spread,
     unbiased_mmd,
 )
 
@@ -95,3 +96,11 @@ def test_sets_that_are_too_small_are_refused():
         kernel_distance(features(9), features(5), size=6)
     with pytest.raises(ValueError, match="k is 3 for 3 pictures; give one from 1 to 2"):
         precision_recall(features(3), features(9))
+
+
+def test_the_spread_is_the_mean_distance_of_two_pictures_of_one_sentence():
+    features = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]], [[1.0, 1.0]] * 3])
+    want = ((5 + 4 + 3) / 3 + 0) / 2
+    assert spread(features) == pytest.approx(want)
+    with pytest.raises(ValueError, match="there is 1 picture of each sentence"):
+        spread(features[:, :1])

@@ -64,7 +64,7 @@ def test_the_channel_of_the_first_hyphen_is_never_on():
     assert off.tolist() == [36] and x[0, 59].sum() == 2                 # places count from 1, channels from 0
 
 
-@covers("eq:char-one-hot")
+@pytest.mark.equation("eq:char-one-hot")
 def test_each_character_switches_on_its_own_channel():
     numbers = characters(["the bird's (red)", "~"], 12)
     x = one_hot(numbers)
@@ -130,7 +130,7 @@ def test_configurations_that_make_no_sense_are_refused(change, message):
 # ----------------------------------------------------------------------------------------------- recurrences
 
 
-@covers("eq:char-rnn")
+@pytest.mark.equation("eq:char-rnn")
 def test_the_relu_network_is_the_recurrence_written_out():
     x, (W_i, W_h), (b_i, b_h) = random(3, 5, 4), random(2, 4, 4, seed=1), random(2, 4, seed=2)
     got = fixed_rnn(x, W_i, b_i, W_h, b_h)
@@ -142,7 +142,7 @@ def test_the_relu_network_is_the_recurrence_written_out():
             torch.testing.assert_close(got[b, t], h)
 
 
-@covers("eq:char-rnn")
+@pytest.mark.equation("eq:char-rnn")
 @pytest.mark.parity
 def test_torchs_rnn_differs_by_a_bias_at_the_first_step_and_by_nothing_else():
     torch.manual_seed(0)
@@ -155,7 +155,7 @@ def test_torchs_rnn_differs_by_a_bias_at_the_first_step_and_by_nothing_else():
     torch.testing.assert_close(theirs(x, start)[0], ours)
 
 
-@covers("eq:char-gru")
+@pytest.mark.equation("eq:char-gru")
 def test_the_gated_network_is_the_recurrence_written_out():
     x, W, U = random(3, 5, 4), random(12, 4, seed=1), random(12, 4, seed=2)
     b, u = random(12, seed=3), random(12, seed=4)
@@ -172,7 +172,7 @@ def test_the_gated_network_is_the_recurrence_written_out():
             torch.testing.assert_close(got[i, t], h)
 
 
-@covers("eq:char-gru")
+@pytest.mark.equation("eq:char-gru")
 @pytest.mark.parity
 def test_torchs_gru_is_ours_with_z_turned_round_where_it_never_resets():
     """With r = 1 (a large bias) it does not matter whether the reset stands before or behind U."""
@@ -319,9 +319,9 @@ def test_the_loss_of_the_code_is_torchs_multi_margin_loss_both_ways():
     torch.testing.assert_close(sje_loss(theta, phi), want)
 
 
-@covers("eq:sje-class-score")
-@covers("eq:sje-classifier")
-@covers("eq:sje-goal")
+@pytest.mark.equation("eq:sje-class-score")
+@pytest.mark.equation("eq:sje-classifier")
+@pytest.mark.equation("eq:sje-goal")
 def test_a_picture_is_classified_by_the_mean_score_of_a_classs_texts():
     scores, classes = random(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
     got, wrong = class_compatibility(scores, classes, 3), [0, 0]
@@ -339,8 +339,8 @@ def test_a_picture_is_classified_by_the_mean_score_of_a_classs_texts():
         classify(scores, classes, 4)
 
 
-@covers("eq:sje-max")
-@covers("eq:sje-max-loss")
+@pytest.mark.equation("eq:sje-max")
+@pytest.mark.equation("eq:sje-max-loss")
 def test_the_papers_loss_takes_the_worst_class_only():
     scores, classes = random(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
     total = 0.0
@@ -357,7 +357,7 @@ def test_the_papers_loss_takes_the_worst_class_only():
     assert sje_max_loss(scores, classes, 3).item() == pytest.approx(total / 6)
 
 
-@covers("eq:sje-max")
+@pytest.mark.equation("eq:sje-max")
 def test_the_papers_loss_bounds_the_share_of_mistakes_from_above():
     for seed in range(20):
         scores, classes = random(8, 8, seed=seed), torch.arange(8)
@@ -365,7 +365,7 @@ def test_the_papers_loss_bounds_the_share_of_mistakes_from_above():
 
 
 @covers("eq:sje-loss")
-@covers("eq:sje-max-loss")
+@pytest.mark.equation("eq:sje-max-loss")
 def test_sum_and_maximum_agree_where_each_pair_has_one_violator():
     scores = torch.tensor([[3.0, 2.5, -9.0], [-9.0, 3.0, 2.5], [2.5, -9.0, 3.0]])
     maximum = sje_max_loss(scores, torch.arange(3), 3)
@@ -373,7 +373,7 @@ def test_sum_and_maximum_agree_where_each_pair_has_one_violator():
     assert (sje_rows(scores).mean() + sje_rows(scores.T).mean()).item() == pytest.approx(maximum.item() / 3)
 
 
-@covers("eq:sje-ap")
+@pytest.mark.equation("eq:sje-ap")
 def test_average_precision_counts_a_classs_own_pictures_among_the_best():
     scores, classes = random(3, 12), torch.tensor([0, 1, 2] * 4)
     want = []

@@ -1,12 +1,16 @@
 """What the survey says of GANs, of embeddings of text and of GAN-CLS, and what a computer says: each
 correction of the errata that can be run, and a slip of the paper's own algorithm."""
 
+import inspect
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from mmlearn.data.scenes import HELD_OUT_CATEGORIES, HELD_OUT_PAIRS, sample_scene
+from mmlearn.metrics.frechet import GaussianStatistics, frechet_distance
 from mmlearn.text2image.adversarial import (
     discriminator_loss,
     jensen_shannon,
@@ -17,8 +21,27 @@ from mmlearn.text2image.adversarial import (
     saturating_loss,
     value_of_game,
 )
-from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, CharCNNRNNConfig, characters, sje_loss
-from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, matching_discriminator_loss, with_interpolated
+from mmlearn.text2image.attngan import AttnGANConfig, WordBranch
+from mmlearn.text2image.char_cnn_rnn import (
+    ALPHABET,
+    CharCNNRNN,
+    CharCNNRNNConfig,
+    GoogLeNetFeatures,
+    characters,
+    one_hot,
+    sje_loss,
+)
+from mmlearn.text2image.damsm import DAMSMConfig, TextEncoder
+from mmlearn.text2image.dcgan import DCGAN
+from mmlearn.text2image.gan import GAN
+from mmlearn.text2image.gan_cls import (
+    GANCLS,
+    GANCLSConfig,
+    StyleEncoder,
+    matching_discriminator_loss,
+    style_objective,
+    with_interpolated,
+)
 
 covers = pytest.mark.equation                       # by this name until the chapter shows these equations
 
@@ -154,3 +177,95 @@ def test_p1_a_descent_on_the_log_likelihood_of_algorithm_1_would_unlearn():
             moved = [a + sign * 0.5 * g for a, g in zip(logits, gradients)]
             after[sign] = (-matching_discriminator_loss(*moved) - likelihood).item()
     assert after[-1] < 0 < after[1]
+
+
+# ------------------------------------------------------- slips that stand in the survey beside the systems
+
+
+def test_e14_the_texts_of_these_gans_are_read_by_recurrent_networks_without_attention():
+    encoders = [CharCNNRNN(CharCNNRNNConfig.mini()), TextEncoder(DAMSMConfig.mini())]
+    for encoder in encoders:
+        names = [type(module).__name__.lower() for module in encoder.modules()]
+        assert not any("attention" in name or "transformer" in name for name in names)
+    assert hasattr(encoders[0], "recurrence") and isinstance(encoders[1].rnn, nn.LSTM)
+
+
+@pytest.mark.parametrize("system", [GAN, DCGAN], ids=lambda s: s.__name__)
+def test_e17_the_generator_of_the_basic_gan_is_given_noise_and_no_text(system):
+    assert list(inspect.signature(system.forward).parameters) == ["self", "z"]
+
+
+@covers("eq:char-encoder")
+@pytest.mark.parametrize("config", [CharCNNRNNConfig.cvpr(), CharCNNRNNConfig.icml()], ids=["cvpr", "icml"])
+def test_e18_an_embedding_is_a_linear_map_of_the_plain_mean_of_states(config):
+    model = CharCNNRNN(config).eval()
+    text = characters(["a small bird with a red crown"])
+    states = model.states(text)
+    mean = sum(states[0, step] for step in range(states.shape[1])) / states.shape[1]
+    embedding = mean @ model.output.weight.T + model.output.bias
+    torch.testing.assert_close(model(text)[0], embedding, atol=1e-5, rtol=1e-4)
+    assert states.shape[2] in (256, 512) and len(embedding) == 1024     # a state is no embedding
+
+
+@covers("eq:char-one-hot")
+def test_e19_a_character_is_one_of_seventy_places_and_not_a_vector_of_features():
+    x = one_hot(characters(["a - B? é"]))[0]                            # 70 x 201
+    columns = x.sum(dim=0)
+    assert columns[:7].tolist() == [1] * 7 and columns[7:].sum() == 0    # é is unknown, then nothing
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    first, last = (i for i, sign in enumerate(ALPHABET) if sign == "-")
+    assert x[first].sum() == 0 and x[last].sum() == 1                   # of the two hyphens one is never on
+
+
+def test_e20_the_image_encoder_is_frozen_and_the_gan_reads_embeddings_of_texts_only():
+    assert not any(parameter.requires_grad for parameter in GoogLeNetFeatures().parameters())
+    assert list(inspect.signature(GANCLS.forward).parameters) == ["self", "z", "text"]
+
+
+def test_e21_a_class_that_training_never_draws_is_one_thing_and_a_new_pair_of_known_ones_another():
+    def drawn(split):
+        return [{(thing.colour, thing.category) for thing in sample_scene(0, i, split).objects}
+                for i in range(60)]
+
+    training = set().union(*drawn("train"))
+    names = {name for _, name in training}
+    assert all({name for _, name in things} & set(HELD_OUT_CATEGORIES) for things in drawn("zero_shot"))
+    assert not names & set(HELD_OUT_CATEGORIES)
+    assert all(things & set(HELD_OUT_PAIRS) for things in drawn("compositional"))
+    assert not training & set(HELD_OUT_PAIRS)
+
+
+@covers("eq:gan-style")
+def test_e22_style_is_read_by_a_network_that_is_no_part_of_the_gan():
+    model = build()
+    assert not any(isinstance(module, StyleEncoder) for module in model.modules())
+    encoder = StyleEncoder(MINI)
+    _, text, z = batch()
+    style_objective(encoder, model.generator, text, z).backward()
+    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+@covers("eq:attngan-weights")
+def test_e24_places_of_the_picture_look_at_words():
+    config = AttnGANConfig.mini(text=10, size=32)
+    branch, mask = WordBranch(config), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    h = torch.randn(2, 64, config.width, generator=torch.Generator().manual_seed(0))
+    _, beta, _ = branch.read(h, torch.randn(2, 5, 10), mask)
+    assert beta.shape == (2, 64, 5)                                     # b p t
+    torch.testing.assert_close(beta.sum(dim=2), torch.ones(2, 64))
+    assert beta.std(dim=1).max() > 1e-3                                 # and not all at the same
+
+
+@covers("eq:frechet-distance")
+def test_p6_two_networks_give_two_distances_and_what_they_saw_is_not_compared():
+    g = torch.Generator().manual_seed(0)
+    pictures = [torch.randn(200, 12, generator=g), torch.randn(200, 12, generator=g) + 0.3]
+    sides = {}
+    for name in ("2015", "2019"):                                       # two networks, two sets of features
+        weights = torch.randn(12, 5, generator=g)
+        sides[name] = [GaussianStatistics.of((x @ weights).relu(), name) for x in pictures]
+    first, second = (frechet_distance(*pair) for pair in sides.values())
+    assert abs(first / second - 1) > 0.1
+    with pytest.raises(ValueError, match="one set of features is of 2015, the other of 2019"):
+        frechet_distance(sides["2015"][0], sides["2019"][1])

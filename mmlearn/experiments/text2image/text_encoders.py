@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from mmlearn.checkpoints import load_model, save_model
+from mmlearn.checkpoints import save_model
 from mmlearn.data.pairs import PairData, scene_tokeniser, signed_pixels
 from mmlearn.data.things import kinds_of, thing_pairs
 from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser
 from mmlearn.metrics.text_match import r_precision
-from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig, compatibility
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
-from mmlearn.text2image.pipeline import CHECKPOINTS, encode
+from mmlearn.text2image.pipeline import CHECKPOINTS, encode, load_judge
 from mmlearn.text2image.training import train_char_cnn_rnn, train_damsm
 
 STEPS = {"damsm": 3000, "char-cnn-rnn": 6000}
@@ -33,14 +32,6 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="the classifier whose features char-CNN-RNN learns to meet")
     parser.add_argument("--checkpoint", type=Path, help="where the weights go (default: data/checkpoints)")
     parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
-
-
-def load_judge(path: Path = CHECKPOINTS / "scene-classifier.safetensors") -> SceneClassifier:
-    """The classifier of scenes that comes with the book."""
-    kinds = {"scene-classifier": (SceneClassifierConfig, SceneClassifier)}
-    model, _ = load_model(path, kinds, "train it with `python -m mmlearn.experiments scene-classifier`")
-    assert isinstance(model, SceneClassifier)
-    return model.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -6,36 +6,28 @@ was trained with: the scene classifier, and chapter 4's CLIP.
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from mmlearn.checkpoints import load_model
 from mmlearn.data.pairs import SIZE, PairData, pixels, signed_pixels
 from mmlearn.data.things import attributes_of, kinds_of, thing_pairs
-from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser
-from mmlearn.experiments.text2image.text_encoders import load_judge
+from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.metrics.generation import attribute_scores, compare, features_of, match_scores
-from mmlearn.nn.feature_networks import SceneClassifier
+from mmlearn.nn.feature_networks import SceneClassifier, resized
 from mmlearn.nn.modes import eval_mode, seeded
-from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
-from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
-from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
-from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
-from mmlearn.text2image.dmgan import DMGAN, DMGANConfig
-from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig
-from mmlearn.text2image.pipeline import CHECKPOINTS, TextToImage, save_text_to_image
-from mmlearn.text2image.training import (
-    attngan_game,
-    attribute_watch,
-    dfgan_game,
-    gan_cls_game,
-    train_game,
+from mmlearn.text2image.pipeline import (
+    CHECKPOINTS,
+    TextToImage,
+    load_char_cnn_rnn,
+    load_damsm,
+    load_judge,
+    save_text_to_image,
+    sheet,
 )
+from mmlearn.text2image.training import RECIPES, attribute_watch, mini_config, new_game, train_game
 from mmlearn.text_for_vision.training import load_mini
 
 SHOWN = (
@@ -43,12 +35,6 @@ SHOWN = (
     "a green tree on a street", "a purple boat by the sea", "an orange balloon in the snow",
     "a pink cake in a room", "a person in blue on a beach", "a white moon at night",
     "a brown dog on the grass", "a black bus on a street")
-RECIPES: dict[str, dict[str, Any]] = {
-    "gan-cls": {"lr": 4e-4, "betas": (0.5, 0.999)},
-    "attngan": {"lr": 4e-4, "betas": (0.5, 0.999)},
-    "dmgan": {"lr": 4e-4, "betas": (0.5, 0.999)},
-    "dfgan": {"lr": 2e-4, "critic_lr": 8e-4, "betas": (0.0, 0.9)},
-}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -67,47 +53,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
 
 
-def load_damsm(folder: Path = CHECKPOINTS) -> tuple[DAMSM, PlainWordTokeniser]:
-    """The DAMSM that comes with the book, frozen, and its words."""
-    path = folder / "damsm.safetensors"
-    model, about = load_model(path, {"damsm": (DAMSMConfig, DAMSM)},
-                              "train it with `python -m mmlearn.experiments text-encoders`")
-    words = PlainWordTokeniser.of(about, path.with_suffix(".json"))
-    return cast(DAMSM, model.requires_grad_(False)), cast(PlainWordTokeniser, words)
-
-
-def load_char_cnn_rnn(folder: Path = CHECKPOINTS) -> tuple[CharCNNRNN, CharacterTokeniser]:
-    """The char-CNN-RNN that comes with the book, frozen, and its characters."""
-    path, kinds = folder / "char-cnn-rnn.safetensors", {"char-cnn-rnn": (CharCNNRNNConfig, CharCNNRNN)}
-    model, _ = load_model(path, kinds, "train it with `python -m mmlearn.experiments text-encoders`")
-    encoder = cast(CharCNNRNN, model.requires_grad_(False))
-    return encoder, CharacterTokeniser(encoder.config.length)
-
-
 def build(system: str, size: int, width: int | None, folder: Path,
           kinds: Tensor) -> tuple[nn.Module, Callable[..., Any], Any, Tokeniser]:
     """A fresh model of the system, its game, the encoder of text and its tokeniser."""
     if system == "gan-cls":
         encoder, letters = load_char_cnn_rnn(folder)
-        small = GANCLSConfig.mini(size, encoder.config.embed)
-        if width:
-            small = replace(small, generator_width=width, discriminator_width=width)
-        return GANCLS(small), gan_cls_game(encoder, kinds), encoder, letters
+        model, game = new_game(mini_config(system, size, encoder.config.embed, width), encoder, kinds)
+        return model, game, encoder, letters
     damsm, words = load_damsm(folder)
-    e = damsm.config.embed
-    if system == "dfgan":
-        return (DFGAN(DFGANConfig.mini(size, width or 16, e)), dfgan_game(damsm.text), damsm.text, words)
-    game = attngan_game(damsm, kinds)
-    if system == "attngan":
-        return AttnGAN(AttnGANConfig.mini(e, size)), game, damsm.text, words
-    return DMGAN(DMGANConfig.mini(e, size)), game, damsm.text, words
-
-
-def sheet(pictures: Tensor, columns: int = 6) -> Image.Image:
-    """Pictures in [-1, 1] side by side."""
-    rows = pictures.split(columns)
-    whole = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-    return Image.fromarray(((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+    model, game = new_game(mini_config(system, size, damsm.config.embed, width), damsm, kinds)
+    return model, game, damsm.text, words
 
 
 def judge_pictures(
@@ -123,7 +78,7 @@ def judge_pictures(
     found = attribute_scores(judge.answers(drawn), wanted, judge.name)
     clip = load_mini("resnet")
     with eval_mode(clip.model), torch.no_grad():
-        bytes_ = ((drawn + 1) * 127.5).round().clamp(0, 255).byte()
+        bytes_ = ((resized(drawn, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
         u = torch.cat([clip.model.encode_image(pixels(part)) for part in bytes_.split(250)])
         v = clip.model.encode_text(clip.tokeniser.batch(texts, clip.model.config.context))
     match = match_scores(u, v, "CLIP of chapter 4", classes=kinds_of(data.scenes))

@@ -1,0 +1,114 @@
+"""``mmlearn generate``: draw pictures of sentences, with a miniature of the book or a model that you have
+trained."""
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmlearn.cli.dual import read_lines
+from mmlearn.files import write_atomically
+
+MOST = 1000             # pictures at once
+DEFAULT = "dfgan"
+EXAMPLES = """examples:
+  mmlearn generate "a red car in the snow" --out car.png
+  mmlearn generate "a blue house in a meadow" --model attngan --samples 4 --seed 7 --out house.png
+  mmlearn generate "a man is cooking" --weights runs/dfgan --out cook.png
+  mmlearn generate --texts sentences.txt --out drawn/picture.png --json
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``mmlearn generate``."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what is to be drawn, a sentence each")
+    parser.add_argument("--texts", dest="file", type=Path, metavar="FILE",
+                        help="more sentences, one a line of a text file")
+    parser.add_argument("--model", "--weights", "--checkpoint", dest="model", default=DEFAULT, metavar="NAME",
+                        help=f"a miniature of the book (gan-cls, attngan, dmgan, dfgan) or the --out folder "
+                             f"of mmlearn train (default {DEFAULT})")
+    parser.add_argument("--samples", type=int, default=1, metavar="N",
+                        help="pictures of each sentence (default 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S",
+                        help="the same seed draws the same pictures (default 0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png",
+                        help="the picture; of several FILE-0.png, FILE-1.png …: the samples of the first "
+                             "sentence, then of the second")
+    parser.add_argument("--json", action="store_true", help="one JSON list, an entry a picture")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw pictures; see ``mmlearn generate --help``."""
+    texts, places = plan(args)
+    from mmlearn.text2image.pipeline import NAMES, load_text_to_image, sheet
+
+    model = load_text_to_image(args.model)
+    if args.model in NAMES or of_scenes(args.model):
+        print(f"{args.model} knows drawings of one thing in a place, such as 'a red car in the snow', and "
+              f"nothing else", file=sys.stderr)
+    cut = getattr(model.tokeniser, "length", None)
+    if cut is not None and (long := next((text for text in texts if len(text) > cut), None)):
+        print(f"{args.model} reads {cut} characters; it does not see {long[cut:][:40]!r}", file=sys.stderr)
+    found: list[dict[str, Any]] = []
+    for i, picture in enumerate(model.draw(texts, args.samples, args.seed)):
+        bytes_ = io.BytesIO()
+        sheet(picture[None]).save(bytes_, "PNG")
+        write_atomically(places[i], bytes_.getvalue())
+        found.append({"file": str(places[i]), "text": texts[i // args.samples], "sample": i % args.samples,
+                      "seed": args.seed})
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found:
+        print(f"{one['file']}: {one['text']}")
+
+
+def plan(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
+    """The sentences, and where each picture goes. Raises ``ValueError`` before a model is read."""
+    texts = [text.strip() for text in args.texts]
+    if args.file is not None:
+        more = read_lines(args.file)
+        if not more:
+            raise ValueError(f"--texts {args.file} holds no sentence; write one a line")
+        texts += more
+    if not texts:
+        raise ValueError("nothing is to be drawn; give a sentence in quotes, or --texts FILE with one a line")
+    if args.samples < 1 or args.samples * len(texts) > MOST:
+        raise ValueError(f"--samples is {args.samples} of {len(texts)} sentence{'s' * (len(texts) > 1)}; "
+                         f"take 1 or more, and at most {MOST} pictures in all")
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"--seed is {args.seed}; take 0 to {2**32 - 1}")
+    if args.out.suffix.lower() != ".png":
+        raise ValueError(f"--out is {str(args.out)[:80]}; pictures are PNG files, give a name that ends in "
+                         f".png")
+    count = args.samples * len(texts)
+    places = [args.out] if count == 1 else [args.out.with_stem(f"{args.out.stem}-{i}") for i in range(count)]
+    for place in places:
+        check_place(place)
+    return texts, places
+
+
+def check_place(place: Path) -> None:
+    """Raises ``ValueError`` if something is there that is no picture; a picture may be replaced."""
+    from mmlearn.data.images import read_image
+
+    if place.is_dir():
+        raise ValueError(f"--out: {place} is a folder; give the name of a picture, such as {place / 'x.png'}")
+    if place.exists():
+        try:
+            read_image(place)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"--out: {place} is there and is no picture that can be read; give another "
+                             f"name") from error
+
+
+def of_scenes(model: str) -> bool:
+    """Was a model trained on drawn scenes by ``mmlearn train``?"""
+    from mmlearn.checkpoints import read_description
+
+    settings = read_description(model).get("settings")
+    return isinstance(settings, dict) and settings.get("data") == "scenes"

@@ -1,0 +1,82 @@
+"""StackGAN-v2, AttnGAN, DM-GAN and DF-GAN on the same pictures, with the same encoder of text and the same
+number of pictures seen.
+
+Survey: 2.1.3.  Each has its released code's losses and optimiser; sizes are miniatures. DAMSM is a loss of
+AttnGAN and DM-GAN, so pictures are matched with sentences by chapter 4's CLIP, which no generator knows.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmlearn.data.pairs import PairData
+from mmlearn.data.things import kinds_of, thing_pairs
+from mmlearn.experiments import seeds
+from mmlearn.experiments.jobs import add_jobs, run_jobs
+from mmlearn.experiments.text2image.text_encoders import load_judge
+from mmlearn.experiments.text2image.text_to_image import RECIPES, build, judge_pictures
+from mmlearn.metrics.generation import features_of
+from mmlearn.metrics.manifolds import spread
+from mmlearn.nn.modes import seeded
+from mmlearn.text2image.pipeline import CHECKPOINTS, TextToImage
+from mmlearn.text2image.training import train_game
+
+SYSTEMS = ("stackgan", "attngan", "dmgan", "dfgan")
+LOWER_IS_BETTER = ("Frechet distance", "kernel distance", "seconds a step", "seconds a picture", "parameters")
+SAMPLES = 4                                     # pictures of one sentence, for its spread
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_jobs(parser)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=32, help="pixels a side")
+    parser.add_argument("--train", type=int, default=20_000, help="training pictures")
+    parser.add_argument("--test", type=int, default=1000, help="sentences that are drawn for the scores")
+    parser.add_argument("--encoders", type=Path, default=CHECKPOINTS, help="where DAMSM and the judge are")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
+
+
+def one_run(system: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one system with one seed, and score what it draws."""
+    data, judge = thing_pairs(args.train, size=args.size), load_judge(args.encoders
+                                                                      / "scene-classifier.safetensors")
+    with seeded(seed):
+        model, game, encoder, tokeniser = build(system, args.size, None, args.encoders, kinds_of(data.scenes))
+    history = train_game(model, game, data, tokeniser, steps=args.steps, batch=args.batch, seed=seed,
+                         precision=args.precision, progress=False, **RECIPES[system])
+    trained = TextToImage.of(encoder, history.ema, tokeniser)
+    test = thing_pairs(args.test, "test", size=args.size)
+    unseen = thing_pairs(args.test, "compositional", size=args.size)
+    start = time.perf_counter()
+    trained.draw([texts[0] for texts in test.captions])
+    seconds = (time.perf_counter() - start) / len(test)
+    return {"parameters": {name: sum(p.numel() for p in part.parameters())
+                           for name, part in model.named_children()},
+            "test": {**judge_pictures(trained, judge, test), "spread": spread_of(trained, judge, test)},
+            "unseen pairs": judge_pictures(trained, judge, unseen),
+            "seconds a step": round(history.seconds / args.steps, 4),
+            "seconds a picture": round(seconds, 5)}
+
+
+def spread_of(model: TextToImage, judge: Any, data: PairData, sentences: int = 100) -> float:
+    """How far apart pictures of one sentence are, in the features of the judge."""
+    drawn = model.draw([texts[0] for texts in data.captions[:sentences]], SAMPLES)
+    with torch.no_grad():
+        features = features_of(judge, drawn.split(100))
+    return round(spread(features.unflatten(0, (-1, SAMPLES))), 4)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    jobs = [(system, seed) for seed in seeds(args.seeds) for system in SYSTEMS]
+    found: dict[str, dict[str, Any]] = {system: {} for system in SYSTEMS}
+    for (system, seed), result in run_jobs(one_run, jobs, args):
+        found[system][str(seed)] = result
+        print(system, seed, result["test"], flush=True)
+    return {"settings": {"steps": args.steps, "batch": args.batch, "size": args.size, "seeds": args.seeds,
+                         "precision": args.precision, "average of weights": 0.999, "recipes": RECIPES,
+                         "train": f"{args.train} pictures of one thing, seed 0", "test": args.test},
+            "runs": found}

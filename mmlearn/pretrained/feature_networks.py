@@ -1,0 +1,55 @@
+"""The network whose features judge generated pictures: the classifier of scenes, EfficientNet-Lite0, or
+Inception-v3 from a file.
+
+Paper: see ``mmlearn.nn.feature_networks`` and ``mmlearn.nn.inception``.  Survey: 2.1.
+Differs from the papers: nothing. A network from a file of one's own has the file's name in its own, so that
+numbers of two networks cannot be taken for each other.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mmlearn.checkpoints import is_saved, load_model
+from mmlearn.data.pairs import signed_pixels
+from mmlearn.files import package_data
+from mmlearn.nn.feature_networks import Lite0Features, SceneClassifier, SceneClassifierConfig
+from mmlearn.nn.inception import InceptionFeatures
+from mmlearn.pretrained import load
+
+SCENES, LITE0 = "scene-classifier", "efficientnet-lite0"
+KINDS: dict[str, tuple[type, type]] = {SCENES: (SceneClassifierConfig, SceneClassifier)}
+
+
+def open_network(source: str | Path = SCENES) -> Any:
+    """A network of features in evaluation mode, its weights fixed: "scene-classifier" (the book's own),
+    "efficientnet-lite0", a scene classifier that was saved, or a file of Inception-v3 as pytorch-fid or
+    torchvision publish it.
+
+    It has ``name``, ``num_features`` and ``logits_of(features)``. Raises ``FileNotFoundError`` where it is
+    not there, ``ValueError`` for a file of something else.
+    """
+    if str(source) == LITE0:
+        return Lite0Features()
+    path = package_data("checkpoints") / f"{SCENES}.safetensors" if str(source) == SCENES else Path(source)
+    if str(source) == SCENES or is_saved(path):
+        model: Any = load_model(path, KINDS, f"give {SCENES}, {LITE0} or a file of Inception-v3")[0]
+        if str(source) != SCENES:
+            model.name = f"{SceneClassifier.name} {path.name}"
+        return model.requires_grad_(False)
+    found = load(source)
+    if not isinstance(found, InceptionFeatures):
+        raise ValueError(f"{source} is a {type(found).__name__}, and pictures are judged by the features of "
+                         f"Inception-v3, {SCENES} or {LITE0}; give one of these")
+    return found
+
+
+@torch.no_grad()
+def features_of_bytes(
+    network: Any, images: UInt8[Tensor, "n 3 s s"], batch: int = 100
+) -> Float[Tensor, "n d"]:
+    """Features of pictures in memory, as bytes, in batches."""
+    return torch.cat([network(signed_pixels(part)) for part in images.split(batch)])

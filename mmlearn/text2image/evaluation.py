@@ -1,0 +1,80 @@
+"""What a generator makes of the sentences of a split: pictures are drawn, and a classifier reads off them
+what the sentences ask for.
+
+Paper: S. Reed et al. (2016), *Generative Adversarial Text to Image Synthesis*, arXiv:1605.05396, sec. 5
+(classes that were never seen in training).  Survey: 2.1.2.
+Differs from the paper: it shows pictures of unseen classes; here a network, which was trained on real
+pictures alone, counts which attributes are right.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmlearn.data.pairs import PairData
+from mmlearn.data.things import attributes_of
+from mmlearn.metrics.generation import Score, bootstrap
+from mmlearn.metrics.text_match import attribute_hits
+from mmlearn.nn.feature_networks import SceneClassifier
+from mmlearn.nn.modes import eval_mode
+from mmlearn.text2image.pipeline import TextToImage
+
+
+class Reading(NamedTuple):
+    """What a classifier reads off drawn pictures, a row a sentence and a column a sample: for each attribute
+    the number of its value, and ``hits``, 1 where it is the one asked for (also of "all" together)."""
+
+    answers: dict[str, Int[Tensor, "n s"]]
+    hits: dict[str, Float[Tensor, "n s"]]
+
+    def of(self, rows: Sequence[int]) -> dict[str, float]:
+        """Accuracies over some of the sentences."""
+        return {name: float(values[list(rows)].mean()) for name, values in self.hits.items()}
+
+
+def read_drawings(model: TextToImage, judge: SceneClassifier, data: PairData, samples: int = 1,
+                  seed: int = 0, batch: int = 50) -> Reading:
+    """Draw ``samples`` pictures of the first sentence of each row of ``data``, the plain one that
+    ``thing_pairs`` puts there, and have ``judge`` read them.
+
+    A function of ``seed``. Raises ``ValueError`` without a sample or a scene that says what is asked for, and
+    for categories that are never drawn in training, which the classifier does not know.
+    """
+    if samples < 1 or not data.scenes:
+        raise ValueError(f"{samples} samples of {len(data.scenes)} scenes; give one of each at least, scenes "
+                         f"as thing_pairs makes them")
+    wanted = attributes_of(data.scenes)
+    if unknown := [i for i, value in enumerate(wanted["category"].tolist()) if value < 0]:
+        raise ValueError(f"sentence {unknown[0]} asks for a {data.scenes[unknown[0]].objects[0].category}, "
+                         f"which is never drawn in training; take a split without such things")
+    noise = model.noise(samples * len(data), seed).split(samples * batch)
+    parts: list[dict[str, Tensor]] = []
+    for i, z in enumerate(noise):
+        texts = [captions[0] for captions in data.captions[i * batch:(i + 1) * batch]]
+        drawn = model.draw(texts, samples, seed + i, noise=z, batch=batch)
+        with eval_mode(judge) as device:
+            parts.append({name: values.cpu() for name, values in judge.answers(drawn.to(device)).items()})
+    answers = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    asked = {name: values.repeat_interleave(samples) for name, values in wanted.items()}
+    hits = attribute_hits(answers, asked)
+    return Reading({name: values.view(-1, samples) for name, values in answers.items()},
+                   {name: values.double().view(-1, samples) for name, values in hits.items()})
+
+
+def drawing_scores(reading: Reading, judge: str = SceneClassifier.name, repeats: int = 200,
+                   generator: torch.Generator | None = None) -> dict[str, Score]:
+    """Accuracy of each attribute, and of "all" together, with bootstrap intervals.
+
+    Sentences are drawn again, not pictures: samples of one sentence are alike. One sentence has no interval.
+    """
+    def score(name: str, hits: Float[Tensor, "n s"]) -> Score:
+        means, pictures = hits.mean(dim=1), hits.numel()
+        if len(means) < 2:
+            return Score(name, float(means.mean()), judge, pictures)
+        found = bootstrap(lambda rows: float(means[rows].mean()), len(means), repeats, generator=generator)
+        return Score(name, found.value, judge, pictures, low=found.low, high=found.high)
+
+    return {name: score(name, hits) for name, hits in reading.hits.items()}
