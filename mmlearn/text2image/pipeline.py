@@ -146,7 +146,7 @@ class TextToImage(nn.Module):
         batch: int = 50,
     ) -> Float[Tensor, "n 3 y x"]:
         """``draw`` of texts that are tokens already, one picture a row; words may be unknown."""
-        with eval_mode(self) as device:
+        with eval_mode(self.encoder), eval_mode(self.generator) as device:   # the encoder follows its tokens
             noise = self.noise(len(tokens), seed) if noise is None else noise
             draws = torch.Generator(device).manual_seed(seed)
             return torch.cat([self(t.to(device), z.to(device), draws).float().cpu()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "book/appendix/scaling-up.md")
 # the beginning of a command -> numbers that fit a test; what does not stand here is run as it is
 SMALLER = {
-    "mmlearn data scenes": {"--images": "2", "--size": "32"},
+    "mmlearn data scenes": {"--images": "6", "--size": "32"},
     "mmlearn train m2 --data scenes": {"--scenes": "2", "--steps": "1", "--batch": "4"},
     "mmlearn train m2 --data folder": {"--hold-out": "2", "--steps": "1", "--batch": "2", "--size": "mini",
                                        "--pixels": "64"},

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmlearn.checkpoints import save_model
+from mmlearn.data.things import attributes_of, thing_pairs
 from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig
 from mmlearn.nn.inception import InceptionFeatures
 from mmlearn.pretrained.feature_networks import open_network
@@ -19,6 +20,15 @@ def test_a_saved_classifier_has_the_name_of_its_file(tmp_path):
     with torch.no_grad():
         assert torch.equal(found(x), model(x)) and torch.equal(found.logits_of(found(x)), model.logits(x))
     assert not any(p.requires_grad for p in found.parameters())
+
+
+def test_the_classifier_of_the_book_reads_real_drawings():
+    data = thing_pairs(40, "test")
+    found = open_network()
+    wanted = attributes_of(data.scenes)
+    right = found.answers(data.images.float() / 127.5 - 1)
+    assert found.name == "scene classifier"
+    assert all(float((right[name] == wanted[name]).double().mean()) > 0.9 for name in wanted)
 
 
 def test_lite0_is_opened_by_its_name():

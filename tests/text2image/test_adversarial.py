@@ -134,7 +134,7 @@ def test_against_the_best_discriminator_the_value_is_a_jensen_shannon_divergence
             -math.log(4) + naive_kl(p[i], middle) + naive_kl(q[i], middle))
 
 
-@covers("eq:gan-jsd-bound")
+@pytest.mark.equation("eq:gan-jsd-bound")
 def test_any_discriminator_bounds_the_divergence_from_below():
     p, q = random_tables()
     for d in torch.rand(20, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)):
@@ -189,7 +189,7 @@ def test_on_a_fine_grid_two_gaussians_have_their_closed_forms():
     assert total_variation(p, q).item() == pytest.approx(math.erf(1 / math.sqrt(2)), abs=1e-5)
 
 
-@covers("eq:gan-non-saturating-divergence")
+@pytest.mark.equation("eq:gan-non-saturating-divergence")
 def test_the_non_saturating_loss_descends_a_reversed_divergence_minus_two_others():
     """The generator moves, the discriminator stays the best one for where it was."""
     p, _ = random_tables()
@@ -206,7 +206,7 @@ def test_the_non_saturating_loss_descends_a_reversed_divergence_minus_two_others
         naive_kl(q, p[0]) - naive_kl(p[0], middle) - naive_kl(q, middle))
 
 
-@covers("eq:gan-non-saturating-divergence")
+@pytest.mark.equation("eq:gan-non-saturating-divergence")
 def test_a_missing_mode_costs_little_and_a_picture_of_nothing_much():
     data = torch.tensor([0.499, 0.499, 0.002])
     missing, nothing = torch.tensor([0.996, 0.002, 0.002]), torch.tensor([0.3, 0.3, 0.4])
@@ -217,8 +217,8 @@ def test_a_missing_mode_costs_little_and_a_picture_of_nothing_much():
 
 
 @covers("eq:gan-d-loss")
-@covers("eq:bce-real")
-@covers("eq:bce-fake")
+@pytest.mark.equation("eq:bce-real")
+@pytest.mark.equation("eq:bce-fake")
 def test_the_discriminators_loss_is_a_cross_entropy_with_labels_one_and_zero():
     real, fake = logits(6, 0), logits(9, 1)
     want = (F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
@@ -261,8 +261,8 @@ def test_the_hinge_is_a_mean_of_margins():
     assert hinge_discriminator_loss(torch.full((2,), 1.5), torch.full((2,), -2.0)).item() == 0
 
 
-@covers("eq:gan-hinge-sum")
-@covers("eq:gan-hinge-optimum")
+@pytest.mark.equation("eq:gan-hinge-sum")
+@pytest.mark.equation("eq:gan-hinge-optimum")
 @covers("eq:gan-hinge-tv")
 def test_the_best_hinge_is_the_sign_and_its_loss_two_minus_twice_the_total_variation():
     p, q = random_tables()

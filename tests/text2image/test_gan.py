@@ -41,7 +41,7 @@ def seeded(seed=0):
 # --------------------------------------------------------------------------------------------------- mixtures
 
 
-@covers("eq:gaussian-mixture")
+@pytest.mark.equation("eq:gaussian-mixture")
 def test_the_density_of_a_mixture_is_a_mean_of_gaussians():
     x = torch.randn(6, 2, generator=seeded())
     for i in range(6):

@@ -70,8 +70,8 @@ def line_game(mean: float | int, std: float | int, data: GaussianMixture = DATA,
             "C": criterion(masses(log_p), masses(log_q))}
 
 
-def game_on_a_line(data: GaussianMixture = DATA, means: Sequence[float] = MEANS,
-                   widths: Sequence[float] = WIDTHS) -> Block:
+def game_on_a_line(data: GaussianMixture = DATA, means: Sequence[Number] = MEANS,
+                   widths: Sequence[Number] = WIDTHS) -> Block:
     """Two sliders move and widen the generator: densities, the best discriminator, and what the value is."""
     low = -math.log(4)
     left, wide, top, tall, under_top, deep = 30, 250, 24, 96, 150, 62
