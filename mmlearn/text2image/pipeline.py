@@ -131,6 +131,26 @@ class TextToImage(nn.Module):
         return self.generator(noise, text.sentence)
 
     @torch.no_grad()
+    def refresh_norms(self, texts: Sequence[str], batch: int = 64, rounds: int = 20, seed: int = 0) -> None:
+        """Take batch norm's means and variances anew, from pictures of ``texts``: those that came with
+        averaged weights belong to the last ones. A generator without batch norm stays as it is."""
+        norms = [m for m in self.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            return
+        with eval_mode(self) as device:
+            draws, momenta = torch.Generator().manual_seed(seed), [norm.momentum for norm in norms]
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None                            # the plain mean of all rounds
+                norm.train()
+            for i in range(rounds):
+                chosen = torch.randint(len(texts), (batch,), generator=draws).tolist()
+                tokens = self.tokens([texts[j] for j in chosen]).to(device)
+                self(tokens, self.noise(batch, seed * 1000 + i).to(device))
+            for norm, momentum in zip(norms, momenta):
+                norm.momentum = momentum
+
+    @torch.no_grad()
     def draw(
         self, texts: Sequence[str], samples: int = 1, seed: int = 0, *,
         noise: Float[Tensor, "n z"] | None = None, batch: int = 50,
