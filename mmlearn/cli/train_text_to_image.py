@@ -162,7 +162,7 @@ class Judge:
     def __call__(self, model: Any) -> dict[str, float]:
         from mmlearn.text2image.pipeline import TextToImage, save_text_to_image, sheet
 
-        trained = TextToImage.of(self.reader.encoder, model, self.reader.tokeniser)
+        trained = TextToImage.of(self.reader.encoder, model, self.reader.tokeniser, self.texts)
         drawn = trained.draw_tokens(self.tokens, seed=self.settings["seed"])
         picture = io.BytesIO()
         sheet(drawn[:SHOWN]).save(picture, "PNG")

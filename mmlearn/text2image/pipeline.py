@@ -3,6 +3,7 @@
 Survey: 2.1.  What is saved is what drawing needs: the encoder of text and the generator, no discriminator.
 """
 
+import copy
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,12 +83,20 @@ class TextToImage(nn.Module):
                               if type(config.image) is kind)(config.image)
 
     @classmethod
-    def of(cls, encoder: Encoder, model: Any, tokeniser: Tokeniser) -> "TextToImage":
-        """The parts of a model that is being trained (its weights are shared, not copied)."""
+    def of(cls, encoder: Encoder, model: Any, tokeniser: Tokeniser,
+           texts: Sequence[str] = ()) -> "TextToImage":
+        """The parts of a model that is being trained (its weights are shared, not copied).
+
+        Of averaged weights give some ``texts``: the generator is then a copy with batch norm's statistics of
+        its own.
+        """
         made = cls.__new__(cls)
         nn.Module.__init__(made)
         made.config = TextToImageConfig(encoder.config, model.config)       # type: ignore[arg-type]
         made.encoder, made.generator, made.tokeniser = encoder, model.generator, tokeniser
+        if texts:
+            made.generator = copy.deepcopy(model.generator)
+            made.refresh_norms(texts)
         return made
 
     @property
