@@ -146,7 +146,7 @@ class TextToImage(nn.Module):
         norms = [m for m in self.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if not norms:
             return
-        with eval_mode(self) as device:
+        with eval_mode(self.encoder), eval_mode(self.generator) as device:
             draws, momenta = torch.Generator().manual_seed(seed), [norm.momentum for norm in norms]
             for norm in norms:
                 norm.reset_running_stats()
