@@ -43,7 +43,7 @@ def entries(chapter: str) -> dict[str, dict[str, str]]:
     """Entries in the form of the second edition: where, kind, quotation, translation, what is right,
     check."""
     form = re.compile(r"^\*\*(?P<number>E\d+)\*\*, (?P<where>[^\n]+?)\. \*(?P<kind>[^*\n]+)\*\n\n"
-                      r"> (?P<quotation>[^\n]+)\n>\n(?P<translation>(?:> [^\n]+\n)+)\n"
+                      r"> `?(?P<quotation>[^\n]+?)`?\n>\n(?P<translation>(?:> [^\n]+\n)+)\n"
                       r"(?P<right>.+?)\n\n\*Check\.\* (?P<check>.+?)(?=\n\n(?:\*\*E\d+\*\*|#)|\Z)",
                       re.M | re.S)
     return {match["number"]: match.groupdict() for match in form.finditer(page_of(chapter))}
