@@ -37,11 +37,11 @@ from torch import Tensor, nn
 
 from mmlearn.data.pairs import PairBatch
 from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
-from mmlearn.text2image.blocks import mean_kl
+from mmlearn.text2image.blocks import mean_kl, pyramid
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 from mmlearn.text2image.pipeline import encode
-from mmlearn.text2image.training import attngan_game, dfgan_game, shrunk
+from mmlearn.text2image.training import attngan_game, dfgan_game
 
 SYSTEMS, SIZES = ("dfgan", "attngan"), ("mini", "cub")
 WAYS = ("mmlearn", "as released", "term by term")
@@ -141,8 +141,8 @@ def attngan_by_hand(model: AttnGAN, damsm: DAMSM, batch: PairBatch, adams: list,
     noise = torch.randn(len(sentence), model.config.noise, device=sentence.device).to(sentence)
     drawn = model(noise, sentence, words, mask)
     total = sentence.new_zeros(())
-    for critic, x_hat in zip(model.critics, drawn.images):
-        x, x_hat = shrunk(batch.images, x_hat.shape[-1]), x_hat.detach()
+    reals = pyramid(batch.images, model.config.sizes)
+    for critic, x, x_hat in zip(model.critics, reals, (image.detach() for image in drawn.images)):
         real, fake = critic.features(x), critic.features(x_hat)
 
         def again(kept: Tensor, image: Tensor, critic=critic) -> Tensor:
