@@ -141,8 +141,8 @@ def attngan_by_hand(model: AttnGAN, damsm: DAMSM, batch: PairBatch, adams: list,
     noise = torch.randn(len(sentence), model.config.noise, device=sentence.device).to(sentence)
     drawn = model(noise, sentence, words, mask)
     total = sentence.new_zeros(())
-    reals = pyramid(batch.images, model.config.sizes)
-    for critic, x, x_hat in zip(model.critics, reals, (image.detach() for image in drawn.images)):
+    for critic, x_hat in zip(model.critics, drawn.images):
+        x, x_hat = pyramid(batch.images, [x_hat.shape[-1]])[0], x_hat.detach()
         real, fake = critic.features(x), critic.features(x_hat)
 
         def again(kept: Tensor, image: Tensor, critic=critic) -> Tensor:

@@ -129,6 +129,13 @@ SYSTEMS: tuple[System, ...] = (
         configurations=(Configuration("mini", "mmlearn.text2image.gan:GANConfig.mini"),),
         oracle="tables, Gaussians and their mixtures in closed form; torch.distributions, "
                "binary_cross_entropy_with_logits, torch.autograd.gradcheck",
+        equations=("eq:gan-value", "eq:gan-value-sum", "eq:gan-optimal-d", "eq:gan-optimal-logit",
+                   "eq:gan-density-ratio", "eq:gan-criterion", "eq:gan-jsd-bound", "eq:gan-kl",
+                   "eq:gan-jsd", "eq:gan-tv", "eq:gan-non-saturating-divergence", "eq:bce-real",
+                   "eq:bce-fake", "eq:gan-d-loss", "eq:gan-saturating", "eq:gan-non-saturating",
+                   "eq:gan-saturating-gradient", "eq:gan-non-saturating-gradient", "eq:gan-hinge",
+                   "eq:gan-hinge-g", "eq:gan-hinge-sum", "eq:gan-hinge-optimum", "eq:gan-hinge-tv",
+                   "eq:gaussian-mixture", "eq:mode-shares", "eq:mode-divergence"),
     ),
     System(
         name="DCGAN",
@@ -163,6 +170,9 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="the recurrences by loops; torch.nn.RNN and torch.nn.GRU where they agree; "
                "torch.nn.functional.multi_margin_loss; torchvision's GoogLeNet",
+        equations=("eq:char-one-hot", "eq:char-rnn", "eq:char-gru", "eq:char-encoder",
+                   "eq:sje-compatibility", "eq:sje-class-score", "eq:sje-classifier", "eq:sje-goal",
+                   "eq:sje-max", "eq:sje-max-loss", "eq:sje-hinge", "eq:sje-loss", "eq:sje-ap"),
     ),
     System(
         name="GAN-CLS, GAN-INT and GAN-INT-CLS",
@@ -183,6 +193,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.gan_cls:GANCLSConfig.mini"),
         ),
         oracle="plain layers in the released code's order; the formulas by loops",
+        equations=("eq:gan-cls-d", "eq:gan-cls-optimum", "eq:gan-int-text", "eq:gan-int-g", "eq:gan-style",
+                   "eq:gan-style-transfer"),
     ),
     System(
         name="StackGAN",
@@ -202,6 +214,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.stackgan:StackGANConfig.mini"),
         ),
         oracle="torch.distributions for the KL; the formulas by loops",
+        equations=("eq:ca-sample", "eq:ca-kl", "eq:ca-kl-mean", "eq:relu-residual", "eq:ca-parameters",
+                   "eq:stackgan-discriminator", "eq:stackgan-generator"),
     ),
     System(
         name="StackGAN-v2",
@@ -219,6 +233,8 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="a stand-in with the released names; the formulas by loops",
         weights="netG of hanzhanggit/StackGAN-v2 (MIT), on Google Drive",
+        equations=("eq:glu", "eq:glu-residual", "eq:stackgan2-discriminator", "eq:stackgan2-generator",
+                   "eq:colour-statistics", "eq:colour-consistency"),
     ),
     System(
         name="DAMSM",
@@ -240,6 +256,9 @@ SYSTEMS: tuple[System, ...] = (
         oracle="open_clip.loss.ClipLoss, torchvision's Inception-v3, torch.nn.LSTM; the loop over captions",
         weights="text_encoder and image_encoder of taoxugit/AttnGAN (MIT); COCO's text encoder at "
                 "mediasynthesismuseum/attngan-coco",
+        equations=("eq:damsm-similarity", "eq:damsm-over-words", "eq:damsm-attention", "eq:damsm-context",
+                   "eq:damsm-score-code", "eq:damsm-score", "eq:damsm-sentence-score",
+                   "eq:damsm-posterior", "eq:damsm-matching", "eq:damsm-loss"),
     ),
     System(
         name="AttnGAN",
@@ -261,6 +280,8 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="torch.nn.functional.scaled_dot_product_attention; a stand-in with the released names",
         weights="mediasynthesismuseum/attngan-coco; generators of taoxugit/AttnGAN (MIT), on Google Drive",
+        equations=("eq:attngan-weights", "eq:attngan-read", "eq:attngan-discriminator",
+                   "eq:attngan-discriminator-paper", "eq:attngan-branch", "eq:attngan-generator"),
     ),
     System(
         name="DM-GAN",
@@ -283,6 +304,8 @@ SYSTEMS: tuple[System, ...] = (
         oracle="torch.nn.functional.scaled_dot_product_attention, spectral norm by singular values; a "
                "stand-in with the released names",
         weights="generators of MinfengZhu/DM-GAN (MIT), on Google Drive",
+        equations=("eq:dmgan-writing-gate", "eq:dmgan-writing", "eq:dmgan-addressing", "eq:dmgan-reading",
+                   "eq:dmgan-response-gate", "eq:dmgan-response"),
     ),
     System(
         name="DF-GAN",
@@ -306,6 +329,9 @@ SYSTEMS: tuple[System, ...] = (
         oracle="plain modules with the authors' names; the formulas by loops; scipy.stats.truncnorm",
         weights="state_epoch_1220.pth (CUB), state_epoch_290.pth (COCO) of the authors (CC BY-NC-SA 4.0, "
                 "academic use only)",
+        equations=("eq:dfgan-affine", "eq:dfgan-fusion", "eq:dfgan-hinge", "eq:dfgan-magp",
+                   "eq:dfgan-magp-paper", "eq:dfgan-truncated", "eq:dfgan-discriminator",
+                   "eq:dfgan-generator", "eq:dfgan-two-way"),
     ),
     System(
         name="Metrics of generated pictures",
@@ -318,6 +344,11 @@ SYSTEMS: tuple[System, ...] = (
         oracle="torchmetrics 1.9 on given features; scipy.linalg.sqrtm; pytorch-fid's Inception-v3; the "
                "formulas by loops",
         weights="Inception-v3 of pytorch-fid (Apache-2.0) or torchvision; EfficientNet-Lite0",
+        equations=("eq:merged-moments", "eq:frechet-trace", "eq:frechet-distance", "eq:sample-bias",
+                   "eq:inception-information", "eq:inception-score", "eq:subset-interval",
+                   "eq:polynomial-kernel", "eq:kernel-distance", "eq:neighbour-radius", "eq:in-manifold",
+                   "eq:manifold-precision", "eq:r-precision", "eq:clip-score", "eq:clip-score-percent",
+                   "eq:clip-score-logit", "eq:attribute-accuracy"),
     ),
     System(
         name="Contrastive losses",

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         refuse_empty(argv)
     except ValueError as error:
-        print(f"mmlearn {only or ''}".rstrip() + f": {error}", file=sys.stderr)
+        print(f"mmlearn {only if only in COMMANDS else ''}".rstrip() + f": {error}", file=sys.stderr)
         return 2
     args = parser.parse_args(argv)
     try:

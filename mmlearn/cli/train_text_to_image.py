@@ -97,7 +97,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         train_reader(args, settings, reader, data, writes)
     with seeded(settings["seed"]):
         model, game = new_game(sizes(settings, reader), reader.whole, kinds_in(data))
-    judge = Judge(args, settings, reader, data.first(JUDGED) if val is None else val.first(JUDGED))
+    judge = Judge(args, settings, reader, data, (data if val is None else val).first(JUDGED))
     recipe = RECIPES[settings["system"]]
     history = train_game(
         model, game, data, reader.tokeniser, steps=settings["steps"], batch=settings["batch"],
@@ -145,10 +145,11 @@ class Judge:
     can be measured without a classifier of what is seen: R-precision by the reader of the run."""
 
     def __init__(self, args: argparse.Namespace, settings: dict[str, Any], reader: Reader,
-                 data: "PairData") -> None:
+                 train: "PairData", data: "PairData") -> None:
         from mmlearn.data.pairs import signed_pixels
 
         self.out, self.settings, self.reader = args.out, settings, reader
+        self.known = [captions[0] for captions in train.captions]       # no word of these is new
         self.texts = [captions[0] for captions in data.captions]
         self.tokens = reader.tokeniser.batch(self.texts, MAX_LEN)
         self.kinds = kinds_in(data)
@@ -160,9 +161,11 @@ class Judge:
         return text_match(images, self.reader.codes, self.reader.encoder, self.tokens, self.kinds)
 
     def __call__(self, model: Any) -> dict[str, float]:
+        from mmlearn.nn.modes import seeded
         from mmlearn.text2image.pipeline import TextToImage, save_text_to_image, sheet
 
-        trained = TextToImage.of(self.reader.encoder, model, self.reader.tokeniser)
+        with seeded(self.settings["seed"]):
+            trained = TextToImage.of(self.reader.encoder, model, self.reader.tokeniser, self.known)
         drawn = trained.draw_tokens(self.tokens, seed=self.settings["seed"])
         picture = io.BytesIO()
         sheet(drawn[:SHOWN]).save(picture, "PNG")

@@ -32,38 +32,39 @@ def summed(weights: Tensor, values: Tensor) -> float:
 # ------------------------------------------------------------------------------------------- 1, 2: the game
 
 
-@check("the best critic weighs both sides by how often it meets them; what it gains is a divergence")
+@check("the best discriminator weighs both sides by how often it meets them; what it gains is a divergence")
 def outnumbered(answer: Callable[..., Any]) -> str | None:
-    """Compares critics and gains on tables with places that one side or both never reach."""
-    critics, gains = [], []
+    """Compares discriminators and gains on tables with places that one side or both never reach."""
+    discriminators, gains = [], []
     for r in (0.25, 0.5, 0.8):
         p, q = table(7, 0, 3), table(7, 1, 3)
-        D, gain = as_several(answer(p, q, r), ("the critic (n,)", "the gain"))
-        D, gain = as_tensor(D, (7,), "the critic").clone(), as_number(gain, "the gain")
+        D, gain = as_several(answer(p, q, r), ("the discriminator (n,)", "the gain"))
+        D, gain = as_tensor(D, (7,), "the discriminator").clone(), as_number(gain, "the gain")
         if bool(D.isnan().any()):
-            return "where nothing ever lies your critic is 0 / 0: any number from 0 to 1 will do there"
+            return "where nothing ever lies your discriminator is 0 / 0: any number from 0 to 1 will do there"
         if not 0 <= float(D[3]) <= 1:
-            return f"where nothing ever lies the critic may say what it likes from 0 to 1, but not {D[3]:.3g}"
+            return (f"where nothing ever lies the discriminator may say what it likes from 0 to 1, but not "
+                    f"{D[3]:.3g}")
         if math.isnan(gain):
             return "the gain is not a number: where an outcome never occurs, 0 log 0 counts as 0"
         real, fake = r * p, (1 - r) * q
         want = real / (real + fake)
         D[3] = want[3] = 0.0
-        critics.append((D, want, {hint: wrong.index_fill(0, torch.tensor([3]), 0) for hint, wrong in {
-            "this is the critic of batches that are half real; here a share r is": p / (p + q),
+        discriminators.append((D, want, {hint: wrong.index_fill(0, torch.tensor([3]), 0) for hint, wrong in {
+            "this is the discriminator of batches that are half real; here a share r is": p / (p + q),
             "the shares are swapped: r is the share of real examples": (1 - r) * p / ((1 - r) * p + r * q),
             "this is the probability of a fake": fake / (real + fake),
             "the numerator is right, but what it is divided by leaves the shares out": real / (p + q),
             "these are odds, real to generated; a probability divides by both together": real / fake,
-            "this is the logit; the critic is its sigmoid": (real / fake).log(),
+            "this is the logit; the discriminator is its sigmoid": (real / fake).log(),
         }.items()}))
         log_D, log_not = want.log(), (1 - want).log()
         value = summed(real, log_D) + summed(fake, log_not)
         blind = r * math.log(r) + (1 - r) * math.log(1 - r)
         gains.append((gain, value - blind, {
-            "this is the value itself; the gain is over the critic that always says r": value,
-            "log 2 is what the blind critic loses at r = 1/2 alone": value + math.log(2),
-            "log 4 is what the blind critic loses where both sides count once": value + math.log(4),
+            "this is the value itself; the gain is over the discriminator that always says r": value,
+            "log 2 is what the blind discriminator loses at r = 1/2 alone": value + math.log(2),
+            "log 4 is what the blind discriminator loses where both sides count once": value + math.log(4),
             "both expectations have weight 1 here; a share r of the batch is real":
                 summed(p, log_D) + summed(q, log_not) + math.log(4),
             "these are bits; nats are asked for": (value - blind) / math.log(2),
@@ -72,13 +73,13 @@ def outnumbered(answer: Callable[..., Any]) -> str | None:
                 (torch.xlogy(p, 2 * p) - torch.xlogy(p, p + q) + torch.xlogy(q, 2 * q)
                  - torch.xlogy(q, p + q)).sum() / 2),
         }))
-    return (diagnose(critics, "one of the critics should be {want}, yours is {got}")
-            or diagnose(gains, "the critic is right; one of the gains should be {want}, you say {got}"))
+    return (diagnose(discriminators, "one of the discriminators should be {want}, yours is {got}")
+            or diagnose(gains, "the discriminator is right; one gain should be {want}, you say {got}"))
 
 
 @check("a refused generator is hardly told where to go by the first, by the other two it is")
 def three_refusals(answer: Callable[..., Any]) -> str | None:
-    """Compares the gradients of three losses, for a critic that is unsure and for one that is very sure."""
+    """Compares the gradients of three losses, for a discriminator that is unsure and for a very sure one."""
     cases = []
     for b in (0.3, -2.0, 1.5):
         z, theta, w = (torch.randn(*s, dtype=torch.float64) for s in ((5, 3), (3,), (3,)))
@@ -100,9 +101,10 @@ def three_refusals(answer: Callable[..., Any]) -> str | None:
                 [-(1 / (1 - D)).mean() * w, -(1 / D).mean() * w, -w],
             "this is how D itself moves; the losses take its logarithm":
                 [-(D * (1 - D)).mean() * w, -(D * (1 - D)).mean() * w, -w],
-            "the first two are right; the margin is the critic's alone, the generator's hinge is linear":
+            "the first two are right; the margin is the discriminator's alone, the generator's hinge is "
+            "linear":
                 [want[0], want[1], -(a < 1).double().mean() * w],
-            "you forget the shift: the critic sees z + theta":
+            "you forget the shift: the discriminator sees z + theta":
                 [-(z @ w + b).sigmoid().mean() * w, -(-(z @ w + b)).sigmoid().mean() * w, -w],
         }))
     wrong = diagnose(cases, "the three gradients should be {want}, yours are {got}")
@@ -111,16 +113,16 @@ def three_refusals(answer: Callable[..., Any]) -> str | None:
     w = torch.ones(2, dtype=torch.float64)
     sure = as_several(answer(0 * w[None], 0 * w, w, -1000.0), ("one", "two", "three"))
     if not same(list(sure), [0 * w, -w, -w]):
-        return ("for a critic with logit -1000 something is lost: the logarithm of a sigmoid that has been "
-                "rounded to 0; derive by hand, or take logsigmoid")
+        return ("for a discriminator with logit -1000 something is lost: the logarithm of a sigmoid that has "
+                "been rounded to 0; derive by hand, or take logsigmoid")
     return None
 
 
 # ------------------------------------------------------------------------------- 3-5: the captions of GAN-CLS
 
 
-def critic() -> Callable[[Tensor, Tensor], Tensor]:
-    """A critic of pictures (n, 4) and captions (n, 3) with random weights."""
+def discriminator() -> Callable[[Tensor, Tensor], Tensor]:
+    """A discriminator of pictures (n, 4) and captions (n, 3) with random weights."""
     A = torch.randn(4, 3, dtype=torch.float64)
     return lambda images, text: ((images @ A) * text).sum(1) + 0.3 * images.sum(1)
 
@@ -130,7 +132,7 @@ def three_pairs(answer: Callable[..., Any]) -> str | None:
     """Compares losses of batches in which some neighbours are of one class."""
     cases = []
     for classes in ([0, 1, 2, 0, 1, 0], [3, 3, 1, 2, 2], [0, 0, 0, 1], [1, 1, 1]):
-        c, b, score = torch.tensor(classes), len(classes), critic()
+        c, b, score = torch.tensor(classes), len(classes), discriminator()
         images, text, fakes = (torch.randn(b, d, dtype=torch.float64) for d in (4, 3, 4))
         got = as_number(answer(score, images, text, fakes, c), "the loss")
         if math.isnan(got):
@@ -158,18 +160,18 @@ def three_pairs(answer: Callable[..., Any]) -> str | None:
                 wrong(score(images.roll(1, 0), text), c != c.roll(1)) + fake) / 2,
             "there are no wrong pairs at all: this is the conditional GAN": real + fake,
             "the wrong pairs are missing": real + fake / 2,
-            "the sign is wrong: the critic minimises this loss": -(real + (wrong(apart) + fake) / 2),
+            "the sign is wrong: the discriminator minimises this loss": -(real + (wrong(apart) + fake) / 2),
         }.items()}))
     hint = diagnose(cases, "one of the batches has loss {want}, you say {got}")
     huge = 1e4 * torch.ones(2, 4, dtype=torch.float64)
     got = as_number(answer(lambda images, text: images.sum(1), huge, huge, -huge, torch.arange(2)))
     return hint or (None if math.isfinite(got) else
-                    "with a logit of 40000 the loss is not finite: the critic's sigmoid is rounded to 1, so "
-                    "take logarithm and sigmoid in one function")
+                    "with a logit of 40000 the loss is not finite: the discriminator's sigmoid is rounded to "
+                    "1, so take logarithm and sigmoid in one function")
 
 
 def rest_of(p_r: Tensor, p_w: Tensor, w: float) -> Tensor:
-    """The generator that leaves the best critic least: the largest clipped level that sums to 1."""
+    """The generator that leaves the best discriminator least: the largest clipped level that sums to 1."""
     low, high = 0.0, 1.0
     for _ in range(100):
         level = (low + high) / 2
@@ -178,17 +180,18 @@ def rest_of(p_r: Tensor, p_w: Tensor, w: float) -> Tensor:
     return (high * p_r - w * p_w).clamp(min=0) / (1 - w)
 
 
-@check("at p_g = p_r the critic is no coin, and the generator does not rest there")
+@check("at p_g = p_r the discriminator is no coin, and the generator does not rest there")
 def where_it_rests(answer: Callable[..., Any]) -> str | None:
-    """Compares critics and resting places: without wrong pairs, with few of them, with too many to make up
-    for."""
-    critics, rests = [], []
+    """Compares discriminators and resting places: without wrong pairs, with few of them, with too many to
+    make up for."""
+    discriminators, rests = [], []
     for w, sharp in ((0.5, 0.2), (0.0, 2.0), (0.3, 3.0), (0.5, 3.0)):
         p_r, p_w = ((sharp * torch.randn(6, dtype=torch.float64)).softmax(0) for _ in range(2))
-        D, p_g = as_several(answer(p_r, p_w, w), ("the critic at p_g = p_r", "the generator at rest"))
-        D, p_g = as_tensor(D, (6,), "the critic"), as_tensor(p_g, (6,), "the generator")
-        critics.append((D, p_r / (p_r + w * p_w + (1 - w) * p_r), {
-            "one half is the critic of a perfect generator without wrong pairs; here it also meets those":
+        D, p_g = as_several(answer(p_r, p_w, w), ("the discriminator at p_g = p_r", "the generator at rest"))
+        D, p_g = as_tensor(D, (6,), "the discriminator"), as_tensor(p_g, (6,), "the generator")
+        discriminators.append((D, p_r / (p_r + w * p_w + (1 - w) * p_r), {
+            "one half is the discriminator of a perfect generator without wrong pairs; here it also meets "
+            "those":
                 torch.full_like(p_r, 0.5),
             "the three kinds have weight 1 each here; the refusals share theirs": p_r / (2 * p_r + p_w),
             "the weights of wrong and generated pairs have changed places":
@@ -204,8 +207,8 @@ def where_it_rests(answer: Callable[..., Any]) -> str | None:
             return (f"the probabilities of the generator sum to {float(p_g.sum()):.3f}: what is clipped at 0 "
                     "in one place has to be taken away in others")
         rests.append((p_g, rest_of(p_r, p_w, w), {
-            "this is p_r, where the generator rests without wrong pairs: put it into the critic and see who "
-            "is refused":
+            "this is p_r, where the generator rests without wrong pairs: put it into the discriminator and "
+            "see who is refused":
                 p_r,
             "clipped at 0 and scaled to 1: then D differs between the places that the generator draws, and "
             "it could move":
@@ -216,7 +219,7 @@ def where_it_rests(answer: Callable[..., Any]) -> str | None:
             "w is missing: wrong pairs are a share w of what is refused": rest_of(p_r, p_w, 0.5),
             "right and wrong have changed places": rest_of(p_w, p_r, w),
         }))
-    return (diagnose(critics, "the critic should say {want}, yours says {got}")
+    return (diagnose(discriminators, "the discriminator should say {want}, yours says {got}")
             or diagnose(rests, "the generator should rest at {want}, you say {got}"))
 
 

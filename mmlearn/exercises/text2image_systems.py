@@ -166,7 +166,7 @@ def one_map(answer: Callable[..., Any]) -> str | None:
             or diagnose(shifts, "the scale is right; the shift should be {want}, yours is {got}"))
 
 
-@check("a critic under the hinge says who is ahead, and its floor is twice what both share")
+@check("a discriminator under the hinge says who is ahead, and its floor is twice what both share")
 def hinge_among_three(answer: Callable[..., Any]) -> str | None:
     """Compares scores and floors, at places where nobody is ahead too."""
     scores, floors = [], []
@@ -191,7 +191,8 @@ def hinge_among_three(answer: Callable[..., Any]) -> str | None:
             "the wrong pairs are forgotten: real against generated alone": (p_r - p_g).sign(),
             "the wrong side is ahead: the score is high where right pairs are": -want,
             "between refused and real lies the score 0; the hinge bends at -1 and 1": (p_r > m).double(),
-            "this is the probability of a right pair, the best critic of the logarithms": p_r / (p_r + m),
+            "this is the probability of a right pair, the best discriminator of the logarithms":
+                p_r / (p_r + m),
         }.items()}))
         least = float(2 * torch.minimum(p_r, m).sum())
         floors.append((floor, least, {
@@ -209,7 +210,8 @@ def hinge_among_three(answer: Callable[..., Any]) -> str | None:
 
 
 class Slope:
-    """A critic of pictures (n, 3, 2, 2) and texts (n, 4) with one weight, which is multiplied at the end."""
+    """A discriminator of pictures (n, 3, 2, 2) and texts (n, 4) with one weight, which is multiplied at the
+    end."""
 
     def __init__(self, weight: float) -> None:
         self.A = torch.randn(12, 4, dtype=torch.float64) / 4
@@ -225,9 +227,9 @@ class Slope:
         return by_image.norm(dim=1).detach(), (self.weight * seen).norm(dim=1).detach()
 
 
-@check("flat where picture and text match, free everywhere else, and the critic can learn from it")
+@check("flat where picture and text match, free everywhere else, and the discriminator can learn from it")
 def penalty_at_matches(answer: Callable[..., Any]) -> str | None:
-    """Compares penalties, and the gradient that reaches the critic."""
+    """Compares penalties, and the gradient that reaches the discriminator."""
     cases = []
     for weight, k, p in ((1.0, 2.0, 6.0), (0.7, 2.0, 6.0), (1.3, 3.0, 4.0)):
         score = Slope(weight)
@@ -236,7 +238,7 @@ def penalty_at_matches(answer: Callable[..., Any]) -> str | None:
         got = answer(score, images, text, matching, k, p)
         value = as_number(got.detach() if isinstance(got, Tensor) else got, "the penalty")
         if not isinstance(got, Tensor):
-            return "the penalty is a plain number; the critic learns from a tensor with a gradient"
+            return "the penalty is a plain number; the discriminator learns from a tensor with a gradient"
         x, e = score.norms(images, text)
         joint, m = (x**2 + e**2).sqrt(), matching
         cases.append((value, k * (joint[m] ** p).mean(), {hint: wrong for hint, wrong in {
@@ -257,19 +259,19 @@ def penalty_at_matches(answer: Callable[..., Any]) -> str | None:
             "the power acts on the mean of the norms, not on each": k * joint[m].mean() ** p,
         }.items()}))
         if not got.requires_grad or not reaches(got, score):
-            return ("the value may be right, but the critic cannot learn from it: a gradient of which a "
-                    "gradient shall be taken needs create_graph=True")
+            return ("the value may be right, but the discriminator cannot learn from it: a gradient of which "
+                    "a gradient shall be taken needs create_graph=True")
     wrong = diagnose(cases, "one of the penalties should be {want}, yours is {got}")
     flat = Slope(0.0)
     got = answer(flat, torch.randn(2, 3, 2, 2, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64),
                  torch.ones(2, dtype=torch.bool), 2.0, 6.0)
     if not wrong and not bool(torch.autograd.grad(got, flat.weight)[0].isfinite()):
-        return ("where the slope is 0 the critic's gradient is not a number: a square root has no slope at "
-                "0, so raise the square to p / 2 instead")
+        return ("where the slope is 0 the discriminator's gradient is not a number: a square root has no "
+                "slope at 0, so raise the square to p / 2 instead")
     return wrong
 
 
 def reaches(penalty: Tensor, score: Slope) -> bool:
-    """Whether the penalty's gradient reaches the critic's weight."""
+    """Whether the penalty's gradient reaches the discriminator's weight."""
     found = torch.autograd.grad(penalty, score.weight, allow_unused=True, retain_graph=True)[0]
     return found is not None and bool(found.abs() > 0)

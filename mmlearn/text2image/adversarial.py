@@ -51,7 +51,9 @@ def value(real: Float[Tensor, " b"], fake: Float[Tensor, " n"]) -> Float[Tensor,
 
 
 def value_of_game(
-    p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"], D: Float[Tensor, "*n s"]
+    p: Float[Tensor, "*n s"],
+    q: Float[Tensor, "*n _"],
+    D: Float[Tensor, "*n s"],
 ) -> Float[Tensor, "*n"]:
     r"""eq:gan-value-sum: $V(D,G)=\sum_xp(x)\log D(x)+q(x)\log(1-D(x))$ where both distributions are known; D
     are probabilities."""
@@ -59,7 +61,9 @@ def value_of_game(
     return (torch.xlogy(p, D) + torch.xlogy(q, 1 - D)).sum(dim=-1)
 
 
-def optimal_discriminator(p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]) -> Float[Tensor, "*n s"]:
+def optimal_discriminator(
+    p: Float[Tensor, "*n s"], q: Float[Tensor, "*n _"]
+) -> Float[Tensor, "*n s"]:
     r"""eq:gan-optimal-d: $D^*(x)=\frac{p(x)}{p(x)+q(x)}$, the largest $p\log y+q\log(1-y)$ at each place; 1/2
     where nothing ever lies and any value is as good. Densities will do: what they share cancels."""
     total = p + q

@@ -163,7 +163,9 @@ class GAN(nn.Module):
 
 
 def game_of_points(
-    loss: Loss = non_saturating_loss, d_loss: PairLoss = discriminator_loss, d_steps: int = 1
+    loss: Loss = non_saturating_loss,
+    d_loss: PairLoss = discriminator_loss,
+    d_steps: int = 1,
 ) -> Callable[[GAN, Tensor], Iterator[tuple[str, Tensor]]]:
     """One round of algorithm 1 for ``mmlearn.train.fit``: who moves, down which loss. The discriminator moves
     ``d_steps`` times (the paper's k), each time with its part of the batch, then the generator once."""

@@ -3,6 +3,7 @@
 Survey: 2.1.  What is saved is what drawing needs: the encoder of text and the generator, no discriminator.
 """
 
+import copy
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,12 +83,20 @@ class TextToImage(nn.Module):
                               if type(config.image) is kind)(config.image)
 
     @classmethod
-    def of(cls, encoder: Encoder, model: Any, tokeniser: Tokeniser) -> "TextToImage":
-        """The parts of a model that is being trained (its weights are shared, not copied)."""
+    def of(cls, encoder: Encoder, model: Any, tokeniser: Tokeniser,
+           texts: Sequence[str] = ()) -> "TextToImage":
+        """The parts of a model that is being trained (its weights are shared, not copied).
+
+        Of averaged weights give some ``texts``: the generator is then a copy with batch norm's statistics of
+        its own.
+        """
         made = cls.__new__(cls)
         nn.Module.__init__(made)
         made.config = TextToImageConfig(encoder.config, model.config)       # type: ignore[arg-type]
         made.encoder, made.generator, made.tokeniser = encoder, model.generator, tokeniser
+        if texts:
+            made.generator = copy.deepcopy(model.generator)
+            made.refresh_norms(texts)
         return made
 
     @property
@@ -129,6 +138,26 @@ class TextToImage(nn.Module):
         if isinstance(self.generator, StackGANv2Generator):
             return self.generator(noise, text.sentence, generator).images[-1]
         return self.generator(noise, text.sentence)
+
+    @torch.no_grad()
+    def refresh_norms(self, texts: Sequence[str], batch: int = 64, rounds: int = 20, seed: int = 0) -> None:
+        """Take batch norm's means and variances anew, from pictures of ``texts``: those that came with
+        averaged weights belong to the last ones. A generator without batch norm stays as it is."""
+        norms = [m for m in self.generator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            return
+        with eval_mode(self.encoder), eval_mode(self.generator) as device:
+            draws, momenta = torch.Generator().manual_seed(seed), [norm.momentum for norm in norms]
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None                            # the plain mean of all rounds
+                norm.train()
+            for i in range(rounds):
+                chosen = torch.randint(len(texts), (batch,), generator=draws).tolist()
+                tokens = self.tokens([texts[j] for j in chosen]).to(device)
+                self(tokens, self.noise(batch, seed * 1000 + i).to(device))
+            for norm, momentum in zip(norms, momenta):
+                norm.momentum = momentum
 
     @torch.no_grad()
     def draw(

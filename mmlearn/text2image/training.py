@@ -273,7 +273,7 @@ def attribute_watch(
     wanted = attributes_of(data.scenes)
 
     def evaluate(model: Any) -> dict[str, float]:
-        drawn = TextToImage.of(encoder, model, tokeniser).draw(texts, seed=seed)
+        drawn = TextToImage.of(encoder, model, tokeniser, texts).draw(texts, seed=seed)
         return attribute_accuracy(judge.answers(drawn), wanted)
 
     return evaluate

@@ -38,7 +38,7 @@ def test_every_known_mistake_differs_from_the_right_answer_and_from_the_other_mi
 
 
 @pytest.mark.parametrize("w", [0.0, 0.3, 0.5, 0.8])
-def test_no_other_generator_leaves_the_best_critic_of_gan_cls_less(w):
+def test_no_other_generator_leaves_the_best_discriminator_of_gan_cls_less(w):
     generator = torch.Generator().manual_seed(0)
 
     def least(p_r, p_w, p_g):

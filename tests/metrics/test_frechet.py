@@ -19,8 +19,6 @@ from mmlearn.metrics.frechet import (
     root_trace,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 
 def features(n, d=8, seed=0, shift=0.0):
     g = torch.Generator().manual_seed(seed)
@@ -32,7 +30,7 @@ def distance(x, y):
     return frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y))
 
 
-@covers("eq:frechet-distance")
+@pytest.mark.equation("eq:frechet-distance")
 def test_independent_numbers_have_the_distance_of_means_and_deviations():
     """Diagonal covariances: the sum over numbers of (m - m')^2 + (s - s')^2."""
     a, b = GaussianStatistics(3), GaussianStatistics(3)
@@ -45,7 +43,7 @@ def test_independent_numbers_have_the_distance_of_means_and_deviations():
     assert frechet_distance(a, b) == pytest.approx(want, rel=1e-12)
 
 
-@covers("eq:frechet-trace")
+@pytest.mark.equation("eq:frechet-trace")
 @pytest.mark.parity
 def test_the_trace_of_the_root_is_scipys():
     linalg = pytest.importorskip("scipy.linalg")
@@ -97,7 +95,7 @@ def test_the_distance_is_symmetric_not_negative_and_zero_for_the_same(seed, n, m
     assert distance(x @ turned, y @ turned) == pytest.approx(there, rel=1e-6, abs=1e-6)
 
 
-@covers("eq:merged-moments")
+@pytest.mark.equation("eq:merged-moments")
 def test_statistics_of_batches_merged_are_those_of_all_pictures():
     x = features(50, shift=1000.0)                          # far from zero, where sums of squares lose digits
     whole = GaussianStatistics.of(x)
@@ -166,7 +164,7 @@ def test_bad_statistics_are_refused_in_a_sentence(tmp_path):
         gather([])
 
 
-@covers("eq:sample-bias")
+@pytest.mark.equation("eq:sample-bias")
 def test_the_extrapolated_line_is_the_least_squares_line():
     line = extrapolate(lambda indices: 3 + 50 / len(indices), 100, sizes=(10, 20, 50, 100), repeats=2)
     assert line.at_infinity == pytest.approx(3) and line.slope == pytest.approx(50)

@@ -19,14 +19,12 @@ from mmlearn.metrics.generation import (
 )
 from mmlearn.metrics.text_match import attribute_accuracy, clip_score, r_precision
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 
 def logits(n, c=5, seed=0, scale=2.0):
     return scale * torch.randn(n, c, generator=torch.Generator().manual_seed(seed))
 
 
-@covers("eq:inception-score")
+@pytest.mark.equation("eq:inception-score")
 def test_the_inception_score_is_the_formula_on_each_split():
     given = logits(7)
     def score(part):
@@ -40,7 +38,7 @@ def test_the_inception_score_is_the_formula_on_each_split():
     assert got.mean == pytest.approx(sum(both) / 2) and got.std == pytest.approx(abs(both[0] - both[1]) / 2)
 
 
-@covers("eq:inception-information")
+@pytest.mark.equation("eq:inception-information")
 def test_its_logarithm_is_the_mutual_information_of_a_finite_table():
     """Three pictures drawn alike, two classes: I(x; y) from the joint table."""
     table = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], dtype=torch.float64)
@@ -96,7 +94,7 @@ def test_a_set_drawn_with_repetition_is_farther_from_the_real_one_than_itself():
     assert found.low > found.value
 
 
-@covers("eq:subset-interval")
+@pytest.mark.equation("eq:subset-interval")
 def test_an_interval_from_subsets_shrinks_with_the_square_root():
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     g = torch.Generator().manual_seed(1)

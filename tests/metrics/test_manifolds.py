@@ -13,15 +13,13 @@ from mmlearn.metrics.manifolds import (
     unbiased_mmd,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 
 def features(n, d=5, seed=0, shift=0.0):
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
 
 
-@covers("eq:polynomial-kernel")
-@covers("eq:kernel-distance")
+@pytest.mark.equation("eq:polynomial-kernel")
+@pytest.mark.equation("eq:kernel-distance")
 def test_the_kernel_distance_is_the_formula_and_chunks_change_nothing():
     x, y = features(6), features(4, seed=1, shift=0.5)
     def k(a, b):
@@ -60,9 +58,9 @@ def test_the_kernel_distance_of_sets_alike_is_zero_on_average_for_every_size():
     assert far.mean > 0.3
 
 
-@covers("eq:neighbour-radius")
-@covers("eq:in-manifold")
-@covers("eq:manifold-precision")
+@pytest.mark.equation("eq:neighbour-radius")
+@pytest.mark.equation("eq:in-manifold")
+@pytest.mark.equation("eq:manifold-precision")
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 def test_precision_and_recall_are_counted_by_loops(chunk):
     real, fake, k = features(12, 2), features(9, 2, seed=1, shift=0.7), 2

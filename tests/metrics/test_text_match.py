@@ -13,8 +13,6 @@ from mmlearn.metrics.text_match import (
     r_precision,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 
 def embeddings(n, e=6, seed=0):
     return torch.randn(n, e, generator=torch.Generator().manual_seed(seed))
@@ -35,7 +33,7 @@ def test_candidates_are_different_and_of_other_classes():
     assert torch.equal(drawn, draw_candidates(classes, 20, generator=generator()))
 
 
-@covers("eq:r-precision")
+@pytest.mark.equation("eq:r-precision")
 def test_r_precision_is_counted_by_a_loop():
     u = embeddings(24)
     v = u + 0.8 * embeddings(24, seed=1)
@@ -73,9 +71,9 @@ def test_rows_that_fill_no_fold_are_left_out_of_the_mean_alone():
     assert len(got.hits) == 23 and got.mean == 1.0
 
 
-@covers("eq:clip-score")
-@covers("eq:clip-score-percent")
-@covers("eq:clip-score-logit")
+@pytest.mark.equation("eq:clip-score")
+@pytest.mark.equation("eq:clip-score-percent")
+@pytest.mark.equation("eq:clip-score-logit")
 def test_the_three_clip_scores_clamp_at_different_places():
     u, v = embeddings(40), embeddings(40, seed=1)
     c = [float(F.cosine_similarity(a.double(), b.double(), dim=0)) for a, b in zip(u, v)]
@@ -112,7 +110,7 @@ def test_the_percentage_is_that_of_torchmetrics():
     assert clip_score_percent(u, v) == pytest.approx(float(theirs.compute()), rel=1e-5)
 
 
-@covers("eq:attribute-accuracy")
+@pytest.mark.equation("eq:attribute-accuracy")
 def test_attributes_are_counted_where_the_sentence_says_them():
     answers = {"colour": torch.tensor([0, 1, 2, 2]), "category": torch.tensor([5, 5, 1, 0]),
                "setting": torch.tensor([0, 0, 0, 0])}

@@ -34,8 +34,6 @@ from mmlearn.text2image.adversarial import (
     value_of_game,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
 
@@ -60,14 +58,14 @@ def sigmoid(a):
 # ------------------------------------------------------------------------------------------------- the value
 
 
-@covers("eq:gan-value")
+@pytest.mark.equation("eq:gan-value")
 def test_the_value_is_two_means_of_logarithms():
     real, fake = logits(6, 0), logits(9, 1)
     want = sum(math.log(sigmoid(a)) for a in real) / 6 + sum(math.log(1 - sigmoid(a)) for a in fake) / 9
     assert value(real, fake).item() == pytest.approx(want)
 
 
-@covers("eq:gan-value-sum")
+@pytest.mark.equation("eq:gan-value-sum")
 def test_the_value_of_a_known_game_is_a_sum_over_places():
     p, q = random_tables()
     D = torch.rand(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
@@ -77,8 +75,8 @@ def test_the_value_of_a_known_game_is_a_sum_over_places():
         assert value_of_game(p, q, D)[row].item() == pytest.approx(want)
 
 
-@covers("eq:gan-value")
-@covers("eq:gan-value-sum")
+@pytest.mark.equation("eq:gan-value")
+@pytest.mark.equation("eq:gan-value-sum")
 def test_the_mean_over_samples_approaches_the_sum_over_places():
     g = torch.Generator().manual_seed(0)
     a = torch.tensor([1.0, -0.5, -2.0], dtype=torch.float64)
@@ -86,7 +84,7 @@ def test_the_mean_over_samples_approaches_the_sum_over_places():
     assert value(real, fake).item() == pytest.approx(value_of_game(P, Q, a.sigmoid()).item(), abs=0.02)
 
 
-@covers("eq:gan-optimal-d")
+@pytest.mark.equation("eq:gan-optimal-d")
 def test_no_other_discriminator_has_a_higher_value():
     p, q = random_tables()
     best = optimal_discriminator(p, q)
@@ -100,14 +98,14 @@ def test_no_other_discriminator_has_a_higher_value():
     assert raised.grad.abs().max() < 1e-12                            # a stationary point
 
 
-@covers("eq:gan-optimal-d")
+@pytest.mark.equation("eq:gan-optimal-d")
 def test_where_nothing_lies_the_discriminator_may_say_anything_and_says_a_half():
     p, q = torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([0.5, 0.0, 0.5, 0.0])
     assert optimal_discriminator(p, q).tolist() == [0.5, 1.0, 0.0, 0.5]
 
 
-@covers("eq:gan-optimal-logit")
-@covers("eq:gan-density-ratio")
+@pytest.mark.equation("eq:gan-optimal-logit")
+@pytest.mark.equation("eq:gan-density-ratio")
 def test_the_best_logit_is_the_logarithm_of_the_density_ratio():
     p, q = random_tables()
     a = optimal_logit(p.log(), q.log())
@@ -117,14 +115,14 @@ def test_the_best_logit_is_the_logarithm_of_the_density_ratio():
     torch.testing.assert_close(density_ratio(a), D / (1 - D))
 
 
-@covers("eq:gan-optimal-logit")
+@pytest.mark.equation("eq:gan-optimal-logit")
 def test_between_two_gaussians_of_one_width_the_best_logit_is_a_straight_line():
     x = torch.linspace(-3, 3, 13, dtype=torch.float64)
     a = optimal_logit(-(x - 1) ** 2 / 2, -(x + 1) ** 2 / 2)
     torch.testing.assert_close(a, 2 * x)
 
 
-@covers("eq:gan-criterion")
+@pytest.mark.equation("eq:gan-criterion")
 def test_against_the_best_discriminator_the_value_is_a_jensen_shannon_divergence():
     p, q = random_tables()
     torch.testing.assert_close(criterion(p, q), value_of_game(p, q, optimal_discriminator(p, q)))
@@ -147,9 +145,9 @@ def test_any_discriminator_bounds_the_divergence_from_below():
 # ------------------------------------------------------------------------------------------------- distances
 
 
-@covers("eq:gan-kl")
-@covers("eq:gan-jsd")
-@covers("eq:gan-tv")
+@pytest.mark.equation("eq:gan-kl")
+@pytest.mark.equation("eq:gan-jsd")
+@pytest.mark.equation("eq:gan-tv")
 def test_distances_are_sums_over_places():
     p, q = random_tables()
     for i in range(5):
@@ -161,8 +159,8 @@ def test_distances_are_sums_over_places():
             sum(abs(float(a) - float(b)) for a, b in zip(p[i], q[i])) / 2)
 
 
-@covers("eq:gan-kl")
-@covers("eq:gan-jsd")
+@pytest.mark.equation("eq:gan-kl")
+@pytest.mark.equation("eq:gan-jsd")
 def test_the_divergence_of_torch_agrees():
     p, q = random_tables()
     torch.testing.assert_close(kullback_leibler(p, q), F.kl_div(q.log(), p, reduction="none").sum(-1))
@@ -172,7 +170,7 @@ def test_the_divergence_of_torch_agrees():
                                                       + kl(categorical[2], categorical[1])) / 2)
 
 
-@covers("eq:gan-jsd")
+@pytest.mark.equation("eq:gan-jsd")
 def test_the_divergence_is_zero_for_the_same_and_log_two_for_strangers():
     apart = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     assert jensen_shannon(*apart).item() == pytest.approx(math.log(2))
@@ -180,8 +178,8 @@ def test_the_divergence_is_zero_for_the_same_and_log_two_for_strangers():
     assert jensen_shannon(P, P).item() == kullback_leibler(P, P).item() == total_variation(P, P).item() == 0
 
 
-@covers("eq:gan-kl")
-@covers("eq:gan-tv")
+@pytest.mark.equation("eq:gan-kl")
+@pytest.mark.equation("eq:gan-tv")
 def test_on_a_fine_grid_two_gaussians_have_their_closed_forms():
     x = torch.linspace(-12, 14, 4001, dtype=torch.float64)
     p, q = masses(-(x**2) / 2), masses(-(x - 2) ** 2 / 2)
@@ -216,7 +214,7 @@ def test_a_missing_mode_costs_little_and_a_picture_of_nothing_much():
 # ---------------------------------------------------------------------------------------------------- losses
 
 
-@covers("eq:gan-d-loss")
+@pytest.mark.equation("eq:gan-d-loss")
 @pytest.mark.equation("eq:bce-real")
 @pytest.mark.equation("eq:bce-fake")
 def test_the_discriminators_loss_is_a_cross_entropy_with_labels_one_and_zero():
@@ -230,16 +228,16 @@ def test_the_discriminators_loss_is_a_cross_entropy_with_labels_one_and_zero():
     assert discriminator_loss(torch.zeros(3), torch.zeros(4)).item() == pytest.approx(math.log(4))
 
 
-@covers("eq:gan-saturating")
-@covers("eq:gan-non-saturating")
+@pytest.mark.equation("eq:gan-saturating")
+@pytest.mark.equation("eq:gan-non-saturating")
 def test_the_generators_losses_are_means_of_logarithms():
     fake = logits()
     assert saturating_loss(fake).item() == pytest.approx(sum(math.log(1 - sigmoid(a)) for a in fake) / 9)
     assert non_saturating_loss(fake).item() == pytest.approx(-sum(math.log(sigmoid(a)) for a in fake) / 9)
 
 
-@covers("eq:gan-saturating-gradient")
-@covers("eq:gan-non-saturating-gradient")
+@pytest.mark.equation("eq:gan-saturating-gradient")
+@pytest.mark.equation("eq:gan-non-saturating-gradient")
 def test_the_gradients_in_the_logits_are_those_of_autograd():
     a = logits().requires_grad_()
     for loss, gradient in ((saturating_loss, saturating_gradient),
@@ -251,8 +249,8 @@ def test_the_gradients_in_the_logits_are_those_of_autograd():
     assert torch.autograd.gradcheck(non_saturating_loss, a) and torch.autograd.gradcheck(saturating_loss, a)
 
 
-@covers("eq:gan-hinge")
-@covers("eq:gan-hinge-g")
+@pytest.mark.equation("eq:gan-hinge")
+@pytest.mark.equation("eq:gan-hinge-g")
 def test_the_hinge_is_a_mean_of_margins():
     real, fake = logits(6, 0), logits(9, 1)
     want = sum(max(0.0, 1 - float(a)) for a in real) / 6 + sum(max(0.0, 1 + float(a)) for a in fake) / 9
@@ -263,7 +261,7 @@ def test_the_hinge_is_a_mean_of_margins():
 
 @pytest.mark.equation("eq:gan-hinge-sum")
 @pytest.mark.equation("eq:gan-hinge-optimum")
-@covers("eq:gan-hinge-tv")
+@pytest.mark.equation("eq:gan-hinge-tv")
 def test_the_best_hinge_is_the_sign_and_its_loss_two_minus_twice_the_total_variation():
     p, q = random_tables()
     a = hinge_optimum(p, q)
@@ -278,7 +276,7 @@ def test_the_best_hinge_is_the_sign_and_its_loss_two_minus_twice_the_total_varia
         assert (hinge_of_game(p, q, other) >= hinge_floor(p, q)).all()
 
 
-@covers("eq:gan-hinge-tv")
+@pytest.mark.equation("eq:gan-hinge-tv")
 def test_the_hinge_on_the_table_of_the_errata():
     assert total_variation(P, Q).item() == pytest.approx(0.4)
     assert hinge_floor(P, Q).item() == pytest.approx(1.2)

@@ -22,7 +22,6 @@ from mmlearn.text2image.attngan import (
 )
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 
-covers = pytest.mark.equation           # becomes the marker itself when the chapter shows the equations
 TINY = replace(AttnGANConfig.mini(text=10, size=32), width=8, critic=4, noise=6, condition=5)
 
 
@@ -72,8 +71,8 @@ def test_pictures_have_64_128_and_256_pixels():
 
 # -------------------------------------------------------------------------------------------------- attention
 
-@covers("eq:attngan-weights")
-@covers("eq:attngan-read")
+@pytest.mark.equation("eq:attngan-weights")
+@pytest.mark.equation("eq:attngan-read")
 def test_each_place_reads_a_mean_of_the_words_weighted_by_unscaled_products():
     h, words, mask = numbers(2, 6, 4), numbers(2, 5, 4, seed=1), lengths_mask(5, 3)
     beta = word_weights(h, words, mask)
@@ -203,9 +202,9 @@ def cross_entropy(logits, label):
     return sum(values) / len(values)
 
 
-@covers("eq:attngan-discriminator")
-@covers("eq:attngan-discriminator-paper")
-@covers("eq:attngan-branch")
+@pytest.mark.equation("eq:attngan-discriminator")
+@pytest.mark.equation("eq:attngan-discriminator-paper")
+@pytest.mark.equation("eq:attngan-branch")
 def test_losses_are_the_cross_entropies_of_the_formulas():
     a, b, c, d, e = (numbers(4, seed=s) for s in range(5))
     code = (cross_entropy(a, 1) + cross_entropy(b, 1)) / 2 + (
@@ -216,7 +215,7 @@ def test_losses_are_the_cross_entropies_of_the_formulas():
     assert branch_loss((c, d)).item() == pytest.approx(cross_entropy(c, 1) + cross_entropy(d, 1))
 
 
-@covers("eq:attngan-generator")
+@pytest.mark.equation("eq:attngan-generator")
 def test_the_generators_loss_is_branches_and_kl_and_lambda_times_damsm():
     torch.manual_seed(0)
     damsm = DAMSM(DAMSMConfig.mini(size=32)).eval()

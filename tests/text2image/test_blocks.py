@@ -29,14 +29,12 @@ from mmlearn.text2image.blocks import (
     weight_of,
 )
 
-covers = pytest.mark.equation           # becomes the marker itself when the chapter shows the equations
-
 
 def numbers(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@covers("eq:glu")
+@pytest.mark.equation("eq:glu")
 def test_half_of_the_channels_open_and_close_the_other_half():
     x = numbers(2, 6, 3)
     want = torch.zeros(2, 3, 3, dtype=torch.float64)
@@ -50,7 +48,7 @@ def test_half_of_the_channels_open_and_close_the_other_half():
         glu(x[:, :5])
 
 
-@covers("eq:ca-sample")
+@pytest.mark.equation("eq:ca-sample")
 def test_a_condition_is_the_mean_and_as_many_deviations_as_were_drawn():
     mu, log_var, epsilon = numbers(2, 4), numbers(2, 4, seed=1), numbers(2, 4, seed=2)
     got = draw_condition(mu, log_var, epsilon)
@@ -60,8 +58,8 @@ def test_a_condition_is_the_mean_and_as_many_deviations_as_were_drawn():
             assert got[i, j].item() == pytest.approx(want.item(), abs=1e-12)
 
 
-@covers("eq:ca-kl")
-@covers("eq:ca-kl-mean")
+@pytest.mark.equation("eq:ca-kl")
+@pytest.mark.equation("eq:ca-kl-mean")
 def test_the_kl_is_the_sum_over_dimensions_and_the_codes_take_its_mean():
     mu, log_var = numbers(3, 5), numbers(3, 5, seed=1)
     for i in range(3):
@@ -86,7 +84,7 @@ def test_p4_the_codes_kl_is_as_many_times_smaller_than_the_textbooks_as_it_has_d
     assert (2.0 * mean_kl(mu, log_var) / textbook).item() == pytest.approx(2 / 128)  # weight of "KL: 2.0"
 
 
-@covers("eq:ca-parameters")
+@pytest.mark.equation("eq:ca-parameters")
 @pytest.mark.parametrize("activation", ["glu", "relu", "leaky_relu"])
 def test_mean_and_variance_of_a_condition_come_from_one_linear_layer(activation):
     torch.manual_seed(0)
@@ -122,7 +120,7 @@ def test_numbers_of_the_tensorflow_code_lie_within_two_deviations():
     assert ConditioningAugmentation(1, 2000).epsilon(like, torch.Generator().manual_seed(0)).abs().max() > 2
 
 
-@covers("eq:glu-residual")
+@pytest.mark.equation("eq:glu-residual")
 def test_a_residual_block_adds_two_normalised_convolutions_with_a_gate_between():
     torch.manual_seed(0)
     block = ResidualBlock(4).double().eval()
@@ -136,7 +134,7 @@ def test_a_residual_block_adds_two_normalised_convolutions_with_a_gate_between()
     torch.testing.assert_close(block(x), want)
 
 
-@covers("eq:relu-residual")
+@pytest.mark.equation("eq:relu-residual")
 def test_the_residual_block_of_the_second_stage_ends_in_a_relu():
     torch.manual_seed(0)
     block = ReLUResidualBlock(4).double().eval()

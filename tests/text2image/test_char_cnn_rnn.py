@@ -27,8 +27,6 @@ from mmlearn.text2image.char_cnn_rnn import (
     sje_rows,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 KINDS = {"rnn": CharCNNRNNConfig.mini(16, 64), "gru": CharCNNRNNConfig.mini(16, 64, "gru"),
          "pooled": replace(CharCNNRNNConfig.mini(16, 96), last_pool=True)}
 
@@ -192,7 +190,7 @@ def test_torchs_gru_is_ours_with_z_turned_round_where_it_never_resets():
 # --------------------------------------------------------------------------------------------------- encoder
 
 
-@covers("eq:char-encoder")
+@pytest.mark.equation("eq:char-encoder")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_encoder_is_three_convolutions_a_recurrence_and_a_mean(kind):
     model = build(KINDS[kind])
@@ -290,7 +288,7 @@ def test_googlenets_features_are_those_behind_its_average_and_never_change():
 # -------------------------------------------------------------------------------- structured joint embedding
 
 
-@covers("eq:sje-compatibility")
+@pytest.mark.equation("eq:sje-compatibility")
 def test_the_compatibility_is_a_product_that_grows_with_both():
     theta, phi = random(4, 3), random(5, 3, seed=1)
     want = [[sum(theta[i, c] * phi[j, c] for c in range(3)) for j in range(5)] for i in range(4)]
@@ -298,8 +296,8 @@ def test_the_compatibility_is_a_product_that_grows_with_both():
     torch.testing.assert_close(compatibility(2 * theta, phi), 2 * compatibility(theta, phi))
 
 
-@covers("eq:sje-hinge")
-@covers("eq:sje-loss")
+@pytest.mark.equation("eq:sje-hinge")
+@pytest.mark.equation("eq:sje-loss")
 @pytest.mark.parametrize("b", [2, 7])
 def test_the_loss_of_the_code_is_two_sums_over_violators(b):
     theta, phi = random(b, 5), random(b, 5, seed=1)
@@ -310,7 +308,7 @@ def test_the_loss_of_the_code_is_two_sums_over_violators(b):
     assert sje_loss(theta, phi).item() == pytest.approx((sum(rows) + sum(columns)) / b)
 
 
-@covers("eq:sje-loss")
+@pytest.mark.equation("eq:sje-loss")
 @pytest.mark.parity
 def test_the_loss_of_the_code_is_torchs_multi_margin_loss_both_ways():
     theta, phi = random(40, 8), random(40, 8, seed=1)
@@ -364,7 +362,7 @@ def test_the_papers_loss_bounds_the_share_of_mistakes_from_above():
         assert sje_max_loss(scores, classes, 8) >= sje_goal(scores, classes, classes, 8)
 
 
-@covers("eq:sje-loss")
+@pytest.mark.equation("eq:sje-loss")
 @pytest.mark.equation("eq:sje-max-loss")
 def test_sum_and_maximum_agree_where_each_pair_has_one_violator():
     scores = torch.tensor([[3.0, 2.5, -9.0], [-9.0, 3.0, 2.5], [2.5, -9.0, 3.0]])

@@ -28,7 +28,6 @@ from mmlearn.text2image.damsm import (
     word_similarity,
 )
 
-covers = pytest.mark.equation           # becomes the marker itself when the chapter shows the equations
 MINI = DAMSMConfig.mini(vocab=30, size=16)
 
 
@@ -66,10 +65,10 @@ def naive_word_score(image, caption, gamma1, gamma2, exponent):
     return math.log(total) / (gamma2 if exponent else 1)
 
 
-@covers("eq:damsm-similarity")
-@covers("eq:damsm-over-words")
-@covers("eq:damsm-attention")
-@covers("eq:damsm-context")
+@pytest.mark.equation("eq:damsm-similarity")
+@pytest.mark.equation("eq:damsm-over-words")
+@pytest.mark.equation("eq:damsm-attention")
+@pytest.mark.equation("eq:damsm-context")
 def test_words_share_regions_and_regions_share_words():
     s = word_similarity(WORDS, REGIONS)
     bar = over_words(s, MASK)
@@ -92,8 +91,8 @@ def test_words_share_regions_and_regions_share_words():
     torch.testing.assert_close(alpha.sum(3), torch.ones(3, 3, 4, dtype=torch.float64))
 
 
-@covers("eq:damsm-score")
-@covers("eq:damsm-score-code")
+@pytest.mark.equation("eq:damsm-score")
+@pytest.mark.equation("eq:damsm-score-code")
 @pytest.mark.parametrize("score", ["code", "paper"])
 def test_all_pairs_at_once_have_the_scores_of_each_pair_alone(score):
     config = replace(MINI, score=score)
@@ -118,9 +117,9 @@ def test_a_large_gamma_2_takes_the_best_word():
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-6
 
 
-@covers("eq:damsm-sentence-score")
-@covers("eq:damsm-posterior")
-@covers("eq:damsm-matching")
+@pytest.mark.equation("eq:damsm-sentence-score")
+@pytest.mark.equation("eq:damsm-posterior")
+@pytest.mark.equation("eq:damsm-matching")
 def test_losses_are_cross_entropies_over_the_batch():
     code, sentence = numbers(3, 5), numbers(3, 5, seed=1)
     R = sentence_score(code, sentence)
@@ -162,7 +161,7 @@ def test_another_picture_of_the_same_class_is_no_wrong_answer():
         matching_losses(R[:2], 10.0)
 
 
-@covers("eq:damsm-loss")
+@pytest.mark.equation("eq:damsm-loss")
 def test_the_loss_is_the_sum_of_four_and_knowing_nothing_costs_log_b_in_each():
     torch.manual_seed(0)
     model = DAMSM(MINI).eval()

@@ -31,8 +31,6 @@ from mmlearn.text2image.dfgan import (
     unused_parameters,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 MINI = DFGANConfig(size=16, width=4, noise=6, text=5)
 KINDS = {"2022": MINI, "2020": replace(MINI, code="2020")}
 
@@ -103,7 +101,7 @@ def test_the_recipes_are_those_of_the_code():
 # -------------------------------------------------------------------------------------------------- equations
 
 
-@covers("eq:dfgan-affine")
+@pytest.mark.equation("eq:dfgan-affine")
 def test_an_affine_map_scales_and_shifts_each_channel():
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     gamma, theta = torch.randn(2, 2, 3, dtype=torch.float64)
@@ -116,7 +114,7 @@ def test_an_affine_map_scales_and_shifts_each_channel():
                         float(gamma[b, c] * x[b, c, i, j] + theta[b, c]))
 
 
-@covers("eq:dfgan-fusion")
+@pytest.mark.equation("eq:dfgan-fusion")
 def test_a_fusion_block_is_two_affine_maps_with_a_leaky_relu_after_each():
     x = torch.randn(2, 3, 2, 2, dtype=torch.float64)
     gammas, thetas = torch.randn(2, 2, 2, 3, dtype=torch.float64)
@@ -141,7 +139,7 @@ def test_affine_maps_start_as_the_identity_whatever_the_text_says():
     assert torch.equal(gamma, torch.ones(4, 3)) and torch.equal(theta, torch.zeros(4, 3))
 
 
-@covers("eq:dfgan-hinge")
+@pytest.mark.equation("eq:dfgan-hinge")
 def test_the_hinge_of_the_discriminator_is_the_formula():
     real, fake, mismatched = torch.randn(3, 7, dtype=torch.float64) * 2
     want = 0.0
@@ -150,7 +148,7 @@ def test_the_hinge_of_the_discriminator_is_the_formula():
     assert float(discriminator_hinge(real, fake, mismatched)) == pytest.approx(want / 7, rel=1e-6)
 
 
-@covers("eq:dfgan-generator")
+@pytest.mark.equation("eq:dfgan-generator")
 def test_the_loss_of_the_generator_is_minus_the_mean_score():
     model = build()
     images, sentences, _ = batch()
@@ -158,8 +156,8 @@ def test_the_loss_of_the_generator_is_minus_the_mean_score():
     assert float(generator_loss(model.discriminator, images, sentences)) == pytest.approx(want, rel=1e-5)
 
 
-@covers("eq:dfgan-magp")
-@covers("eq:dfgan-magp-paper")
+@pytest.mark.equation("eq:dfgan-magp")
+@pytest.mark.equation("eq:dfgan-magp-paper")
 def test_both_penalties_are_their_formulas():
     by_image, by_text = torch.randn(3, 3, 2, 2) * 0.3, torch.randn(3, 5) * 0.3
     joint = summed = 0.0
@@ -180,7 +178,7 @@ def test_penalties_of_a_flat_discriminator_are_zero_and_have_a_gradient(penalty)
     assert float(value) == 0 and by_image.grad.isfinite().all() and by_text.grad.isfinite().all()
 
 
-@covers("eq:dfgan-truncated")
+@pytest.mark.equation("eq:dfgan-truncated")
 def test_truncated_noise_is_scipys():
     stats = pytest.importorskip("scipy.stats")
     u = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -190,7 +188,7 @@ def test_truncated_noise_is_scipys():
     assert draw_noise(2000, 5).abs().max() > 2 * 0.88
 
 
-@covers("eq:dfgan-discriminator")
+@pytest.mark.equation("eq:dfgan-discriminator")
 @pytest.mark.parametrize("norm", ["joint", "sum"])
 def test_the_loss_of_the_discriminator_pairs_each_picture_with_its_neighbours_sentence(norm):
     model = build().double()
@@ -221,7 +219,7 @@ def test_without_weight_the_penalty_is_not_computed():
     assert float(got.penalty) == 0 and float(got.loss) == float(got.hinge)
 
 
-@covers("eq:dfgan-two-way")
+@pytest.mark.equation("eq:dfgan-two-way")
 def test_a_second_output_turns_the_gradient_away_from_the_match():
     torch.manual_seed(0)
     discriminator = TwoWayDiscriminator(MINI).double()

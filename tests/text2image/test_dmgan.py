@@ -23,7 +23,6 @@ from mmlearn.text2image.dmgan import (
     writing_gate,
 )
 
-covers = pytest.mark.equation           # becomes the marker itself when the chapter shows the equations
 TINY = replace(DMGANConfig.mini(text=10, size=32), width=8, critic=4, noise=6, condition=5)
 
 
@@ -53,8 +52,8 @@ def test_paper_sizes_have_the_parameters_of_the_released_code(config, generator,
     assert [count(critic) for critic in model.critics] == [1_878_242, 5_155_810, 18_264_546]
 
 
-@covers("eq:dmgan-writing-gate")
-@covers("eq:dmgan-writing")
+@pytest.mark.equation("eq:dmgan-writing-gate")
+@pytest.mark.equation("eq:dmgan-writing")
 def test_a_gate_mixes_each_word_with_the_picture_so_far():
     words, places = numbers(2, 4, 5), numbers(2, 6, 3, seed=1)
     A, B = numbers(1, 5, seed=2), numbers(1, 3, seed=3)
@@ -70,8 +69,8 @@ def test_a_gate_mixes_each_word_with_the_picture_so_far():
             torch.testing.assert_close(memory[i, t], M_w[i, t] * g + M_r[i] * (1 - g))
 
 
-@covers("eq:dmgan-addressing")
-@covers("eq:dmgan-reading")
+@pytest.mark.equation("eq:dmgan-addressing")
+@pytest.mark.equation("eq:dmgan-reading")
 def test_places_address_slots_by_keys_and_read_their_values():
     places, keys, values = numbers(2, 6, 3), numbers(2, 4, 3, seed=1), numbers(2, 4, 3, seed=2)
     alpha = address_keys(places, keys, MASK)
@@ -86,8 +85,8 @@ def test_places_address_slots_by_keys_and_read_their_values():
     torch.testing.assert_close(o, theirs)
 
 
-@covers("eq:dmgan-response-gate")
-@covers("eq:dmgan-response")
+@pytest.mark.equation("eq:dmgan-response-gate")
+@pytest.mark.equation("eq:dmgan-response")
 def test_a_gate_decides_how_much_of_the_answer_a_place_takes_over():
     places, read = numbers(2, 6, 3), numbers(2, 6, 3, seed=1)
     W, b = numbers(1, 6, seed=2), numbers(1, seed=3)

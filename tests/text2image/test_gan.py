@@ -29,8 +29,6 @@ from mmlearn.text2image.gan import (
     train_gan,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 RING = GaussianMixture.ring(std=0.1)
 
 
@@ -77,8 +75,8 @@ def test_a_grid_has_all_pairs_of_places_the_last_coordinate_fastest():
 # ---------------------------------------------------------------------------------------------- mode collapse
 
 
-@covers("eq:mode-shares")
-@covers("eq:mode-divergence")
+@pytest.mark.equation("eq:mode-shares")
+@pytest.mark.equation("eq:mode-divergence")
 def test_modes_are_counted_by_going_through_the_samples():
     samples = torch.cat([RING.sample(30, seeded()), 3 * torch.rand(20, 2, generator=seeded(1)) - 1.5])
     counts, good = [0] * 8, 0
@@ -96,7 +94,7 @@ def test_modes_are_counted_by_going_through_the_samples():
         n / good * math.log(8 * n / good) for n in counts if n))
 
 
-@covers("eq:mode-divergence")
+@pytest.mark.equation("eq:mode-divergence")
 def test_a_generator_that_draws_one_mode_is_found_out():
     one = RING.centres[3].expand(50, 2)
     collapsed = mode_coverage(one, RING)
@@ -148,8 +146,8 @@ def test_a_discriminator_that_learns_alone_raises_the_value():
     assert losses[0] == pytest.approx(math.log(4), abs=0.1) and losses[-1] < 0.5 * losses[0]
 
 
-@covers("eq:gan-optimal-d")
-@covers("eq:gan-density-ratio")
+@pytest.mark.equation("eq:gan-optimal-d")
+@pytest.mark.equation("eq:gan-density-ratio")
 def test_against_a_generator_that_stands_still_the_discriminator_becomes_p_over_p_plus_q():
     """Eight wide Gaussians against one: 800 steps, D a few hundredths off on average."""
     torch.manual_seed(0)
@@ -174,7 +172,7 @@ def test_against_a_generator_that_stands_still_the_discriminator_becomes_p_over_
     assert jensen_shannon_bound(-sum(history.loss[-100:]) / 100) == pytest.approx(divergence, abs=0.02)
 
 
-@covers("eq:gan-criterion")
+@pytest.mark.equation("eq:gan-criterion")
 def test_while_the_generator_learns_the_value_comes_back_to_minus_log_four():
     torch.manual_seed(0)
     gan, draws = GAN(GANConfig.mini()), seeded(1)

@@ -25,8 +25,6 @@ from mmlearn.text2image.gan_cls import (
     wrong_partners,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 MINI = replace(GANCLSConfig.mini(text=12), noise=6, compressed=5, generator_width=8, discriminator_width=8)
 
 
@@ -194,7 +192,7 @@ def test_the_caption_changes_the_picture_and_the_verdict():
 # --------------------------------------------------------------------------------------- three kinds of pairs
 
 
-@covers("eq:gan-cls-d")
+@pytest.mark.equation("eq:gan-cls-d")
 @pytest.mark.parametrize("weight", [0.5, 0.2, 1])
 def test_the_discriminators_loss_is_a_mean_over_three_kinds_of_pairs(weight):
     real, wrong, fake = random(5), random(5, seed=1), random(5, seed=2)
@@ -205,7 +203,7 @@ def test_the_discriminators_loss_is_a_mean_over_three_kinds_of_pairs(weight):
     assert matching_discriminator_loss(real, wrong, fake, weight).item() == pytest.approx(want)
 
 
-@covers("eq:gan-cls-optimum")
+@pytest.mark.equation("eq:gan-cls-optimum")
 def test_the_best_matching_discriminator_beats_all_others_and_is_not_a_half_when_all_is_learnt():
     p_r, p_w, p_g = (random(6, seed=i).softmax(0) for i in range(3))
     best = optimal_matching_discriminator(p_r, p_w, p_g)
@@ -223,7 +221,7 @@ def test_the_best_matching_discriminator_beats_all_others_and_is_not_a_half_when
     torch.testing.assert_close(optimal_matching_discriminator(p_r, p_w, p_r, 0), torch.full_like(p_r, 0.5))
 
 
-@covers("eq:gan-cls-d")
+@pytest.mark.equation("eq:gan-cls-d")
 def test_a_batch_is_judged_in_three_calls_and_the_generator_learns_nothing_from_it():
     model = build()
     images, text, z = batch()
@@ -251,7 +249,7 @@ def test_a_wrong_partner_is_of_another_class_and_any_of_them():
 # -------------------------------------------------------------------------------------------- interpolation
 
 
-@covers("eq:gan-int-text")
+@pytest.mark.equation("eq:gan-int-text")
 def test_a_caption_between_two_is_their_weighted_mean():
     t1, t2 = random(3, 4), random(3, 4, seed=1)
     want = [[0.3 * float(a) + 0.7 * float(b) for a, b in zip(x, y)] for x, y in zip(t1, t2)]
@@ -269,7 +267,7 @@ def test_half_as_many_captions_again_lie_between_the_two_halves_of_the_batch(b):
         torch.testing.assert_close(both[b + i], (text[i] + text[i + 3]) / 2)
 
 
-@covers("eq:gan-int-g")
+@pytest.mark.equation("eq:gan-int-g")
 @pytest.mark.parametrize("weight", [1, 0.4, 0])
 def test_the_generators_loss_is_a_weighted_mean_over_written_and_interpolated_captions(weight):
     fake = random(9)
@@ -282,7 +280,7 @@ def test_the_generators_loss_is_a_weighted_mean_over_written_and_interpolated_ca
     torch.testing.assert_close(interpolated_generator_loss(fake, 6, weight), theirs)
 
 
-@covers("eq:gan-int-g")
+@pytest.mark.equation("eq:gan-int-g")
 def test_generator_and_discriminator_are_given_the_same_captions():
     model = build()
     _, text, _ = batch()
@@ -298,7 +296,7 @@ def test_generator_and_discriminator_are_given_the_same_captions():
 # ----------------------------------------------------------------------------------------------------- style
 
 
-@covers("eq:gan-style")
+@pytest.mark.equation("eq:gan-style")
 def test_the_style_loss_is_a_squared_distance_between_noises():
     z, other = random(4, 6), random(4, 6, seed=1)
     want = sum(sum((float(a) - float(b)) ** 2 for a, b in zip(x, y)) for x, y in zip(z, other)) / 4
@@ -306,7 +304,7 @@ def test_the_style_loss_is_a_squared_distance_between_noises():
     assert style_loss(random(4000, 6), torch.zeros(4000, 6)).item() == pytest.approx(6, abs=0.2)
 
 
-@covers("eq:gan-style")
+@pytest.mark.equation("eq:gan-style")
 def test_a_style_encoder_learns_to_read_the_noise_off_pictures_and_the_generator_stays():
     torch.manual_seed(0)
     model = build(replace(MINI, noise=2)).eval()
@@ -326,7 +324,7 @@ def test_a_style_encoder_learns_to_read_the_noise_off_pictures_and_the_generator
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, model.generator.parameters()))
 
 
-@covers("eq:gan-style-transfer")
+@pytest.mark.equation("eq:gan-style-transfer")
 def test_style_is_transferred_by_drawing_another_caption_with_the_noise_of_a_picture():
     model, encoder = build().eval(), StyleEncoder(MINI).eval()
     images, text, _ = batch()

@@ -43,8 +43,6 @@ from mmlearn.text2image.gan_cls import (
     with_interpolated,
 )
 
-covers = pytest.mark.equation                       # by this name until the chapter shows these equations
-
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
 MINI = replace(GANCLSConfig.mini(text=12), noise=6, compressed=5, generator_width=8, discriminator_width=8)
@@ -71,8 +69,8 @@ def batch(b=6):
     return images, torch.randn(b, 12, generator=g), torch.randn(b, 6, generator=g)
 
 
-@covers("eq:gan-value-sum")
-@covers("eq:gan-criterion")
+@pytest.mark.equation("eq:gan-value-sum")
+@pytest.mark.equation("eq:gan-criterion")
 def test_e1_the_discriminator_maximises_and_a_minimum_over_it_has_no_end():
     values = [value_of_game(P, Q, torch.full_like(P, d)).item() for d in (1e-12, 1e-6, 0.5)]
     best = value_of_game(P, Q, optimal_discriminator(P, Q)).item()
@@ -82,8 +80,8 @@ def test_e1_the_discriminator_maximises_and_a_minimum_over_it_has_no_end():
     assert best == pytest.approx(-math.log(4) + 2 * 0.09057, abs=1e-5)
 
 
-@covers("eq:gan-value-sum")
-@covers("eq:gan-optimal-d")
+@pytest.mark.equation("eq:gan-value-sum")
+@pytest.mark.equation("eq:gan-optimal-d")
 def test_e2_the_optimum_is_a_half_everywhere_and_not_the_formula_of_the_value():
     D = optimal_discriminator(P, P)
     assert D.tolist() == [0.5] * 3 and value_of_game(P, P, D).item() == pytest.approx(-1.386294, abs=1e-6)
@@ -91,8 +89,8 @@ def test_e2_the_optimum_is_a_half_everywhere_and_not_the_formula_of_the_value():
                for q in (Q, P.flip(0), torch.ones_like(P) / 3))             # the generator's optimum is p
 
 
-@covers("eq:gan-saturating-gradient")
-@covers("eq:gan-non-saturating-gradient")
+@pytest.mark.equation("eq:gan-saturating-gradient")
+@pytest.mark.equation("eq:gan-non-saturating-gradient")
 def test_e3_the_loss_that_is_used_has_a_gradient_where_the_one_of_the_theory_has_none():
     a = torch.tensor([-6.0], requires_grad=True)
     found = [torch.autograd.grad(loss(a), a)[0].item() for loss in (saturating_loss, non_saturating_loss)]
@@ -101,7 +99,7 @@ def test_e3_the_loss_that_is_used_has_a_gradient_where_the_one_of_the_theory_has
     assert closed == pytest.approx(found)
 
 
-@covers("eq:char-encoder")
+@pytest.mark.equation("eq:char-encoder")
 def test_e4_the_recurrence_has_eight_or_eighteen_steps_for_two_hundred_and_one_characters():
     for config, steps in ((CharCNNRNNConfig.cvpr(), 8), (CharCNNRNNConfig.icml(), 18)):
         small = replace(config, channels=(8, 8, 8), embed=4)
@@ -115,7 +113,7 @@ def test_e4_the_recurrence_has_eight_or_eighteen_steps_for_two_hundred_and_one_c
         torch.testing.assert_close(model(text), model.output(model.states(text).mean(dim=1)))   # unweighted
 
 
-@covers("eq:sje-loss")
+@pytest.mark.equation("eq:sje-loss")
 def test_e5_nothing_is_pulled_to_distance_zero():
     """Texts t_i = u_i / 2, pictures v_i = k u_i, u_i orthonormal."""
     u = torch.eye(5, dtype=torch.float64)
@@ -127,7 +125,7 @@ def test_e5_nothing_is_pulled_to_distance_zero():
     assert (2 * u - theta).norm(dim=1).tolist() == [1.5] * 5
 
 
-@covers("eq:gan-int-text")
+@pytest.mark.equation("eq:gan-int-text")
 def test_e6_interpolated_embeddings_lie_between_real_captions_and_only_the_generator_sees_them():
     model = build()
     images, text, z = batch()
@@ -141,7 +139,7 @@ def test_e6_interpolated_embeddings_lie_between_real_captions_and_only_the_gener
         torch.testing.assert_close(given[3][6 + i], 0.5 * text[i] + 0.5 * text[i + 3])
 
 
-@covers("eq:gan-cls-d")
+@pytest.mark.equation("eq:gan-cls-d")
 def test_e7_the_baseline_reads_the_text_already_and_cls_adds_the_wrong_pairs():
     real, wrong, fake = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).unbind()
     without = matching_discriminator_loss(real, wrong, fake, 0)
@@ -164,7 +162,7 @@ def test_e8_the_model_of_coco_is_gan_cls_without_interpolation():
     assert coco.interp_weight == 0 < birds.interp_weight
 
 
-@covers("eq:gan-cls-d")
+@pytest.mark.equation("eq:gan-cls-d")
 def test_p1_a_descent_on_the_log_likelihood_of_algorithm_1_would_unlearn():
     """Algorithm 1 writes D <- D - alpha dL_D/dD for an L_D that is to be large; our loss is -L_D."""
     after = {}
@@ -195,7 +193,7 @@ def test_e17_the_generator_of_the_basic_gan_is_given_noise_and_no_text(system):
     assert list(inspect.signature(system.forward).parameters) == ["self", "z"]
 
 
-@covers("eq:char-encoder")
+@pytest.mark.equation("eq:char-encoder")
 @pytest.mark.parametrize("config", [CharCNNRNNConfig.cvpr(), CharCNNRNNConfig.icml()], ids=["cvpr", "icml"])
 def test_e18_an_embedding_is_a_linear_map_of_the_plain_mean_of_states(config):
     model = CharCNNRNN(config).eval()
@@ -207,7 +205,7 @@ def test_e18_an_embedding_is_a_linear_map_of_the_plain_mean_of_states(config):
     assert states.shape[2] in (256, 512) and len(embedding) == 1024     # a state is no embedding
 
 
-@covers("eq:char-one-hot")
+@pytest.mark.equation("eq:char-one-hot")
 def test_e19_a_character_is_one_of_seventy_places_and_not_a_vector_of_features():
     x = one_hot(characters(["a - B? é"]))[0]                            # 70 x 201
     columns = x.sum(dim=0)
@@ -235,7 +233,7 @@ def test_e21_a_class_that_training_never_draws_is_one_thing_and_a_new_pair_of_kn
     assert not training & set(HELD_OUT_PAIRS)
 
 
-@covers("eq:gan-style")
+@pytest.mark.equation("eq:gan-style")
 def test_e22_style_is_read_by_a_network_that_is_no_part_of_the_gan():
     model = build()
     assert not any(isinstance(module, StyleEncoder) for module in model.modules())
@@ -246,7 +244,7 @@ def test_e22_style_is_read_by_a_network_that_is_no_part_of_the_gan():
     assert all(p.grad is not None for p in encoder.parameters())
 
 
-@covers("eq:attngan-weights")
+@pytest.mark.equation("eq:attngan-weights")
 def test_e24_places_of_the_picture_look_at_words():
     config = AttnGANConfig.mini(text=10, size=32)
     branch, mask = WordBranch(config), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
@@ -257,7 +255,7 @@ def test_e24_places_of_the_picture_look_at_words():
     assert beta.std(dim=1).max() > 1e-3                                 # and not all at the same
 
 
-@covers("eq:frechet-distance")
+@pytest.mark.equation("eq:frechet-distance")
 def test_p6_two_networks_give_two_distances_and_what_they_saw_is_not_compared():
     g = torch.Generator().manual_seed(0)
     pictures = [torch.randn(200, 12, generator=g), torch.randn(200, 12, generator=g) + 0.3]

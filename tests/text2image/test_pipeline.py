@@ -1,5 +1,7 @@
 """From a sentence to a picture: every generator with its encoder, and back from disk."""
 
+import copy
+
 import pytest
 import torch
 
@@ -66,6 +68,25 @@ def test_the_configuration_of_each_system_builds_its_own_generator(system):
     assert fresh.state_dict().keys() == model.state_dict().keys()
     with pytest.raises(ValueError, match="no tokeniser"):
         fresh.draw(TEXTS)
+
+
+def test_statistics_of_averaged_weights_are_those_of_what_they_draw():
+    """With fresh statistics the pictures are nearly those that batch norm makes of a batch's own."""
+    model, gan = build("gan-cls"), GANCLS(GANCLSConfig.mini(16, 16))
+    gan.generator = model.generator
+    averaged = copy.deepcopy(gan)
+    for norm in (m for m in averaged.generator.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.running_mean += 3.0                                    # as those of other weights would be
+    fresh = TextToImage.of(model.encoder, averaged, model.tokeniser, TEXTS)
+    z, text = model.noise(64, 7), encode(model.encoder, model.tokens(TEXTS * 32))
+    with torch.no_grad():
+        own = copy.deepcopy(gan).train().generator(z, text.sentence)
+        far, near = (float((m.eval().generator(z, text.sentence) - own).abs().mean())
+                     for m in (averaged, fresh))
+    assert near < far / 5
+    norms = [m for m in fresh.generator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(m.momentum == 0.1 and m.num_batches_tracked == 20 for m in norms)
+    assert float(averaged.generator.layers[1].running_mean.mean()) > 2      # the model given stays as it is
 
 
 def test_noise_that_is_given_decides_the_picture():

@@ -24,7 +24,6 @@ from mmlearn.text2image.stackgan import (
     stage_loss,
 )
 
-covers = pytest.mark.equation           # becomes the marker itself when the chapter shows the equations
 PYTORCH = replace(StackGANConfig.mini(text=10), width=8, critic=4, condition=5, noise=6)
 TENSORFLOW = replace(PYTORCH, code="tensorflow")
 V2 = replace(StackGANv2Config.mini(text=10), size=8, width=8, critic=4, condition=5, noise=6)
@@ -68,8 +67,8 @@ def cross_entropy(logits, label):
     return sum(values) / len(values)
 
 
-@covers("eq:stackgan-discriminator")
-@covers("eq:stackgan-generator")
+@pytest.mark.equation("eq:stackgan-discriminator")
+@pytest.mark.equation("eq:stackgan-generator")
 def test_losses_of_the_first_version_are_the_formulas():
     real, wrong, fake = (numbers(4, seed=s) for s in range(3))
     want = cross_entropy(real, 1) + 0.5 * cross_entropy(wrong, 0) + 0.5 * cross_entropy(fake, 0)
@@ -80,8 +79,8 @@ def test_losses_of_the_first_version_are_the_formulas():
     assert stage_loss(fake, mu, log_var, 2.0).item() == pytest.approx(cross_entropy(fake, 1) + 2 * kl / 12)
 
 
-@covers("eq:stackgan2-discriminator")
-@covers("eq:stackgan2-generator")
+@pytest.mark.equation("eq:stackgan2-discriminator")
+@pytest.mark.equation("eq:stackgan2-generator")
 def test_losses_of_the_second_version_ask_both_questions():
     real, wrong, fake = ((numbers(4, seed=s), numbers(4, seed=s + 3)) for s in range(3))
     want = (cross_entropy(real[0], 1) + cross_entropy(fake[0], 0) + cross_entropy(wrong[0], 1)
@@ -90,8 +89,8 @@ def test_losses_of_the_second_version_ask_both_questions():
     assert branch_loss(fake).item() == pytest.approx(cross_entropy(fake[0], 1) + cross_entropy(fake[1], 1))
 
 
-@covers("eq:colour-statistics")
-@covers("eq:colour-consistency")
+@pytest.mark.equation("eq:colour-statistics")
+@pytest.mark.equation("eq:colour-consistency")
 def test_colours_of_two_branches_are_compared_by_mean_and_covariance():
     larger, smaller = numbers(2, 3, 4, 4), numbers(2, 3, 2, 2, seed=1)
     want = 0.0

@@ -48,7 +48,7 @@ def one_run(system: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         model, game, encoder, tokeniser = build(system, args.size, None, args.encoders, kinds_of(data.scenes))
     history = train_game(model, game, data, tokeniser, steps=args.steps, batch=args.batch, seed=seed,
                          precision=args.precision, progress=False, **RECIPES[system])
-    trained = TextToImage.of(encoder, history.ema, tokeniser)
+    trained = TextToImage.of(encoder, history.ema, tokeniser, [captions[0] for captions in data.captions])
     test = thing_pairs(args.test, "test", size=args.size)
     unseen = thing_pairs(args.test, "compositional", size=args.size)
     start = time.perf_counter()

@@ -4,6 +4,7 @@ Survey: 2.1.2, 2.1.3.  Both are trained on pictures of one thing and their sente
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         judge = load_judge(args.judge)
         tokeniser = CharacterTokeniser(96)
         with seeded(0):
-            model = CharCNNRNN(CharCNNRNNConfig.mini(judge.num_features))
+            model = CharCNNRNN(replace(CharCNNRNNConfig.mini(judge.num_features, recurrence="gru"),
+                                       channels=(64, 128, 128)))
         history = train_char_cnn_rnn(model, judge, data, tokeniser, steps=steps, folder=args.folder,
                                      progress=False)
         images, encoder = judge, model

@@ -94,12 +94,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                                                 kinds_of(data.scenes))
     val = thing_pairs(200, "val", size=args.size)
     watch = attribute_watch(encoder, tokeniser, judge, val)
-    recipe = RECIPES[args.system]
+    recipe, texts = RECIPES[args.system], [captions[0] for captions in data.captions]
 
     def evaluate(now: Any) -> dict[str, float]:
         found = watch(now)
         if args.folder:
-            drawn = TextToImage.of(encoder, now, tokeniser).draw(SHOWN, seed=1)
+            drawn = TextToImage.of(encoder, now, tokeniser, texts).draw(SHOWN, seed=1)
             done = len(list(args.folder.glob("drawn-*.png")))
             sheet(drawn).save(args.folder / f"drawn-{done:03d}.png")
         print({name: round(value, 3) for name, value in found.items()}, flush=True)
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     history = train_game(model, game, data, tokeniser, steps=args.steps, batch=args.batch, seed=args.seed,
                          precision=args.precision, folder=args.folder, save_every=250, evaluate=evaluate,
                          evaluate_every=args.evaluate_every, progress=False, **recipe)
-    trained = TextToImage.of(encoder, history.ema, tokeniser)
+    trained = TextToImage.of(encoder, history.ema, tokeniser, texts)
     found = {
         "parameters": {name: sum(p.numel() for p in part.parameters())
                        for name, part in model.named_children()},

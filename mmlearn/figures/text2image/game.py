@@ -1,4 +1,4 @@
-r"""Figures of the game of two networks: who moves whom, its value on a line, its gradients, its modes.
+"""Figures of the game of two networks: its value on a line, its gradients, its paths, its modes.
 
 Papers: I. Goodfellow et al. (2014), *Generative Adversarial Nets*, arXiv:1406.2661; L. Metz et al. (2017),
 *Unrolled Generative Adversarial Networks*, arXiv:1611.02163 (points that hop between modes).  Survey: 2.1.1.
@@ -27,32 +27,6 @@ DATA = GaussianMixture(torch.tensor([[1.0]], dtype=torch.float64), 0.7)     # of
 MEANS = [-4 + 0.5 * k for k in range(15)]
 WIDTHS = [0.35, 0.7, 1.4]
 _LINES = [("image", "--"), ("block", "-."), ("new", ":"), ("loss", "-")]
-
-
-def game() -> Diagram:
-    """Generator, discriminator and what each of the two losses moves."""
-    drawn = Diagram(470, 300, (
-        "The game. A generator G turns noise z into a picture G(z). A discriminator D sees pictures from the "
-        "data, x, and generated ones and gives each a logit a; sigma of a is the probability that it is "
-        "from the data. The discriminator's loss, minus the value V, moves the discriminator only. The "
-        "generator's loss is passed back through the discriminator and moves the generator only."))
-    noise = drawn.box(50, 54, "*z*\nnoise", "frozen", 76, 50)
-    G = drawn.box(178, 54, "generator *G*\n*b* × *z* → *b* × 3 × *s* × *s*", "text", 150, 54)
-    data = drawn.box(178, 146, "data\n*b* × 3 × *s* × *s*", "image", 150, 50)
-    D = drawn.box(368, 100, "discriminator *D*\nreal or generated?", "block", 154, 56)
-    drawn.arrow(noise, G)
-    drawn.arrow(G, (291, 90), "*G*(*z*)", "text", via=((273, 54), (273, 90)), sides="rl")
-    drawn.arrow(data, (291, 110), "*x*", "image", via=((273, 146), (273, 110)), sides="rl", side=-1)
-    judge = drawn.box(368, 188, "logit *a*, *D* = σ(*a*)", "block", 150, 34)
-    drawn.arrow(D, judge)
-    d_loss = drawn.box(368, 262, "*L_D* = −*V*\nmoves *D* only", "loss", 150, 50)
-    g_loss = drawn.box(178, 262, "*L_G*\nmoves *G* only", "loss", 150, 50)
-    drawn.arrow(judge, d_loss, role="loss")
-    drawn.arrow(judge, g_loss, role="loss", via=((178, 188),), sides="lt")
-    drawn.arrow(d_loss, D, role="loss", dashed=True, via=((456, 262), (456, 100)), sides="rr")
-    drawn.arrow(g_loss, (122, 82), role="loss", dashed=True, sides="lb",
-                via=((84, 262), (84, 104), (122, 104)))
-    return drawn
 
 
 # ----------------------------------------------------------------------------------------- the game on a line
@@ -155,10 +129,11 @@ def logit_gradients() -> Figure:
 
 
 def learned_logit(x: Tensor, log_p: Tensor, log_q: Tensor, a: Tensor) -> Figure:
-    """A discriminator's logits over a line beside the logarithm of the density ratio, and where points
-    were seen: grey where both densities are below a thousandth of their peak."""
+    """A discriminator's logits over a line beside the logarithm of the density ratio; grey where points are
+    rarer than a twentieth of where they are most frequent."""
     figure, axis = plt.subplots(figsize=(6.4, 3.2))
-    seen = torch.maximum(log_p - log_p.max(), log_q - log_q.max()) > -math.log(1000)
+    density = log_p.exp() + log_q.exp()
+    seen = density > density.max() / 20
     axis.plot(x, log_p - log_q, color=COLOURS["frozen"], linewidth=4, alpha=0.5, label="log p(x)/q(x)")
     axis.plot(x, a, "--", color=COLOURS["block"], label="logit of the trained D")
     axis.fill_between(x, -12, 12, where=~seen.numpy(), color=COLOURS["frozen"], alpha=0.15, linewidth=0)

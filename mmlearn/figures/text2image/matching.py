@@ -1,7 +1,7 @@
-"""Figures of section 2.1.2: the text encoder, the three kinds of pairs, and what a generator makes of
-sentences: over training, between two sentences, in the style of another picture.
+"""Figures of section 2.1.2: the three kinds of pairs, and what a generator makes of sentences: over training,
+between two sentences, in the style of another picture.
 
-Papers: S. Reed et al. (2016), arXiv:1605.05395 (text encoder) and arXiv:1605.05396, fig. 2, 6 and 8.
+Paper: S. Reed et al. (2016), *Generative Adversarial Text to Image Synthesis*, arXiv:1605.05396, fig. 2 to 8.
 Survey: 2.1.2.  Pictures are tensors (…, 3, s, s) in [-1, 1], by whatever generator.
 """
 
@@ -17,9 +17,6 @@ from mmlearn.data.scenes import portrait, render
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.figures.diagram import Diagram, Number, literal
 from mmlearn.figures.interactive import Block, player, slider
-from mmlearn.text2image.blocks import halvings
-from mmlearn.text2image.char_cnn_rnn import CharCNNRNNConfig
-from mmlearn.text2image.gan_cls import GANCLSConfig
 
 
 def _drawn(scene: Scene, size: int = 96) -> Float[Tensor, "3 s s"]:
@@ -36,103 +33,6 @@ def _lines(drawn: Diagram, x: Number, y: Number, text: str, letters: int, size: 
     """A sentence broken after ``letters``, its first line at y."""
     for k, line in enumerate(textwrap.wrap(text, letters)[:most]):
         drawn.text(x, y + 1.25 * size * k, literal(line), size, role, anchor)
-
-
-# ------------------------------------------------------------------------------------------------- diagrams
-
-def text_encoder(sentence: str = "a blue bird in a meadow", config: CharCNNRNNConfig | None = None,
-                 scene: Scene | None = None) -> Diagram:
-    """char-CNN-RNN from letters to an embedding, and the structured joint embedding with its picture's."""
-    config = config or CharCNNRNNConfig.cvpr()
-    a, b, c = config.channels
-    first = config.length - 3
-    second = first // 3 - 3
-    drawn = Diagram(470, 546, (
-        f"The text encoder char-CNN-RNN. A sentence of up to {config.length} characters becomes a table of "
-        f"{config.symbols} by {config.length} zeros and ones. Three convolutions with pooling shorten it: "
-        f"{a} by {first // 3}, {b} by {second // 3}, {c} by {config.steps}. A recurrent network reads these "
-        f"{config.steps} steps; the mean of its states, times a matrix, is the embedding phi of "
-        f"{config.embed} numbers. The picture's embedding theta, as long, is that of a frozen GoogLeNet. "
-        f"Their inner product S says how well they fit."))
-    x = 150
-    drawn.text(x, 14, f"“{literal(sentence)}”", 14, "text", weight=600)
-    letters = drawn.matrix(x, 58, ["text" if i == 1 else "" for i in range(4)], 14, 10)
-    drawn.arrow((x, 24), letters)
-    drawn.text(x + 80, 58, f"{config.symbols} × {config.length}", 13, "soft", "start")
-    pooled = ", pool 3/2" if config.last_pool else ""
-    before, names = letters, ("conv 4, ReLU, pool 3", "conv 4, ReLU, pool 3", f"conv 4, ReLU{pooled}")
-    shapes = (f"{a} × {first // 3}", f"{b} × {second // 3}", f"{c} × {config.steps}")
-    for i, (name, shape) in enumerate(zip(names, shapes)):
-        box = drawn.box(x, 124 + 64 * i, f"{name}\n{shape}", "text", 210, 42)
-        drawn.arrow(before, box)
-        before = box
-    count = min(config.steps, 8)
-    places = [x - 105 + 210 * (i + 0.5) / count for i in range(count)]
-    states = [drawn.node(place, 316, "", "text", 20) for place in places]
-    for earlier, later in zip(states, states[1:]):
-        drawn.arrow(earlier, later)
-    drawn.arrow(before, (x, 304))
-    drawn.text(x + 112, 316, f"*h*_1 … *h*_{{{config.steps}}}", 14, "text", "start")
-    mean = drawn.box(x, 368, "mean over the steps", "text", 180, 34)
-    drawn.arrow((x, 328), mean)
-    phi = drawn.box(x, 432, "φ = *h̄W* + *b*", "text", 150, 34)
-    drawn.arrow(mean, phi, f"{c}")
-    far = 390
-    _show(drawn, far, 236, _drawn(scene or portrait("bird", colour="blue", setting="meadow")), 84)
-    eye = drawn.box(far, 340, "GoogLeNet\nfrozen", "frozen", 120, 46)
-    drawn.arrow((far, 278), eye)
-    theta = drawn.box(far, 432, "θ", "frozen", 60, 34)
-    drawn.arrow(eye, theta)
-    score = drawn.box(270, 514, "*S* = θ · φ\na margin of 1 to every wrong pair", "loss", 250, 50)
-    drawn.arrow(phi, score, f"{config.embed}", sides="bt", bend=0.5)
-    drawn.arrow(theta, score, f"{config.embed}", sides="bt", bend=0.5)
-    return drawn
-
-
-def text_conditional_gan(config: GANCLSConfig | None = None, scene: Scene | None = None) -> Diagram:
-    """Both networks of GAN-CLS: DCGAN's, and where the sentence enters each of them."""
-    config = config or GANCLSConfig.gan_int_cls()
-    top = 1 << (halvings(config.size) - 1)
-    wide, deep = config.generator_width * top, config.discriminator_width * top
-    e, p, z, s = config.text, config.compressed, config.noise, config.size
-    drawn = Diagram(470, 452, (
-        f"The two networks of GAN-CLS. The sentence's embedding phi of {e} numbers is compressed to {p} in "
-        f"each of them. Generator: it stands behind {z} numbers of noise; transposed convolutions make maps "
-        f"of 4 by 4 up to {s // 2} by {s // 2} and a picture of {s} by {s}. Discriminator: convolutions "
-        f"bring the picture down to {deep} maps of 4 by 4; the compressed sentence is repeated at all 16 "
-        f"places, and two more convolutions make one logit a."))
-    left, right = 106, 352
-    drawn.text(left, 14, "generator *G*", 15, weight=600)
-    drawn.text(right, 14, "discriminator *D*", 15, weight=600)
-    noise = drawn.box(50, 58, f"*z*, {z}", "frozen", 80, 34)
-    phi = drawn.box(160, 58, f"φ(*t*), {e}", "text", 104, 34)
-    small = drawn.box(160, 132, f"linear\nleaky, {p}", "new", 92, 46)
-    drawn.arrow(phi, small)
-    joined = drawn.matrix(left, 204, ["frozen"], ["frozen"] * 4 + ["new"] * 5, 14)
-    drawn.arrow(noise, joined, sides="bt")
-    drawn.arrow(small, joined, sides="bt")
-    maps = f"{wide} × 4² … {config.generator_width} × {s // 2}²"
-    up = drawn.box(left, 282, f"DCGAN, up\n{maps}", "block", 176, 46)
-    drawn.arrow(joined, up, f"{z + p}")
-    seen = _drawn(scene or portrait("bird", colour="blue", setting="meadow"))
-    _show(drawn, left, 392, seen, 84)
-    drawn.arrow(up, (left, 350), f"3 × {s}²")
-    down = drawn.box(288, 132, f"DCGAN, down\n{deep} × 4²", "block", 124, 46)
-    _show(drawn, 288, 62, seen, 64)
-    drawn.arrow((288, 94), down)
-    sentence = drawn.box(414, 58, f"φ(*t*), {e}", "text", 104, 34)
-    code = drawn.box(414, 132, f"linear\nleaky, {p}", "new", 92, 46)
-    drawn.arrow(sentence, code)
-    both = drawn.matrix(right, 214, [""] * 4, ["block"] * 5 + ["new"] * 3, 13)
-    drawn.arrow(down, both, sides="bt")
-    drawn.arrow(code, both, sides="bt", role="new")
-    drawn.text(right + 60, 214, "at all 16", 13, "new", "start")
-    drawn.text(right + 60, 231, "places", 13, "new", "start")
-    look = drawn.box(right, 322, f"conv 1, conv 4\n{deep + p} → {deep} → 1", "block", 150, 46)
-    drawn.arrow(both, look, f"{deep + p} × 4²")
-    logit = drawn.box(right, 404, "logit *a*", "loss", 90, 34)
-    drawn.arrow(look, logit)
-    return drawn
 
 
 def matching_pairs(scene: Scene | None = None, other: Scene | None = None,

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from mmlearn.claims import paired
 from mmlearn.experiments import main, results
 from mmlearn.experiments.text2image.mode_collapse import ARMS, BASE, job
 
@@ -47,3 +48,23 @@ def test_counts_that_would_never_come_are_refused(capsys):
 def scores(key):
     arms = results("mode-collapse")["arms"]
     return {name: [run["scores"][key] for run in runs] for name, runs in arms.items()}
+
+
+def verdict(arm, key, **options):
+    return paired(scores(key)[arm], scores(key)[BASE], **options).verdict
+
+
+def test_the_saturating_loss_draws_all_modes_more_evenly():
+    assert verdict("saturating", "unevenness", lower_is_better=True) == "better"
+    assert all(modes == 8 for modes in scores("modes")["saturating"])
+
+
+def test_more_steps_of_the_discriminator_make_the_modes_less_even_and_more_points_good():
+    assert verdict("three steps of D", "unevenness", lower_is_better=True) == "worse"
+    assert verdict("three steps of D", "good") == "better"
+
+
+def test_a_slow_discriminator_loses_nearly_everything():
+    for key in ("modes", "good"):
+        assert verdict("slow D", key) == "worse"
+    assert max(scores("modes")["slow D"]) < 2 and max(scores("good")["slow D"]) < 0.5
