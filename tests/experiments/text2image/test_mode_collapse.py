@@ -59,12 +59,16 @@ def test_the_saturating_loss_draws_all_modes_more_evenly():
     assert all(modes == 8 for modes in scores("modes")["saturating"])
 
 
-def test_more_steps_of_the_discriminator_make_the_modes_less_even_and_more_points_good():
+def test_more_steps_of_the_discriminator_make_the_modes_less_even():
     assert verdict("three steps of D", "unevenness", lower_is_better=True) == "worse"
-    assert verdict("three steps of D", "good") == "better"
+    assert verdict("three steps of D", "good") == "cannot tell"
+
+
+def test_of_the_hinge_the_study_cannot_tell():
+    assert {verdict("hinge", key) for key in ("modes", "good", "unevenness")} == {"cannot tell"}
 
 
 def test_a_slow_discriminator_loses_nearly_everything():
     for key in ("modes", "good"):
         assert verdict("slow D", key) == "worse"
-    assert max(scores("modes")["slow D"]) < 2 and max(scores("good")["slow D"]) < 0.5
+    assert max(scores("modes")["slow D"]) < 1 and max(scores("good")["slow D"]) < 0.1
