@@ -8,7 +8,7 @@ import pytest
 
 from mmlearn.claims import paired
 from mmlearn.experiments import main, results
-from mmlearn.experiments.text2image.mode_collapse import ARMS, BASE, job
+from mmlearn.experiments.text2image.mode_collapse import ARMS, BASE, job, run
 
 SMALL = {"steps": 6, "every": 2, "batch": 16, "lr": 1e-3, "std": 0.05, "samples": 60}
 
@@ -38,9 +38,9 @@ def test_the_study_runs_from_the_command_line(tmp_path):
     assert set(told["arms"]) == set(ARMS) and told["settings"]["seeds"] == [0]
 
 
-def test_counts_that_would_never_come_are_refused(capsys):
-    assert main(["mode-collapse", "--steps", "5", "--every", "9"]) == 2
-    assert "--every is 9, --steps 5" in capsys.readouterr().err
+def test_counts_that_would_never_come_are_refused():
+    with pytest.raises(ValueError, match="--every is 9, --steps 5: nothing would be counted"):
+        run(argparse.Namespace(steps=5, every=9))
 
 
 # ---- what the chapter says about the committed results -----------------------------------------------------
