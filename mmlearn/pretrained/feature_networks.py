@@ -13,15 +13,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mmlearn.checkpoints import is_saved, load_model
+from mmlearn.checkpoints import is_saved
 from mmlearn.data.pairs import signed_pixels
-from mmlearn.files import package_data
-from mmlearn.nn.feature_networks import Lite0Features, SceneClassifier, SceneClassifierConfig
+from mmlearn.nn.feature_networks import Lite0Features, SceneClassifier
 from mmlearn.nn.inception import InceptionFeatures
 from mmlearn.pretrained import load
+from mmlearn.text2image.pipeline import load_judge
 
 SCENES, LITE0 = "scene-classifier", "efficientnet-lite0"
-KINDS: dict[str, tuple[type, type]] = {SCENES: (SceneClassifierConfig, SceneClassifier)}
 
 
 def open_network(source: str | Path = SCENES) -> Any:
@@ -34,12 +33,12 @@ def open_network(source: str | Path = SCENES) -> Any:
     """
     if str(source) == LITE0:
         return Lite0Features()
-    path = package_data("checkpoints") / f"{SCENES}.safetensors" if str(source) == SCENES else Path(source)
-    if str(source) == SCENES or is_saved(path):
-        model: Any = load_model(path, KINDS, f"give {SCENES}, {LITE0} or a file of Inception-v3")[0]
-        if str(source) != SCENES:
-            model.name = f"{SceneClassifier.name} {path.name}"
-        return model.requires_grad_(False)
+    if str(source) == SCENES:
+        return load_judge()
+    if is_saved(Path(source)):
+        model = load_judge(Path(source))
+        model.name = f"{SceneClassifier.name} {Path(source).name}"
+        return model
     found = load(source)
     if not isinstance(found, InceptionFeatures):
         raise ValueError(f"{source} is a {type(found).__name__}, and pictures are judged by the features of "

@@ -280,5 +280,6 @@ def load_judge(path: Path | None = None) -> SceneClassifier:
     ``ValueError``."""
     kinds = {"scene-classifier": (SceneClassifierConfig, SceneClassifier)}
     model, _ = load_model(path or CHECKPOINTS / "scene-classifier.safetensors", kinds,
-                          "train it with `python -m mmlearn.experiments scene-classifier`")
+                          "give scene-classifier, or train one with `python -m mmlearn.experiments "
+                          "scene-classifier`")
     return cast(SceneClassifier, model.requires_grad_(False))
