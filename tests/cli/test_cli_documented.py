@@ -114,8 +114,12 @@ def painters(folder: Path, monkeypatch) -> None:
     from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
     from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 
-    if (pipeline.CHECKPOINTS / "dfgan.safetensors").is_file():
+    there = pipeline.CHECKPOINTS
+    if (there / "dfgan.safetensors").is_file():
         return
+    folder.mkdir()
+    for path in there.glob("*.*"):                          # the others stay as they are
+        shutil.copy(path, folder)
     known = PlainWordTokeniser.train(f"a {thing} {where}" for thing in class_names("pair")
                                      for phrases in PLACE_PHRASES.values() for where in phrases)
     words = PlainWordTokeniser(known.words, known.splitter)

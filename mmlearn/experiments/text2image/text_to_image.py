@@ -31,10 +31,10 @@ from mmlearn.text2image.training import RECIPES, attribute_watch, mini_config, n
 from mmlearn.text_for_vision.training import load_mini
 
 SHOWN = (
-    "a red car in the snow", "a blue house in a meadow", "a yellow bird at night", "a grey cat in a room",
+    "a blue car in the snow", "a red house in a meadow", "a green bird at night", "a grey cat in a room",
     "a green tree on a street", "a purple boat by the sea", "an orange balloon in the snow",
-    "a pink cake in a room", "a person in blue on a beach", "a white moon at night",
-    "a brown dog on the grass", "a black bus on a street")
+    "a pink bed in a room", "a person in blue on a beach", "a white moon at night",
+    "a brown dog on the grass", "a black car on a street")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mmlearn.data.pairs import PairData
+from mmlearn.data.things import captioned
 from mmlearn.experiments import seeds
 from mmlearn.experiments.text_for_vision.objects import objects, prompt_tokeniser, train_encoder
 from mmlearn.text_for_vision.text_filters import TextRules, filter_pairs
