@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmlearn.data.pairs import PairBatch, PairBatches, PairData, scene_tokeniser, signed_pixels
 from mmlearn.data.things import ATTRIBUTES, attributes_of, kinds_of
 from mmlearn.data.tokenisers import Tokeniser
-from mmlearn.metrics.text_match import r_precision
+from mmlearn.metrics.text_match import attribute_accuracy, r_precision
 from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig, attribute_loss
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image import dfgan
@@ -267,8 +267,6 @@ def attribute_watch(
 ) -> Callable[[Any], dict[str, float]]:
     """For ``fit``'s evaluate: how many of the things, colours and settings of the plain sentences of ``data``
     a classifier finds in what the generator draws."""
-    from mmlearn.metrics.text_match import attribute_accuracy
-
     texts = [captions[0] for captions in data.captions]
     wanted = attributes_of(data.scenes)
 

@@ -1,21 +1,20 @@
 """Chapter 1's diagrams and moving figures show what they were given, and real models can be shown in them."""
 
-import json
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 import torch
+from figure_parts import frames, texts
 
 from mmlearn.data.scenes import CATEGORIES, captions, render, sample_scene
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.diagram import Diagram
 from mmlearn.figures.image2text import architecture, decoding, m2, scores, training
 from mmlearn.figures.image2text.captioning import attention_maps
 from mmlearn.figures.image2text.decoding import Hypothesis, beam_steps
 from mmlearn.figures.image2text.looking import where_words_look
-from mmlearn.figures.interactive import LIMIT, Block
+from mmlearn.figures.interactive import LIMIT
 from mmlearn.generate import beam_trace
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.image2text.regions import load_detector, region_features
@@ -25,17 +24,6 @@ SCENE = sample_scene(0, 6)
 WORDS = WordTokeniser.train([text for i in range(20) for text in captions(sample_scene(0, i))])
 DIAGRAMS = (architecture.coco_pipeline, architecture.captioner, m2.memory_attention, m2.m2_beside_transformer,
             m2.meshed_decoder_layer, decoding.beam_search, training.self_critical)
-
-
-def frames(block: Block) -> list[str]:
-    """The frames of a block, the still one in its place."""
-    page = block._repr_html_()
-    data = json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-    return [part or page.split("<script>")[0].split('class="mm-frame"')[1] for part in data["frames"]]
-
-
-def texts(drawn: Diagram) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """Figures of section 2.1.3 show the attention, gates, slopes and masks that they were given."""
 
-import json
-import re
 import xml.etree.ElementTree as ET
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from figure_parts import frames
 
 from mmlearn.figures.interactive import LIMIT
 from mmlearn.figures.text2image import inside
@@ -17,12 +16,6 @@ from mmlearn.text2image.dmgan import DMGANConfig, DMGANGenerator
 
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = ["a", "red", "bird"]
-
-
-def frames(block):
-    page = block._repr_html_()
-    data = json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-    return [part or page.split("<script>")[0].split('class="mm-frame"')[1] for part in data["frames"]]
 
 
 def drawn_by(make, config):

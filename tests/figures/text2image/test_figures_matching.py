@@ -1,31 +1,20 @@
 """The figures of section 2.1.2 show what they were given."""
 
-import json
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 import torch
+from figure_parts import frames, texts
 
 from mmlearn.data.scenes import portrait
-from mmlearn.figures.diagram import Diagram, data_uri
-from mmlearn.figures.interactive import LIMIT, Block
+from mmlearn.figures.diagram import data_uri
+from mmlearn.figures.interactive import LIMIT
 from mmlearn.figures.text2image import matching
 
 SVG = "{http://www.w3.org/2000/svg}"
 SENTENCES = ["a blue bird in a meadow", "a yellow car on a street", "a brown cat in a room"]
-
-
-def frames(block: Block) -> list[str]:
-    """The frames of a block, the still one in its place."""
-    page = block._repr_html_()
-    data = json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-    return [part or page.split("<script>")[0].split('class="mm-frame"')[1] for part in data["frames"]]
-
-
-def texts(drawn: Diagram) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
 
 
 def plain(*sizes, value=0.0):
