@@ -39,8 +39,9 @@ $(VENV)/.installed-book: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[book]'
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-test: pyproject.toml tests/oracles.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[book,test]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/oracles.txt
 	@touch $@ $(VENV)/.installed-book
 
 # --- the website: outputs are stored in the notebooks, so building executes nothing ----------------------------------
