@@ -1,4 +1,4 @@
-r"""The convolutional autoencoder of VQGAN and of latent diffusion: pictures to a small grid of latents and back.
+r"""The convolutional autoencoder of VQGAN and latent diffusion: pictures to a small grid of latents and back.
 
 Papers: P. Esser, R. Rombach and B. Ommer (2021), *Taming Transformers for High-Resolution Image Synthesis*,
 arXiv:2012.09841, sec. 3.1 and tab. 7; R. Rombach et al. (2022), *High-Resolution Image Synthesis with Latent
