@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmlearn.nn.configuration import check
 from mmlearn.text2image.autoencoder import AutoencoderConfig, Decoder, Encoder
-from mmlearn.text2image.vae import gaussian_kl, reparameterise
+from mmlearn.text2image.vae import LEAST, MOST, kl_to_prior, reparameterise
 from mmlearn.text2image.vqgan import (
     Distance,
     PatchConfig,
@@ -32,8 +32,6 @@ from mmlearn.text2image.vqgan import (
     weigh,
 )
 from mmlearn.text_for_vision.blockwise import single
-
-LOG_VAR = (-30.0, 20.0)                 # what a log variance is cut off at
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def latent_scale(z: Float[Tensor, "b c y x"]) -> Float[Tensor, ""]:
 # ------------------------------------------------------------------------------------------------------ model
 
 
-class Posterior(NamedTuple):
+class LatentPosterior(NamedTuple):
     """The distribution of latents given pictures: mean and log variance (b, c, h, w), before scaling."""
 
     mu: Tensor
@@ -157,7 +155,7 @@ class Posterior(NamedTuple):
 
     def kl(self) -> Float[Tensor, " b"]:
         """The divergence from N(0, 1) of each picture, in nats."""
-        return gaussian_kl(single(self.mu).flatten(1), single(self.log_var).flatten(1))
+        return kl_to_prior(single(self.mu), single(self.log_var))
 
 
 class KLAutoencoder(nn.Module):
@@ -176,9 +174,9 @@ class KLAutoencoder(nn.Module):
         self.from_latents = nn.Conv2d(config.embed, latent, 1)
         self.decoder = Decoder(config.autoencoder)
 
-    def posterior(self, images: Float[Tensor, "b c y x"]) -> Posterior:
+    def posterior(self, images: Float[Tensor, "b c y x"]) -> LatentPosterior:
         mu, log_var = self.to_moments(self.encoder(images)).chunk(2, dim=1)
-        return Posterior(mu, log_var.clamp(*LOG_VAR))
+        return LatentPosterior(mu, log_var.clamp(LEAST, MOST))
 
     def draw(self, latents: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c y x"]:
         return self.decoder(self.from_latents(latents))
@@ -194,7 +192,7 @@ class KLAutoencoder(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "b c y x"], generator: torch.Generator | None = None
-    ) -> tuple[Float[Tensor, "b c y x"], Posterior]:
+    ) -> tuple[Float[Tensor, "b c y x"], LatentPosterior]:
         posterior = self.posterior(images)
         return self.draw(posterior.sample(generator)), posterior
 
@@ -260,7 +258,7 @@ def kl_autoencoder_game(distance: Distance | None = None) -> Callable[[Any, Any]
             yield "discriminator", patch_hinge_loss(*scores), {}
         if config.learn_variance:
             known = seen[0].detach() if isinstance(seen[0], Tensor) else seen[0]
-            yield "variance", summed_nll(x, x_hat.detach(), known, s, config.perceptual), {"s": s}
+            yield "variance", summed_nll(x, x_hat.detach(), known, s, config.perceptual), {"s": s.clone()}
         model.step += 1
 
     return play
