@@ -334,6 +334,82 @@ SYSTEMS: tuple[System, ...] = (
                    "eq:dfgan-generator", "eq:dfgan-two-way"),
     ),
     System(
+        name="VQGAN",
+        section="2.2",
+        paper="Esser et al. (2021), Taming Transformers for High-Resolution Image Synthesis, CVPR, "
+              "arXiv:2012.09841",
+        module="mmlearn.text2image.vqgan",
+        model="mmlearn.text2image.vqgan:VQGAN",
+        configurations=(
+            *(Configuration(name, f"mmlearn.text2image.vqgan:VQGANConfig.{name}", count,
+                            "the autoencoder, counted in the authors' code, CompVis/taming-transformers")
+              for name, count in (("imagenet_f16_1024", 72_141_699), ("imagenet_f16_16384", 76_073_859))),
+            Configuration("openimages_f8_gumbel",
+                          "mmlearn.text2image.vqgan:VQGANConfig.openimages_f8_gumbel"),
+            Configuration("mini", "mmlearn.text2image.vqgan:VQGANConfig.mini"),
+        ),
+        oracle="taming-transformers (model, both losses and their gradients); diffusers' VQModel; the "
+               "formulas by loops",
+        weights="last.ckpt of CompVis/taming-transformers and CompVis/latent-diffusion (MIT), with their "
+                "discriminators; diffusers' VQModel",
+    ),
+    System(
+        name="VQGAN's discriminator",
+        section="2.2",
+        paper="Isola et al. (2017), Image-to-Image Translation with Conditional Adversarial Networks, CVPR, "
+              "arXiv:1611.07004",
+        module="mmlearn.text2image.vqgan",
+        model="mmlearn.text2image.vqgan:PatchDiscriminator",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.vqgan:PatchConfig.paper", 2_765_633,
+                          "counted in the authors' code, CompVis/taming-transformers"),
+            Configuration("mini", "mmlearn.text2image.vqgan:PatchConfig.mini"),
+        ),
+        oracle="taming-transformers",
+        weights="in last.ckpt of CompVis/taming-transformers (MIT)",
+    ),
+    System(
+        name="Perceptual distance (LPIPS)",
+        section="2.2",
+        paper="Zhang et al. (2018), The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, "
+              "CVPR, arXiv:1801.03924",
+        module="mmlearn.text2image.perceptual",
+        oracle="the package lpips, with its heads and a random network; the formulas by loops",
+        weights="vgg.pth of the package lpips (BSD-2-Clause) with torchvision's VGG-16; or last.ckpt of "
+                "VQGAN, which holds both",
+    ),
+    System(
+        name="Taming transformer",
+        section="2.2",
+        paper="Esser et al. (2021), Taming Transformers for High-Resolution Image Synthesis, CVPR, "
+              "arXiv:2012.09841",
+        module="mmlearn.text2image.taming_transformer",
+        model="mmlearn.text2image.taming_transformer:TamingTransformer",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.text2image.taming_transformer:TamingTransformerConfig.{name}")
+            for name in ("semantic", "faces", "imagenet", "mini")),
+        oracle="taming-transformers' GPT",
+        weights="the second stages of CompVis/taming-transformers (MIT)",
+    ),
+    System(
+        name="First stage of latent diffusion",
+        section="2.3.1",
+        paper="Rombach et al. (2022), High-Resolution Image Synthesis with Latent Diffusion Models, CVPR, "
+              "arXiv:2112.10752",
+        module="mmlearn.text2image.kl_autoencoder",
+        model="mmlearn.text2image.kl_autoencoder:KLAutoencoder",
+        configurations=(
+            Configuration("stable_diffusion",
+                          "mmlearn.text2image.kl_autoencoder:KLAutoencoderConfig.stable_diffusion",
+                          83_653_863, "counted in diffusers' AutoencoderKL with Stable Diffusion's sizes"),
+            *(Configuration(name, f"mmlearn.text2image.kl_autoencoder:KLAutoencoderConfig.{name}")
+              for name in ("f4", "f16", "f32", "mini")),
+        ),
+        oracle="diffusers' AutoencoderKL; torch.distributions; the formulas by loops",
+        weights="Stable Diffusion's checkpoints (CreativeML OpenRAIL-M), stabilityai/sd-vae-ft-mse (MIT), "
+                "CompVis/latent-diffusion (MIT)",
+    ),
+    System(
         name="Metrics of generated pictures",
         section="2.1",
         paper="Salimans et al. (2016), Improved Techniques for Training GANs, arXiv:1606.03498; Heusel et "

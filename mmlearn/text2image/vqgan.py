@@ -168,7 +168,7 @@ def reconstruction_loss(
 
 def adaptive_weight(
     by_nll: Float[Tensor, "*n"], by_game: Float[Tensor, "*n"],
-    delta: float = 1e-4, most: float = 1e4,
+    delta: float | int = 1e-4, most: float | int = 1e4,
 ) -> Float[Tensor, ""]:
     r"""eq:vqgan-adaptive: $\lambda=\min\Big(\frac{\lVert\nabla_WL_{nll}
     \rVert}{\lVert\nabla_WL_G\rVert+\delta},\lambda_{max}\Big)$: with this
@@ -196,8 +196,8 @@ def patch_generator_loss(
 
 
 def autoencoder_loss(
-    nll: Float[Tensor, ""], lam: Float[Tensor, ""] | float,
-    game: Float[Tensor, ""] | float, codes: Float[Tensor, ""] | float,
+    nll: Float[Tensor, ""], lam: Float[Tensor, ""] | float | int,
+    game: Float[Tensor, ""], codes: Float[Tensor, ""] | float | int,
     w_d: float | int = 0.8, w_c: float | int = 1.0,
 ) -> Float[Tensor, ""]:
     r"""eq:vqgan-loss: $L=L_{nll}+\lambda w_dL_G+w_cL_{VQ}$; before the game
