@@ -136,11 +136,11 @@ def reconstruction_scores(
     distance = scene_distance(judge)
     squares = (truth - drawn).square().mean()
     apart = torch.cat([distance(x, y) for x, y in zip(truth.split(100), drawn.split(100))])
-    features = [features_of(judge, chunks(x)) for x in (truth, drawn)]
+    real, fake = (features_of(judge, chunks(x)) for x in (truth, drawn))
     found = {"error": float((truth - drawn).abs().mean()),
              "signal to noise": float(10 * torch.log10(4 / squares)),
              "distance": float(apart.mean()), "edges": float(edge_energy(drawn) / edge_energy(truth)),
-             **{name: score.value for name, score in compare(*features, judge.name).items()}}
+             **{name: score.value for name, score in compare(real, fake, judge.name).items()}}
     answers = [[judge.answers(part) for part in x.split(100)] for x in (truth, drawn)]
     same = [torch.stack([a[name] == b[name] for name in a]).all(dim=0) for a, b in zip(*answers)]
     found["same answers"] = float(torch.cat(same).double().mean())

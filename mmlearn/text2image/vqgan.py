@@ -228,7 +228,7 @@ class Weighed(NamedTuple):
 
 
 def weigh(
-    x_hat: Float[Tensor, "b c y x"], last: nn.Parameter,
+    x_hat: Float[Tensor, "b c y x"], last: Float[Tensor, "c e 3 3"],
     nll: Callable[[Tensor], Tensor],
     game: Callable[[Tensor], Tensor] | None, config: VQGANLossConfig,
 ) -> Weighed:
@@ -249,9 +249,9 @@ def weigh(
         return Weighed(with_gradient(L_nll, x_hat, by_nll), L_nll, zero, zero)
     L_G = game(leaf)
     by_game, = torch.autograd.grad(L_G, leaf)
-    at_last = [torch.autograd.grad(x_hat, last, g, retain_graph=True)[0]
-               for g in (by_nll, by_game)]
-    lam = adaptive_weight(*at_last, config.delta, config.most)
+    pulls, plays = (torch.autograd.grad(x_hat, last, g, retain_graph=True)[0]
+                    for g in (by_nll, by_game))
+    lam = adaptive_weight(pulls, plays, config.delta, config.most)
     loss = autoencoder_loss(L_nll, lam, L_G, 0, config.adversarial)
     gradient = by_nll + lam * config.adversarial * by_game
     return Weighed(with_gradient(loss, x_hat, gradient), L_nll, L_G, lam)

@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     train = pictures_of(thing_pairs(2 * quarter, size=args.size), two_things(quarter, size=args.size),
                         scene_pairs(quarter, size=args.size))
     judge = load_judge(args.encoders / "scene-classifier.safetensors")
-    val = pictures_of(thing_pairs(100, "val", size=args.size), scene_pairs(100, "val", size=args.size))
-    shown = val[::13]
+    few = min(100, args.test)
+    val = pictures_of(thing_pairs(few, "val", size=args.size), scene_pairs(few, "val", size=args.size))
+    shown = val[::max(1, len(val) // 16)][:16]
     with seeded(args.seed):
         game = new_game(args.kind, args.factor, args.codes, args.start, args.perceptual)
 

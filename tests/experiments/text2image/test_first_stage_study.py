@@ -11,8 +11,9 @@ from mmlearn.text2image.first_stage import load_kl_autoencoder, load_vqgan
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vqgan", "kl"])
 def test_a_first_stage_is_trained_measured_and_saved(kind, tmp_path, capsys):
-    arguments = ["vqgan", "--kind", kind, "--steps", 2, "--start", 1, "--train", 16, "--test", 12, "--batch", 4,
-                 "--size", 32, "--factor", 8, "--codes", 16, "--precision", "no", "--evaluate-every", 1,
+    arguments = ["vqgan", "--kind", kind, "--steps", 2, "--start", 1, "--train", 16, "--test", 12,
+                 "--batch", 4, "--size", 32, "--factor", 8, "--codes", 16, "--precision", "no",
+                 "--evaluate-every", 1,
                  "--folder", tmp_path / "run", "--checkpoint", tmp_path / "stage.safetensors", "--out",
                  tmp_path / "out.json"]
     assert main([str(a) for a in arguments]) == 0, capsys.readouterr().err
