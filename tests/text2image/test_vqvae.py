@@ -257,7 +257,8 @@ class Example(nn.Module):
 def test_the_released_form_is_the_example_written_out_with_every_weight_used():
     theirs, ours, x = Example().eval(), VQVAE(KINDS["released"]).eval(), pictures()
     names = {"encoder.0": "enc_1", "encoder.2": "enc_2", "encoder.4": "enc_3",
-             "encoder.5.conv1": "res.enc_3x3", "encoder.5.conv2": "res.enc_1x1", "to_codes": "to_vq", "decoder.0": "dec_1",
+             "encoder.5.conv1": "res.enc_3x3", "encoder.5.conv2": "res.enc_1x1", "to_codes": "to_vq",
+             "decoder.0": "dec_1",
              "decoder.1.conv1": "res.dec_3x3", "decoder.1.conv2": "res.dec_1x1", "decoder.3": "dec_2",
              "decoder.5": "dec_3"}
     state, given = {}, dict(theirs.named_parameters())
