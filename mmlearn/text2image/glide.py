@@ -158,13 +158,12 @@ def padded_states(
     return torch.where(mask[..., None], words + positions, padding)
 
 
-def with_text(
-    time: Float[Tensor, "b e"], last: Float[Tensor, "b d"], W: Float[Tensor, "d e"],
-    bias: Float[Tensor, " e"]
+def summarised(
+    states: Float[Tensor, "b t d"], W: Float[Tensor, "d e"], bias: Float[Tensor, " e"]
 ) -> Float[Tensor, "b e"]:
-    r"""eq:glide-summary: $e=e_t+z_TW+b$: the state of the last position, be it padding, joins
+    r"""eq:glide-summary: $e=z_tW+b$ of the last position's state, be it padding; it is added to
     the embedding of the timestep."""
-    return time + last @ W + bias
+    return states[:, -1] @ W + bias
 
 
 def enlarged(low: Float[Tensor, "b c v u"], size: int) -> Float[Tensor, "b c y x"]:
@@ -182,7 +181,7 @@ def with_hole(
     return torch.cat([known * kept, kept], dim=1)
 
 
-def keep_known(
+def with_known(
     drawn: Float[Tensor, "b c y x"], known: Float[Tensor, "b c y x"],
     kept: Float[Tensor, "b 1 y x"]
 ) -> Float[Tensor, "b c y x"]:
@@ -252,7 +251,7 @@ class GLIDEText(nn.Module):
         for layer in self.layers:
             x = layer(x)
         states = self.norm(x)
-        return Reading(self.summary(states[:, -1]), states)
+        return Reading(summarised(states, self.summary.weight.mT, self.summary.bias), states)
 
 
 class GLIDE(nn.Module):
