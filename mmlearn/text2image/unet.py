@@ -286,6 +286,7 @@ class UNet(nn.Module):
     """
 
     waves: Any = staticmethod(sinusoids)
+    eps = 1e-5
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -324,11 +325,11 @@ class UNet(nn.Module):
     def residual(self, into: int, out: int, sampling: str = "same") -> nn.Module:
         """A residual block of this U-Net."""
         return ResidualBlock(into, out, self.config.embedding, self.config.dropout, sampling=sampling,
-                             groups=self.config.groups)
+                             groups=self.config.groups, eps=self.eps)
 
     def attend(self, channels: int) -> nn.Module:
         """An attention layer of this U-Net."""
-        return SpatialAttention(channels, groups=self.config.groups)
+        return SpatialAttention(channels, groups=self.config.groups, eps=self.eps)
 
     def halve(self, channels: int) -> nn.Module:
         """What leads to the next level down."""
@@ -340,7 +341,7 @@ class UNet(nn.Module):
 
     def normalise(self, channels: int) -> nn.GroupNorm:
         """The last norm."""
-        return GroupNorm(channels, self.config.groups)
+        return GroupNorm(channels, self.config.groups, self.eps)
 
     def check_maps(self, x: Float[Tensor, "b i y x"]) -> None:
         """Refuse maps of another size than the U-Net's."""
