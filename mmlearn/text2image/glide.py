@@ -116,13 +116,13 @@ class GLIDEConfig:
     @classmethod
     def mini(cls, vocab: int = 800, size: int = 32, context: int = 24) -> "GLIDEConfig":
         """A miniature for the scene world, at 32 pixels: about 2.1 million parameters."""
-        unet = ADMConfig(size, 40, (1, 2, 3), 1, (size // 4,), groups=20, head_channels=40)
+        unet = ADMConfig(size, 32, (1, 2, 2.5), 1, (size // 4,), groups=16, head_channels=40)
         return cls.of(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
 
     @classmethod
     def mini_upsampler(cls, vocab: int = 800, size: int = 64, context: int = 24) -> "GLIDEConfig":
         """The miniature's upsampler, from 32 to 64 pixels: about 0.3 million parameters."""
-        unet = ADMConfig(size, 16, (1, 2, 3), 1, (), groups=8, head_channels=16)
+        unet = ADMConfig(size, 16, (1, 1, 2), 1, (), groups=8, head_channels=16)
         return cls.of(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
 
     def with_hole(self) -> "GLIDEConfig":
@@ -315,8 +315,9 @@ class GLIDE(nn.Module):
         low: Float[Tensor, "b 3 v u"] | None = None
     ) -> Float[Tensor, "b o y x"]:
         """The noise, for captions that have been read."""
-        x = self.inputs(x, known, kept, low)
-        return self.unet(x, t, embedding=summary, context=states)
+        seen = self.inputs(x, known, kept, low)
+        said = self.unet(seen, t, embedding=summary, context=states)
+        return said.to(x.dtype)
 
     def forward(
         self, x: Float[Tensor, "b 3 y x"], t: Int[Tensor, " b"], tokens: Int[Tensor, "b t"],
