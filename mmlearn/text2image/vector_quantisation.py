@@ -61,7 +61,7 @@ def squared_distances(
 
 @torch.no_grad()
 def nearest_codes(
-    z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"],
+    z: Float[Tensor, "n d"], codebook: Float[Tensor, "k e"],
     rows: int | None = None
 ) -> Int[Tensor, " n"]:
     r"""eq:vq-nearest: $k^*=\arg\min_j\lVert z-e_j\rVert=\arg\min_j\big(\tfrac12\lVert e_j\rVert^2-z\,e_j^\top
@@ -226,6 +226,8 @@ class Codebook(nn.Module):
     in [-1/K, 1/K], normalised ones as random directions.
     """
 
+    weight: Tensor
+
     def __init__(self, size: int, width: int, normalised: bool = False) -> None:
         super().__init__()
         if size < 1 or width < 1:
@@ -297,7 +299,6 @@ class EMACodebook(Codebook):
     the averages before their correction. Processes that train together share one average.
     """
 
-    weight: Tensor
     counts: Tensor
     sums: Tensor
     step: Tensor
