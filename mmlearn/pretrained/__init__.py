@@ -37,6 +37,8 @@ READERS = {                             # public name -> the module of this pack
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
+    "openai/DALL-E": "dvae",
+    "facebook/flava-image-codebook": "dvae",
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

@@ -5,9 +5,9 @@ A.3; the Gumbel-softmax is that of E. Jang et al. (2017), arXiv:1611.01144, and 
 arXiv:1611.00712; architecture as released, github.com/openai/DALL-E.  Survey: 2.2, 2.2.1.
 Differs from the paper: convolutions run in one precision (the release switches to 16 bits on a GPU).
 
-Training, in the paper: AdamW (0.9, 0.999), eps 1e-8, weight decay 1e-4, batches of 512, 3,000,000 updates with
-the ``DVAESchedule``, an average of the weights with decay 0.999. The soft sample is used forward and backward
-(no straight-through); KL and tokens come from the logits without noise and without tau.
+Training, in the paper: AdamW (0.9, 0.999), eps 1e-8, weight decay 1e-4, batches of 512, 3,000,000 updates
+with the ``DVAESchedule``, an average of the weights with decay 0.999. The soft sample is used forward and
+backward (no straight-through); KL and tokens come from the logits without noise and without tau.
 """
 
 import math
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from mmlearn.nn.configuration import check
 from mmlearn.nn.positions import check_tokens
 
-EDGE = 0.1                          # epsilon: pixels are kept so far from 0 and 1, where the density has poles
+EDGE = 0.1                      # epsilon: pixels are kept so far from 0 and 1, where the density has poles
 
 
-# -------------------------------------------------------------------------------- equations: a sample of codes
+# ------------------------------------------------------------------------------- equations: a sample of codes
 
 def gumbel(u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     r"""eq:dvae-gumbel: $g=-\log(-\log u)$: standard Gumbel numbers from numbers uniform in (0, 1)."""
@@ -68,7 +68,7 @@ def bound(
     return (q * log_likelihood).sum(dim=-1) - beta * kl
 
 
-# ----------------------------------------------------------------------------------- equations: the likelihood
+# ---------------------------------------------------------------------------------- equations: the likelihood
 
 def map_pixels(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     r"""eq:dvae-map-pixels: $x'=(1-2\epsilon)x+\epsilon$: from [0, 1] into [0.1, 0.9]."""
@@ -345,6 +345,14 @@ class DVAE(nn.Module):
         """Pictures in [0, 1] from the medians of the pixels' densities; their scales are left aside."""
         mu, _ = self.decoder.of_tokens(tokens)
         return unmap_pixels(mu.sigmoid())
+
+    def encode(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
+        """``tokens`` of pictures in [-1, 1], as all first stages of this book take them."""
+        return self.tokens((images + 1) / 2)
+
+    def decode(self, tokens: Int[Tensor, "b h w"]) -> Float[Tensor, "b c y x"]:
+        """``pictures`` in [-1, 1]."""
+        return 2 * self.pictures(tokens) - 1
 
     def reconstruct(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """Pictures through tokens and back, in [0, 1]."""
