@@ -91,7 +91,8 @@ def refusal(path: Path, error: Exception) -> str:
                 "encoder.pkl or decoder.pkl as it was published")
     if "persistent_load of storage" in message:
         return (f"{path} is a module in the format that PyTorch had before 1.6, which holds source code; "
-                "where it may be trusted, save it anew: torch.save(torch.load(FILE, weights_only=False), NEW)")
+                "where it may be trusted, save it anew: torch.save(torch.load(FILE, weights_only=False), "
+                "NEW)")
     inner = re.search(r"WeightsUnpickler error: (\S.*)", message)
     why = inner[1][:200] if inner else "it is no file that PyTorch wrote"
     return f"{path} cannot be read as a module of the dVAE ({why}); download it again"
@@ -207,8 +208,8 @@ def load_part(path: Path) -> DVAEEncoder | DVAEDecoder:
     for. Raises ``ValueError``."""
     state = _state(path)
     if MARK not in state:
-        raise ValueError(f"{path} is no encoder or decoder of the dVAE: it has no {MARK}; give encoder.pkl or "
-                         "decoder.pkl as it was published")
+        raise ValueError(f"{path} is no encoder or decoder of the dVAE: it has no {MARK}; give encoder.pkl "
+                         "or decoder.pkl as it was published")
     check_numbers(state, path)
     part = part_of_names(state, str(path))
     config = config_of(state, part, str(path))
@@ -230,8 +231,8 @@ def load(path: Path) -> DVAE | DVAEEncoder | DVAEDecoder:
         return load_part(path)
     encoder, decoder = (load_part(file) for file in _files(path).values())
     if not isinstance(encoder, DVAEEncoder) or not isinstance(decoder, DVAEDecoder):
-        raise ValueError(f"{path}: encoder.pkl and decoder.pkl are not one encoder and one decoder; take both "
-                         "as they were published")
+        raise ValueError(f"{path}: encoder.pkl and decoder.pkl are not one encoder and one decoder; take "
+                         "both as they were published")
     names = ("vocab", "width", "groups", "blocks", "channels")
     if differ := [name for name in names
                   if getattr(encoder.config, name) != getattr(decoder.config, name)]:

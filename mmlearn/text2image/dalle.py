@@ -156,11 +156,12 @@ class DALLE(nn.Module):
 
     def use_blocks(self, blockwise: bool = True) -> "DALLE":
         """Compute attention block by block, the faster way for long sequences, or under masks."""
-        for block in self.blocks:
-            block.attention.blockwise = blockwise
+        for layer in self.modules():
+            if isinstance(layer, SparseAttention):
+                layer.blockwise = blockwise
         return self
 
-    # ----------------------------------------------------------------------------------- from tokens to states
+    # ---------------------------------------------------------------------------------- from tokens to states
 
     def padded(self, text: Int[Tensor, "b t"]) -> Int[Tensor, "b s"]:
         """Texts filled up to ``config.text_len`` places."""
@@ -193,8 +194,8 @@ class DALLE(nn.Module):
     ) -> tuple[Float[Tensor, "b s d"], Float[Tensor, "b n d"]]:
         """The states before each token of the text and before each of the picture."""
         if image.shape[1] > self.config.codes or not image.shape[1]:
-            raise ValueError(f"a picture has {image.shape[1]} tokens, expected 1 to {self.config.codes}; give "
-                             f"those of {self.config.side} x {self.config.side} places, row by row")
+            raise ValueError(f"a picture has {image.shape[1]} tokens, expected 1 to {self.config.codes}; "
+                             f"give those of {self.config.side} x {self.config.side} places, row by row")
         check_tokens(image, self.config.image_vocab)
         x = torch.cat([self.prefix(text), self.picture(image[:, :-1])], dim=1)
         z = self.states(x)
@@ -218,7 +219,7 @@ class DALLE(nn.Module):
         scalars = {"text": text_nll.detach().mean(), "image": image_nll.detach().mean()}
         return dalle_loss(text_nll, image_nll), scalars
 
-    # ------------------------------------------------------------------------------------------------ sampling
+    # ----------------------------------------------------------------------------------------------- sampling
 
     @torch.no_grad()
     def sample(

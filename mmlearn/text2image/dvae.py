@@ -200,7 +200,8 @@ def conv(into: int, out: int, kernel: int) -> nn.Conv2d:
     """A convolution that keeps the side; weights from N(0, 1/(into kernel²)), no bias at the start."""
     layer = nn.Conv2d(into, out, kernel, padding=kernel // 2)
     nn.init.normal_(layer.weight, std=1 / math.sqrt(into * kernel**2))
-    nn.init.zeros_(layer.bias)
+    for bias in (p for p in layer.parameters() if p.ndim == 1):
+        nn.init.zeros_(bias)
     return layer
 
 
@@ -218,7 +219,7 @@ class DVAEBlock(nn.Module):
         self.gain = 1 / count**2
         self.shortcut = conv(into, out, 1) if into != out else nn.Identity()
         self.convs = nn.ModuleList(
-            conv(*pair, kernel) for *pair, kernel in zip(widths, widths[1:], kernels))
+            conv(before, after, kernel) for before, after, kernel in zip(widths, widths[1:], kernels))
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
         z = x
@@ -282,8 +283,8 @@ class DVAEDecoder(nn.Module):
         self, tokens: Int[Tensor, "b h w"]
     ) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b c y x"]]:
         check_tokens(tokens.flatten(1), self.config.vocab)
-        codebook = self.input.weight[:, :, 0, 0].mT                              # k n
-        return self.grow((F.embedding(tokens, codebook) + self.input.bias).movedim(-1, 1))
+        vectors = F.embedding(tokens, self.input.weight[:, :, 0, 0].mT)          # b h w n
+        return self.grow((vectors + self.input.get_parameter("bias")).movedim(-1, 1))
 
     def grow(
         self, z: Float[Tensor, "b n h w"]

@@ -179,6 +179,10 @@ class PairCache(KVCache):
         super().__init__(model)
         self.capacity, self.filled = length, dict.fromkeys(self.layers, 0)
 
+    def __enter__(self) -> "PairCache":
+        super().__enter__()
+        return self
+
     @property
     def length(self) -> int:
         """Number of places decoded so far."""

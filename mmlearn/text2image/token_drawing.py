@@ -182,8 +182,8 @@ def save_token_drawer(path: str | Path, model: TokenDrawer, about: dict[str, Any
     """Write a model with a dVAE as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, its
     words and ``about``. Raises ``ValueError`` for another first stage, which has a file of its own."""
     if model.config is None:
-        raise ValueError(f"the first stage is a {type(model.stage).__name__}; save it and the DALL-E as files "
-                         "of their own")
+        raise ValueError(f"the first stage is a {type(model.stage).__name__}; save it and the DALL-E as "
+                         "files of their own")
     words = ({"splitter": model.tokeniser.splitter, "words": model.tokeniser.words}
              if isinstance(model.tokeniser, WordTokeniser) else {})
     save_model(path, model, "dalle", {**about, **words}, half=True)
