@@ -136,8 +136,8 @@ def keep_nucleus(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]
 
 
 def draw_token(
-    logits: Float[Tensor, "b v"], temperature: float = 1.0, top_k: int | None = None,
-    top_p: float | None = None, generator: torch.Generator | None = None,
+    logits: Float[Tensor, "b v"], temperature: float | int = 1.0, top_k: int | None = None,
+    top_p: float | int | None = None, generator: torch.Generator | None = None,
 ) -> Int[Tensor, " b"]:
     """One token a row, drawn from the softmax of ``logits`` over ``temperature``, cut to the ``top_k``
     likeliest and then to the nucleus of mass ``top_p``. Raises ``ValueError`` for a temperature that is not

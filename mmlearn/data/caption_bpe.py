@@ -21,7 +21,7 @@ from mmlearn.data.tokenisers import BPETokeniser
 
 
 def drop_merges(
-    pieces: Sequence[str], ranks: dict[tuple[str, str], int], dropout: float, draws: random.Random
+    pieces: Sequence[str], ranks: dict[tuple[str, str], int], dropout: float | int, draws: random.Random
 ) -> list[str]:
     """The tokens of a word: again and again the pair of the lowest rank is merged, but in each round every
     pair is passed over with the probability ``dropout``; it ends when no pair is left in a round.
@@ -71,7 +71,7 @@ class CaptionBPE(BPETokeniser):
         inner = cls._read(path)
         return cls._made(path, lambda: cls(inner))
 
-    def encode_dropping(self, text: str, draws: random.Random, dropout: float = 0.1) -> list[int]:
+    def encode_dropping(self, text: str, draws: random.Random, dropout: float | int = 0.1) -> list[int]:
         """Ids of ``text`` with BPE dropout: the same text reads differently each time. ``draws`` gives the
         random numbers. Raises ``ValueError`` unless ``dropout`` lies from 0 to 1."""
         if not 0 <= dropout <= 1:
@@ -81,7 +81,7 @@ class CaptionBPE(BPETokeniser):
         return [self.numbers[piece] for word in words
                 for piece in drop_merges(word, self.ranks, dropout, draws)]
 
-    def batch(self, texts: Sequence[str], max_len: int | None = None, *, dropout: float = 0.0,
+    def batch(self, texts: Sequence[str], max_len: int | None = None, *, dropout: float | int = 0.0,
               seed: int = 0) -> Int64[Tensor, "b t"]:
         """One row ``token token … pad`` a text, as long as the longest; over ``max_len`` it is cut. With
         ``dropout`` merges are dropped, a function of ``seed``."""

@@ -224,7 +224,7 @@ class DALLE(nn.Module):
     @torch.no_grad()
     def sample(
         self, text: Int[Tensor, "b t"], samples: int = 1, *, prime: Int[Tensor, "b m"] | None = None,
-        temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+        temperature: float | int = 1.0, top_k: int | None = None, top_p: float | int | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "b samples n"]:
         """Draw ``samples`` pictures a text, token by token, as (b, samples, n).

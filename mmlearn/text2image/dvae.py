@@ -42,7 +42,7 @@ def gumbel_max(
 
 
 def gumbel_softmax(
-    logits: Float[Tensor, "b k *p"], g: Float[Tensor, "b k *p"], tau: float
+    logits: Float[Tensor, "b k *p"], g: Float[Tensor, "b k *p"], tau: float | int
 ) -> Float[Tensor, "b k *p"]:
     r"""eq:dvae-gumbel-softmax: $y=\mathrm{softmax}((\ell+g)/\tau)$: one-hot where tau goes to 0, and
     differentiable."""
@@ -57,7 +57,7 @@ def kl_to_uniform(logits: Float[Tensor, "b k *p"]) -> Float[Tensor, "b *p"]:
 
 
 def bound(
-    log_likelihood: Float[Tensor, "*b k"], q: Float[Tensor, "*b k"], beta: float = 1.0
+    log_likelihood: Float[Tensor, "*b k"], q: Float[Tensor, "*b k"], beta: float | int = 1.0
 ) -> Float[Tensor, "*b"]:
     r"""eq:dvae-bound: $\mathcal L_\beta=\sum_k q_k\log p(x\mid k)-\beta\,\mathrm{KL}(q\,\|\,p)$ for one code
     and a uniform prior.
@@ -93,7 +93,7 @@ def logit_laplace_nll(
 
 
 def dvae_loss(
-    nll: Float[Tensor, "b c y x"], kl: Float[Tensor, "b h w"], beta: float
+    nll: Float[Tensor, "b c y x"], kl: Float[Tensor, "b h w"], beta: float | int
 ) -> Float[Tensor, ""]:
     r"""eq:dvae-loss: $\frac1D\big(\sum_{i=1}^{D}\mathrm{nll}_i+\beta\sum_{p=1}^{P}\mathrm{KL}_p\big)$, the
     mean over pictures.
@@ -107,7 +107,7 @@ def dvae_loss(
 
 # -------------------------------------------------------------------------------------------------- schedules
 
-def cosine(step: int, first: float, last: float, steps: int) -> float:
+def cosine(step: int, first: float | int, last: float | int, steps: int) -> float:
     r"""eq:dvae-cosine: $v_1+\tfrac12(v_0-v_1)(1+\cos\pi\min(s/S,1))$, from the first value to the last in S
     steps."""
     share = min(step / steps, 1.0)
@@ -134,7 +134,7 @@ class DVAESchedule:
         return cls()
 
     @classmethod
-    def mini(cls, steps: int = 2_000, beta: float = 6.6, lr: float = 2e-3) -> "DVAESchedule":
+    def mini(cls, steps: int = 2_000, beta: float | int = 6.6, lr: float | int = 2e-3) -> "DVAESchedule":
         """For a short training: beta is there after a twentieth of it, tau after three quarters."""
         return cls((0.0, beta), lr=(lr, lr / 20), beta_steps=max(1, steps // 20),
                    tau_steps=max(1, 3 * steps // 4), lr_steps=steps, steps=steps)
@@ -319,7 +319,7 @@ class DVAE(nn.Module):
         self.encoder, self.decoder = DVAEEncoder(config), DVAEDecoder(config)
 
     def forward(
-        self, images: Float[Tensor, "b c y x"], tau: float, generator: torch.Generator | None = None
+        self, images: Float[Tensor, "b c y x"], tau: float | int, generator: torch.Generator | None = None
     ) -> Relaxed:
         logits = self.encoder(map_pixels(images))
         u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
@@ -328,7 +328,7 @@ class DVAE(nn.Module):
         return Relaxed(logits, codes, *self.decoder(codes))
 
     def loss(
-        self, images: Float[Tensor, "b c y x"], tau: float, beta: float,
+        self, images: Float[Tensor, "b c y x"], tau: float | int, beta: float | int,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """eq:dvae-loss of pictures in [0, 1], in nats a number of the picture, and its two parts: the mean

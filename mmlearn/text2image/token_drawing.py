@@ -141,8 +141,8 @@ class TokenDrawer(nn.Module):
 
     @torch.no_grad()
     def draw(
-        self, texts: Sequence[str], samples: int = 1, seed: int = 0, *, temperature: float = 1.0,
-        top_k: int | None = None, top_p: float | None = None, prime: Int[Tensor, "t m"] | None = None,
+        self, texts: Sequence[str], samples: int = 1, seed: int = 0, *, temperature: float | int = 1.0,
+        top_k: int | None = None, top_p: float | int | None = None, prime: Int[Tensor, "t m"] | None = None,
         clip: Score | None = None, keep: int | None = None, batch: int = 64,
     ) -> Float[Tensor, "n 3 y x"]:
         """Pictures in [-1, 1], ``samples`` of the first text, then of the second …; the same for the same
