@@ -509,7 +509,7 @@ def test_places_of_text_and_of_the_picture_have_scores_of_their_own_kind_and_the
 
 
 @pytest.mark.parity
-def test_erratum_e3_the_masks_of_dalle_pytorch_are_not_those_of_the_paper():
+def test_the_masks_of_dalle_pytorch_are_not_those_of_the_paper():
     theirs = dalle_pytorch().dalle_pytorch.Transformer(
         dim=16, depth=2, seq_len=20, heads=2, dim_head=8, attn_types=("axial_row", "conv_like"),
         image_fmap_size=4, rotary_emb=False).eval()
@@ -525,7 +525,7 @@ def test_erratum_e3_the_masks_of_dalle_pytorch_are_not_those_of_the_paper():
     assert ours == [2, 3, 4, 5, 6] and seen == [4, 5, 6]            # theirs: the row alone
 
 
-def test_a_vqgan_or_a_dvae_gives_codes_of_the_same_shape():
+def test_a_first_stage_gives_a_grid_of_codes_and_pictures_of_it():
     stage = DVAE(STAGE)
     codes = stage.encode(torch.rand(2, 3, 8, 8) * 2 - 1)
     assert codes.shape == (2, 4, 4) and stage.decode(codes).shape == (2, 3, 8, 8)

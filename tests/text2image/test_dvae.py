@@ -216,7 +216,7 @@ def test_a_block_adds_a_64th_of_four_convolutions_to_what_it_read():
     assert isinstance(DVAEBlock(8, 8, (1, 3, 3, 3), 8).shortcut, nn.Identity)
 
 
-def test_the_paper_has_as_many_parameters_as_its_released_weights():
+def test_erratum_e3_the_dvae_was_released_and_has_as_many_parameters_as_its_weights():
     with blank():
         model = DVAE(DVAEConfig.paper())
     assert (count(model.encoder), count(model.decoder)) == (53_786_240, 43_829_766)

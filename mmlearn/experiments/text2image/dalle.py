@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmlearn.checkpoints import load_model
 from mmlearn.data.batches import Batches
-from mmlearn.data.pairs import SIZE, PairData, scene_tokeniser
+from mmlearn.data.pairs import SIZE, PairData
 from mmlearn.data.things import attributes_of, thing_pairs
 from mmlearn.data.tokenisers import PlainWordTokeniser
 from mmlearn.metrics.generation import attribute_scores
@@ -83,9 +83,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     stage, judge = load_stage(args.stage), load_judge()
     size = stage.config.size
     data, val = thing_pairs(args.train, size=size), thing_pairs(50, "val", size=size)
-    words = scene_tokeniser(data)
-    tokeniser = PlainWordTokeniser(words.words, words.splitter)
-    codes = codes_of(stage, data.images)
+    test = thing_pairs(args.test, "test", size=size)
+    unseen = thing_pairs(args.test, "compositional", size=size)
+    tokeniser = cast(PlainWordTokeniser, PlainWordTokeniser.train(
+        text for part in (data, val, test, unseen) for texts in part.captions for text in texts))
+    codes = codes_of(stage, cast(Tensor, data.images))
     with seeded(args.seed):
         config = DALLEConfig.mini(len(tokeniser), stage.config.vocab, stage.config.side, width=args.width)
         model = DALLE(DALLEConfig(**{**vars(config), "attention": args.attention}))
@@ -108,8 +110,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                   seed=args.seed, evaluate=evaluate, evaluate_every=args.evaluate_every, progress=False)
     drawer = TokenDrawer.of(stage, cast(DALLE, cast(nn.Module, history.ema)), tokeniser)
     clip = clip_score(load_mini("resnet"))
-    test = thing_pairs(args.test, "test", size=size)
-    unseen = thing_pairs(args.test, "compositional", size=size)
     steps = range(0, args.steps, max(1, args.steps // 100))
     found = {
         "parameters": {"dalle": sum(p.numel() for p in model.parameters()),

@@ -5,7 +5,7 @@ Survey: 2.2.  Its codes are what the miniature of DALL-E learns to write.
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def judge(model: DVAE, data: PairData) -> dict[str, float]:
     """Mean squared error of pictures through tokens, codes in use and their perplexity."""
     with eval_mode(model) as device:
         error, counts = 0.0, torch.zeros(model.config.vocab)
-        for part in data.images.split(100):
+        for part in cast(Tensor, data.images).split(100):
             images = part.to(device).float() / 255
             tokens = model.tokens(images)
             error += float((model.pictures(tokens) - images).square().mean()) * len(part) / len(data)
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                   optimizer=lambda parts: torch.optim.AdamW(parts, weight_decay=1e-4, fused=True),
                   schedule=schedule.lr_at, ema=0.999 if args.steps > 2000 else None, folder=args.folder,
                   save_every=250, seed=args.seed, progress=False)
-    trained = history.ema if history.ema is not None else model
+    trained = cast(DVAE, history.ema if history.ema is not None else model)
     steps = range(0, args.steps, max(EVERY, args.steps // 100))
     found = {
         "parameters": sum(p.numel() for p in model.parameters()),
