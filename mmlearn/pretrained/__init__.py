@@ -39,6 +39,8 @@ READERS = {                             # public name -> the module of this pack
     "tobran/DF-GAN": "dfgan",
     **{name: "vqgan" for name in ("CompVis/taming-transformers", "CompVis/latent-diffusion",
                                   "stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema")},
+    "openai/DALL-E": "dvae",
+    "facebook/flava-image-codebook": "dvae",
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }
