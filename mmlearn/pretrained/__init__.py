@@ -37,6 +37,9 @@ READERS = {                             # public name -> the module of this pack
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
+    "openai/guided-diffusion": "diffusion",
+    **{f"google/ddpm-{data}": "diffusion"
+       for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }
