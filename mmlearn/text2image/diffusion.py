@@ -313,9 +313,9 @@ def split(output: Float[Tensor, "b n *s"], channels: int) -> Prediction:
     if output.shape[1] == channels:
         return Prediction(output, None)
     if output.shape[1] != 2 * channels:
-        raise ValueError(f"the denoiser gave {output.shape[1]} channels for data of "
-                         f"{channels}; it should give {channels} of noise, or "
-                         f"{2 * channels} with those of the variance")
+        raise ValueError(f"the denoiser gave {output.shape[1]} channels for "
+                         f"data of {channels}; it should give {channels} of "
+                         f"noise, or {2 * channels} with those of the variance")
     return Prediction(*output.chunk(2, dim=1))
 
 
@@ -327,10 +327,10 @@ def reverse_log_variance(
     and ``kind`` names none, else "large" or "small" ("large" is the default)."""
     if kind == "learned" or (kind is None and predicted.variance is not None):
         if predicted.variance is None:
-            raise ValueError('the variance is "learned", but the denoiser gives '
-                             'noise only; use "large" or "small"')
-        small, large = (per_example(table, i, predicted.noise) for table in
-                        (schedule.log_variances("small"), schedule.betas.log()))
+            raise ValueError('the variance is "learned", but the denoiser '
+                             'gives noise only; use "large" or "small"')
+        tables = schedule.log_variances("small"), schedule.betas.log()
+        small, large = (per_example(one, i, predicted.noise) for one in tables)
         return learned_log_variance(predicted.variance, small, large)
     table = schedule.log_variances(kind or "large")
     return per_example(table, i, predicted.noise)

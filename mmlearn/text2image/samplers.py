@@ -129,7 +129,8 @@ def _joined(one: Any, other: Any) -> Any:
 
 
 def gradient_guide(
-    log_probability: Callable[[Tensor, Tensor], Tensor], scale: float | int = 1.0
+    log_probability: Callable[[Tensor, Tensor], Tensor],
+    scale: float | int = 1.0,
 ) -> Guide:
     r"""eq:guidance-gradient: $g = s\,\nabla_{x_t} \log p(y|x_t)$, from a function of x (b, c, …) and t (b)
     that gives log-probabilities (b)."""
@@ -389,8 +390,9 @@ def sample_steps(
     the mode that the caller chose.
     """
     if start is not None and start.shape != tuple(shape):
-        raise ValueError(f"the chain starts from {tuple(start.shape)}, but data "
-                         f"of {tuple(shape)} are wanted; give both the same shape")
+        raise ValueError(f"the chain starts from {tuple(start.shape)}, but "
+                         f"data of {tuple(shape)} are wanted; give both the "
+                         f"same shape")
     rule = method_of(method)
     first = draw(shape, generator) if start is None else start
     x = first = first.to(device) if device is not None else first

@@ -135,7 +135,7 @@ def reverse_sde(
     for n in range(steps, 0, -1):
         beta = sde.beta(n * h)
         x = x - h * reverse_drift(x, score(x, n * h), beta)
-        if n > 1:                                   # the last step adds no noise
+        if n > 1:                               # the last step adds no noise
             x = x + (h * beta)**0.5 * draw(x.shape, generator).to(x)
         yield (n - 1) * h, x
 

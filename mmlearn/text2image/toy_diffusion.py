@@ -130,8 +130,8 @@ class MixtureDenoiser:
         labels: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b d"]:
         if labels is not None and not {*labels.tolist()} <= self._known:
-            raise ValueError(f"labels are {sorted({*labels.tolist()})}; use those "
-                             f"of the mixture, {sorted(self._known)}")
+            raise ValueError(f"labels are {sorted({*labels.tolist()})}; use "
+                             f"those of the mixture, {sorted(self._known)}")
         return self.mixture.expected_noise(x, self.level(t), labels)
 
     def classifier(
