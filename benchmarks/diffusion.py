@@ -24,10 +24,10 @@ from contrastive_loss import grown
 from m2 import in_turns
 from torch import Tensor, nn
 
+from mmlearn.pretrained.diffusion import diffusers_names
 from mmlearn.text2image.ddpm import DDPMConfig, DDPMUNet
 from mmlearn.text2image.diffusion import NoiseSchedule
 from mmlearn.text2image.samplers import sample
-from mmlearn.text2image.unet import Downsample, ResidualBlock, SpatialAttention, Upsample
 
 SIZES = ("mini", "cifar10")
 WAYS = ("mmlearn", "diffusers")
@@ -54,55 +54,15 @@ def peer(config: DDPMConfig) -> nn.Module:
         downsample_padding=0, flip_sin_to_cos=False, freq_shift=1)
 
 
-def copied(theirs: nn.Module, ours: DDPMUNet) -> None:
-    """The weights of a U-Net of diffusers in ours: module by module, every tensor of both sides used."""
-    pairs: list[tuple[nn.Module, nn.Module]] = [
-        (theirs.time_embedding.linear_1, ours.time.linear1),
-        (theirs.time_embedding.linear_2, ours.time.linear2), (theirs.conv_in, ours.conv_in),
-        (theirs.conv_norm_out, ours.norm), (theirs.conv_out, ours.conv_out)]
-    blocks = [*theirs.down_blocks, theirs.mid_block, *theirs.up_blocks]
-    modules = [module for block in blocks for module in in_order(block)]
-    own = [layer for stage in (*ours.down, ours.middle, *ours.up) for layer in stage]
-    used = 0
-    for a, b in zip(modules, own, strict=True):
-        if isinstance(b, ResidualBlock):
-            names = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "condition", "norm2": "norm2",
-                     "conv2": "conv2"} | ({"conv_shortcut": "shortcut"} if a.conv_shortcut else {})
-            pairs += [(getattr(a, name), getattr(b, mine)) for name, mine in names.items()]
-        elif isinstance(b, SpatialAttention):
-            pairs += [(a.group_norm, b.norm), (a.to_out[0], b.out)]
-            with torch.no_grad():
-                b.in_weight.copy_(torch.cat([a.to_q.weight, a.to_k.weight, a.to_v.weight]))
-                b.in_bias.copy_(torch.cat([a.to_q.bias, a.to_k.bias, a.to_v.bias]))
-            used += b.in_weight.numel() + b.in_bias.numel()
-        else:
-            assert isinstance(b, Downsample | Upsample)
-            pairs.append((a.conv, b.conv))
-    for a, b in pairs:
-        b.load_state_dict(a.state_dict())
-        used += sum(parameter.numel() for parameter in b.parameters())
-    for net in (theirs, ours):
-        total = sum(parameter.numel() for parameter in net.parameters())
-        if used != total:
-            raise ValueError(f"{used} of {total} numbers were copied")
-
-
-def in_order(block: nn.Module) -> list[nn.Module]:
-    """Residual blocks, attention and what follows, in the order in which a block of diffusers runs them."""
-    attends = list(getattr(block, "attentions", None) or [])
-    residual = list(block.resnets)
-    if len(residual) > len(attends) > 0:                                # the middle: attention between two
-        return [residual[0], *(one for pair in zip(attends, residual[1:]) for one in pair)]
-    layers = [one for pair in zip(residual, attends) for one in pair] if attends else residual
-    return [*layers, *(getattr(block, "downsamplers", None) or getattr(block, "upsamplers", None) or [])]
-
-
-def networks(size: str, way: str = "") -> tuple[DDPMUNet, nn.Module]:
-    """Both networks with the same random weights; those of the way that is not asked for, too."""
+def networks(size: str) -> tuple[DDPMUNet, nn.Module]:
+    """Both networks with the same random weights, every tensor of both sides used."""
     torch.manual_seed(0)
     config = config_of(size)
     theirs, ours = peer(config), DDPMUNet(config)
-    copied(theirs, ours)
+    names, state = diffusers_names(ours), theirs.state_dict()
+    if sorted(name for of in names.values() for name in of) != sorted(state):
+        raise ValueError("the networks have not the same tensors; compare their configurations")
+    ours.load_state_dict({mine: torch.cat([state[name] for name in of]) for mine, of in names.items()})
     return ours, theirs
 
 
