@@ -18,6 +18,7 @@ from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.metrics.generation import attribute_scores, compare, features_of, match_scores
 from mmlearn.nn.feature_networks import SceneClassifier, resized
 from mmlearn.nn.modes import eval_mode, seeded
+from mmlearn.text2image.painting import Drawer
 from mmlearn.text2image.pipeline import (
     CHECKPOINTS,
     TextToImage,
@@ -45,6 +46,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, help="of the maps of GAN-CLS and DF-GAN")
     parser.add_argument("--train", type=int, default=20_000, help="training pictures")
     parser.add_argument("--test", type=int, default=1000, help="sentences that are drawn for the scores")
+    parser.add_argument("--decay", type=float, default=0.3,
+                        help="share of the steps, the last ones, over which the rate falls to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--encoders", type=Path, default=CHECKPOINTS, help="where the text encoders are")
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
@@ -66,7 +69,7 @@ def build(system: str, size: int, width: int | None, folder: Path,
 
 
 def judge_pictures(
-    model: TextToImage, judge: SceneClassifier, data: PairData, seed: int = 0
+    model: Drawer, judge: SceneClassifier, data: PairData, seed: int = 0
 ) -> dict[str, float]:
     """What is asked of a generator on the plain sentences of ``data``: Fréchet distance and recall against
     its pictures and accuracy by the scene classifier, R-precision among 100 by chapter 4's CLIP."""
@@ -106,14 +109,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return found
 
     history = train_game(model, game, data, tokeniser, steps=args.steps, batch=args.batch, seed=args.seed,
-                         precision=args.precision, folder=args.folder, save_every=250, evaluate=evaluate,
-                         evaluate_every=args.evaluate_every, progress=False, **recipe)
+                         decay=args.decay, precision=args.precision, folder=args.folder, save_every=250,
+                         evaluate=evaluate, evaluate_every=args.evaluate_every, progress=False, **recipe)
     trained = TextToImage.of(encoder, history.ema, tokeniser, texts)
     found = {
         "parameters": {name: sum(p.numel() for p in part.parameters())
                        for name, part in model.named_children()},
         "settings": {"system": args.system, "steps": args.steps, "batch": args.batch, "size": args.size,
-                     "seed": args.seed, "precision": args.precision, "average of weights": 0.999, **recipe,
+                     "seed": args.seed, "decay": args.decay, "precision": args.precision,
+                     "average of weights": 0.999, **recipe,
                      "train": f"{args.train} pictures of one thing, seed 0"},
         "test": judge_pictures(trained, judge, thing_pairs(args.test, "test", size=args.size)),
         "unseen pairs": judge_pictures(trained, judge,
