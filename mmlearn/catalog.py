@@ -420,8 +420,9 @@ SYSTEMS: tuple[System, ...] = (
                           "counted in diffusers' UNet2DModel; 35.7M in app. B"),
             Configuration("lsun256", "mmlearn.text2image.ddpm:DDPMConfig.lsun256", 113_673_219,
                           "counted in diffusers' UNet2DModel; 114M in app. B"),
-            Configuration("large_bedroom256", "mmlearn.text2image.ddpm:DDPMConfig.large_bedroom256", 255_677_955,
-                          "counted with 192 channels, which the paper does not state; about 256M in app. B"),
+            Configuration("large_bedroom256", "mmlearn.text2image.ddpm:DDPMConfig.large_bedroom256",
+                          255_677_955, "counted with 192 channels, which the paper does not "
+                          "state; about 256M in app. B"),
             Configuration("mini", "mmlearn.text2image.ddpm:DDPMConfig.mini"),
         ),
         oracle="diffusers' UNet2DModel",
