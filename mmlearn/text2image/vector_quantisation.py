@@ -259,16 +259,17 @@ class Codebook(nn.Module):
     def quantise(self, z: Float[Tensor, "b d *s"]) -> Int[Tensor, "b *s"]:
         """The codes of vectors, without a gradient."""
         rows = to_rows(z.detach())
-        codes = nearest_codes(normalise(rows) if self.normalised else rows, self.vectors)
-        return codes.view(z.shape[0], *z.shape[2:])
+        rows = normalise(rows) if self.normalised else rows
+        return nearest_codes(rows, self.vectors).view(z.shape[0], *z.shape[2:])
 
     def forward(self, z: Float[Tensor, "b d *s"]) -> Quantised:
-        if self.normalised:
-            z = normalise(z.movedim(1, -1)).movedim(-1, 1)
-        codes = self.quantise(z)
-        z_q = F.embedding(codes, self.vectors).movedim(-1, 1)
-        return Quantised(straight_through(z, z_q), codes,
-                         codebook_loss(z, z_q), commitment_loss(z, z_q))
+        rows = z.movedim(1, -1).contiguous()                            # b d y x -> b y x d
+        rows = normalise(rows) if self.normalised else rows
+        vectors = self.vectors
+        codes = nearest_codes(rows.flatten(0, -2), vectors).view(rows.shape[:-1])
+        z_q = F.embedding(codes, vectors)
+        return Quantised(straight_through(rows, z_q).movedim(-1, 1), codes,
+                         codebook_loss(rows, z_q), commitment_loss(rows, z_q))
 
     @torch.no_grad()
     def restart(self, z: Float[Tensor, "b d *s"], dead: Bool[Tensor, " k"],
