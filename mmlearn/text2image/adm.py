@@ -30,7 +30,7 @@ class ADMConfig(UNetConfig):
 
     size: int = 64
     width: int = 192
-    multipliers: tuple[float, ...] = LEVELS[64]
+    multipliers: tuple[float | int, ...] = LEVELS[64]
     blocks: int = 3
     attention: tuple[int, ...] = (32, 16, 8)
     heads: int = 4
@@ -94,7 +94,7 @@ class NoisyClassifierConfig(UNetConfig):
 
     size: int = 64
     width: int = 128
-    multipliers: tuple[float, ...] = LEVELS[64]
+    multipliers: tuple[float | int, ...] = LEVELS[64]
     blocks: int = 4
     attention: tuple[int, ...] = (32, 16, 8)
     head_channels: int | None = 64

@@ -30,7 +30,7 @@ class UNetConfig:
 
     size: int = 32                              # pixels a side
     width: int = 128                            # channels of the first level, before its multiplier
-    multipliers: tuple[float, ...] = (1, 2, 2, 2)       # channels of a level, in widths
+    multipliers: tuple[float | int, ...] = (1, 2, 2, 2)       # channels of a level, in widths
     blocks: int = 2                             # R, residual blocks of a level on the way down; one more up
     attention: tuple[int, ...] = (16,)          # sides of the maps that attend, in pixels
     heads: int = 1                              # of every attention layer, unless head_channels says how wide
