@@ -37,6 +37,8 @@ READERS = {                             # public name -> the module of this pack
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
+    **{f"openai/glide-{name}": "glide" for name in ("base", "upsample", "base-inpaint", "upsample-inpaint",
+                                                    "clip-image-enc", "clip-text-enc")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

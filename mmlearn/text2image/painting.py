@@ -166,7 +166,7 @@ class Painter(nn.Module):
 
     @torch.no_grad()
     def edit(
-        self, picture: Float[Tensor, "3 y x"], hole: Bool[Tensor, "y x"], text: str, samples: int = 1,
+        self, picture: Float[Tensor, "3 y x"], hole: Bool[Tensor, "v u"], text: str, samples: int = 1,
         seed: int = 0, **options: Any,
     ) -> Float[Tensor, "n 3 y x"]:
         """``samples`` of a picture in [-1, 1] whose ``hole``, where it is True, is drawn anew for a text; the
