@@ -1,11 +1,11 @@
-r"""The public weights of GLIDE (filtered): base model, upsampler, both for holes, and the two towers of its noised
-CLIP, as ours.
+r"""The public weights of GLIDE (filtered): base model, upsampler, both for holes, and the two towers of its
+noised CLIP, as ours.
 
-Paper: A. Nichol et al. (2021), *GLIDE*, arXiv:2112.10741; files of github.com/openai/glide-text2im (code MIT), whose
-names are those of its modules, in 16 bits.  Survey: 2.3.  Differs from the paper: nothing.
+Paper: A. Nichol et al. (2021), *GLIDE*, arXiv:2112.10741; files of github.com/openai/glide-text2im (code
+MIT), whose names are those of its modules, in 16 bits.  Survey: 2.3.  Differs from the paper: nothing.
 
-What leaves no trace in a shape is taken from the released configurations: heads of 64 channels, an upsampler that
-is given a quarter of its side, a smallest map of 8 x 8 (which says how many pixels a model draws).
+What leaves no trace in a shape is taken from the released configurations: heads of 64 channels, an upsampler
+that is given a quarter of its side, a smallest map of 8 x 8 (which says how many pixels a model draws).
 """
 
 import re
@@ -40,7 +40,8 @@ ADDRESS = "https://openaipublic.blob.core.windows.net/diffusion/dec-2021"
 FILES = {f"openai/glide-{name.replace('_', '-')}": f"{name}.pt" for name in (
     "base", "upsample", "base_inpaint", "upsample_inpaint", "clip_image_enc", "clip_text_enc")}
 SMALLEST, HEAD = 8, 64                  # side of the smallest map; channels of a head, in all networks
-KINDS = {3: (False, False), 7: (True, False), 6: (False, True), 10: (True, True)}   # channels: hole, upsampler
+# channels that the U-Net reads: is there a hole, is it an upsampler?
+KINDS = {3: (False, False), 7: (True, False), 6: (False, True), 10: (True, True)}
 SIGNATURES = {                          # names that only files of this kind have
     "model": {"token_embedding.weight", "transformer_proj.weight", "input_blocks.0.0.weight"},
     "clip image": {"blocks.input.w_t", "blocks.input.patch_proj", "blocks.output.f.w"},
@@ -90,13 +91,14 @@ def renamed(name: str, patterns: Any) -> str:
 
 
 def by_parts(rows: Tensor, heads: int, parts: int) -> Tensor:
-    """Rows that stand by head and within it by part (queries, keys, values), by part and within it by head."""
+    """Rows that stand by head and within it by part (queries, keys, values), by part and within it by
+    head."""
     return rows.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def model_sources(model: GLIDE) -> dict[str, Source]:
-    """Where the tensors of a model come from. Projections of attention are 1 x 1 convolutions there, and their
-    rows stand by head."""
+    """Where the tensors of a model come from. Projections of attention are 1 x 1 convolutions there, and
+    their rows stand by head."""
     config, out = model.config, {}
     for name, value in model.state_dict().items():
         theirs, shape = renamed(name, MODEL_NAMES), tuple(value.shape)
@@ -123,7 +125,8 @@ def clip_sources(tower: nn.Module) -> dict[str, Source]:
             stem = theirs.partition(".attention.in_")[0]
             bias = name.endswith("bias")
             letters, part = ("qv", (shape[0] // 2,)) if bias else ("qkv", (shape[0] // 3, shape[1]))
-            out[name] = Source({f"{stem}.f_attn.f_{letter}.{'b' if bias else 'w'}": part for letter in letters},
+            last = "b" if bias else "w"
+            out[name] = Source({f"{stem}.f_attn.f_{letter}.{last}": part for letter in letters},
                                lambda *rows: torch.cat(rows))
         elif name == "projection":
             out[name] = Source({theirs: shape[::-1]}, lambda rows: rows.mT)
@@ -136,12 +139,13 @@ def filled(model: nn.Module, sources: dict[str, Source], state: State, where: st
     """A blank model with the weights of a file, in float32, every name and shape accounted for."""
     expected = {name: shape for source in sources.values() for name, shape in source.shapes.items()}
     state = fitting(state, expected, where)
-    model.load_state_dict({ours: source.make(*(state[name].float() for name in source.shapes)).contiguous().clone()
-                           for ours, source in sources.items()}, assign=True)
+    ours = {name: source.make(*(state[theirs].float() for theirs in source.shapes))
+            for name, source in sources.items()}
+    model.load_state_dict({name: value.contiguous().clone() for name, value in ours.items()}, assign=True)
     return model.eval()
 
 
-# ---------------------------------------------------------------------------------------------- configurations
+# --------------------------------------------------------------------------------------------- configurations
 
 def model_config(state: State, where: str, head: int = HEAD, size: int | None = None) -> GLIDEConfig:
     """The configuration of a base model or an upsampler, read off names and shapes. Raises ``ValueError`` for
@@ -149,14 +153,14 @@ def model_config(state: State, where: str, head: int = HEAD, size: int | None = 
     width = shape_of(state, "time_embed.0.weight", 2, where)[1]
     channels = shape_of(state, "input_blocks.0.0.weight", 4, where)[1]
     if channels not in KINDS:
-        raise ValueError(f"{where}: input_blocks.0.0.weight reads {channels} channels; the released models read "
-                         f"{', '.join(map(str, KINDS))}, give one of their files")
+        raise ValueError(f"{where}: input_blocks.0.0.weight reads {channels} channels; the released models "
+                         f"read {', '.join(map(str, KINDS))}, give one of their files")
     hole, upsampler = KINDS[channels]
     blocks = layers_of(state, r"output_blocks\.(\d+)\.")
     levels = 1 + layers_of(state, r"output_blocks\.(\d+)\.[12]\.in_layers\.0\.weight")
     if blocks % levels or blocks == levels:
-        raise ValueError(f"{where} has {blocks} output_blocks on {levels} levels; the file is not whole, take it "
-                         f"as it was published")
+        raise ValueError(f"{where} has {blocks} output_blocks on {levels} levels; the file is not whole, "
+                         f"take it as it was published")
     each = blocks // levels                             # blocks of a level on the way up, one more than down
     firsts = [1 + level * each for level in range(levels)]
     widths = [shape_of(state, f"input_blocks.{i}.0.out_layers.3.weight", 4, where)[0] for i in firsts]
@@ -173,12 +177,14 @@ def model_config(state: State, where: str, head: int = HEAD, size: int | None = 
 
 
 def image_config(state: State, where: str, head: int = HEAD) -> tuple[ViTConfig, int, int]:
-    """Sizes of the tower that sees: those of the transformer, of the joint embedding, and how many timesteps."""
+    """Sizes of the tower that sees: those of the transformer, of the joint embedding, and how many
+    timesteps."""
     width, _, patch, _ = shape_of(state, "blocks.input.patch_proj", 4, where)
     places = shape_of(state, "blocks.input.w_pos", 2, where)[0] - 1
     vit = ViTConfig(round(places**0.5) * patch, patch, width, layers_of(state, r"blocks\.block_(\d+)\."),
                     max(1, width // head))
-    return vit, shape_of(state, "blocks.output.f.w", 2, where)[0], shape_of(state, "blocks.input.w_t", 2, where)[0]
+    embed, steps = (shape_of(state, f"blocks.{name}", 2, where)[0] for name in ("output.f.w", "input.w_t"))
+    return vit, embed, steps
 
 
 def text_config(state: State, where: str, head: int = HEAD) -> tuple[TextConfig, int]:
@@ -190,7 +196,7 @@ def text_config(state: State, where: str, head: int = HEAD) -> tuple[TextConfig,
     return text, shape_of(state, "blocks.output.f.w", 2, where)[0]
 
 
-# -------------------------------------------------------------------------------------------------- the reader
+# ------------------------------------------------------------------------------------------------- the reader
 
 def kind_of(names: Collection[str]) -> str | None:
     """Which of the three kinds of files has these names, or None."""
@@ -215,8 +221,8 @@ def fetch(name: str, folder: str | Path | None = None) -> Path:
 
 
 def load(path: Path, head: int = HEAD, size: int | None = None) -> nn.Module:
-    """The network of a file, in evaluation mode: a ``GLIDE``, or a tower of the noised CLIP (``load_clip`` makes
-    one of both).
+    """The network of a file, in evaluation mode: a ``GLIDE``, or a tower of the noised CLIP (``load_clip``
+    makes one of both).
 
     ``head`` are the channels of a head, ``size`` the pixels a side that it draws, where they are not those of
     the released files. Raises ``ValueError`` if the file holds something else.
@@ -237,8 +243,8 @@ def load(path: Path, head: int = HEAD, size: int | None = None) -> nn.Module:
 
 
 def load_clip(image: Path, text: Path, head: int = HEAD) -> NoisedCLIP:
-    """The noised CLIP of two files, ``clip_image_enc.pt`` and ``clip_text_enc.pt``. Raises ``ValueError`` if one
-    is something else, or they do not belong together."""
+    """The noised CLIP of two files, ``clip_image_enc.pt`` and ``clip_text_enc.pt``. Raises ``ValueError`` if
+    one is something else, or they do not belong together."""
     seen, read = load(image, head), load(text, head)
     if not isinstance(seen, NoisedVisionTransformer) or not isinstance(read, NoisedTextTransformer):
         raise ValueError(f"{image} holds a {type(seen).__name__} and {text} a {type(read).__name__}; give "

@@ -1,11 +1,12 @@
 r"""GLIDE: a diffusion model that reads. A transformer reads the caption, ADM's U-Net takes the noise away.
 
-Paper: A. Nichol, P. Dhariwal, A. Ramesh, P. Shyam, P. Mishkin, B. McGrew, I. Sutskever and M. Chen (2021), *GLIDE:
-Towards Photorealistic Image Generation and Editing with Text-Guided Diffusion Models*, ICML 2022, arXiv:2112.10741,
-sec. 4 (text), 4.1 (guidance), 4.2 (inpainting); sizes of github.com/openai/glide-text2im.  Survey: 2.3, 2.3.1.
-Differs from the paper: the low resolution is enlarged bilinearly, as in the code (the paper says bicubically).
-The text transformer of the full upsampler has 16 layers and 16 heads: an assumption, with which the count is
-1,541 million (the paper has 1.5 billion and gives its width alone).
+Paper: A. Nichol, P. Dhariwal, A. Ramesh, P. Shyam, P. Mishkin, B. McGrew, I. Sutskever and M. Chen (2021),
+*GLIDE: Towards Photorealistic Image Generation and Editing with Text-Guided Diffusion Models*, ICML 2022,
+arXiv:2112.10741, sec. 4 (text), 4.1 (guidance), 4.2 (inpainting); sizes of
+github.com/openai/glide-text2im.  Survey: 2.3, 2.3.1.
+Differs from the paper: the low resolution is enlarged bilinearly, as in the code (the paper says
+bicubically). The text transformer of the full upsampler has 16 layers and 16 heads: an assumption, with which
+the count is 1,541 million (the paper has 1.5 billion and gives its width alone).
 
 Text enters twice: the last state is projected and added to the timestep's embedding, and all states stand as
 keys and values before those of the picture in every attention layer. The transformer is trained with the
@@ -255,8 +256,8 @@ class GLIDEText(nn.Module):
 
 
 class GLIDE(nn.Module):
-    """Noisy pictures (b, 3, s, s), timesteps (b) and captions (b, t) -> the noise, and after it what the variance
-    is made of (b, 6, s, s).
+    """Noisy pictures (b, 3, s, s), timesteps (b) and captions (b, t) -> the noise, and after it what the
+    variance is made of (b, 6, s, s).
 
     ``mask`` (b, t) says where text stands (by default where ``tokens`` are no padding). An upsampler is given
     ``low`` (b, 3, n, n); a model that fills holes ``known`` (b, 3, s, s) and ``kept`` (b, 1, s, s), 1 where a
@@ -297,8 +298,8 @@ class GLIDE(nn.Module):
             raise ValueError(f"{seen} is to be enlarged, the model wants "
                              f"{f'one of {config.low}' if config.low else 'none'}; give low accordingly")
         if (known is None) != (kept is None) or (known is not None and not config.inpaint):
-            raise ValueError("a picture with a hole is known and kept together, for a model with inpaint=True; "
-                             "make one with widened_for_inpainting")
+            raise ValueError("a picture with a hole is known and kept together, for a model with "
+                             "inpaint=True; make one with widened_for_inpainting")
         if config.inpaint:
             nothing = torch.zeros_like(x)
             parts.append(with_hole(nothing if known is None else known,

@@ -1,4 +1,5 @@
-"""``mmlearn edit``, and ``mmlearn generate`` with a diffusion model: tiny and untrained, one sentence on bad input."""
+"""``mmlearn edit``, and ``mmlearn generate`` with a diffusion model: tiny and untrained, one sentence on bad
+input."""
 
 import json
 
@@ -36,7 +37,8 @@ def models(tmp_path_factory):
     """A model with a hole and an upsampler, one without, and a folder of nothing that draws."""
     folder = tmp_path_factory.mktemp("models")
     about = {"settings": {"data": "scenes"}}
-    save_painter(folder / "hole", Painter.of(WORDS, small(8, inpaint=True), small(16, 8, inpaint=True)), about)
+    save_painter(folder / "hole", Painter.of(WORDS, small(8, inpaint=True), small(16, 8, inpaint=True)),
+                 about)
     save_painter(folder / "plain", Painter.of(WORDS, small(8)), {})
     with seeded(0):
         save_model(folder / "gan", GAN(GANConfig.mini()), "gan", {})
@@ -98,7 +100,8 @@ def test_a_model_that_was_not_trained_for_holes_says_so_and_keeps_them_all_the_s
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[2:5, 1:4] = 200
     Image.fromarray(mask).save("small-mask.png")
-    assert main(["edit", "small.png", "--mask", "small-mask.png", "a zebra", "--model", str(models / "plain"), *QUICK,
+    assert main(["edit", "small.png", "--mask", "small-mask.png", "a zebra", "--model", str(models / "plain"),
+                 *QUICK,
                  "--out", "x.png"]) == 0
     said = capsys.readouterr().err
     assert "was not trained to fill holes" in said and "never read 'zebra'" in said
@@ -106,7 +109,8 @@ def test_a_model_that_was_not_trained_for_holes_says_so_and_keeps_them_all_the_s
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["picture.png", "--mask", "half.png", "a car"], "half.png is 16 x 8 pixels, picture.png 16 x 16; give a mask"),
+    (["picture.png", "--mask", "half.png", "a car"], "half.png is 16 x 8 pixels, picture.png 16 x 16; give a "
+                                                     "mask"),
     (["picture.png", "--mask", "black.png", "a car"], "black.png has no white pixel"),
     (["large.png", "--mask", "large-mask.png", "a car"], "large.png is 30 x 20 pixels, "),
     (["none.png", "--mask", "mask.png", "a car"], "no image at none.png"),
@@ -117,7 +121,8 @@ def test_a_model_that_was_not_trained_for_holes_says_so_and_keeps_them_all_the_s
     (["picture.png", "--mask", "mask.png", "a car", "--guidance", "nan"], "--guidance is nan; take 0 to 100"),
     (["picture.png", "--mask", "mask.png", "a car", "--out", "x.jpg"], "give a name that ends in .png"),
     (["picture.png", "--mask", "mask.png", " "], "an argument is empty"),
-    (["picture.png", "--mask", "mask.png", "a car", "--model", "glide"], "the miniature glide did not come with"),
+    (["picture.png", "--mask", "mask.png", "a car", "--model", "glide"], "the miniature glide did not come "
+                                                                         "with"),
     (["picture.png", "--mask", "mask.png", "a car", "--model", "nowhere"], "no trained model at nowhere"),
     (["picture.png", "--mask", "mask.png", "a car", "--model", "GAN"], "of 'gan', which draws no sentences"),
 ])
@@ -131,7 +136,8 @@ def test_edit_refuses_in_one_sentence(models, place, arguments, sentence, capsys
 
 def test_what_is_no_picture_is_not_replaced(models, place, capsys):
     (place / "notes.png").write_text("years of work")
-    said = refused(capsys, "edit", "picture.png", "--mask", "mask.png", "a car", "--model", models / "hole", "--out",
+    said = refused(capsys, "edit", "picture.png", "--mask", "mask.png", "a car", "--model", models / "hole",
+                   "--out",
                    "notes.png")
     assert "is there and is no picture" in said and (place / "notes.png").read_text() == "years of work"
 
@@ -147,13 +153,15 @@ def test_generate_draws_with_a_diffusion_model(models, place, capsys):
     assert main([*run, "--samples", "2", "--seed", "1", "--guidance", "1", "--out", "z.png"]) == 0
     assert (place / "z-0.png").read_bytes() != (place / "x-0.png").read_bytes()
     capsys.readouterr()
-    assert main(["generate", "a red car in the snow at night in the snow", "--model", str(models / "plain"), *QUICK,
+    assert main(["generate", "a red car in the snow at night in the snow", "--model", str(models / "plain"),
+                 *QUICK,
                  "--out", "x.png"]) == 0
     assert "reads 8 tokens; it does not see ' in the snow'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--steps", "1001"], "--steps is 1001; take 1 to 1000"), (["--guidance", "-1"], "--guidance is -1.0; take 0"),
+    (["--steps", "1001"], "--steps is 1001; take 1 to 1000"), (["--guidance", "-1"], "--guidance is -1.0; "
+                                                                                     "take 0"),
     (["--model", "GAN"], "which draws no sentences; give gan-cls, stackgan")])
 def test_generate_refuses_what_diffusion_cannot_do(models, place, arguments, sentence, capsys):
     arguments = [str(models / "gan") if word == "GAN" else word for word in arguments]
@@ -170,5 +178,6 @@ def test_guidance_and_steps_are_for_diffusion_models(place, capsys, monkeypatch)
     monkeypatch.setitem(painting.OPENERS, "dfgan", lambda name: Drawn())
     said = refused(capsys, "generate", "a car", "--steps", "5", "--out", "x.png")
     assert "--steps is for diffusion models, and dfgan is a dfgan; leave it out" in said
-    said = refused(capsys, "edit", "picture.png", "--mask", "mask.png", "a car", "--model", "dfgan", "--out", "x.png")
+    said = refused(capsys, "edit", "picture.png", "--mask", "mask.png", "a car", "--model", "dfgan", "--out",
+                   "x.png")
     assert "dfgan is a dfgan, which draws whole pictures only; give a diffusion model" in said

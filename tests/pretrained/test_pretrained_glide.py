@@ -1,7 +1,7 @@
 """The public files of GLIDE (filtered) are not at hand; stand-ins in their format are.
 
-They are written here from the released names and shapes, as plain modules that work on (b, c, t) and (b, c, y, x) as
-those of the authors do, not from our own mapping.
+They are written here from the released names and shapes, as plain modules that work on (b, c, t) and (b, c,
+y, x) as those of the authors do, not from our own mapping.
 """
 
 import pytest
@@ -36,7 +36,8 @@ class Ladder(nn.Module):
         self.transformer.resblocks = nn.ModuleList(TextBlock(TEXT) for _ in range(2))
         self.final_ln = nn.LayerNorm(TEXT)
         self.transformer_proj = nn.Linear(TEXT, 4 * WIDTH)
-        self.time_embed = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.SiLU(), nn.Linear(4 * WIDTH, 4 * WIDTH))
+        self.time_embed = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.SiLU(),
+                                        nn.Linear(4 * WIDTH, 4 * WIDTH))
         widths = [m * WIDTH for m in mult]
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(channels, widths[0], 3, padding=1)])])
         c, skips = widths[0], [widths[0]]
@@ -74,7 +75,8 @@ class Ladder(nn.Module):
 
         def run(layers, x):
             for layer in layers:
-                x = layer(x, emb) if isinstance(layer, Res) else layer(x, text) if isinstance(layer, Att) else layer(x)
+                read = {Res: (emb,), Att: (text,)}.get(type(layer), ())
+                x = layer(x, *read)
             return x
 
         for layers in self.input_blocks:
@@ -107,7 +109,8 @@ class Res(nn.Module):
     def __init__(self, into, out, sampling=""):
         super().__init__()
         self.sampling = sampling
-        self.in_layers = nn.Sequential(nn.GroupNorm(GROUPS, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1))
+        self.in_layers = nn.Sequential(nn.GroupNorm(GROUPS, into), nn.SiLU(),
+                                       nn.Conv2d(into, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * WIDTH, 2 * out))
         self.out_layers = nn.Sequential(nn.GroupNorm(GROUPS, out), nn.SiLU(), nn.Dropout(0.1),
                                         nn.Conv2d(out, out, 3, padding=1))
@@ -183,7 +186,8 @@ class Block(nn.Module):
 
 
 class Tower(nn.Module):
-    """A tower of the noised CLIP with the released names: one that sees (with ``patch``) or one that reads."""
+    """A tower of the noised CLIP with the released names: one that sees (with ``patch``) or one that
+    reads."""
 
     def __init__(self, patch=0, size=8, steps=20, d=32, embed=10, layers=2):
         super().__init__()
@@ -197,7 +201,8 @@ class Tower(nn.Module):
         else:
             first.w_voc, first.w_pos = nn.Parameter(torch.empty(VOCAB, d)), nn.Parameter(torch.empty(7, d))
         last.ln, last.f = Norm(d), Affine(d, embed, False)
-        self.blocks = nn.ModuleDict({"input": first, **{f"block_{i}": Block(d, not patch) for i in range(layers)},
+        self.blocks = nn.ModuleDict({"input": first,
+                                     **{f"block_{i}": Block(d, not patch) for i in range(layers)},
                                      "output": last})
 
     def forward(self, x, t=None, lengths=None):
@@ -277,7 +282,8 @@ def test_the_towers_of_the_noised_clip_embed_the_same_in_our_modules(tmp_path):
     tokens = torch.tensor([[3, 4, VOCAB - 1, 0, 0, 0, 0], [3, 9, 8, 7, 6, 5, VOCAB - 1]])
     with torch.no_grad():
         torch.testing.assert_close(ours.image(x, t), seen(x, t), atol=2e-5, rtol=1e-4)
-        torch.testing.assert_close(ours.text(tokens), read(tokens, lengths=torch.tensor([3, 7])), atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(ours.text(tokens), read(tokens, lengths=torch.tensor([3, 7])), atol=2e-5,
+                                   rtol=1e-4)
     with pytest.raises(ValueError, match="in this order"):
         load_clip(tmp_path / "text.pt", tmp_path / "image.pt", HEAD)
     torch.save(stirred(Tower(embed=6)).state_dict(), tmp_path / "other.pt")
@@ -285,7 +291,8 @@ def test_the_towers_of_the_noised_clip_embed_the_same_in_our_modules(tmp_path):
         load_clip(tmp_path / "image.pt", tmp_path / "other.pt", HEAD)
 
 
-@pytest.mark.parametrize("name", ["filtered", "filtered_inpaint", "filtered_upsampler", "filtered_upsampler_inpaint"])
+@pytest.mark.parametrize("name", ["filtered", "filtered_inpaint", "filtered_upsampler",
+                                  "filtered_upsampler_inpaint"])
 def test_released_sizes_are_read_off_the_shapes(name):
     config = getattr(GLIDEConfig, name)()
     with blank():
@@ -333,4 +340,5 @@ def test_public_names_are_fetched_from_where_they_were_published(tmp_path, monke
         assert READERS[name] == "glide" and fetch(name, tmp_path) == tmp_path / "glide" / FILES[name]
     assert asked[0] == "https://openaipublic.blob.core.windows.net/diffusion/dec-2021/base.pt"
     assert [url.rpartition("/")[2] for url in asked] == [
-        "base.pt", "upsample.pt", "base_inpaint.pt", "upsample_inpaint.pt", "clip_image_enc.pt", "clip_text_enc.pt"]
+        "base.pt", "upsample.pt", "base_inpaint.pt", "upsample_inpaint.pt", "clip_image_enc.pt",
+        "clip_text_enc.pt"]

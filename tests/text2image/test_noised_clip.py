@@ -1,4 +1,5 @@
-"""Noised CLIP: embeddings of noisy pictures and of captions in one space, and the gradient that guides a sampler."""
+"""Noised CLIP: embeddings of noisy pictures and of captions in one space, and the gradient that guides a
+sampler."""
 
 import math
 from dataclasses import replace
@@ -46,15 +47,18 @@ def model(config=TINY, seed=0):
 
 @covers("eq:noised-clip-embed", "eq:noised-clip-pixels")
 def test_a_vector_of_the_timestep_stands_where_clip_has_its_class_token():
-    patches, time, positions = torch.randn(2, 3, 4).double(), torch.randn(2, 4).double(), torch.randn(4, 4).double()
-    want = torch.stack([torch.stack([(time[i] if j == 0 else patches[i, j - 1]) + positions[j] for j in range(4)])
+    patches, time, positions = torch.randn(2, 3, 4).double(), torch.randn(2, 4).double(), torch.randn(4,
+                                                                                                      4).double()
+    want = torch.stack([torch.stack([(time[i] if j == 0 else patches[i, j - 1]) + positions[j] for j
+                                     in range(4)])
                         for i in range(2)])
     torch.testing.assert_close(noised_embed(patches, time, positions), want)
     means, stds = (122.77093945, 116.74601272, 104.09373519), (68.50053285, 66.63215831, 70.32316309)
     x = torch.randn(1, 3, 2, 2).double()
     seen = as_clip_sees(x)
     for c in range(3):
-        torch.testing.assert_close(seen[:, c], ((x[:, c] + 1) * 127.5 - means[c]) / stds[c], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(seen[:, c], ((x[:, c] + 1) * 127.5 - means[c]) / stds[c], atol=1e-6,
+                                   rtol=1e-6)
 
 
 def test_the_released_sizes_have_their_parameters():
@@ -63,7 +67,8 @@ def test_the_released_sizes_have_their_parameters():
         mini = NoisedCLIP(NoisedCLIPConfig.mini())
     assert sum(p.numel() for p in released.text.parameters()) == 71_679_488
     assert sum(p.numel() for p in released.image.parameters()) == 86_443_776
-    assert sum(p.numel() for p in released.parameters() if p.requires_grad) == 158_123_264     # the scale is fixed
+    # the scale is fixed
+    assert sum(p.numel() for p in released.parameters() if p.requires_grad) == 158_123_264
     assert sum(p.numel() for p in mini.parameters()) < 1.2e6 and mini.logit_scale.requires_grad
 
 
@@ -95,7 +100,8 @@ def test_embeddings_have_length_one_and_know_how_noisy_a_picture_is():
 
 @pytest.mark.parametrize("x, t, message", [
     (torch.zeros(1, 3, 16, 16), torch.tensor([0]), "16 x 16 pixels, the model wants 8 x 8"),
-    (torch.zeros(1, 3, 8, 8), torch.tensor([20]), "timesteps go from 20 to 20, those that were trained from 0 to 19")])
+    (torch.zeros(1, 3, 8, 8), torch.tensor([20]), "timesteps go from 20 to 20, those that were trained from "
+                                                  "0 to 19")])
 def test_other_pictures_and_timesteps_are_refused(x, t, message):
     with pytest.raises(ValueError, match=message):
         model().encode_image(x, t)
@@ -150,7 +156,8 @@ def test_gradients_reach_every_parameter_and_chance_costs_the_log_of_the_batch()
 def test_a_handful_of_pairs_is_told_apart_while_there_is_little_noise():
     colours = torch.tensor([[220, 20, 20], [20, 220, 20], [20, 20, 220], [220, 220, 20]], dtype=torch.uint8)
     texts = ["a red cat", "a green dog", "a blue car", "a yellow house"]
-    data = PairData(colours[:, :, None, None].expand(4, 3, 8, 8).contiguous(), tuple((text,) for text in texts))
+    data = PairData(colours[:, :, None, None].expand(4, 3, 8, 8).contiguous(),
+                    tuple((text,) for text in texts))
     words = WordTokeniser.train(texts, splitter="simple")
     with seeded(0):
         clip = NoisedCLIP(replace(TINY, text=TextConfig(len(words), 6, 8, 1, 2, words.eos)))
