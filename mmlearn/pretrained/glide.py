@@ -24,7 +24,7 @@ from mmlearn.nn.vit import ViTConfig
 from mmlearn.pretrained import fitting
 from mmlearn.pretrained.files import layers_of, read_state, shape_of
 from mmlearn.text2image.adm import ADMConfig
-from mmlearn.text2image.glide import GLIDE, GLIDEConfig, GLIDETextConfig
+from mmlearn.text2image.glide import GLIDE, GLIDEConfig, GLIDETextConfig, fitted
 from mmlearn.text2image.noised_clip import (
     NoisedCLIP,
     NoisedCLIPConfig,
@@ -172,7 +172,7 @@ def model_config(state: State, where: str, head: int = HEAD, size: int | None = 
         dropout=0.1, out_channels=shape_of(state, "out.2.weight", 4, where)[0], head_channels=head)
     words = GLIDETextConfig(vocab, shape_of(state, "positional_embedding", 2, where)[0], text,
                             layers_of(state, r"transformer\.resblocks\.(\d+)\."), max(1, text // head))
-    config = GLIDEConfig.of(unet, words, size // 4 if upsampler else 0, "linear" if upsampler else "cosine")
+    config = fitted(unet, words, size // 4 if upsampler else 0, "linear" if upsampler else "cosine")
     return config.with_hole() if hole else config
 
 

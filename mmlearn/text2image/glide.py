@@ -75,23 +75,16 @@ class GLIDEConfig:
                              f"{self.unet.size} pixels of what is drawn")
 
     @classmethod
-    def of(cls, unet: ADMConfig, text: GLIDETextConfig, low: int = 0, schedule: str = "cosine"
-           ) -> "GLIDEConfig":
-        """The configuration of these parts, made to fit each other."""
-        unet = replace(unet, context=text.width, in_channels=6 if low else 3)
-        return cls(unet, text, low, schedule=schedule)
-
-    @classmethod
     def full(cls) -> "GLIDEConfig":
         """The paper's base model at 64 pixels: 3,554,414,086 parameters, of which 2.2 billion see and 1.2
         billion read."""
-        return cls.of(ADMConfig(width=512, dropout=0.1), GLIDETextConfig(width=2048, layers=24, heads=32))
+        return fitted(ADMConfig(width=512, dropout=0.1), GLIDETextConfig(width=2048, layers=24, heads=32))
 
     @classmethod
     def full_upsampler(cls) -> "GLIDEConfig":
         """The paper's upsampler from 64 to 256 pixels: 1,540,932,998 parameters, if its transformer has the
         16 layers that are assumed here."""
-        return cls.of(ADMConfig(256, 384, LARGE, 2), GLIDETextConfig(width=1024, layers=16, heads=16), 64,
+        return fitted(ADMConfig(256, 384, LARGE, 2), GLIDETextConfig(width=1024, layers=16, heads=16), 64,
                       "linear")
 
     @classmethod
@@ -107,7 +100,7 @@ class GLIDEConfig:
     @classmethod
     def filtered_upsampler(cls) -> "GLIDEConfig":
         """The released upsampler from 64 to 256 pixels: 398,361,286 parameters."""
-        return cls.of(ADMConfig(256, 192, LARGE, 2, dropout=0.1), GLIDETextConfig(), 64, "linear")
+        return fitted(ADMConfig(256, 192, LARGE, 2, dropout=0.1), GLIDETextConfig(), 64, "linear")
 
     @classmethod
     def filtered_upsampler_inpaint(cls) -> "GLIDEConfig":
@@ -118,13 +111,13 @@ class GLIDEConfig:
     def mini(cls, vocab: int = 800, size: int = 32, context: int = 24) -> "GLIDEConfig":
         """A miniature for the scene world, at 32 pixels: about 2.1 million parameters."""
         unet = ADMConfig(size, 32, (1, 2, 2.5), 1, (size // 4,), groups=16, head_channels=40)
-        return cls.of(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
+        return fitted(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
 
     @classmethod
     def mini_upsampler(cls, vocab: int = 800, size: int = 64, context: int = 24) -> "GLIDEConfig":
         """The miniature's upsampler, from 32 to 64 pixels: about 0.3 million parameters."""
         unet = ADMConfig(size, 16, (1, 1, 2), 1, (), groups=8, head_channels=16)
-        return cls.of(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
+        return fitted(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
 
     def with_hole(self) -> "GLIDEConfig":
         """The same with four channels more, for a picture with a hole."""
@@ -145,6 +138,12 @@ class GLIDEConfig:
     def noise(self) -> NoiseSchedule:
         """The schedule of the noise, over all 1000 steps."""
         return SCHEDULES[self.schedule]()
+
+
+def fitted(unet: ADMConfig, text: GLIDETextConfig, low: int = 0, schedule: str = "cosine") -> GLIDEConfig:
+    """The configuration of these parts, the U-Net made to fit the others."""
+    unet = replace(unet, context=text.width, in_channels=6 if low else 3)
+    return GLIDEConfig(unet, text, low, schedule=schedule)
 
 
 # -------------------------------------------------------------------------------------------------- equations

@@ -15,7 +15,7 @@ from mmlearn.nn.modes import seeded
 from mmlearn.text2image import pipeline
 from mmlearn.text2image.adm import ADMConfig
 from mmlearn.text2image.gan import GAN, GANConfig
-from mmlearn.text2image.glide import GLIDE, GLIDEConfig, GLIDETextConfig
+from mmlearn.text2image.glide import GLIDE, GLIDETextConfig, fitted
 from mmlearn.text2image.painting import Painter, save_painter
 
 WORDS = GLIDETokeniser.train(["a red car in the snow", "a blue house at night"], 300, context=8)
@@ -23,7 +23,7 @@ QUICK = ["--steps", "2"]
 
 
 def small(size, low=0, inpaint=False):
-    config = GLIDEConfig.of(ADMConfig(size, 8, (1, 2), 1, (), groups=4, head_channels=8),
+    config = fitted(ADMConfig(size, 8, (1, 2), 1, (), groups=4, head_channels=8),
                             GLIDETextConfig(len(WORDS), 8, 8, 1, 2), low, "linear" if low else "cosine")
     with seeded(size):
         model = GLIDE(config.with_hole() if inpaint else config)

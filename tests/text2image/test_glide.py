@@ -29,6 +29,7 @@ from mmlearn.text2image.glide import (
     GLIDETextConfig,
     drop_captions,
     enlarged,
+    fitted,
     padded_states,
     quantised,
     summarised,
@@ -53,9 +54,9 @@ def covers(*labels):
 
 TEXTS = ["a red cat", "a blue house at night", "two dogs", "a car"]
 WORDS = GLIDETokeniser.train(TEXTS, 200, context=6)
-TINY = GLIDEConfig.of(ADMConfig(8, 8, (1, 2), 1, (4,), groups=4, head_channels=8),
+TINY = fitted(ADMConfig(8, 8, (1, 2), 1, (4,), groups=4, head_channels=8),
                       GLIDETextConfig(len(WORDS), 6, 16, 2, 2))
-TINY_UP = GLIDEConfig.of(ADMConfig(16, 8, (1, 2), 1, (), groups=4, head_channels=8),
+TINY_UP = fitted(ADMConfig(16, 8, (1, 2), 1, (), groups=4, head_channels=8),
                          GLIDETextConfig(len(WORDS), 6, 16, 1, 2), 8, "linear")
 
 
@@ -576,7 +577,7 @@ def as_diffusers(state, config):
 @pytest.mark.parity
 @pytest.mark.parametrize("config", [
     replace(TINY, unet=replace(TINY.unet, blocks=2)), TINY.with_hole(), TINY_UP,
-    GLIDEConfig.of(ADMConfig(16, 8, (1, 2, 3), 1, (8, 4), groups=4, head_channels=8), TINY.text)],
+    fitted(ADMConfig(16, 8, (1, 2, 3), 1, (8, 4), groups=4, head_channels=8), TINY.text)],
     ids=["base", "hole", "upsampler", "three levels"])
 def test_the_u_net_predicts_what_that_of_diffusers_does(config):
     ours, theirs = stirred(config), diffusers_of(config)

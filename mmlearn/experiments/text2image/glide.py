@@ -146,7 +146,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         base = not model.config.low
         histories[name] = history = train_diffusion(
             model, data, tokeniser, steps=steps, batch=batch, lr=lr, drop=args.drop, ema=args.ema,
-            seed=args.seed, precision=args.precision, folder=folder, save_every=max(1, min(250, steps // 4)), progress=False,
+            seed=args.seed, precision=args.precision, folder=folder,
+            save_every=max(1, min(250, steps // 4)), progress=False,
             evaluate=watch_base(tokeniser, val, judge, folder) if base else upsampling(val, tokeniser),
             evaluate_every=args.evaluate_every)
         assert isinstance(history.ema, GLIDE)
