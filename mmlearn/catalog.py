@@ -362,8 +362,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("full", "mmlearn.text2image.glide:GLIDEConfig.full", 3_554_414_086,
                           "counted in the released code with the paper's sizes, where it says 3.5B"),
             Configuration("full_upsampler", "mmlearn.text2image.glide:GLIDEConfig.full_upsampler",
-                          1_540_932_998, "counted in the released code with the paper's sizes, if the text has "
-                                         "16 layers, where it says 1.5B"),
+                          1_540_932_998, "counted in the released code with the paper's sizes, if its text "
+                                         "has 16 layers, where it says 1.5B"),
             *(Configuration(name, f"mmlearn.text2image.glide:GLIDEConfig.{name}", count,
                             "counted in the released code, openai/glide-text2im")
               for name, count in (("filtered", 385_030_726), ("filtered_inpaint", 385_037_638),
@@ -372,9 +372,9 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.glide:GLIDEConfig.mini"),
             Configuration("mini_upsampler", "mmlearn.text2image.glide:GLIDEConfig.mini_upsampler"),
         ),
-        oracle="diffusers' UNet2DConditionModel and DDPMScheduler; transformers' GPT2Tokenizer; plain modules "
-               "with the released names; the formulas by loops",
-        weights="base.pt, upsample.pt, base_inpaint.pt, upsample_inpaint.pt of openai/glide-text2im (code MIT)",
+        oracle="diffusers' UNet2DConditionModel and DDPMScheduler; transformers' GPT2Tokenizer; plain "
+               "modules with the released names; the formulas by loops",
+        weights="base.pt, upsample.pt, base_inpaint.pt, upsample_inpaint.pt of openai/glide-text2im (MIT)",
     ),
     System(
         name="Noised CLIP",

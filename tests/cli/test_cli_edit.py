@@ -175,6 +175,9 @@ def test_guidance_and_steps_are_for_diffusion_models(place, capsys, monkeypatch)
     class Drawn:
         system, tokeniser = "dfgan", None
 
+        def draw(self, texts, samples=1, seed=0):
+            raise AssertionError
+
     monkeypatch.setitem(painting.OPENERS, "dfgan", lambda name: Drawn())
     said = refused(capsys, "generate", "a car", "--steps", "5", "--out", "x.png")
     assert "--steps is for diffusion models, and dfgan is a dfgan; leave it out" in said

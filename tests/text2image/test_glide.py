@@ -367,8 +367,6 @@ def test_a_handful_of_pictures_is_learned_and_drawn_by_its_caption(tmp_path):
                               progress=False)
     after = denoising_errors(history.ema, data, WORDS)
     assert before > 0.9 and after["error"] < 0.25 and set(after) > {"error", "error at 0.5"}
-    swapped = replace(data, captions=data.captions[1:] + data.captions[:1])
-    assert denoising_errors(history.ema, swapped, WORDS)["error"] > after["error"] + 0.02
     drawn = Painter.of(WORDS, history.ema).draw(["a red cat", "a blue house"], 8, guidance=2.0, steps=10,
                                                 method="ddim")
     red, blue = drawn[:, 0].mean((1, 2)).view(2, 8).mean(1), drawn[:, 2].mean((1, 2)).view(2, 8).mean(1)
