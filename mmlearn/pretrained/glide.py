@@ -233,8 +233,9 @@ def load(path: Path, head: int = HEAD, size: int | None = None) -> nn.Module:
         raise ValueError(f"{path} is none of {', '.join(FILES.values())}; give one as it was published")
     with blank():
         if kind == "model":
-            model: nn.Module = GLIDE(model_config(state, where, head, size))
-            sources = model_sources(model)
+            whole = GLIDE(model_config(state, where, head, size))
+            model: nn.Module = whole
+            sources = model_sources(whole)
         else:
             model = (NoisedVisionTransformer(*image_config(state, where, head)) if kind == "clip image"
                      else NoisedTextTransformer(*text_config(state, where, head)))
