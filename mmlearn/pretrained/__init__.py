@@ -39,6 +39,10 @@ READERS = {                             # public name -> the module of this pack
     "tobran/DF-GAN": "dfgan",
     **{f"openai/glide-{name}": "glide" for name in ("base", "upsample", "base-inpaint", "upsample-inpaint",
                                                     "clip-image-enc", "clip-text-enc")},
+    "openai/guided-diffusion": "diffusion",
+    **{f"google/ddpm-{data}": "diffusion"
+       for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256",
+                    "ema-church-256")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

@@ -35,7 +35,7 @@ class UNetConfig:
     attention: tuple[int, ...] = (16,)          # sides of the maps that attend, in pixels
     heads: int = 1                              # of every attention layer, unless head_channels says how wide
     head_channels: int | None = None            # channels of a head; layers have as many heads as that makes
-    dropout: float = 0.0
+    dropout: float | int = 0.0
     in_channels: int = 3
     out_channels: int = 3
     groups: int = 32                            # of a group norm, at most: their common divisor with channels
@@ -107,9 +107,9 @@ def sinusoids_ddpm(
 def doubled_kernel(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "i o 4 4"]:
     r"""eq:unet-up: $K_{mn}=\sum_{k\in\{2-m,3-m\}}\sum_{l\in\{2-n,3-n\}}W_{kl}$: doubling a map and
     filtering it by $W$ is one transposed convolution by $K$ of stride 2."""
-    flipped = weight.flip(-2, -1).transpose(0, 1)
-    rows = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
-    return F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
+    A = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])     # K = A W A^T, in one product
+    K = weight.flatten(2) @ torch.kron(A, A).mT                             # o i 9 -> o i 16
+    return K.unflatten(2, (4, 4)).transpose(0, 1)
 
 
 def read_maps(
@@ -174,7 +174,10 @@ class Upsample(nn.Module):
 
 
 def conv_doubled(x: Float[Tensor, "b c y x"], conv: nn.Conv2d) -> Float[Tensor, "b f g h"]:
-    """``conv`` of the nearest-neighbour doubling of ``x``, which is never stored (eq:unet-up)."""
+    """``conv`` of the nearest-neighbour doubling of ``x``, which is stored only where there are few places
+    (eq:unet-up)."""
+    if len(x) * x.shape[2] * x.shape[3] < 256:              # making the kernel costs more than it saves
+        return conv(F.interpolate(x, scale_factor=2.0))
     return F.conv_transpose2d(x, doubled_kernel(conv.weight), conv.bias, stride=2, padding=1)
 
 
@@ -231,12 +234,12 @@ class ResidualBlock(nn.Module):
             h, x = self.conv1(F.avg_pool2d(h, 2)), F.avg_pool2d(x, 2)
         else:
             h = self.conv1(h)
-        if self.modulated:                                                  # ADM: scale, then shift
-            scale_shift = condition.chunk(2, dim=1)
-        else:
-            scale_shift, h = (), h.add_(condition[:, :, None, None])
-        dropout = self.dropout if self.training else 0.0
-        h = norm_activation(h, self.norm2, *scale_shift, dropout=dropout)
+        scale = shift = None
+        if self.modulated:                                                  # ADM
+            scale, shift = condition.chunk(2, dim=1)
+        else:                                                               # DDPM
+            h = h.add_(condition[:, :, None, None])
+        h = norm_activation(h, self.norm2, scale, shift, self.dropout if self.training else 0)
         return self.conv2(h).add_(self.shortcut(x))
 
 
@@ -292,8 +295,8 @@ class Stage(nn.ModuleList):
 class HalfUNet(nn.Module):
     """The way down: noisy maps (b, i, s, s) and timesteps (b), whose embedding every residual block reads.
 
-    A system says in ``residual``, ``attend`` and ``halve`` which blocks it uses. Raises ``ValueError`` for
-    maps of another size.
+    A system says in ``residual``, ``attend`` and ``downsample`` which blocks it uses. Raises ``ValueError``
+    for maps of another size.
     """
 
     waves: Any = staticmethod(sinusoids)
@@ -309,7 +312,7 @@ class HalfUNet(nn.Module):
         self.down = nn.ModuleList()
         for level, width in enumerate(config.widths):
             if level:
-                self.down.append(Stage([self.halve(c)]))
+                self.down.append(Stage([self.downsample(c)]))
                 self.kept.append(c)
                 side //= 2
             for _ in range(config.blocks):
@@ -332,7 +335,7 @@ class HalfUNet(nn.Module):
         config = self.config
         return SpatialAttention(channels, config.heads_of(channels), groups=config.groups, eps=self.eps)
 
-    def halve(self, channels: int) -> nn.Module:
+    def downsample(self, channels: int) -> nn.Module:
         """What leads to the next level down."""
         return self.residual(channels, channels, "down")
 
@@ -356,7 +359,7 @@ class HalfUNet(nn.Module):
 class UNet(HalfUNet):
     """Noisy maps (b, i, s, s), timesteps (b) and conditions -> maps (b, o, s, s).
 
-    On the way up every map of the way down is joined to the one of its size; ``double`` says what leads up.
+    On the way up every map of the way down is joined to the one of its size; ``upsample`` says what leads up.
     The last convolution starts at 0: a fresh U-Net predicts nothing.
     """
 
@@ -370,12 +373,12 @@ class UNet(HalfUNet):
                 self.up.append(self.stage(c + kept.pop(), width, side))
                 c = width
             if level:
-                self.up[-1].append(self.double(c))                          # type: ignore[operator]
+                self.up[-1].append(self.upsample(c))                          # type: ignore[operator]
                 side *= 2
         self.norm = GroupNorm(c, config.groups, self.eps)
         self.conv_out = zeroed(conv3(c, config.out_channels))
 
-    def double(self, channels: int) -> nn.Module:
+    def upsample(self, channels: int) -> nn.Module:
         """What leads to the next level up."""
         return self.residual(channels, channels, "up")
 
