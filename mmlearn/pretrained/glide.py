@@ -92,7 +92,7 @@ def model_weights(model: GLIDE, state: State) -> State:
 
 
 def clip_names(tower: nn.Module) -> dict[str, list[str]]:
-    """The names in a file of which each tensor of a tower is made; queries, keys and values are three there."""
+    """Names in a file, of which each tensor of a tower is made: queries, keys and values are three there."""
     found = {}
     for name in tower.state_dict():
         stem, joined, kind = name.partition(".attention.in_")
