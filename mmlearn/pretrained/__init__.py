@@ -41,6 +41,8 @@ READERS = {                             # public name -> the module of this pack
                                   "stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema")},
     "openai/DALL-E": "dvae",
     "facebook/flava-image-codebook": "dvae",
+    **{f"openai/glide-{name}": "glide" for name in ("base", "upsample", "base-inpaint", "upsample-inpaint",
+                                                    "clip-image-enc", "clip-text-enc")},
     "openai/guided-diffusion": "diffusion",
     **{f"google/ddpm-{data}": "diffusion"
        for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256",
