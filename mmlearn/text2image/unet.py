@@ -1,0 +1,372 @@
+r"""Blocks that the U-Nets of diffusion share, and the U itself: down through levels, up again, skips across.
+
+Papers: J. Ho, A. Jain and P. Abbeel (2020), *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239, app. B;
+P. Dhariwal and A. Nichol (2021), *Diffusion Models Beat GANs on Image Synthesis*, arXiv:2105.05233, sec. 3.
+Survey: 2.3.
+Differs from the papers: nothing in the result. A doubling and the convolution after it are one transposed
+convolution (eq:unet-up), which needs 16 products where the two need 36; normalisation and activation keep one
+map for the backward pass instead of two; maps are stored channels last.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmlearn.nn.attention import MultiHeadAttention, attention
+from mmlearn.nn.configuration import FieldError, check
+
+SAMPLINGS = ("same", "down", "up")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The sizes that every U-Net has; ``DDPMConfig`` and ``ADMConfig`` name those of the papers."""
+
+    size: int = 32                              # pixels a side
+    width: int = 128                            # channels of the first level, before its multiplier
+    multipliers: tuple[float, ...] = (1, 2, 2, 2)       # channels of a level, in widths
+    blocks: int = 2                             # R, residual blocks of a level on the way down; one more up
+    attention: tuple[int, ...] = (16,)          # sides of the maps that attend, in pixels
+    dropout: float = 0.0
+    in_channels: int = 3
+    out_channels: int = 3
+    groups: int = 32                            # of a group norm, at most: their common divisor with channels
+
+    def __post_init__(self) -> None:
+        check(self, blocks=(1, 100), multipliers=(1 / 64, 64), attention=(1, 65_536))
+        if not self.multipliers:
+            raise FieldError(type(self).__name__, "multipliers", "is empty; a U-Net has a level or more")
+        if self.size % 2 ** (len(self.multipliers) - 1):
+            raise FieldError(type(self).__name__, "size", f"is {self.size}, which cannot be halved "
+                             f"{len(self.multipliers) - 1} times; choose a multiple of "
+                             f"{2 ** (len(self.multipliers) - 1)}, or fewer multipliers")
+        if any(width < 1 or width != self.width * m for width, m in zip(self.widths, self.multipliers)):
+            raise FieldError(type(self).__name__, "multipliers", f"is {self.multipliers}, which makes no whole "
+                             f"numbers of channels of width {self.width}")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the levels, from full resolution down."""
+        return tuple(int(self.width * multiplier) for multiplier in self.multipliers)
+
+    @property
+    def embedding(self) -> int:
+        """Size of the embedding of the timestep: 4 widths."""
+        return 4 * self.width
+
+
+# -------------------------------------------------------------------------------------------------- equations
+
+
+def sinusoids(
+    t: Float[Tensor, " b"] | Int[Tensor, " b"], width: int, base: float | int = 10_000
+) -> Float[Tensor, "b w"]:
+    r"""eq:unet-time: $[\cos(t\omega_k);\sin(t\omega_k)]$, $\omega_k=10000^{-k/h}$,
+    $k=0,\dots,h-1$, with $h$ half of the width: ADM's and GLIDE's."""
+    half = width // 2
+    k = torch.arange(half, dtype=torch.float32, device=t.device)
+    angles = t[:, None].float() * torch.exp(-math.log(base) / half * k)
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
+
+
+def sinusoids_ddpm(
+    t: Float[Tensor, " b"] | Int[Tensor, " b"], width: int, base: float | int = 10_000
+) -> Float[Tensor, "b w"]:
+    r"""eq:unet-time-ddpm: $[\sin(t\omega_k);\cos(t\omega_k)]$,
+    $\omega_k=10000^{-k/(h-1)}$: DDPM's, sines first and the last wave at $1/10000$."""
+    half = width // 2
+    k = torch.arange(half, dtype=torch.float32, device=t.device)
+    angles = t[:, None].float() * torch.exp(-math.log(base) / max(half - 1, 1) * k)
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
+
+
+def modulate(
+    x: Float[Tensor, "b c y x"], scale: Float[Tensor, "b c"], shift: Float[Tensor, "b c"]
+) -> Float[Tensor, "b c y x"]:
+    r"""eq:unet-modulate: $(1+s(e))\odot h+b(e)$: a scale and a shift a channel, from the
+    embedding $e$ of timestep and condition."""
+    return torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
+
+
+def doubled_kernel(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "i o 4 4"]:
+    r"""eq:unet-up: $K_{mn}=\sum_{k\in\{2-m,3-m\}}\sum_{l\in\{2-n,3-n\}}W_{kl}$: doubling a map and
+    filtering it by $W$ is one transposed convolution by $K$ of stride 2."""
+    flipped = weight.flip(-2, -1).transpose(0, 1)
+    rows = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
+    return F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
+
+
+def read_maps(
+    Q: Float[Tensor, "b h t e"], K: Float[Tensor, "b h s e"], V: Float[Tensor, "b h s e"]
+) -> Float[Tensor, "b h t e"]:
+    r"""eq:unet-attention: $\mathrm{softmax}\big((Qe^{-1/4})(Ke^{-1/4})^\top\big)V$ for heads of
+    $e$ channels: eq:attention, scaled before the product so that half precision does not overflow."""
+    scale = Q.shape[-1] ** -0.25
+    return ((Q * scale) @ (K * scale).mT).softmax(dim=-1) @ V
+
+
+# ----------------------------------------------------------------------------------------------------- blocks
+
+
+def zeroed(module: Any) -> Any:
+    """``module`` with all its parameters 0, so that what it adds is nothing at first."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def conv3(into: int, out: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution 3 x 3 with a margin of 1."""
+    return nn.Conv2d(into, out, 3, stride=stride, padding=1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm of ``channels`` in as many groups as divide both them and ``groups``."""
+
+    def __init__(self, channels: int, groups: int = 32, eps: float = 1e-5) -> None:
+        super().__init__(math.gcd(channels, groups), channels, eps=eps)
+
+
+class TimeEmbedding(nn.Module):
+    """Timesteps (b) -> embeddings (b, 4 w): waves, linear, SiLU, linear (eq:unet-time or eq:unet-time-ddpm).
+
+    Timesteps are those of the training, 0 to T - 1, whatever the sampler leaves out; they may be fractions.
+    """
+
+    def __init__(self, width: int, waves: Any = sinusoids) -> None:
+        super().__init__()
+        self.width, self.waves = width, waves
+        self.linear1 = nn.Linear(width, 4 * width)
+        self.linear2 = nn.Linear(4 * width, 4 * width)
+
+    def forward(self, t: Float[Tensor, " b"] | Int[Tensor, " b"]) -> Float[Tensor, "b e"]:
+        waves = self.waves(t, self.width).to(self.linear1.weight.dtype)
+        return self.linear2(F.silu(self.linear1(waves)))
+
+
+class Upsample(nn.Module):
+    """Twice the side, then a convolution 3 x 3: (b, c, y, x) -> (b, f, 2y, 2x) (eq:unet-up)."""
+
+    reads = ""
+
+    def __init__(self, into: int, out: int | None = None) -> None:
+        super().__init__()
+        self.conv = conv3(into, out or into)
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b f g h"]:
+        return conv_doubled(x, self.conv)
+
+
+def conv_doubled(x: Float[Tensor, "b c y x"], conv: nn.Conv2d) -> Float[Tensor, "b f g h"]:
+    """``conv`` of the nearest-neighbour doubling of ``x``, which is never stored (eq:unet-up)."""
+    return F.conv_transpose2d(x, doubled_kernel(conv.weight), conv.bias, stride=2, padding=1)
+
+
+class Downsample(nn.Module):
+    """Half the side by a convolution 3 x 3 of stride 2: (b, c, y, x) -> (b, f, y/2, x/2).
+
+    ``after`` puts the whole margin below and right, as TensorFlow's "SAME" (DDPM); without it, all around.
+    """
+
+    reads = ""
+
+    def __init__(self, into: int, out: int | None = None, after: bool = False) -> None:
+        super().__init__()
+        self.after = after
+        self.conv = nn.Conv2d(into, out or into, 3, stride=2, padding=0 if after else 1)
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b f g h"]:
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.after else x)
+
+
+class ResidualBlock(nn.Module):
+    r"""eq:unet-residual: $x'+C_2\,\phi(\mathrm{GN}(C_1\phi(\mathrm{GN}(x)))\text{ with }e)$: (b, c, y, x) and
+    embeddings (b, e) -> (b, f, y, x).
+
+    $\phi$ is SiLU. The embedding is added after the first convolution (DDPM), or with ``modulated`` scales
+    and shifts the second norm (ADM, eq:unet-modulate). ``sampling`` "down" takes means of 2 x 2 pixels, "up"
+    repeats them, of both the map after the first activation and of what came in. The second convolution
+    starts at 0, so that a fresh block adds nothing; where the widths differ, x' is a 1 x 1 convolution of x.
+    """
+
+    reads = "embedding"
+
+    def __init__(self, into: int, out: int, embedding: int, dropout: float = 0.0, modulated: bool = True,
+                 sampling: str = "same", groups: int = 32, eps: float = 1e-5) -> None:
+        super().__init__()
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling is {sampling!r}; use one of {', '.join(SAMPLINGS)}")
+        self.modulated, self.sampling = modulated, sampling
+        self.norm1, self.conv1 = GroupNorm(into, groups, eps), conv3(into, out)
+        self.condition = nn.Linear(embedding, 2 * out if modulated else out)
+        self.norm2, self.conv2 = GroupNorm(out, groups, eps), zeroed(conv3(out, out))
+        self.dropout = nn.Dropout(dropout)
+        self.shortcut = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c y x"], embedding: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b f g h"]:
+        condition = self.condition(F.silu(embedding))
+        h = F.silu(self.norm1(x))
+        if self.sampling == "up":
+            h, x = conv_doubled(h, self.conv1), F.interpolate(x, scale_factor=2.0)
+        elif self.sampling == "down":
+            h, x = self.conv1(F.avg_pool2d(h, 2)), F.avg_pool2d(x, 2)
+        else:
+            h = self.conv1(h)
+        if self.modulated:
+            scale, shift = condition.chunk(2, dim=1)
+            h = modulate(self.norm2(h), scale, shift)
+        else:
+            h = self.norm2(h + condition[:, :, None, None])
+        return self.shortcut(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class SpatialAttention(MultiHeadAttention):
+    """Every place of a map reads all places, and the tokens of a context where there is one: (b, c, y, x) and
+    (b, k, e) -> (b, c, y, x) (eq:unet-attention).
+
+    Keys and values of the context stand before those of the map, in one softmax. The output projection starts
+    at 0. Raises ``ValueError`` for a context without ``context``, its size.
+    """
+
+    reads = "context"
+
+    def __init__(self, channels: int, heads: int = 1, context: int | None = None, groups: int = 32,
+                 eps: float = 1e-5) -> None:
+        super().__init__(channels, heads)
+        self.norm = GroupNorm(channels, groups, eps)
+        self.context = None if context is None else nn.Linear(context, 2 * channels)
+        bound = channels**-0.5                          # as PyTorch starts a 1 x 1 convolution
+        nn.init.uniform_(self.in_weight, -bound, bound)
+        nn.init.uniform_(self.in_bias, -bound, bound)
+        zeroed(self.out)
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "b c y x"], context: Float[Tensor, "b k e"] | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        tokens = self.norm(x).flatten(2).mT                                 # b c y x -> b (y x) c
+        Q, K, V = self.project_all(tokens)
+        if context is not None:
+            if self.context is None:
+                raise ValueError("a context was given, and this U-Net has no layers that read one; build it "
+                                 "with context=size of a token")
+            seen_K, seen_V = self.context(context).chunk(2, dim=-1)
+            K = torch.cat([self.split(seen_K), K], dim=2)
+            V = torch.cat([self.split(seen_V), V], dim=2)
+        read = self.out(self.join(self.read(Q, K, V, None)))
+        return x + read.mT.unflatten(2, x.shape[2:])
+
+
+class Stage(nn.ModuleList):
+    """Layers in turn: residual blocks read the embedding, attention the context, the others neither."""
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None = None) -> Tensor:
+        inputs = {"embedding": (embedding,), "context": (context,), "": ()}
+        for layer in self:
+            x = layer(x, *inputs[layer.reads])                              # type: ignore[index]
+        return x
+
+
+# -------------------------------------------------------------------------------------------------- the model
+
+
+class UNet(nn.Module):
+    """Noisy maps (b, i, s, s), timesteps (b) and conditions -> maps (b, o, s, s).
+
+    On the way down every layer's output is kept and on the way up joined to the map of its size. A system
+    says in ``residual``, ``attend``, ``halve`` and ``double`` which blocks it uses. The last convolution
+    starts at 0: a fresh U-Net predicts nothing. Raises ``ValueError`` for maps of another size.
+    """
+
+    waves: Any = staticmethod(sinusoids)
+    eps = 1e-5
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, side = config.widths, config.size
+        self.time = TimeEmbedding(config.width, self.waves)
+        self.conv_in = conv3(config.in_channels, widths[0])
+        skips, c = [widths[0]], widths[0]
+        down, up = [], []
+        for level, width in enumerate(widths):
+            for _ in range(config.blocks):
+                down.append(self.stage(c, width, side))
+                c = width
+                skips.append(c)
+            if level < len(widths) - 1:
+                down.append(Stage([self.halve(c)]))
+                skips.append(c)
+                side //= 2
+        self.middle = Stage([self.residual(c, c), self.attend(c), self.residual(c, c)])
+        for level, width in reversed(list(enumerate(widths))):
+            for i in range(config.blocks + 1):
+                up.append(self.stage(c + skips.pop(), width, side))
+                c = width
+                if level and i == config.blocks:
+                    up[-1].append(self.double(c))
+                    side *= 2
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
+        self.norm = self.normalise(c)
+        self.conv_out = zeroed(conv3(c, config.out_channels))
+
+    def stage(self, into: int, out: int, side: int) -> Stage:
+        """A residual block, and attention where maps of this side attend."""
+        layers = [self.residual(into, out)]
+        return Stage([*layers, self.attend(out)] if side in self.config.attention else layers)
+
+    def residual(self, into: int, out: int, sampling: str = "same") -> nn.Module:
+        """A residual block of this U-Net."""
+        return ResidualBlock(into, out, self.config.embedding, self.config.dropout, sampling=sampling,
+                             groups=self.config.groups, eps=self.eps)
+
+    def attend(self, channels: int) -> nn.Module:
+        """An attention layer of this U-Net."""
+        return SpatialAttention(channels, groups=self.config.groups, eps=self.eps)
+
+    def halve(self, channels: int) -> nn.Module:
+        """What leads to the next level down."""
+        return self.residual(channels, channels, "down")
+
+    def double(self, channels: int) -> nn.Module:
+        """What leads to the next level up."""
+        return self.residual(channels, channels, "up")
+
+    def normalise(self, channels: int) -> nn.GroupNorm:
+        """The last norm."""
+        return GroupNorm(channels, self.config.groups, self.eps)
+
+    def check_maps(self, x: Float[Tensor, "b i y x"]) -> None:
+        """Refuse maps of another size than the U-Net's."""
+        config = self.config
+        if tuple(x.shape[1:]) != (config.in_channels, config.size, config.size):
+            raise ValueError(f"maps have {x.shape[1]} channels of {x.shape[2]} x {x.shape[3]}, the U-Net wants "
+                             f"{config.in_channels} of {config.size} x {config.size}")
+
+    def through(
+        self, x: Float[Tensor, "b i y x"], embedding: Float[Tensor, "b e"],
+        context: Float[Tensor, "b k w"] | None = None
+    ) -> Float[Tensor, "b o y x"]:
+        """Down and up again, for an embedding that already holds timestep and conditions."""
+        self.check_maps(x)
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        skips = [x]
+        for stage in self.down:
+            x = stage(x, embedding, context)
+            skips.append(x)
+        x = self.middle(x, embedding, context)
+        for stage in self.up:
+            x = stage(torch.cat([x, skips.pop()], dim=1), embedding, context)
+        return self.conv_out(F.silu(self.norm(x)))
+
+    def forward(
+        self, x: Float[Tensor, "b i y x"], t: Float[Tensor, " b"] | Int[Tensor, " b"]
+    ) -> Float[Tensor, "b o y x"]:
+        return self.through(x, self.time(t))
