@@ -16,7 +16,7 @@ import html
 import importlib.util
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -80,6 +80,29 @@ def merge(pieces: Sequence[str], ranks: dict[tuple[str, str], int]) -> list[str]
             i += 2 if both else 1
         pieces = joined
     return pieces
+
+
+def learn_merges(
+    spelled: Mapping[str, Sequence[str]], counts: Mapping[str, int], most: int
+) -> list[tuple[str, str]]:
+    """At most ``most`` pairs, in the order in which they are learned: again and again the most frequent pair
+    of neighbours inside words is joined; of equally frequent pairs, the first by alphabet.
+
+    ``spelled`` gives each word as its letters, ``counts`` says how often it occurs. Ends early when every
+    word is one piece.
+    """
+    words, learned = dict(spelled), list[tuple[str, str]]()
+    while len(learned) < most:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, pieces in words.items():
+            for pair in zip(pieces, pieces[1:]):
+                pairs[pair] += counts[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        learned.append(best)
+        words = {word: merge(pieces, {best: 0}) for word, pieces in words.items()}
+    return learned
 
 
 class CLIPTokeniser(Tokeniser):
@@ -160,18 +183,7 @@ class CLIPTokeniser(Tokeniser):
         counts = Counter(word for text in texts for word in WORD.findall(clean(text)))
         spelled = {word: [*(letters[byte] for byte in word.encode()[:-1]),
                           letters[word.encode()[-1]] + WORD_END] for word in counts}
-        learned: list[tuple[str, str]] = []
-        while len(learned) < merges:
-            pairs: Counter[tuple[str, str]] = Counter()
-            for word, pieces in spelled.items():
-                for pair in zip(pieces, pieces[1:]):
-                    pairs[pair] += counts[word]
-            if not pairs:
-                break
-            best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-            learned.append(best)
-            spelled = {word: merge(pieces, {best: 0}) for word, pieces in spelled.items()}
-        return cls(learned, context)
+        return cls(learn_merges(spelled, counts, merges), context)
 
     def __len__(self) -> int:
         return len(self.words)
