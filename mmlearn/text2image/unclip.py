@@ -133,7 +133,7 @@ def drop_embedding(
 
 
 def blurred(
-    x: Float[Tensor, "b c y x"], sigma: float = 0.6
+    x: Float[Tensor, "b c y x"], sigma: float | int = 0.6
 ) -> Float[Tensor, "b c y x"]:
     r"""eq:unclip-blur: $\sum_{|i|,|j|\le1}k_ik_jx_{y+i,x+j}$,
     $k_i\propto e^{-i^2/2\sigma^2}$: the low resolution as the first upsampler
@@ -267,7 +267,7 @@ def crop_both(
 @torch.no_grad()
 def draw_pictures(
     decoder: nn.Module, conditions: Mapping[str, Tensor], empty: Mapping[str, Tensor],
-    upsamplers: tuple[UnCLIPUpsampler, ...] = (), scale: float = 1.0,
+    upsamplers: tuple[UnCLIPUpsampler, ...] = (), scale: float | int = 1.0,
     steps: tuple[int, ...] = (250, 27, 15), generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
     """Pictures in [-1, 1] of embeddings: drawn small with guidance, then

@@ -42,7 +42,7 @@ class PriorConfig:
     width: int = 2048           # d
     layers: int = 24
     heads: int = 32
-    scale: float = 17.2         # what an embedding of length 1 is multiplied by before it is noised
+    scale: float | int = 17.2         # what an embedding of length 1 is multiplied by before it is noised
     predicts: str = "x0"        # what the output is: the embedding, "x0", as in the paper, or the "noise"
 
     def __post_init__(self) -> None:
@@ -238,7 +238,7 @@ def as_denoiser(model: DiffusionPrior, schedule: NoiseSchedule) -> Callable[...,
 @torch.no_grad()
 def draw_embeddings(
     model: DiffusionPrior, text: Text, schedule: NoiseSchedule, steps: int = 64,
-    scale: float = 1.0, candidates: int = 2, method: str = "ddpm",
+    scale: float | int = 1.0, candidates: int = 2, method: str = "ddpm",
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b e"]:
     """CLIP embeddings (b, e) of pictures for the captions: of several that
@@ -396,7 +396,7 @@ class ARPrior(nn.Module):
 @torch.no_grad()
 def draw_codes(
     model: ARPrior, tokens: Int[Tensor, "b t"], embedding: Float[Tensor, "b e"],
-    likeness: float, candidates: int = 2, generator: torch.Generator | None = None,
+    likeness: float | int, candidates: int = 2, generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b e"]:
     """Embeddings (b, e) drawn code by code; of several the one that fits the
     caption best."""

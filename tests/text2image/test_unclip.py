@@ -92,8 +92,8 @@ def test_sizes_are_those_stated_or_the_difference_is_known():
     assert count(paper) == 1_225_925_632                                              # stated: 1B
     assert count(ar.text) == 1_315_987_072 and count(ar) == 2_121_410_688             # stated: 1B in all
     assert [count(up) for up in ups] == [729_710_726, 282_064_326]                    # stated: 700M, 300M
-    assert count(decoder) == 3_824_000_646                                            # stated: 3.5B
-    assert count(small) == 899_972_998                                                # stated: 900M
+    assert count(decoder) == 3_565_435_398                                            # stated: 3.5B
+    assert count(small) == 893_318_086                                                # stated: 900M
 
 
 # --------------------------------------------------------------------------------------- equations of the prior
@@ -280,6 +280,7 @@ def test_the_autoregressive_prior_learns_embeddings_and_gradients_reach_all_of_i
     model = ARPrior(TINY_AR)
     model.codec.fit(z)
     tokens, text = torch.randint(0, 19, (3, 5)), F.normalize(torch.randn(3, 6), dim=1)
+    tokens[1, 2:] = 19
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for step in range(60):
         optimizer.zero_grad()
