@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmlearn.nn.attention import MultiHeadAttention, attention
 from mmlearn.nn.configuration import FieldError, check
+from mmlearn.nn.norm_activation import norm_activation
 
 SAMPLINGS = ("same", "down", "up")
 
@@ -84,14 +85,6 @@ def sinusoids_ddpm(
     k = torch.arange(half, dtype=torch.float32, device=t.device)
     angles = t[:, None].float() * torch.exp(-math.log(base) / max(half - 1, 1) * k)
     return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
-
-
-def modulate(
-    x: Float[Tensor, "b c y x"], scale: Float[Tensor, "b c"], shift: Float[Tensor, "b c"]
-) -> Float[Tensor, "b c y x"]:
-    r"""eq:unet-modulate: $(1+s(e))\odot h+b(e)$: a scale and a shift a channel, from the
-    embedding $e$ of timestep and condition."""
-    return torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
 
 
 def doubled_kernel(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "i o 4 4"]:
@@ -190,7 +183,7 @@ class ResidualBlock(nn.Module):
     embeddings (b, e) -> (b, f, y, x).
 
     $\phi$ is SiLU. The embedding is added after the first convolution (DDPM), or with ``modulated`` scales
-    and shifts the second norm (ADM, eq:unet-modulate). ``sampling`` "down" takes means of 2 x 2 pixels, "up"
+    and shifts the second norm (ADM, eq:norm-activation). ``sampling`` "down" takes means of 2 x 2 pixels, "up"
     repeats them, of both the map after the first activation and of what came in. The second convolution
     starts at 0, so that a fresh block adds nothing; where the widths differ, x' is a 1 x 1 convolution of x.
     """
@@ -206,26 +199,27 @@ class ResidualBlock(nn.Module):
         self.norm1, self.conv1 = GroupNorm(into, groups, eps), conv3(into, out)
         self.condition = nn.Linear(embedding, 2 * out if modulated else out)
         self.norm2, self.conv2 = GroupNorm(out, groups, eps), zeroed(conv3(out, out))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.shortcut = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
 
     def forward(
         self, x: Float[Tensor, "b c y x"], embedding: Float[Tensor, "b e"]
     ) -> Float[Tensor, "b f g h"]:
         condition = self.condition(F.silu(embedding))
-        h = F.silu(self.norm1(x))
+        h = norm_activation(x, self.norm1)
         if self.sampling == "up":
             h, x = conv_doubled(h, self.conv1), F.interpolate(x, scale_factor=2.0)
         elif self.sampling == "down":
             h, x = self.conv1(F.avg_pool2d(h, 2)), F.avg_pool2d(x, 2)
         else:
             h = self.conv1(h)
-        if self.modulated:
-            scale, shift = condition.chunk(2, dim=1)
-            h = modulate(self.norm2(h), scale, shift)
+        if self.modulated:                                                  # ADM: scale, then shift
+            scale_shift = condition.chunk(2, dim=1)
         else:
-            h = self.norm2(h + condition[:, :, None, None])
-        return self.shortcut(x) + self.conv2(self.dropout(F.silu(h)))
+            scale_shift, h = (), h.add_(condition[:, :, None, None])
+        dropout = self.dropout if self.training else 0.0
+        h = norm_activation(h, self.norm2, *scale_shift, dropout=dropout)
+        return self.conv2(h).add_(self.shortcut(x))
 
 
 class SpatialAttention(MultiHeadAttention):
@@ -364,7 +358,7 @@ class UNet(nn.Module):
         x = self.middle(x, embedding, context)
         for stage in self.up:
             x = stage(torch.cat([x, skips.pop()], dim=1), embedding, context)
-        return self.conv_out(F.silu(self.norm(x)))
+        return self.conv_out(norm_activation(x, self.norm))
 
     def forward(
         self, x: Float[Tensor, "b i y x"], t: Float[Tensor, " b"] | Int[Tensor, " b"]
