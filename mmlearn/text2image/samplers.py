@@ -138,7 +138,7 @@ def gradient_guide(log_probability: Callable[[Tensor, Tensor], Tensor], scale: f
 
 
 def classifier_guide(classifier: Denoiser, labels: Tensor, scale: float = 1.0) -> Guide:
-    """Towards classes ``labels`` (b), by a classifier of noised data, ``classifier(x, t)`` -> (b, c) logits."""
+    """Towards classes ``labels`` (b), by a classifier of noised data, ``classifier(x, t)``: logits (b, c)."""
     return gradient_guide(lambda x, t: -F.cross_entropy(classifier(x, t), labels, reduction="none"), scale)
 
 
