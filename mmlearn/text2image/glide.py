@@ -116,13 +116,13 @@ class GLIDEConfig:
     @classmethod
     def mini(cls, vocab: int = 800, size: int = 32, context: int = 24) -> "GLIDEConfig":
         """A miniature for the scene world, at 32 pixels: about 2.1 million parameters."""
-        unet = ADMConfig(size, 40, (1, 2, 3), 1, (size // 4,), groups=20, head_channels=40)
+        unet = ADMConfig(size, 32, (1, 2, 2.5), 1, (size // 4,), groups=16, head_channels=40)
         return cls.of(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
 
     @classmethod
     def mini_upsampler(cls, vocab: int = 800, size: int = 64, context: int = 24) -> "GLIDEConfig":
         """The miniature's upsampler, from 32 to 64 pixels: about 0.3 million parameters."""
-        unet = ADMConfig(size, 16, (1, 2, 3), 1, (), groups=8, head_channels=16)
+        unet = ADMConfig(size, 16, (1, 1, 2), 1, (), groups=8, head_channels=16)
         return cls.of(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
 
     def with_hole(self) -> "GLIDEConfig":
@@ -158,13 +158,12 @@ def padded_states(
     return torch.where(mask[..., None], words + positions, padding)
 
 
-def with_text(
-    time: Float[Tensor, "b e"], last: Float[Tensor, "b d"], W: Float[Tensor, "d e"],
-    bias: Float[Tensor, " e"]
+def summarised(
+    states: Float[Tensor, "b t d"], W: Float[Tensor, "d e"], bias: Float[Tensor, " e"]
 ) -> Float[Tensor, "b e"]:
-    r"""eq:glide-summary: $e=e_t+z_TW+b$: the state of the last position, be it padding, joins
+    r"""eq:glide-summary: $e=z_tW+b$ of the last position's state, be it padding; it is added to
     the embedding of the timestep."""
-    return time + last @ W + bias
+    return states[:, -1] @ W + bias
 
 
 def enlarged(low: Float[Tensor, "b c v u"], size: int) -> Float[Tensor, "b c y x"]:
@@ -182,7 +181,7 @@ def with_hole(
     return torch.cat([known * kept, kept], dim=1)
 
 
-def keep_known(
+def with_known(
     drawn: Float[Tensor, "b c y x"], known: Float[Tensor, "b c y x"],
     kept: Float[Tensor, "b 1 y x"]
 ) -> Float[Tensor, "b c y x"]:
@@ -252,7 +251,7 @@ class GLIDEText(nn.Module):
         for layer in self.layers:
             x = layer(x)
         states = self.norm(x)
-        return Reading(self.summary(states[:, -1]), states)
+        return Reading(summarised(states, self.summary.weight.mT, self.summary.bias), states)
 
 
 class GLIDE(nn.Module):
@@ -316,8 +315,9 @@ class GLIDE(nn.Module):
         low: Float[Tensor, "b 3 v u"] | None = None
     ) -> Float[Tensor, "b o y x"]:
         """The noise, for captions that have been read."""
-        x = self.inputs(x, known, kept, low)
-        return self.unet(x, t, embedding=summary, context=states)
+        seen = self.inputs(x, known, kept, low)
+        said = self.unet(seen, t, embedding=summary, context=states)
+        return said.to(x.dtype)
 
     def forward(
         self, x: Float[Tensor, "b 3 y x"], t: Int[Tensor, " b"], tokens: Int[Tensor, "b t"],

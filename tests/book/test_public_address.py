@@ -93,6 +93,8 @@ def makefile(tmp_path):
     for name in ("pyproject.toml", "_config.yml", "_toc.yml"):
         (tmp_path / name).write_text("")
     (tmp_path / "tools").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "oracles.txt").write_text("")
     (tmp_path / "tools" / "notebooks.py").write_text("import sys\nprint(sys.argv[1:])\n")
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)

@@ -4,9 +4,18 @@ import pytest
 import torch
 
 from mmlearn.data.pairs import signed_pixels
-from mmlearn.data.scenes import portrait
+from mmlearn.data.scenes import HELD_OUT_PAIRS, portrait, side_by_side
 from mmlearn.data.scenes.language import parse_caption
-from mmlearn.data.things import ATTRIBUTES, attributes_of, kinds_of, plain_sentences, thing_pairs
+from mmlearn.data.things import (
+    ATTRIBUTES,
+    attributes_of,
+    kinds_of,
+    plain_sentences,
+    side_attributes,
+    sides,
+    thing_pairs,
+    two_things,
+)
 from mmlearn.data.tokenisers import PlainWordTokeniser
 
 
@@ -64,3 +73,53 @@ def test_plain_words_have_neither_begin_nor_end():
     assert words.batch(["A red car.", "a car"]).tolist() == [[4, 5, 6], [4, 6, 1]]
     assert words.batch(["A red car."], 2).tolist() == [[4, 5]] and words.batch([]).shape == (0, 0)
     assert words.decode(words.batch(["a car", "a red car"])[0]) == "a car"
+
+
+@pytest.mark.parametrize("split", ["train", "compositional", "zero_shot"])
+def test_two_things_stand_side_by_side_each_in_its_half(split):
+    for index in range(60):
+        scene = side_by_side(3, index, split)
+        left, right = sides(scene)
+        assert left.x + left.width / 2 <= 0.5 <= right.x - right.width / 2 and left.category != right.category
+        assert {r.predicate for r in scene.relations} == {"left of", "right of"}
+        for thing in scene.objects:
+            assert thing.x - thing.width / 2 >= 0 and thing.x + thing.width / 2 <= 1
+            assert thing.y - thing.height / 2 >= 0 and thing.y + thing.height / 2 <= 1
+        assert scene == side_by_side(3, index, split)
+
+
+def test_of_two_things_one_is_of_an_unseen_pair_in_the_compositional_split_alone():
+    def unseen(split):
+        return [sum((o.colour, o.category) in HELD_OUT_PAIRS for o in side_by_side(0, i, split).objects)
+                for i in range(80)]
+
+    assert set(unseen("train")) == {0} and set(unseen("compositional")) == {1}
+
+
+def test_sentences_of_two_things_say_both_with_colour_side_and_place():
+    data = two_things(30, size=16)
+    for scene, texts in zip(data.scenes, data.captions):
+        left, right = sides(scene)
+        for text in plain_sentences(scene):
+            said = parse_caption(text)
+            assert {(left.category,), (right.category,), (scene.setting,)} <= said and text in texts
+            assert {(left.category, "left of", right.category), (right.category, "right of", left.category)
+                    } & said
+
+
+def test_attributes_of_sides_are_those_of_the_left_and_of_the_right_thing():
+    scene = side_by_side(0, 5)
+    for found, thing in zip(side_attributes([scene]), sides(scene)):
+        values = {name: ATTRIBUTES[name][int(found[name])] for name in ATTRIBUTES}
+        assert values == {"category": thing.category, "colour": thing.colour, "setting": scene.setting}
+
+
+def test_two_things_without_a_picture_or_of_an_unknown_split_are_refused():
+    with pytest.raises(ValueError, match="at least 1 picture"):
+        two_things(0)
+    with pytest.raises(ValueError, match="unknown"):
+        two_things(2, "tomorrow")
+    with pytest.raises(ValueError, match="negative"):
+        side_by_side(0, -1)
+    with pytest.raises(ValueError, match="shows 1 things"):
+        sides(portrait("car"))

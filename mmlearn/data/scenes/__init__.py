@@ -27,7 +27,7 @@ from mmlearn.data.scenes.language import captions, parse_caption, scene_tuples
 from mmlearn.data.scenes.questions import Question, questions
 from mmlearn.data.scenes.referring import Referring, referring
 from mmlearn.data.scenes.render import Picture, render
-from mmlearn.data.scenes.sample import SPLITS, portrait, relations, sample_scene
+from mmlearn.data.scenes.sample import SPLITS, portrait, relations, sample_scene, side_by_side
 from mmlearn.data.scenes.shifts import STYLES
 from mmlearn.data.scenes.speech import spectrogram, speech
 
@@ -41,5 +41,5 @@ __all__ = [
 __all__ += [
     "Question", "Referring", "SceneDataset", "captions", "corpus", "export_coco", "parse_caption",
     "questions",
-    "referring", "scene_tuples", "spectrogram", "speech", "word_similarity",
+    "referring", "scene_tuples", "side_by_side", "spectrogram", "speech", "word_similarity",
 ]

@@ -377,23 +377,67 @@ def sample_scene(seed: int, index: int, split: str = "train",
     draws = Draws(seed, index, SPLITS.index(split))
     seen = [c for c in categories if c.name not in HELD_OUT_CATEGORIES]
     known = list(categories) if split == "zero_shot" else seen
-    colour = None
+    first, colour = _subject(draws, split, seen, known)
+    setting = draws.choice(first.settings)
+    kind = _kind(draws)
+    return _scene(seed, index, split, kind, setting,
+                  _compose(draws, kind, setting, first, colour, split, known))
+
+
+def _subject(draws: Draws, split: str, seen: Sequence[Category],
+             known: Sequence[Category]) -> tuple[Category, str | None]:
+    """What a scene of a split is about: a category, and its colour where the split demands one."""
     if split == "compositional":
         pairs = [(shade, c) for shade, name in HELD_OUT_PAIRS for c in seen if c.name == name]
         if not pairs:
             raise ValueError("split 'compositional' needs a category of HELD_OUT_PAIRS among the given "
                              "categories")
         colour, first = draws.choice(pairs)
-    else:
-        pool = [c for c in known if c not in seen] if split == "zero_shot" else seen
-        if not pool:
-            raise ValueError(f"split {split!r} finds none of its categories among the {len(categories)} "
-                             f"given")
-        first = draws.choice([c for c in pool for _ in range(_WEIGHTS.get(c.name, 1))])
+        return first, colour
+    pool = [c for c in known if c not in seen] if split == "zero_shot" else list(seen)
+    if not pool:
+        raise ValueError(f"split {split!r} finds none of its categories among the {len(known)} given")
+    return draws.choice([c for c in pool for _ in range(_WEIGHTS.get(c.name, 1))]), None
+
+
+def side_by_side(seed: int, index: int, split: str = "train") -> Scene:
+    """Two things of different categories, one left of the other and each as large as its half of the picture
+    allows: a pure function of its arguments, kind "non-iconic".
+
+    In "compositional" one of them is a pair of colour and category that was never drawn in training, in
+    "zero_shot" one is of a held-out category. Raises ``ValueError`` as ``sample_scene`` does.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is unknown; take one of {SPLITS}")
+    if index < 0:
+        raise ValueError(f"index {index} is negative; scenes are numbered from 0")
+    draws = Draws(seed, index, SPLITS.index(split), 2)
+    seen = [c for c in CATEGORIES if c.name not in HELD_OUT_CATEGORIES]
+    first, colour = _subject(draws, split, seen, CATEGORIES)
     setting = draws.choice(first.settings)
-    kind = _kind(draws)
-    return _scene(seed, index, split, kind, setting,
-                  _compose(draws, kind, setting, first, colour, split, known))
+    heaven = {"sun", "moon"}
+    company = [c for c in seen if setting in c.settings and c.name != first.name
+               and not {c.name, first.name} == heaven]
+    things = [_thing(draws, first, split, colour), _thing(draws, draws.choice(company), "train")]
+    for thing, half in zip(things, (0, 1) if draws.chance(50) else (1, 0)):
+        _fill_half(thing, draws, STAGES[setting], half)
+    return _scene(seed, index, split, "non-iconic", setting, things)
+
+
+def _fill_half(thing: _Thing, draws: Draws, stage: Stage, half: int) -> None:
+    """One of two things: as large as its half, 0 (left) or 1, allows, and a little less."""
+    _fill(thing, draws, stage)
+    height, width = thing.height, thing.width
+    most = draws.between(96, 116)
+    if width > most:
+        height, width = max(8, round(height * most / width / 2) * 2), most // 2 * 2
+    if height > 132:
+        height, width = 132, max(8, round(width * 132 / height / 2) * 2)
+    room = UNIT // 2 - 8 - width
+    thing.left = half * UNIT // 2 + 4 + max(0, draws.between(room // 2 - 6, room // 2 + 6))
+    if thing.place == "sky":
+        thing.bottom += (height - thing.height) // 2
+    thing.height, thing.width = height, width
 
 
 def portrait(category: str, *, colour: str | None = None, texture: str | None = None, pose: str | None = None,

@@ -18,6 +18,7 @@ from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.metrics.generation import attribute_scores, compare, features_of, match_scores
 from mmlearn.nn.feature_networks import SceneClassifier, resized
 from mmlearn.nn.modes import eval_mode, seeded
+from mmlearn.text2image.painting import Drawer
 from mmlearn.text2image.pipeline import (
     CHECKPOINTS,
     TextToImage,
@@ -66,7 +67,7 @@ def build(system: str, size: int, width: int | None, folder: Path,
 
 
 def judge_pictures(
-    model: TextToImage, judge: SceneClassifier, data: PairData, seed: int = 0
+    model: Drawer, judge: SceneClassifier, data: PairData, seed: int = 0
 ) -> dict[str, float]:
     """What is asked of a generator on the plain sentences of ``data``: Fréchet distance and recall against
     its pictures and accuracy by the scene classifier, R-precision among 100 by chapter 4's CLIP."""

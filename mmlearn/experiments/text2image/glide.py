@@ -1,0 +1,216 @@
+"""GLIDE's miniature: a base model at 32 pixels, the same for holes, an upsampler to 64; trained and judged.
+
+Survey: 2.3.  Trained on scenes of one thing and, from a function that gives such pairs, of two; judged by networks
+that it was not trained with, at several scales of guidance.
+"""
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmlearn.data.glide_tokeniser import GLIDETokeniser
+from mmlearn.data.images import PictureFiles
+from mmlearn.data.pairs import SIZE, PairData
+from mmlearn.data.things import attributes_of
+from mmlearn.experiments.text2image.text_to_image import SHOWN, judge_pictures
+from mmlearn.metrics.text_match import attribute_accuracy
+from mmlearn.nn.feature_networks import SceneClassifier
+from mmlearn.nn.modes import seeded
+from mmlearn.text2image.diffusion_training import denoising_errors, train_diffusion
+from mmlearn.text2image.glide import GLIDE, GLIDEConfig
+from mmlearn.text2image.painting import Painter, save_painter
+from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge, sheet
+from mmlearn.train import History
+
+MERGES = 4000           # at most: every word of the captions becomes one token
+WATCHED = 100           # validation sentences that are drawn while a model trains, in DDIM steps:
+WATCH_STEPS = 20
+LIMIT = 5_000_000       # bytes of the weights that are saved
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", nargs="+", default=["mmlearn.data.things:thing_pairs"],
+                        metavar="MODULE:FUNCTION", help="functions of (count, split, size=) that give pictures "
+                                                        "with captions; all are trained on")
+    parser.add_argument("--train", type=int, nargs="+", default=[20_000], metavar="N",
+                        help="training pictures, of each function in turn (the last number holds for the rest)")
+    parser.add_argument("--test", type=int, default=500, help="sentences that are drawn for the scores")
+    parser.add_argument("--steps", type=int, default=20_000, help="of the base model")
+    parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
+    parser.add_argument("--up-steps", type=int, default=6000, help="of the upsampler")
+    parser.add_argument("--up-hole-steps", type=int, default=1000, help="of the upsampler with a hole")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--up-batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--drop", type=float, default=0.1, help="share of captions that are read as empty")
+    parser.add_argument("--ema", type=float, default=0.999)
+    parser.add_argument("--context", type=int, default=24, help="tokens of a caption")
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels a side in the end; the base has half")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--encoders", type=Path, default=CHECKPOINTS, help="where the judge is")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
+    parser.add_argument("--evaluate-every", type=int, default=1000)
+    parser.add_argument("--checkpoint", type=Path, help="where the weights go (default: data/checkpoints)")
+    parser.add_argument("--folder", type=Path, help="keep the runs here, to go on with them if they are killed")
+
+
+def named(place: str) -> Callable[..., PairData]:
+    """The function that "package.module:function" names. Raises ``ValueError`` if there is none."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--pairs {place}: {error}; give module:function") from None
+
+
+def joined(parts: Sequence[PairData]) -> PairData:
+    """Several sets of pairs as one."""
+    if len(parts) == 1:
+        return parts[0]
+    images = [part.images[:] if isinstance(part.images, PictureFiles) else part.images for part in parts]
+    return PairData(torch.cat(images), tuple(text for part in parts for text in part.captions),
+                    tuple(scene for part in parts for scene in part.scenes))
+
+
+def of_one_thing(data: PairData) -> bool:
+    """Can the classifier of scenes judge pictures of these?"""
+    return bool(data.scenes) and all(len(scene.objects) == 1 for scene in data.scenes)
+
+
+class At(NamedTuple):
+    """A painter with settings, as what judges pictures asks for."""
+
+    painter: Painter
+    options: dict[str, Any]
+    system: str = "glide"
+    tokeniser: Any = None
+
+    def draw(self, texts: Sequence[str], samples: int = 1, seed: int = 0) -> Tensor:
+        return self.painter.draw(texts, samples, seed, **self.options)
+
+
+def watch_base(tokeniser: GLIDETokeniser, sets: Sequence[PairData], judge: SceneClassifier,
+               folder: Path | None) -> Callable[[Any], dict[str, float]]:
+    """For ``fit``'s evaluate: errors of the noise, what the classifier finds in what is drawn of validation
+    sentences of one thing, and a sheet of pictures."""
+    one = next((data.first(WATCHED) for data in sets if of_one_thing(data)), None)
+    texts = [*SHOWN, *(captions[0] for data in sets if not of_one_thing(data)
+                       for captions in data.captions[:6])]
+    options = {"steps": WATCH_STEPS, "method": "ddim"}
+
+    def evaluate(model: Any) -> dict[str, float]:
+        painter = Painter.of(tokeniser, model)
+        found = denoising_errors(model, joined([data.first(WATCHED) for data in sets]), tokeniser)
+        if one is not None:
+            drawn = painter.draw([captions[0] for captions in one.captions], **options)
+            found |= attribute_accuracy(judge.answers(drawn), attributes_of(one.scenes))
+        if folder:
+            done = len(list(folder.glob("drawn-*.png")))
+            sheet(painter.draw(texts, seed=1, **options)).save(folder / f"drawn-{done:03d}.png")
+        print({name: round(value, 3) for name, value in found.items()}, flush=True)
+        return found
+
+    return evaluate
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    functions = [named(place) for place in args.pairs]
+    counts = [*args.train, *[args.train[-1]] * len(functions)]
+    data = joined([make(count, "train", size=args.size) for make, count in zip(functions, counts)])
+    val = [make(200, "val", size=args.size) for make in functions]
+    judge = load_judge(args.encoders / "scene-classifier.safetensors")
+    tokeniser = GLIDETokeniser.train((text for texts in data.captions for text in texts), MERGES, args.context)
+    cut = sum(len(tokeniser.encode(text)) > args.context for texts in data.captions[:2000] for text in texts)
+    print(f"{len(tokeniser)} tokens; of the captions of 2000 pictures {cut} are longer than {args.context}",
+          flush=True)
+    settings = {name: value for name, value in vars(args).items()
+                if name not in ("out", "folder", "checkpoint", "encoders", "name")}
+    histories: dict[str, History] = {}
+
+    def train(name: str, model: GLIDE, steps: int, batch: int, lr: float) -> GLIDE:
+        """One phase, in a folder of its own; gives the averaged model."""
+        folder = None if args.folder is None else args.folder / name
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        base = not model.config.low
+        histories[name] = history = train_diffusion(
+            model, data, tokeniser, steps=steps, batch=batch, lr=lr, drop=args.drop, ema=args.ema, seed=args.seed,
+            precision=args.precision, folder=folder, save_every=max(1, min(250, steps // 4)), progress=False,
+            evaluate=watch_base(tokeniser, val, judge, folder) if base else upsampling(val, tokeniser),
+            evaluate_every=args.evaluate_every)
+        assert isinstance(history.ema, GLIDE)
+        return history.ema
+
+    with seeded(args.seed):
+        base = GLIDE(GLIDEConfig.mini(len(tokeniser), args.size // 2, args.context))
+        upsampler = GLIDE(GLIDEConfig.mini_upsampler(len(tokeniser), args.size, args.context))
+    base = train("base", base, args.steps, args.batch, args.lr)
+    if args.hole_steps:
+        base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
+    upsampler = train("upsampler", upsampler, args.up_steps, args.up_batch, args.lr)
+    if args.up_hole_steps:
+        upsampler = train("upsampler-hole", upsampler.widened_for_inpainting(), args.up_hole_steps, args.up_batch,
+                          args.lr / 4)
+    painter = Painter.of(tokeniser, base, upsampler)
+    found = {"parameters": parameters_of(painter), "settings": settings, "tokens": len(tokeniser),
+             **measured(painter, functions, judge, args),
+             "curves": {name: {"step": history.metric_steps,
+                               **{key: [round(v, 4) for v in values] for key, values in history.metrics.items()}}
+                        for name, history in histories.items()},
+             "last loss": {name: round(history.smooth(200)[-1], 4) for name, history in histories.items()},
+             "seconds a step": {name: round(history.seconds / max(1, history.steps[-1]), 3)
+                                for name, history in histories.items()}}
+    path = args.checkpoint or CHECKPOINTS / "glide.safetensors"
+    save_painter(path, painter, found)
+    if path.suffix and (size := path.stat().st_size) > LIMIT:
+        raise ValueError(f"{path} has {size:,} bytes, a checkpoint of the book has {LIMIT:,} at most; make the "
+                         "miniature smaller")
+    return found
+
+
+def upsampling(sets: Sequence[PairData], tokeniser: GLIDETokeniser) -> Callable[[Any], dict[str, float]]:
+    """For ``fit``'s evaluate: errors of the noise of an upsampler."""
+    data = joined([one.first(WATCHED) for one in sets])
+
+    def evaluate(model: Any) -> dict[str, float]:
+        found = denoising_errors(model, data, tokeniser)
+        print({name: round(value, 3) for name, value in found.items()}, flush=True)
+        return found
+
+    return evaluate
+
+
+def parameters_of(painter: Painter) -> dict[str, int]:
+    """How many parameters each part has."""
+    def count(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    parts = {"base": painter.base, "upsampler": painter.upsampler}
+    return {f"{name} {half}": count(getattr(model, half)) for name, model in parts.items() if model is not None
+            for half in ("text", "unet")}
+
+
+def measured(painter: Painter, functions: Sequence[Callable[..., PairData]], judge: SceneClassifier,
+             args: argparse.Namespace) -> dict[str, Any]:
+    """What is drawn of test sentences of one thing, at each scale of guidance, and of pairs that were never seen
+    together; and how long a picture takes."""
+    began, drawn = time.process_time(), 0
+    found: dict[str, Any] = {"test": {}, "unseen pairs": {}}
+    for make in functions:
+        for name, split in (("test", "test"), ("unseen pairs", "compositional")):
+            data = make(args.test, split, size=args.size)
+            if not of_one_thing(data):
+                continue
+            for scale in args.guidance:
+                scores = judge_pictures(At(painter, {"guidance": scale}), judge, data)
+                found[name][f"guidance {scale:g}"] = scores
+                drawn += len(data)
+                print(name, scale, scores, flush=True)
+    return {**found, "processor seconds a picture": round((time.process_time() - began) / max(1, drawn), 3)}
