@@ -37,6 +37,8 @@ READERS = {                             # public name -> the module of this pack
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
+    **{name: "vqgan" for name in ("CompVis/taming-transformers", "CompVis/latent-diffusion",
+                                  "stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

@@ -5,13 +5,13 @@ Paper: P. Esser, R. Rombach and B. Ommer (2021), *Taming Transformers for High-R
 CVPR, arXiv:2012.09841, sec. 3.1; the discriminator is that of P. Isola et al. (2017), *Image-to-Image
 Translation with Conditional Adversarial Networks*, CVPR, arXiv:1611.07004, app. 6.1.2. The Gumbel variant is
 of the authors' code; E. Jang et al. (2017), arXiv:1611.01144.  Survey: 2.2.
-Differs from the paper: where paper and code differ, both are there by name. ``VQGANLossConfig.code()`` has the
-hinge, absolute errors of pixels, $\delta=10^{-4}$ and a weight of at most $10^4$ that is multiplied by 0.8;
-``paper()`` has eq. 5 to 7: the logarithms, squared errors and $\delta=10^{-6}$. ``legacy`` is the code's slip:
-the weight $\beta$ stands at the term of the codebook. The discriminator judges the reconstruction from before
-the autoencoder's step, where the code computes it again; gradients of perceptual distance and discriminator
-are computed once, where the code computes them twice (``weigh``). Codes of the Gumbel variant are the
-likeliest; the code draws them with noise even when it is not trained.
+Differs from the paper: where paper and code differ, both are there by name. ``VQGANLossConfig.code()`` has
+the hinge, absolute errors of pixels, $\delta=10^{-4}$ and a weight of at most $10^4$ that is multiplied by
+0.8; ``paper()`` has eq. 4 to 7: the logarithms, squared errors and $\delta=10^{-6}$. ``legacy`` is the code's
+slip: the weight $\beta$ stands at the term of the codebook. The discriminator judges the reconstruction from
+before the autoencoder's step, where the code computes it again; gradients of perceptual distance and
+discriminator are computed once, where the code computes them twice (``weigh``). Codes of the Gumbel variant
+are the likeliest; the code draws them with noise even when it is not trained.
 
 Pictures are in [-1, 1], codes are (b, h, w) from 0 to K - 1.
 """
@@ -147,7 +147,7 @@ class VQGANLossConfig:
     @classmethod
     def mini(cls) -> "VQGANLossConfig":
         """For the miniature, which plays after its first thousand steps."""
-        return cls(legacy=False, start=1000)
+        return cls(perceptual=0.3, legacy=False, start=1000)
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -240,6 +240,7 @@ def weigh(
     their weighted sum goes on into the decoder. ``game`` is None until the
     game begins.
     """
+    x_hat = single(x_hat)
     leaf = x_hat.detach().requires_grad_()
     L_nll = nll(leaf)
     by_nll, = torch.autograd.grad(L_nll, leaf)
