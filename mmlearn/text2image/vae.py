@@ -175,7 +175,7 @@ def beta_elbo(
     return log_likelihood - beta * kl
 
 
-def implied_variance(weight: float, numbers: int) -> float:
+def implied_variance(weight: float | int, numbers: int) -> float:
     r"""eq:vae-mean-for-sum: $s^2=\lambda D/2$: $\frac1D\lVert x-\hat x\rVert^2+\lambda\,\mathrm{KL}$ is, but
     for a factor and a constant, the bound of a Gaussian decoder with this variance: a mean where a sum
     belongs."""

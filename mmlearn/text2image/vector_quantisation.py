@@ -61,7 +61,7 @@ def squared_distances(
 
 @torch.no_grad()
 def nearest_codes(
-    z: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"],
+    z: Float[Tensor, "n d"], codebook: Float[Tensor, "k e"],
     rows: int | None = None
 ) -> Int[Tensor, " n"]:
     r"""eq:vq-nearest: $k^*=\arg\min_j\lVert z-e_j\rVert=\arg\min_j\big(\tfrac12\lVert e_j\rVert^2-z\,e_j^\top

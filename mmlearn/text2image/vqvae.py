@@ -127,8 +127,8 @@ def scaled_error(
     x_hat: Float[Tensor, "b c y x"], x: Float[Tensor, "b c y x"],
     variance: float | int = 1.0
 ) -> Float[Tensor, ""]:
-    r"""eq:vqvae-error: $\frac1{D\,v}\lVert x-\hat x\rVert^2$ with $v$ the variance of the data's pixels: 1 for
-    a model that has learnt nothing but the mean; a Gaussian likelihood of variance $v/2$, but for a
+    r"""eq:vqvae-error: $\frac1{D\,v}\lVert x-\hat x\rVert^2$ with $v$ the variance of the data's pixels: 1
+    for a model that has learnt nothing but the mean; a Gaussian likelihood of variance $v/2$, but for a
     constant."""
     return F.mse_loss(single(x_hat), single(x)) / variance
 
@@ -147,7 +147,9 @@ def categorical_error(
     return F.cross_entropy(single(logits).transpose(1, 2), values)
 
 
-def bits_per_number(error: float, code_bits: float, numbers: int) -> float:
+def bits_per_number(
+    error: float | int, code_bits: float | int, numbers: int
+) -> float:
     r"""eq:vqvae-bits: $\frac{-\log p_\theta(x\mid z_q)/\log2+P\log_2K}D$, with $-\log p_\theta/D$ = ``error``
     nats: the codes are counted, too, under a uniform prior."""
     return error / math.log(2) + code_bits / numbers
@@ -248,8 +250,8 @@ class VQVAE(nn.Module):
         """Pictures in [-1, 1] from codes (b, y, x), or (b, g, y, x) with g codes at a place."""
         wanted = 3 if self.config.books == 1 else 4
         if codes.ndim != wanted or (wanted == 4 and codes.shape[1] != self.config.books):
-            raise ValueError(f"codes have shape {tuple(codes.shape)}; give (b, y, x) to a model with one code "
-                             f"at a place, (b, {self.config.books}, y, x) to one with more")
+            raise ValueError(f"codes have shape {tuple(codes.shape)}; give (b, y, x) to a model with one "
+                             f"code at a place, (b, {self.config.books}, y, x) to one with more")
         maps = codes.unsqueeze(1) if wanted == 3 else codes
         z_q = [book.look_up(c) for book, c in zip(self.codebooks, maps.unbind(1))]     # type: ignore[operator]
         return self.pictures(self.output(torch.cat(z_q, dim=1)))
