@@ -35,7 +35,7 @@ class LatentUNetConfig(UNetConfig):
 
     size: int = 64
     width: int = 320
-    multipliers: tuple[float | int, ...] = (1, 2, 4, 4)
+    multipliers: tuple[float, ...] = (1.0, 2.0, 4.0, 4.0)
     blocks: int = 2
     attention: tuple[int, ...] = (64, 32, 16)
     in_channels: int = 4
@@ -64,7 +64,7 @@ class LatentUNetConfig(UNetConfig):
     @classmethod
     def mini(cls, size: int = 16, context: int = 96, channels: int = 4) -> "LatentUNetConfig":
         """A miniature over the miniature autoencoder, whose latents have 16 or 8 places a side."""
-        return cls(size, 48, (1, 2), 1, (size // 2,), in_channels=channels, out_channels=channels, groups=16,
+        return cls(size, 48, (1.0, 2.0), 1, (size // 2,), in_channels=channels, out_channels=channels, groups=16,
                    heads=4, context=context)
 
 
@@ -394,7 +394,8 @@ def draw_pictures(
     with guidance away from the ``empty`` caption, then decoded, once."""
     config = model.config.unet
     given, none = model.read(tokens), model.read(empty)
-    denoise = guided(model, {"context": given}, {"context": none.expand_as(given)}, scale)
+    denoise = guided(model, {"context": given}, {"context": none.expand_as(given)},
+                      float(scale))
     shape = (len(tokens), config.in_channels, config.size, config.size)
     z = sample(denoise, model.schedule.respaced(steps), shape, method, denoised_fn=None,
                generator=generator, device=given.device)

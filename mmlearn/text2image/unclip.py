@@ -89,17 +89,17 @@ class UpsamplerConfig(ADMConfig):
     @classmethod
     def to_256(cls) -> "UpsamplerConfig":
         """DALL-E 2's first, from 64 to 256 pixels: stated as 700M."""
-        return cls(256, 320, (1, 2, 3, 4), 3, (), in_channels=6, low=64)
+        return cls(256, 320, (1.0, 2.0, 3.0, 4.0), 3, (), in_channels=6, low=64)
 
     @classmethod
     def to_1024(cls) -> "UpsamplerConfig":
         """DALL-E 2's second, from 256 to 1024 pixels: stated as 300M."""
-        return cls(1024, 192, (1, 1, 2, 2, 4, 4), 2, (), in_channels=6, low=256)
+        return cls(1024, 192, (1.0, 1.0, 2.0, 2.0, 4.0, 4.0), 2, (), in_channels=6, low=256)
 
     @classmethod
     def mini(cls, size: int = 64, *unused: Any) -> "UpsamplerConfig":  # type: ignore[override]
         """A miniature for the scene world, to twice the side."""
-        return cls(size, 16, (1, 2, 3), 1, (), in_channels=6, groups=8, head_channels=16, low=size // 2)
+        return cls(size, 16, (1.0, 2.0, 3.0), 1, (), in_channels=6, groups=8, head_channels=16, low=size // 2)
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -235,11 +235,18 @@ class UnCLIPUpsampler(ADMUNet):
     def attend(self, channels: int) -> Nothing:  # type: ignore[override]
         return Nothing()
 
-    def check_maps(self, x: Float[Tensor, "b i y x"]) -> None:
+    def descend(
+        self, x: Float[Tensor, "b i y x"], embedding: Float[Tensor, "b e"],
+        context: None = None
+    ) -> tuple[Float[Tensor, "b c v u"], list[Tensor]]:
         least = 2 ** (len(self.config.widths) - 1)
-        if x.shape[1] != self.config.in_channels or x.shape[2] % least or x.shape[3] % least:
-            raise ValueError(f"maps have {x.shape[1]} channels of {x.shape[2]} x {x.shape[3]}, the upsampler "
-                             f"wants {self.config.in_channels} of sides that {least} divides")
+        if x.shape[2] % least or x.shape[3] % least:
+            raise ValueError(f"maps are {x.shape[2]} x {x.shape[3]}, the upsampler halves them "
+                             f"{len(self.config.widths) - 1} times; give sides that {least} divides")
+        kept = [self.conv_in(x.contiguous(memory_format=torch.channels_last))]
+        for stage in self.down:
+            kept.append(stage(kept[-1], embedding))
+        return self.middle(kept[-1], embedding), kept
 
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "b 3 y x"], t: Int[Tensor, " b"],
@@ -278,7 +285,7 @@ def draw_pictures(
     """
     config = decoder.config.unet
     n = len(next(iter(conditions.values())))
-    denoise = guided(decoder, conditions, empty, scale)
+    denoise = guided(decoder, conditions, empty, float(scale))
     schedules = (NoiseSchedule.cosine(), NoiseSchedule.cosine(), NoiseSchedule.linear())
     x = sample(denoise, schedules[0].respaced(steps[0]), (n, 3, config.size, config.size),
                "ddpm", generator=generator)

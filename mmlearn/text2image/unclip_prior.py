@@ -249,7 +249,7 @@ def draw_embeddings(
     """
     many = text.repeat(candidates)
     denoise = guided(as_denoiser(model, schedule), many._asdict(),
-                     many.empty()._asdict(), scale)
+                     many.empty()._asdict(), float(scale))
     drawn = sample(denoise, schedule.respaced(steps), (len(many.mask), model.config.embed),
                    method, denoised_fn=None, generator=generator, device=text.embedding.device)
     return choose_better(model.unscaled(drawn).unflatten(0, (-1, candidates)), text.embedding)

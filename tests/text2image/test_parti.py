@@ -120,12 +120,11 @@ def test_the_loss_of_the_tokeniser_is_the_sum_of_its_parts():
 def test_a_tokeniser_encodes_decodes_and_learns_a_handful_of_pictures():
     torch.manual_seed(0)
     model = ViTVQGAN(TINY_TOKENS)
-    images = torch.rand(4, 3, 8, 8).round() * 1.6 - 0.8
-    images = F.interpolate(F.avg_pool2d(images, 4), scale_factor=4.0)
+    images = F.interpolate(torch.rand(4, 3, 2, 2).round() * 1.8 - 0.9, scale_factor=4.0)
     codes = model.encode(images)
     assert codes.shape == (4, 4, 4) and model.decode(codes).shape == images.shape
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for step in range(300):
+    for step in range(150):
         optimizer.zero_grad()
         drawn, found = model(images)
         loss = tokeniser_loss(images, drawn, found)

@@ -54,9 +54,9 @@ def covers(*labels):
 
 TINY = PriorConfig(embed=6, text=5, context=4, width=16, layers=2, heads=4)
 TINY_AR = ARPriorConfig(6, 3, 8, 16, 2, 4, 10, GLIDETextConfig(20, 5, 16, 1, 4))
-TINY_UNET = ADMConfig(16, 8, (1, 2), 1, (8,), groups=4, head_channels=8, context=12)
+TINY_UNET = ADMConfig(16, 8, (1.0, 2.0), 1, (8,), groups=4, head_channels=8, context=12)
 TINY_DECODER = UnCLIPConfig(TINY_UNET, GLIDETextConfig(20, 5, 12, 1, 3), 6)
-TINY_UP = UpsamplerConfig(32, 8, (1, 2), 1, (), in_channels=6, groups=4, head_channels=8, low=16)
+TINY_UP = UpsamplerConfig(32, 8, (1.0, 2.0), 1, (), in_channels=6, groups=4, head_channels=8, low=16)
 
 
 def count(module):
@@ -373,7 +373,7 @@ def test_an_upsampler_works_on_crops_as_on_whole_pictures_and_knows_no_attention
     t = torch.tensor([5, 6])
     assert model(small_high, t, small_low).shape == (2, 6, 8, 8)
     assert model(high, t, low).shape == (2, 6, 32, 32)
-    with pytest.raises(ValueError, match="wants 6 of sides that 2 divides"):
+    with pytest.raises(ValueError, match="halves them 1 times; give sides that 2 divides"):
         model(torch.randn(1, 3, 9, 9), t[:1], torch.randn(1, 3, 3, 3))
     with pytest.raises(ValueError, match="have no 5th part"):
         crop_both(high, low, 5)
