@@ -2,9 +2,9 @@ r"""Group norm, a scale and a shift, SiLU and dropout in one step that keeps lit
 
 Papers: Y. Wu and K. He (2018), *Group Normalization*, arXiv:1803.08494; P. Dhariwal and A. Nichol (2021),
 arXiv:2105.05233, app. A (the scale and the shift).  Survey: 2.3.
-Differs from the papers: nothing in the result. Autograd keeps what goes into each of the four and what dropout
-drew, as many maps; here it is what goes into the first, and which numbers stay, one byte each. What lies between
-is computed again on the way back, which costs little beside the convolutions around it.
+Differs from the papers: nothing in the result. Autograd keeps what goes into each of the four, and what was
+dropped; here it is what goes into the first, and which numbers stay, a byte each. What lies between is computed
+again on the way back, which costs little beside the convolutions around it.
 """
 
 import math
@@ -30,7 +30,8 @@ def norm_activation(
 
     Without ``scale`` and ``shift`` (both or neither) it is SiLU of the norm. In the dtype of ``x``.
     """
-    return NormActivation.apply(x, norm.weight, norm.bias, scale, shift, norm.num_groups, norm.eps, float(dropout))
+    return NormActivation.apply(x, norm.weight, norm.bias, scale, shift, norm.num_groups, norm.eps,
+                                float(dropout))
 
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Moments:
@@ -48,7 +49,8 @@ def per_place(numbers: Tensor, x: Tensor) -> Tensor:
 
 
 class NormActivation(torch.autograd.Function):
-    """See ``norm_activation``. Kept are the map, the parameters, two numbers a group and what dropout left."""
+    """See ``norm_activation``. Kept are the map, the parameters, two numbers a group and what dropout
+    left."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None,

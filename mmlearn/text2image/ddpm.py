@@ -1,7 +1,7 @@
 """DDPM's U-Net: the network whose one task is to say which noise was added.
 
-Paper: J. Ho, A. Jain and P. Abbeel (2020), *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239, app. B.
-Survey: 2.3.1.
+Paper: J. Ho, A. Jain and P. Abbeel (2020), *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239,
+app. B.  Survey: 2.3.1.
 Differs from the paper: nothing in the network. The learning rate's warm-up and the moving average of the
 weights are ``RECIPES``; the chain itself is ``mmlearn.text2image.diffusion``.
 """

@@ -1,15 +1,14 @@
 r"""Blocks that the U-Nets of diffusion share, and the U itself: down through levels, up again, skips across.
 
-Papers: J. Ho, A. Jain and P. Abbeel (2020), *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239, app. B;
-P. Dhariwal and A. Nichol (2021), *Diffusion Models Beat GANs on Image Synthesis*, arXiv:2105.05233, sec. 3.
-Survey: 2.3.
+Papers: J. Ho, A. Jain and P. Abbeel (2020), *Denoising Diffusion Probabilistic Models*, arXiv:2006.11239,
+app. B; P. Dhariwal and A. Nichol (2021), *Diffusion Models Beat GANs on Image Synthesis*, arXiv:2105.05233,
+sec. 3.  Survey: 2.3.
 Differs from the papers: nothing in the result. A doubling and the convolution after it are one transposed
 convolution (eq:unet-up), which needs 16 products where the two need 36; normalisation and activation keep one
 map for the backward pass instead of two; maps are stored channels last.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmlearn.nn.attention import MultiHeadAttention, attention
+from mmlearn.nn.attention import MultiHeadAttention
 from mmlearn.nn.configuration import FieldError, check
 from mmlearn.nn.norm_activation import norm_activation
 
@@ -34,6 +33,8 @@ class UNetConfig:
     multipliers: tuple[float, ...] = (1, 2, 2, 2)       # channels of a level, in widths
     blocks: int = 2                             # R, residual blocks of a level on the way down; one more up
     attention: tuple[int, ...] = (16,)          # sides of the maps that attend, in pixels
+    heads: int = 1                              # of every attention layer, unless head_channels says how wide
+    head_channels: int | None = None            # channels of a head; layers have as many heads as that makes
     dropout: float = 0.0
     in_channels: int = 3
     out_channels: int = 3
@@ -48,8 +49,14 @@ class UNetConfig:
                              f"{len(self.multipliers) - 1} times; choose a multiple of "
                              f"{2 ** (len(self.multipliers) - 1)}, or fewer multipliers")
         if any(width < 1 or width != self.width * m for width, m in zip(self.widths, self.multipliers)):
-            raise FieldError(type(self).__name__, "multipliers", f"is {self.multipliers}, which makes no whole "
-                             f"numbers of channels of width {self.width}")
+            raise FieldError(type(self).__name__, "multipliers", f"is {self.multipliers}, which makes no "
+                             f"whole numbers of channels of width {self.width}")
+        for channels in self.attending:
+            cut = self.heads if self.head_channels is None else self.head_channels
+            if channels % cut:
+                name = "heads" if self.head_channels is None else "head_channels"
+                raise FieldError(type(self).__name__, name, f"is {cut}, which does not divide the {channels} "
+                                 "channels of a layer that attends; choose a number that does")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -60,6 +67,16 @@ class UNetConfig:
     def embedding(self) -> int:
         """Size of the embedding of the timestep: 4 widths."""
         return 4 * self.width
+
+    @property
+    def attending(self) -> tuple[int, ...]:
+        """Channels of the levels that attend, and of the middle."""
+        sides = [self.size // 2**level for level in range(len(self.widths))]
+        return *(w for w, side in zip(self.widths, sides) if side in self.attention), self.widths[-1]
+
+    def heads_of(self, channels: int) -> int:
+        """How many heads attention over so many channels has."""
+        return self.heads if self.head_channels is None else channels // self.head_channels
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -183,9 +200,10 @@ class ResidualBlock(nn.Module):
     embeddings (b, e) -> (b, f, y, x).
 
     $\phi$ is SiLU. The embedding is added after the first convolution (DDPM), or with ``modulated`` scales
-    and shifts the second norm (ADM, eq:norm-activation). ``sampling`` "down" takes means of 2 x 2 pixels, "up"
-    repeats them, of both the map after the first activation and of what came in. The second convolution
-    starts at 0, so that a fresh block adds nothing; where the widths differ, x' is a 1 x 1 convolution of x.
+    and shifts the second norm (ADM, eq:norm-activation). ``sampling`` "down" takes means of 2 x 2 pixels,
+    "up" repeats them, both of the map after the first activation and of what came in. The second
+    convolution starts at 0, so that a fresh block adds nothing; where the widths differ, x' is a 1 x 1
+    convolution of x.
     """
 
     reads = "embedding"
@@ -271,45 +289,33 @@ class Stage(nn.ModuleList):
 # -------------------------------------------------------------------------------------------------- the model
 
 
-class UNet(nn.Module):
-    """Noisy maps (b, i, s, s), timesteps (b) and conditions -> maps (b, o, s, s).
+class HalfUNet(nn.Module):
+    """The way down: noisy maps (b, i, s, s) and timesteps (b), whose embedding every residual block reads.
 
-    On the way down every layer's output is kept and on the way up joined to the map of its size. A system
-    says in ``residual``, ``attend``, ``halve`` and ``double`` which blocks it uses. The last convolution
-    starts at 0: a fresh U-Net predicts nothing. Raises ``ValueError`` for maps of another size.
+    A system says in ``residual``, ``attend`` and ``halve`` which blocks it uses. Raises ``ValueError`` for
+    maps of another size.
     """
 
     waves: Any = staticmethod(sinusoids)
-    eps = 1e-5
+    eps = 1e-5                                                              # of every norm
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths, side = config.widths, config.size
         self.time = TimeEmbedding(config.width, self.waves)
-        self.conv_in = conv3(config.in_channels, widths[0])
-        skips, c = [widths[0]], widths[0]
-        down, up = [], []
-        for level, width in enumerate(widths):
-            for _ in range(config.blocks):
-                down.append(self.stage(c, width, side))
-                c = width
-                skips.append(c)
-            if level < len(widths) - 1:
-                down.append(Stage([self.halve(c)]))
-                skips.append(c)
+        c, side = config.widths[0], config.size
+        self.conv_in = conv3(config.in_channels, c)
+        self.kept = [c]                         # channels of the maps that the way up joins, in this order
+        self.down = nn.ModuleList()
+        for level, width in enumerate(config.widths):
+            if level:
+                self.down.append(Stage([self.halve(c)]))
+                self.kept.append(c)
                 side //= 2
+            for _ in range(config.blocks):
+                self.down.append(self.stage(c, width, side))
+                self.kept.append(c := width)
         self.middle = Stage([self.residual(c, c), self.attend(c), self.residual(c, c)])
-        for level, width in reversed(list(enumerate(widths))):
-            for i in range(config.blocks + 1):
-                up.append(self.stage(c + skips.pop(), width, side))
-                c = width
-                if level and i == config.blocks:
-                    up[-1].append(self.double(c))
-                    side *= 2
-        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
-        self.norm = self.normalise(c)
-        self.conv_out = zeroed(conv3(c, config.out_channels))
 
     def stage(self, into: int, out: int, side: int) -> Stage:
         """A residual block, and attention where maps of this side attend."""
@@ -323,41 +329,64 @@ class UNet(nn.Module):
 
     def attend(self, channels: int) -> nn.Module:
         """An attention layer of this U-Net."""
-        return SpatialAttention(channels, groups=self.config.groups, eps=self.eps)
+        config = self.config
+        return SpatialAttention(channels, config.heads_of(channels), groups=config.groups, eps=self.eps)
 
     def halve(self, channels: int) -> nn.Module:
         """What leads to the next level down."""
         return self.residual(channels, channels, "down")
 
+    def descend(
+        self, x: Float[Tensor, "b i y x"], embedding: Float[Tensor, "b e"],
+        context: Float[Tensor, "b k w"] | None = None
+    ) -> tuple[Float[Tensor, "b c v u"], list[Tensor]]:
+        """The map that leaves the middle, and every map on the way to it."""
+        config = self.config
+        if tuple(x.shape[1:]) != (config.in_channels, config.size, config.size):
+            raise ValueError(f"maps have {x.shape[1]} channels of {x.shape[2]} x {x.shape[3]}, the U-Net "
+                             f"wants {config.in_channels} of {config.size} x {config.size}")
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        kept = [x]
+        for stage in self.down:
+            x = stage(x, embedding, context)
+            kept.append(x)
+        return self.middle(x, embedding, context), kept
+
+
+class UNet(HalfUNet):
+    """Noisy maps (b, i, s, s), timesteps (b) and conditions -> maps (b, o, s, s).
+
+    On the way up every map of the way down is joined to the one of its size; ``double`` says what leads up.
+    The last convolution starts at 0: a fresh U-Net predicts nothing.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        c, side = config.widths[-1], config.size >> (len(config.widths) - 1)
+        kept = list(self.kept)
+        self.up = nn.ModuleList()
+        for level, width in reversed(list(enumerate(config.widths))):
+            for _ in range(config.blocks + 1):
+                self.up.append(self.stage(c + kept.pop(), width, side))
+                c = width
+            if level:
+                self.up[-1].append(self.double(c))                          # type: ignore[operator]
+                side *= 2
+        self.norm = GroupNorm(c, config.groups, self.eps)
+        self.conv_out = zeroed(conv3(c, config.out_channels))
+
     def double(self, channels: int) -> nn.Module:
         """What leads to the next level up."""
         return self.residual(channels, channels, "up")
-
-    def normalise(self, channels: int) -> nn.GroupNorm:
-        """The last norm."""
-        return GroupNorm(channels, self.config.groups, self.eps)
-
-    def check_maps(self, x: Float[Tensor, "b i y x"]) -> None:
-        """Refuse maps of another size than the U-Net's."""
-        config = self.config
-        if tuple(x.shape[1:]) != (config.in_channels, config.size, config.size):
-            raise ValueError(f"maps have {x.shape[1]} channels of {x.shape[2]} x {x.shape[3]}, the U-Net wants "
-                             f"{config.in_channels} of {config.size} x {config.size}")
 
     def through(
         self, x: Float[Tensor, "b i y x"], embedding: Float[Tensor, "b e"],
         context: Float[Tensor, "b k w"] | None = None
     ) -> Float[Tensor, "b o y x"]:
         """Down and up again, for an embedding that already holds timestep and conditions."""
-        self.check_maps(x)
-        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
-        skips = [x]
-        for stage in self.down:
-            x = stage(x, embedding, context)
-            skips.append(x)
-        x = self.middle(x, embedding, context)
+        x, kept = self.descend(x, embedding, context)
         for stage in self.up:
-            x = stage(torch.cat([x, skips.pop()], dim=1), embedding, context)
+            x = stage(torch.cat([x, kept.pop()], dim=1), embedding, context)
         return self.conv_out(norm_activation(x, self.norm))
 
     def forward(
