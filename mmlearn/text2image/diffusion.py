@@ -17,14 +17,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 VARIANCES = ("large", "small", "learned")
-Variance = Literal["large", "small", "learned"]
 Denoiser = Callable[..., Tensor]
 Level = float | Float[Tensor, "*#s"]            # one number, or one for each example, as (b, 1, …)
 
@@ -77,9 +76,9 @@ def space_timesteps(T: int, sections: str | int) -> list[int]:
         return [*space_timesteps(T, "10,10,3,2,2")[:-1], T - 3]
     if text.startswith("ddim"):
         count = _counts(text[4:], text)[0]
-        for stride in range(1, T + 1):
-            if len(range(0, T, stride)) == count:
-                return [*range(0, T, stride)]
+        for every in range(1, T + 1):
+            if len(range(0, T, every)) == count:
+                return [*range(0, T, every)]
         raise ValueError(f"no whole stride keeps {count} of {T} timesteps; use {count} without 'ddim'")
     counts, kept, start = _counts(text, text), [], 0
     for j, count in enumerate(counts):
@@ -177,7 +176,7 @@ class NoiseSchedule:
         r"""$\tilde\beta_t$ for t = 1 to n; the first is 0 (eq:diffusion-posterior-variance)."""
         return posterior_variance(self.betas, self.alpha_bars, self.alpha_bars_before)
 
-    def log_variances(self, kind: Variance) -> Tensor:
+    def log_variances(self, kind: str) -> Tensor:
         r"""Log-variances of the reverse steps: of $\beta_t$ ("large") or $\tilde\beta_t$ ("small").
 
         The first step has that of $\tilde\beta_2$ in both, as in the released code: $\tilde\beta_1$ is 0.
@@ -216,8 +215,9 @@ def noised(
 
 
 def posterior_variance(
-    beta: Level, alpha_bar: Level, alpha_bar_before: Level
-) -> Level:
+    beta: Float[Tensor, " T"], alpha_bar: Float[Tensor, " T"],
+    alpha_bar_before: Float[Tensor, " T"],
+) -> Float[Tensor, " T"]:
     r"""eq:diffusion-posterior-variance: $\tilde\beta_t =
     \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\beta_t$."""
     return (1 - alpha_bar_before) / (1 - alpha_bar) * beta
@@ -316,7 +316,7 @@ def split(output: Float[Tensor, "b n *s"], channels: int) -> Prediction:
 
 
 def reverse_log_variance(
-    predicted: Prediction, schedule: NoiseSchedule, i: Int[Tensor, " b"], kind: Variance | None = None,
+    predicted: Prediction, schedule: NoiseSchedule, i: Int[Tensor, " b"], kind: str | None = None,
 ) -> Tensor:
     """Log-variance of the reverse step from x at places i of the schedule: learned if the network learns it
     and ``kind`` names none, else "large" or "small" ("large" is the default)."""
@@ -348,7 +348,7 @@ def prior_kl(
 ) -> Float[Tensor, "*s"]:
     r"""eq:diffusion-prior: $\text{KL}(q(x_T|x_0)\|N(0,I)) =
     \frac12\big(\bar\alpha_T x_0^2 - \bar\alpha_T - \log(1-\bar\alpha_T)\big)$."""
-    a = torch.as_tensor(alpha_bar).to(x0)
+    a = torch.as_tensor(alpha_bar, dtype=x0.dtype, device=x0.device)
     return 0.5 * (a * x0**2 - a - torch.log1p(-a))
 
 
@@ -357,7 +357,8 @@ def discretised_gaussian_nll(
 ) -> Float[Tensor, "*s"]:
     r"""eq:diffusion-discretised: $-\log\int_{x-1/255}^{x+1/255} N(u;\mu,\sigma^2)du$
     in [-1, 1]; the outer bins reach to infinity."""
-    sharp = torch.as_tensor(-log_std).to(x0).exp()
+    sharp = torch.as_tensor(-log_std, dtype=x0.dtype, device=x0.device)
+    sharp = sharp.exp()
     high = (x0 - mean + 1 / 255) * sharp
     low = (x0 - mean - 1 / 255) * sharp
     # A bin right of the mean is mirrored: differences of small tails keep their digits.
@@ -379,7 +380,7 @@ def bound_weight(beta: Level, alpha_bar: Level, variance: Level) -> Level:
 def bound_term(
     predicted: Prediction, x0: Float[Tensor, "b *s"], x: Float[Tensor, "b *s"],
     schedule: NoiseSchedule, i: Int[Tensor, " b"],
-    kind: Variance | None = None, clip: bool = True,
+    kind: str | None = None, clip: bool = True,
 ) -> Float[Tensor, " b"]:
     r"""eq:diffusion-bound-term: $L_{t-1} =
     \text{KL}(q(x_{t-1}|x_t,x_0)\|p_\theta(x_{t-1}|x_t))$, for $t = 1$
@@ -410,7 +411,7 @@ class Bound(NamedTuple):
 
 @torch.no_grad()
 def bits_per_dimension(
-    model: Denoiser, x: Float[Tensor, "b c *s"], schedule: NoiseSchedule, kind: Variance | None = None,
+    model: Denoiser, x: Float[Tensor, "b c *s"], schedule: NoiseSchedule, kind: str | None = None,
     clip: bool = True, generator: torch.Generator | None = None, **conditions: Any,
 ) -> Bound:
     r"""eq:diffusion-bound: $L = L_T + \sum_{t>1} L_{t-1} + L_0$, with one draw of noise for each step.

@@ -30,7 +30,6 @@ from mmlearn.text2image.diffusion import (
     Level,
     NoiseSchedule,
     Prediction,
-    Variance,
     draw,
     noise_from_x0,
     posterior_mean,
@@ -56,8 +55,10 @@ def dynamic_threshold(
     r"""eq:guidance-dynamic-threshold: $\hat x_0 \leftarrow
     \text{clip}(\hat x_0, -s, s)/s$, $s$ the larger of 1 and a quantile of
     $|\hat x_0|$."""
-    s = torch.quantile(x0.abs().flatten(1).float(), share, dim=1)
-    s = s.clamp_min(1).to(x0).reshape(-1, *[1] * (x0.dim() - 1))
+    size = x0.abs().flatten(1)
+    size = size if size.dtype == torch.float64 else size.float()
+    s = torch.quantile(size, share, dim=1).clamp_min(1).to(x0)
+    s = s.reshape(-1, *[1] * (x0.dim() - 1))
     return x0.clamp(-s, s) / s
 
 
@@ -177,7 +178,7 @@ class Estimate(NamedTuple):
     x: Tensor                           # b c …, the noised data
     x0: Tensor                          # b c …, the estimate of the data, corrected
     noise: Tensor                       # b c …, the noise that belongs to it
-    predicted: Prediction                    # what the denoiser gave
+    prediction: Prediction              # what the denoiser gave
     gradient: Tensor | None             # b c …, of the guide
 
 
@@ -200,13 +201,13 @@ class Ancestral:
     """DDPM's sampler: the next x is drawn from the reverse step's normal
     distribution (eq:ancestral-step)."""
 
-    variance: Variance | None = None    # "large", "small"; None: as learned
+    variance: str | None = None    # "large", "small"; None: as learned
     guides_noise = False
 
     def __call__(self, now: Estimate, chain: Chain) -> Tensor:
         place = torch.full((len(now.x),), now.i)
         log_variance = reverse_log_variance(
-            now.predicted, chain.schedule, place, self.variance)
+            now.prediction, chain.schedule, place, self.variance)
         beta = chain.schedule.betas[now.i].item()
         mean = posterior_mean(now.x, now.x0, beta, *levels(chain.schedule, now.i))
         if now.gradient is not None:
@@ -375,6 +376,9 @@ def sample_steps(
     ``start`` (b, c, …) takes the place of the first noise. The network is in
     the mode that the caller chose.
     """
+    if start is not None and start.shape != tuple(shape):
+        raise ValueError(f"the chain starts from {tuple(start.shape)}, but data of "
+                         f"{tuple(shape)} are wanted; give both the same shape")
     rule = method_of(method)
     first = draw(shape, generator) if start is None else start
     x = first = first.to(device) if device is not None else first
@@ -389,7 +393,7 @@ def sample_steps(
     previous = None
     for i in reversed(range(len(schedule))):
         now = estimate(x, i)
-        yield Step(schedule.timesteps[i].item(), x, now.x0)
+        yield Step(int(schedule.timesteps[i]), x, now.x0)
         chain = Chain(schedule, estimate, noise, previous)
         x, previous = rule(now, chain) if i else now.x0, now
     yield Step(-1, x, x)

@@ -5,8 +5,8 @@ Papers: Y. Song and S. Ermon (2019), *Generative Modeling by Estimating Gradient
 arXiv:1907.05600; Y. Song et al. (2021), *Score-Based Generative Modeling through Stochastic Differential
 Equations*, arXiv:2011.13456, sec. 3 and app. B (VP-SDE); X. Liu, C. Gong and Q. Liu (2022), *Flow Straight
 and Fast*, arXiv:2209.03003 (rectified flow).  Survey: 2.3.
-Differs from the papers: nothing; of their equations the variance-preserving one is here, with integrators of a
-fixed step.
+Differs from the papers: nothing; of their equations the variance-preserving one is here, with integrators of
+a fixed step.
 
 Time s runs from 0 (data) to 1 (noise); $w$ is a Brownian motion, $\nabla\log q$ the score of noised data.
 Everything works on points (b, d) as on pictures (b, c, y, x).

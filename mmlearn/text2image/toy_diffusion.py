@@ -37,9 +37,9 @@ class Mixture:
     def __post_init__(self) -> None:
         k = len(self.means)
         if self.means.dim() != 2 or not self.weights.shape == self.stds.shape == self.labels.shape == (k,):
-            raise ValueError(f"means are {tuple(self.means.shape)}, weights {tuple(self.weights.shape)}, stds "
-                             f"{tuple(self.stds.shape)}, labels {tuple(self.labels.shape)}; give (k, d) means and "
-                             f"k of the others")
+            raise ValueError(f"means are {tuple(self.means.shape)}, weights {tuple(self.weights.shape)}, "
+                             f"stds {tuple(self.stds.shape)}, labels {tuple(self.labels.shape)}; give (k, d) "
+                             f"means and k of the others")
         if self.weights.min() <= 0 or abs(self.weights.sum().item() - 1) > 1e-6 or self.stds.min() < 0:
             raise ValueError(f"weights are {self.weights.tolist()}, stds {self.stds.tolist()}; weights lie "
                              f"above 0 and sum to 1, stds are not negative")
@@ -72,7 +72,7 @@ class Mixture:
     def log_joint(self, x: Float[Tensor, "b d"], alpha_bar: Tensor | float = 1.0) -> Float[Tensor, "b k"]:
         r"""$\log w_k N(x; \sqrt{\bar\alpha}m_k, v_k I)$ for every point and component; ``alpha_bar`` is a
         number, or (b, 1)."""
-        own, alpha_bar = self.to(x), torch.as_tensor(alpha_bar).to(x)
+        own, alpha_bar = self.to(x), torch.as_tensor(alpha_bar, dtype=x.dtype, device=x.device)
         v = component_variance(own.stds, alpha_bar)                                     # b k, or k
         away = (x[:, None] - alpha_bar.sqrt()[..., None] * own.means).square().sum(-1)  # b k
         d = x.shape[1]
@@ -94,7 +94,7 @@ class Mixture:
     ) -> Float[Tensor, "b d"]:
         r"""eq:score-mixture: $\text{E}[\epsilon|x_t] = \sqrt{1-\bar\alpha_t}
         \sum_k r_k(x_t)\,(x_t - \sqrt{\bar\alpha_t}m_k)/v_k$."""
-        own, bar = self.to(x), torch.as_tensor(alpha_bar).to(x)
+        own, bar = self.to(x), torch.as_tensor(alpha_bar, dtype=x.dtype, device=x.device)
         joint = self.log_joint(x, alpha_bar)
         if labels is not None:
             other = labels[:, None] != own.labels
