@@ -1,10 +1,11 @@
-"""``mmlearn generate``: draw pictures of sentences, with a miniature of the book or a model that you have
-trained."""
+"""``mmlearn generate``: draw pictures of sentences, with a miniature of the book or a saved model, be it a GAN or
+a diffusion model."""
 
 import argparse
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ EXAMPLES = """examples:
   mmlearn generate "a red car in the snow" --out car.png
   mmlearn generate "a blue house in a meadow" --model attngan --samples 4 --seed 7 --out house.png
   mmlearn generate "a man is cooking" --weights runs/dfgan --out cook.png
+  mmlearn generate "a red car in the snow" --model glide --guidance 3 --steps 50 --out car.png
   mmlearn generate --texts sentences.txt --out drawn/picture.png --json
 """
 
@@ -28,12 +30,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", dest="file", type=Path, metavar="FILE",
                         help="more sentences, one a line of a text file")
     parser.add_argument("--model", "--weights", "--checkpoint", dest="model", default=DEFAULT, metavar="NAME",
-                        help=f"a miniature of the book (gan-cls, attngan, dmgan, dfgan) or the --out folder "
-                             f"of mmlearn train (default {DEFAULT})")
+                        help=f"a miniature of the book that came with this copy (gan-cls, attngan, dmgan, dfgan, "
+                             f"glide), the --out folder of mmlearn train, or a saved model (default {DEFAULT})")
     parser.add_argument("--samples", type=int, default=1, metavar="N",
                         help="pictures of each sentence (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="S",
                         help="the same seed draws the same pictures (default 0)")
+    add_diffusion(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png",
                         help="the picture; of several FILE-0.png, FILE-1.png …: the samples of the first "
                              "sentence, then of the second")
@@ -41,23 +44,49 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+def add_diffusion(parser: argparse.ArgumentParser) -> None:
+    """Add what only models have that draw in steps."""
+    parser.add_argument("--guidance", type=float, metavar="S",
+                        help="of diffusion models: how far to go beyond what the sentence alone asks for; 1 is not "
+                             "at all (default 3)")
+    parser.add_argument("--steps", type=int, metavar="N",
+                        help="of diffusion models: steps from noise to picture (default 100)")
+
+
+def diffusion_options(args: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """What ``add_diffusion`` was given, for ``model.draw``. Raises ``ValueError`` for numbers out of range and
+    for models without steps."""
+    from mmlearn.text2image.painting import Painter
+
+    given = {name: value for name, value in (("guidance", args.guidance), ("steps", args.steps))
+             if value is not None}
+    if given and not isinstance(model, Painter):
+        raise ValueError(f"--{next(iter(given))} is for diffusion models, and {args.model} is a {model.system}; "
+                         f"leave it out")
+    if not 0 <= given.get("guidance", 1) <= 100:            # also what is not a number
+        raise ValueError(f"--guidance is {args.guidance}; take 0 to 100, such as 3")
+    if isinstance(model, Painter) and not 1 <= given.get("steps", 1) <= (most := len(model.base.config.noise)):
+        raise ValueError(f"--steps is {args.steps}; take 1 to {most}")
+    return given
+
+
 def run(args: argparse.Namespace) -> None:
     """Draw pictures; see ``mmlearn generate --help``."""
     texts, places = plan(args)
-    from mmlearn.text2image.pipeline import NAMES, load_text_to_image, sheet
+    from mmlearn.text2image.painting import OPENERS, open_drawer
 
-    model = load_text_to_image(args.model)
-    if args.model in NAMES or of_scenes(args.model):
-        print(f"{args.model} knows drawings of one thing in a place, such as 'a red car in the snow', and "
-              f"nothing else", file=sys.stderr)
+    model = open_drawer(args.model)
+    options = diffusion_options(args, model)
+    if args.model in OPENERS or of_scenes(args.model):
+        print(f"{args.model} knows drawings of {'one thing or two' if model.system == 'glide' else 'one thing'} "
+              f"in a place, such as 'a red car in the snow', and nothing else", file=sys.stderr)
     cut = getattr(model.tokeniser, "length", None)
     if cut is not None and (long := next((text for text in texts if len(text) > cut), None)):
         print(f"{args.model} reads {cut} characters; it does not see {long[cut:][:40]!r}", file=sys.stderr)
+    say_what_is_not_read(args.model, model, texts)
     found: list[dict[str, Any]] = []
-    for i, picture in enumerate(model.draw(texts, args.samples, args.seed)):
-        bytes_ = io.BytesIO()
-        sheet(picture[None]).save(bytes_, "PNG")
-        write_atomically(places[i], bytes_.getvalue())
+    for i, picture in enumerate(model.draw(texts, args.samples, args.seed, **options)):
+        write_picture(places[i], picture)
         found.append({"file": str(places[i]), "text": texts[i // args.samples], "sample": i % args.samples,
                       "seed": args.seed})
     if args.json:
@@ -65,6 +94,30 @@ def run(args: argparse.Namespace) -> None:
         return
     for one in found:
         print(f"{one['file']}: {one['text']}")
+
+
+def write_picture(place: Path, picture: Any) -> None:
+    """A picture (3, y, x) in [-1, 1] as a PNG file, in one step."""
+    from mmlearn.text2image.pipeline import sheet
+
+    content = io.BytesIO()
+    sheet(picture[None]).save(content, "PNG")
+    write_atomically(place, content.getvalue())
+
+
+def say_what_is_not_read(name: str, model: Any, texts: Sequence[str]) -> None:
+    """On stderr: words of a small vocabulary that were never learned, and what is beyond the context."""
+    from mmlearn.data.glide_tokeniser import MERGES, GLIDETokeniser
+
+    words = model.tokeniser
+    if not isinstance(words, GLIDETokeniser):
+        return
+    if len(words) < MERGES and (new := [word for text in texts for word in words.spelt_out(text)]):
+        print(f"{name} never read {', '.join(map(repr, dict.fromkeys(new)))}; it spells such words and does not "
+              f"know what they look like", file=sys.stderr)
+    if long := next((text for text in texts if len(words.encode(text)) > words.context), None):
+        print(f"{name} reads {words.context} tokens; it does not see "
+              f"{words.decode(words.encode(long)[words.context:])[:40]!r}", file=sys.stderr)
 
 
 def plan(args: argparse.Namespace) -> tuple[list[str], list[Path]]:

@@ -9,10 +9,10 @@ covers a part of the hole (the notebook begins with the small mask and enlarges 
 ``Painter`` draws as ``mmlearn.text2image.pipeline.TextToImage`` does, and ``open_drawer`` opens either of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ GUIDANCE = 3.0
 COOLER = 0.997                  # what the upsampler's first noise is multiplied with: sharper above, grainy
 
 
+@runtime_checkable
 class Drawer(Protocol):
     """What draws sentences: ``samples`` pictures of the first, then of the second …, in [-1, 1], the same for the
     same seed."""
@@ -232,12 +233,18 @@ def place_of(name: str | Path) -> Path:
     return place
 
 
-def open_drawer(name: str | Path) -> pipeline.TextToImage | Painter:
+OPENERS: dict[str, Callable[[str | Path], Any]] = {       # name of a system -> what opens its saved models
+    **{name: pipeline.load_text_to_image for name in pipeline.NAMES}, SYSTEM: load_painter}
+
+
+def open_drawer(name: str | Path) -> Drawer:
     """Whatever draws sentences: a miniature of the book by its name, or a saved model, which says itself what
     it is. Raises ``FileNotFoundError``, ``ValueError``."""
-    if str(name) in pipeline.NAMES or str(name) == SYSTEM:
-        kind = str(name)
-    else:
-        kind = str(read_description(name, f"give {', '.join((*pipeline.NAMES, SYSTEM))} or the path of a saved "
-                                          "model").get("system"))
-    return load_painter(name) if kind == SYSTEM else pipeline.load_text_to_image(name)
+    kind: Any = str(name)
+    if kind not in OPENERS:
+        remedy = f"give {', '.join(OPENERS)} or the path of a saved model"
+        kind = read_description(name, remedy).get("system")
+        if kind not in OPENERS:
+            raise ValueError(f"{pair_of(name)[1]} describes a model of {kind!r}, which draws no sentences; "
+                             f"{remedy}")
+    return OPENERS[kind](name)

@@ -28,6 +28,7 @@ from mmlearn.text2image.painting import Painter, save_painter
 from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge, sheet
 from mmlearn.train import History
 
+PAIRS = ("thing_pairs", "two_things")
 MERGES = 4000           # at most: every word of the captions becomes one token
 WATCHED = 100           # validation sentences that are drawn while a model trains, in DDIM steps:
 WATCH_STEPS = 20
@@ -35,7 +36,7 @@ LIMIT = 5_000_000       # bytes of the weights that are saved
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", nargs="+", default=["mmlearn.data.things:thing_pairs"],
+    parser.add_argument("--pairs", nargs="+", default=[f"mmlearn.data.things:{name}" for name in PAIRS],
                         metavar="MODULE:FUNCTION", help="functions of (count, split, size=) that give pictures "
                                                         "with captions; all are trained on")
     parser.add_argument("--train", type=int, nargs="+", default=[20_000], metavar="N",
