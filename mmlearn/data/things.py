@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.data.pairs import (
@@ -97,10 +98,26 @@ def attributes_of(scenes: Sequence[Scene]) -> dict[str, Int[Tensor, " n"]]:
             for name, values in said.items()}
 
 
-def side_attributes(scenes: Sequence[Scene]) -> tuple[dict[str, Int[Tensor, " n"]], ...]:
-    """Category, colour and setting of the left thing of each scene of two, and of the right one."""
-    return tuple(attributes_of([replace(scene, objects=(sides(scene)[side],)) for scene in scenes])
-                 for side in (0, 1))
+def halves(images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "_ 3 s s"]:
+    """The left half of every picture, then every right half, (2n, 3, s, s), stretched to squares."""
+    size = images.shape[-1]
+    both = torch.cat([images[..., :size // 2], images[..., size // 2:]])
+    return F.interpolate(both, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def side_scenes(scenes: Sequence[Scene]) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
+    """Of scenes of two things those of the left ones alone, and of the right ones."""
+    left, right = (tuple(replace(scene, objects=(sides(scene)[side],), relations=()) for scene in scenes)
+                   for side in (0, 1))
+    return left, right
+
+
+def side_pictures(data: PairData, longest: int = 16) -> PairData:
+    """``halves`` of pictures of two things, each as a picture of the one thing that it shows."""
+    left, right = side_scenes(data.scenes)
+    scenes = left + right
+    images = halves(data.images[:].float()).round().byte()
+    return PairData(images, texts_of(scenes, longest), scenes)
 
 
 def kinds_of(scenes: Sequence[Scene]) -> Int[Tensor, " n"]:

@@ -69,7 +69,7 @@ class T5Config:
         return cls(vocab, 64, 4, 16, 128, 2, 16, 32)
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def rms_norm(
@@ -123,7 +123,7 @@ def gated_feed_forward(
     return F.linear(gate * F.linear(x, W_1.mT), W_2.mT)
 
 
-# ----------------------------------------------------------------------------------------------------- layers
+# --------------------------------------------------------------------------------------------- layers
 
 
 class RMSNorm(nn.Module):
@@ -191,8 +191,8 @@ class T5Layer(nn.Module):
 class T5Encoder(nn.Module):
     """Token ids (b, t) -> states (b, t, d); every position reads all, both ways.
 
-    ``mask`` (b, t) says which tokens are real. There is no longest text: distances from ``distance`` on are one
-    kind. Raises ``ValueError`` for ids outside the vocabulary.
+    ``mask`` (b, t) says which tokens are real. There is no longest text: distances from ``distance`` on are
+    one kind. Raises ``ValueError`` for ids outside the vocabulary.
     """
 
     def __init__(self, config: T5Config) -> None:

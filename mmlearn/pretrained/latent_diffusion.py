@@ -1,13 +1,15 @@
 r"""The public weights of latent diffusion: Stable Diffusion 1 and the paper's text-to-image U-Net, as ours.
 
 Files: github.com/CompVis/latent-diffusion (MIT) and CompVis/stable-diffusion (CreativeML OpenRAIL-M), one
-checkpoint with the U-Net behind ``model.diffusion_model.``, the autoencoder behind ``first_stage_model.`` and
-CLIP's text tower behind ``cond_stage_model.transformer.``; folders of diffusers' ``UNet2DConditionModel``, such as
-``unet`` of CompVis/stable-diffusion-v1-4.  Survey: 2.3.1.  Differs from the paper: nothing.
+checkpoint with the U-Net behind ``model.diffusion_model.``, the autoencoder behind ``first_stage_model.``
+and CLIP's text tower behind ``cond_stage_model.transformer.``; folders of diffusers'
+``UNet2DConditionModel``, such as ``unet`` of CompVis/stable-diffusion-v1-4.  Survey: 2.3.1.  Differs from
+the paper: nothing.
 
-A checkpoint that holds all three parts becomes a ``LatentDiffusion``, a U-Net alone a ``LatentUNet``. Heads are
-told by no shape: 8 in all of these models (diffusers calls their number ``attention_head_dim``). What else a
-checkpoint holds (averages, schedules, the paper's text transformer, whose layout is another) is left out and said.
+A checkpoint that holds all three parts becomes a ``LatentDiffusion``, a U-Net alone a ``LatentUNet``. Heads
+are told by no shape: 8 in all of these models (diffusers calls their number ``attention_head_dim``). What
+else a checkpoint holds (averages, schedules, the paper's text transformer, whose layout is another) is left
+out and said.
 """
 
 import re
@@ -42,11 +44,23 @@ PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 TEXT = "cond_stage_model.transformer.text_model."
 SIGNATURE = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 HEADS = 8
-KNOWN = {                                   # settings of diffusers that would make another network, and ours
-    "act_fn": "silu", "center_input_sample": False, "downsample_padding": 1, "flip_sin_to_cos": True,
-    "freq_shift": 0, "mid_block_scale_factor": 1, "norm_eps": 1e-5, "class_embed_type": None,
-    "only_cross_attention": False, "dual_cross_attention": False, "resnet_time_scale_shift": "default",
-    "addition_embed_type": None, "encoder_hid_dim": None, "upcast_attention": False, "use_linear_projection": False}
+KNOWN = {  # settings of diffusers that would make another network, and ours
+    "act_fn": "silu",
+    "center_input_sample": False,
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-5,
+    "class_embed_type": None,
+    "only_cross_attention": False,
+    "dual_cross_attention": False,
+    "resnet_time_scale_shift": "default",
+    "addition_embed_type": None,
+    "encoder_hid_dim": None,
+    "upcast_attention": False,
+    "use_linear_projection": False,
+}
 
 BLOCK = {  # our part of a residual block -> CompVis's, diffusers'
     "norm1": ("in_layers.0", "norm1"), "conv1": ("in_layers.2", "conv1"),
@@ -120,7 +134,7 @@ def diffusers_names(config: LatentUNetConfig) -> Callable[[str], tuple[str, ...]
     return names
 
 
-# ---------------------------------------------------------------------------------------------- configurations
+# -------------------------------------------------------------------------------------- configurations
 
 
 def prefix_of(names: Collection[str]) -> str | None:
@@ -131,15 +145,20 @@ def prefix_of(names: Collection[str]) -> str | None:
 def config_of(state: Mapping[str, Tensor], where: str, size: int) -> LatentUNetConfig:
     """The sizes of the authors' U-Net by names and shapes, all but the side of the grid and the heads."""
     width, channels = shape_of(state, "input_blocks.0.0.weight", 4, where)[:2]
-    halvings = [int(found[1]) for name in state if (found := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight",
-                                                                          name))]
+    halvings = [
+        int(found[1])
+        for name in state
+        if (found := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight", name))
+    ]
     blocks = min(halvings, default=layers_of(state, r"input_blocks\.(\d+)\.")) - 1
     levels = len(halvings) + 1
     first = [1 + level * (blocks + 1) for level in range(levels)]
     widths = [shape_of(state, f"input_blocks.{i}.0.out_layers.3.weight", 4, where)[0] for i in first]
     if any(w % width for w in widths):
-        raise ValueError(f"{where}: the levels have {', '.join(map(str, widths))} channels, no multiples of the "
-                         f"{width} of the first map; take the file as it was published")
+        raise ValueError(
+            f"{where}: the levels have {', '.join(map(str, widths))} channels, no multiples of the "
+            f"{width} of the first map; take the file as it was published"
+        )
     attends = [f"input_blocks.{i}.1.norm.weight" in state for i in first]
     return configured(LatentUNetConfig, dict(
         size=size, width=width, multipliers=tuple(float(w // width) for w in widths), blocks=blocks,
@@ -152,11 +171,16 @@ def config_of(state: Mapping[str, Tensor], where: str, size: int) -> LatentUNetC
 def config_of_diffusers(found: Mapping[str, Any], where: str) -> LatentUNetConfig:
     """The U-Net of a configuration of diffusers, if it is one of latent diffusion's."""
     unlike = [name for name, value in KNOWN.items() if found.get(name, value) != value]
-    widths, size = found.get("block_out_channels", [320, 640, 1280, 1280]), whole(found, "sample_size", 64, where)
+    widths, size = (
+        found.get("block_out_channels", [320, 640, 1280, 1280]),
+        whole(found, "sample_size", 64, where),
+    )
     kinds = found.get("down_block_types", ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"])
     if unlike or not {"CrossAttnDownBlock2D", "DownBlock2D"} >= set(kinds):
-        raise ValueError(f"{where} sets {', '.join(unlike or ['down_block_types'])} otherwise than the U-Nets of "
-                         "latent diffusion; it is another model")
+        raise ValueError(
+            f"{where} sets {', '.join(unlike or ['down_block_types'])} otherwise than the U-Nets of "
+            "latent diffusion; it is another model"
+        )
     return configured(LatentUNetConfig, dict(
         size=size, width=widths[0], multipliers=tuple(w / widths[0] for w in widths),
         blocks=found.get("layers_per_block", 2),
@@ -167,7 +191,7 @@ def config_of_diffusers(found: Mapping[str, Any], where: str) -> LatentUNetConfi
         {"heads": "attention_head_dim", "context": "cross_attention_dim"})
 
 
-# ---------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------- reading
 
 
 def filled(
@@ -178,8 +202,10 @@ def filled(
     ours = {name: names(name) for name in model.state_dict()}
     expected = {their: (value.shape[0] // len(ours[name]), *value.shape[1:])
                 for name, value in model.state_dict().items() for their in ours[name]}
-    state = {name: value.flatten(1) if re.search(r"\.proj_(in|out)\.weight$", name) and value.ndim == 4 else value
-             for name, value in state.items()}
+    state = {
+        name: value.flatten(1) if re.search(r"\.proj_(in|out)\.weight$", name) and value.ndim == 4 else value
+        for name, value in state.items()
+    }
     found = fitting(state, expected, where)
     model.load_state_dict({name: torch.cat([found[their].float() for their in theirs])
                            for name, theirs in ours.items()}, assign=True)
@@ -221,8 +247,8 @@ def fetch(name: str) -> Path:
 def load(path: Path, size: int = 64) -> LatentDiffusion | LatentUNet:
     """The whole system of a checkpoint with its three parts, else the U-Net, in evaluation mode and float32.
 
-    ``size`` is the side of the grid, which no weight tells (64: pictures of 512 pixels); a folder of diffusers
-    says its own. Raises ``ValueError`` where names, shapes or settings differ.
+    ``size`` is the side of the grid, which no weight tells (64: pictures of 512 pixels); a folder of
+    diffusers says its own. Raises ``ValueError`` where names, shapes or settings differ.
     """
     where = str(path)
     if path.is_dir():
@@ -234,7 +260,9 @@ def load(path: Path, size: int = 64) -> LatentDiffusion | LatentUNet:
     state = read_state(path)
     prefix = prefix_of(state)
     if prefix is None:
-        raise ValueError(f"{path} has no U-Net of latent diffusion; give a checkpoint as the authors published it")
+        raise ValueError(
+            f"{path} has no U-Net of latent diffusion; give a checkpoint as the authors published it"
+        )
     inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     config = config_of(inner, where, size)
     with blank():
@@ -248,7 +276,11 @@ def load(path: Path, size: int = 64) -> LatentDiffusion | LatentUNet:
     first_stage, text = vqgan.load(path), load_text(state, where)
     with blank():
         model = LatentDiffusion(LatentDiffusionConfig(config, first_stage.config, text.config))
-    model.unet, model.first_stage, model.text = unet, first_stage.requires_grad_(False), text.requires_grad_(False)
+    model.unet, model.first_stage, model.text = (
+        unet,
+        first_stage.requires_grad_(False),
+        text.requires_grad_(False),
+    )
     return model.eval()
 
 

@@ -31,15 +31,27 @@ SYSTEM = "T5's encoder"
 SIGNATURE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 BESIDE = re.compile(r"(decoder|lm_head)\.|encoder\.embed_tokens\.")    # the last is the same table once more
 CONFIG: Table = {
-    "vocab": ("vocab_size", 32_128), "width": ("d_model", 512), "heads": ("num_heads", 8), "head": ("d_kv", 64),
-    "ff": ("d_ff", 2048), "layers": ("num_layers", 6), "buckets": ("relative_attention_num_buckets", 32),
-    "distance": ("relative_attention_max_distance", 128), "eps": ("layer_norm_epsilon", 1e-6)}
-NAMES = (                                                               # ours -> theirs
-    (r"^words\.", "shared."), (r"^bias\.table\.", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias."),
-    (r"^norm_after\.", "encoder.final_layer_norm."), (r"^layers\.(\d+)\.", r"encoder.block.\1."),
-    (r"\.attention_norm\.", ".layer.0.layer_norm."), (r"\.out\.", ".layer.0.SelfAttention.o."),
-    (r"\.feed_forward_norm\.", ".layer.1.layer_norm."), (r"\.gate\.", ".layer.1.DenseReluDense.wi_0."),
-    (r"\.inner\.", ".layer.1.DenseReluDense.wi_1."), (r"\.outer\.", ".layer.1.DenseReluDense.wo."),
+    "vocab": ("vocab_size", 32_128),
+    "width": ("d_model", 512),
+    "heads": ("num_heads", 8),
+    "head": ("d_kv", 64),
+    "ff": ("d_ff", 2048),
+    "layers": ("num_layers", 6),
+    "buckets": ("relative_attention_num_buckets", 32),
+    "distance": ("relative_attention_max_distance", 128),
+    "eps": ("layer_norm_epsilon", 1e-6),
+}
+NAMES = (  # ours -> theirs
+    (r"^words\.", "shared."),
+    (r"^bias\.table\.", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias."),
+    (r"^norm_after\.", "encoder.final_layer_norm."),
+    (r"^layers\.(\d+)\.", r"encoder.block.\1."),
+    (r"\.attention_norm\.", ".layer.0.layer_norm."),
+    (r"\.out\.", ".layer.0.SelfAttention.o."),
+    (r"\.feed_forward_norm\.", ".layer.1.layer_norm."),
+    (r"\.gate\.", ".layer.1.DenseReluDense.wi_0."),
+    (r"\.inner\.", ".layer.1.DenseReluDense.wi_1."),
+    (r"\.outer\.", ".layer.1.DenseReluDense.wo."),
 )
 
 
@@ -71,14 +83,16 @@ def fetch(name: str) -> Path:
 def load(path: Path) -> T5Encoder:
     """The encoder of a folder, in evaluation mode and float32, every name and shape accounted for.
 
-    Raises ``FileNotFoundError`` for a folder without weights, ``ValueError`` for another feed-forward net than
-    the gated one, and where names or shapes differ.
+    Raises ``FileNotFoundError`` for a folder without weights, ``ValueError`` for another feed-forward net
+    than the gated one, and where names or shapes differ.
     """
     where = str(path / HUGGING_FACE[0])
     found = read_json(path / HUGGING_FACE[0])
     if found.get("feed_forward_proj") != "gated-gelu":
-        raise ValueError(f"{where} has the feed-forward net {found.get('feed_forward_proj', 'relu')!r}, expected "
-                         "'gated-gelu'; give a T5 of version 1.1")
+        raise ValueError(
+            f"{where} has the feed-forward net {found.get('feed_forward_proj', 'relu')!r}, expected "
+            "'gated-gelu'; give a T5 of version 1.1"
+        )
     with blank():
         model = T5Encoder(read_config(T5Config, found, CONFIG, where))
     file = weights_in(path, HUGGING_FACE[1])

@@ -100,7 +100,7 @@ def diffusers_names(ours: str) -> tuple[str, ...]:
 def filled(model: nn.Module, state: Mapping[str, Tensor], names: Names, where: str) -> Any:
     """``model`` with the tensors of ``state``, in float32 and evaluation mode, every name and shape accounted
     for on both sides. Raises ``ValueError`` that lists what differs."""
-    expected = {}
+    expected: dict[str, tuple[int, ...]] = {}
     ours = {name: names(name) for name in model.state_dict()}
     for name, value in model.state_dict().items():
         rows, *rest = value.shape

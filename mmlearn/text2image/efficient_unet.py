@@ -1,10 +1,10 @@
 r"""The Efficient U-Net: most blocks where maps are small, so that large pictures cost little.
 
-Paper: C. Saharia et al. (2022), *Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding*
-(Imagen), arXiv:2205.11487, sec. 2.3 and app. B.1 and F.  Survey: 2.3.1.
-Differs from the paper: what it leaves open is chosen here: time and text are added before the second convolution
-as in DDPM, the maps that a level's blocks make on the way down are all kept and joined on the way up, and
-attention has an MLP of twice the width behind it.
+Paper: C. Saharia et al. (2022), *Photorealistic Text-to-Image Diffusion Models with Deep Language
+Understanding* (Imagen), arXiv:2205.11487, sec. 2.3 and app. B.1 and F.  Survey: 2.3.1. Differs from the
+paper: what it leaves open is chosen here: time and text are added before the second convolution as in DDPM,
+the maps that a level's blocks make on the way down are all kept and joined on the way up, and attention has
+an MLP of twice the width behind it.
 """
 
 import math
@@ -38,8 +38,12 @@ class EfficientUNetConfig:
             raise FieldError("EfficientUNetConfig", "blocks", f"has {len(self.blocks)} numbers for "
                              f"{len(self.widths)} levels; give each level one")
         if self.size % 2 ** len(self.widths) or self.widths[-1] % self.heads:
-            raise FieldError("EfficientUNetConfig", "size", f"is {self.size}, to be halved {len(self.widths)} times, "
-                             f"and {self.heads} heads share {self.widths[-1]} channels; choose multiples")
+            raise FieldError(
+                "EfficientUNetConfig",
+                "size",
+                f"is {self.size}, to be halved {len(self.widths)} times, "
+                f"and {self.heads} heads share {self.widths[-1]} channels; choose multiples",
+            )
 
     @classmethod
     def to_256(cls) -> "EfficientUNetConfig":
@@ -62,7 +66,7 @@ class EfficientUNetConfig:
         return 4 * self.widths[0]
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def scaled_residual(
@@ -73,7 +77,7 @@ def scaled_residual(
     return x / math.sqrt(2) + h
 
 
-# ----------------------------------------------------------------------------------------------------- blocks
+# --------------------------------------------------------------------------------------------- blocks
 
 
 class EfficientBlock(nn.Module):
@@ -96,8 +100,8 @@ class EfficientBlock(nn.Module):
 
 
 class ReadingBlock(MultiHeadAttention):
-    """Places read the caption, and with ``places`` each other in the same softmax, then an MLP: (b, c, y, x) and
-    tokens (b, k, e), of which ``mask`` (b, k) says which are real -> (b, c, y, x)."""
+    """Places read the caption, and with ``places`` each other in the same softmax, then an MLP: (b, c, y, x)
+    and tokens (b, k, e), of which ``mask`` (b, k) says which are real -> (b, c, y, x)."""
 
     def __init__(self, channels: int, config: EfficientUNetConfig) -> None:
         super().__init__(channels, config.heads)
@@ -164,8 +168,8 @@ class UpLevel(nn.Module):
 
 
 class EfficientUNet(nn.Module):
-    """Noisy pictures beside enlarged small ones (b, 6, s, s), an embedding (b, e) of time and conditions, tokens
-    (b, k, t) of captions and their mask -> the noise (b, 3, s, s).
+    """Noisy pictures beside enlarged small ones (b, 6, s, s), an embedding (b, e) of time and conditions,
+    tokens (b, k, t) of captions and their mask -> the noise (b, 3, s, s).
 
     Every level halves, the first one too; any side will do that can be halved so often, so that crops may be
     trained on.

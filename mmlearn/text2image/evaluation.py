@@ -7,7 +7,7 @@ Differs from the paper: it shows pictures of unseen classes; here a network, whi
 pictures alone, counts which attributes are right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.data.pairs import PairData
-from mmlearn.data.things import attributes_of
+from mmlearn.data.scenes.graph import Scene
+from mmlearn.data.things import attributes_of, halves, side_scenes
 from mmlearn.metrics.generation import Score, bootstrap
 from mmlearn.metrics.text_match import attribute_hits
 from mmlearn.nn.feature_networks import SceneClassifier
@@ -43,25 +44,55 @@ def read_drawings(model: TextToImage, judge: SceneClassifier, data: PairData, sa
     A function of ``seed``. Raises ``ValueError`` without a sample or a scene that says what is asked for, and
     for categories that are never drawn in training, which the classifier does not know.
     """
-    if samples < 1 or not data.scenes:
-        raise ValueError(f"{samples} samples of {len(data.scenes)} scenes; give one of each at least, scenes "
+    asked = _asked(data.scenes, samples)
+    (answers,) = _answers(model, judge, data, samples, seed, batch, lambda drawn: [drawn])
+    hits = attribute_hits(answers, asked)
+    return Reading({name: values.view(-1, samples) for name, values in answers.items()},
+                   {name: values.double().view(-1, samples) for name, values in hits.items()})
+
+
+def read_two(model: TextToImage, judge: SceneClassifier, data: PairData, samples: int = 1, seed: int = 0,
+             batch: int = 50) -> Reading:
+    """``read_drawings`` of pictures of two things, as ``two_things`` makes them, by a judge of ``halves``.
+
+    Answers are those of "left category", "right category" and so on; hits are "left" and "right", 1 where
+    category and colour of the thing on that side are right, "both", and "setting", read in both halves.
+    """
+    asked = [_asked(scenes, samples) for scenes in side_scenes(data.scenes)]
+    answers = _answers(model, judge, data, samples, seed, batch, lambda drawn: list(halves(drawn).chunk(2)))
+    hits = [attribute_hits(found, wanted) for found, wanted in zip(answers, asked)]
+    left, right = (found["category"] & found["colour"] for found in hits)
+    said = {"left": left, "right": right, "both": left & right,
+            "setting": hits[0]["setting"] & hits[1]["setting"]}
+    return Reading({f"{side} {name}": values.view(-1, samples)
+                    for side, found in zip(("left", "right"), answers) for name, values in found.items()},
+                   {name: values.double().view(-1, samples) for name, values in said.items()})
+
+
+def _asked(scenes: Sequence[Scene], samples: int) -> dict[str, Tensor]:
+    """What the sentence of each picture of one thing asks for."""
+    if samples < 1 or not scenes:
+        raise ValueError(f"{samples} samples of {len(scenes)} scenes; give one of each at least, scenes "
                          f"as thing_pairs makes them")
-    wanted = attributes_of(data.scenes)
+    wanted = attributes_of(scenes)
     if unknown := [i for i, value in enumerate(wanted["category"].tolist()) if value < 0]:
-        raise ValueError(f"sentence {unknown[0]} asks for a {data.scenes[unknown[0]].objects[0].category}, "
+        raise ValueError(f"sentence {unknown[0]} asks for a {scenes[unknown[0]].objects[0].category}, "
                          f"which is never drawn in training; take a split without such things")
+    return {name: values.repeat_interleave(samples) for name, values in wanted.items()}
+
+
+def _answers(model: TextToImage, judge: SceneClassifier, data: PairData, samples: int, seed: int, batch: int,
+             views: Callable[[Tensor], list[Tensor]]) -> list[dict[str, Tensor]]:
+    """The judge's answers about each view of what is drawn, a number a picture."""
     noise = model.noise(samples * len(data), seed).split(samples * batch)
-    parts: list[dict[str, Tensor]] = []
+    parts: list[list[dict[str, Tensor]]] = []
     for i, z in enumerate(noise):
         texts = [captions[0] for captions in data.captions[i * batch:(i + 1) * batch]]
         drawn = model.draw(texts, samples, seed + i, noise=z, batch=batch)
         with eval_mode(judge) as device:
-            parts.append({name: values.cpu() for name, values in judge.answers(drawn.to(device)).items()})
-    answers = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    asked = {name: values.repeat_interleave(samples) for name, values in wanted.items()}
-    hits = attribute_hits(answers, asked)
-    return Reading({name: values.view(-1, samples) for name, values in answers.items()},
-                   {name: values.double().view(-1, samples) for name, values in hits.items()})
+            parts.append([judge.answers(view.to(device)) for view in views(drawn)])
+    return [{name: torch.cat([part[i][name].cpu() for part in parts]) for name in view}
+            for i, view in enumerate(parts[0])]
 
 
 def drawing_scores(reading: Reading, judge: str = SceneClassifier.name, repeats: int = 200,

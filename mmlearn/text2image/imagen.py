@@ -1,12 +1,12 @@
 r"""Imagen: a frozen language model reads, a diffusion model draws 64 pixels a side, two more make them 1024.
 
-Paper: C. Saharia, W. Chan, S. Saxena, L. Li, J. Whang, E. Denton, S. K. S. Ghasemipour, B. K. Ayan, S. S. Mahdavi,
-R. G. Lopes, T. Salimans, J. Ho, D. J. Fleet and M. Norouzi (2022), *Photorealistic Text-to-Image Diffusion Models
-with Deep Language Understanding*, NeurIPS, arXiv:2205.11487, sec. 2 and app. B to F.  Survey: 2.3.1.
-Differs from the paper: timesteps are those of a chain of 1,000, where the paper's are continuous. What it leaves
-open is chosen here: a learned query pools the text; the strength of augmentation is the share of noise in the
-variance; padding stands as zeros among the tokens that the base model reads, and is masked in the upsamplers.
-The stated sizes are 2B, 600M and 400M; how ours compare is told at each.
+Paper: C. Saharia, W. Chan, S. Saxena, L. Li, J. Whang, E. Denton, S. K. S. Ghasemipour, B. K. Ayan, S. S.
+Mahdavi, R. G. Lopes, T. Salimans, J. Ho, D. J. Fleet and M. Norouzi (2022), *Photorealistic Text-to-Image
+Diffusion Models with Deep Language Understanding*, NeurIPS, arXiv:2205.11487, sec. 2 and app. B to F.
+Survey: 2.3.1. Differs from the paper: timesteps are those of a chain of 1,000, where the paper's are
+continuous. What it leaves open is chosen here: a learned query pools the text; the strength of augmentation
+is the share of noise in the variance; padding stands as zeros among the tokens that the base model reads,
+and is masked in the upsamplers. The stated sizes are 2B, 600M and 400M; how ours compare is told at each.
 
 It is a cascade of diffusion models, not an autoregressive one. The text encoder is T5's, never trained here.
 """
@@ -40,12 +40,20 @@ class ImagenConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.base.context != self.text.width:
-            raise FieldError("ImagenConfig", "base", f"reads tokens of size {self.base.context}, the text's have "
-                             f"{self.text.width}; make context and width the same")
+            raise FieldError(
+                "ImagenConfig",
+                "base",
+                f"reads tokens of size {self.base.context}, the text's have "
+                f"{self.text.width}; make context and width the same",
+            )
         if (self.base.size, self.first.size) != (self.first.low, self.second.low):
-            raise FieldError("ImagenConfig", "first", f"enlarges {self.first.low} pixels to {self.first.size}, "
-                             f"the base draws {self.base.size} and the second enlarges {self.second.low}; make "
-                             "them follow each other")
+            raise FieldError(
+                "ImagenConfig",
+                "first",
+                f"enlarges {self.first.low} pixels to {self.first.size}, "
+                f"the base draws {self.base.size} and the second enlarges {self.second.low}; make "
+                "them follow each other",
+            )
 
     @classmethod
     def paper(cls) -> "ImagenConfig":
@@ -60,7 +68,7 @@ class ImagenConfig:
                    replace(EfficientUNetConfig.mini(64), self_attention=False))
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def pooled(
@@ -93,12 +101,12 @@ def drop_text(
     return states * kept[:, None, None], mask & kept[:, None]
 
 
-# --------------------------------------------------------------------------------------------------- conditions
+# ------------------------------------------------------------------------------------------- conditions
 
 
 class TextCondition(MultiHeadAttention):
-    """States (b, t, e) of a text, and which are real (b, t) -> what joins the timestep's embedding (b, w), and
-    tokens (b, t, k) to attend to, both normalised (eq:imagen-pool).
+    """States (b, t, e) of a text, and which are real (b, t) -> what joins the timestep's embedding (b, w),
+    and tokens (b, t, k) to attend to, both normalised (eq:imagen-pool).
 
     Without ``tokens``, a size, the tokens keep theirs.
     """
@@ -122,12 +130,12 @@ class TextCondition(MultiHeadAttention):
         return time, self.to_tokens(self.norm(states))
 
 
-# ------------------------------------------------------------------------------------------------------ models
+# ---------------------------------------------------------------------------------------------- models
 
 
 class ImagenBase(nn.Module):
-    """Noisy pictures (b, 3, s, s), timesteps (b), states (b, t, e) of texts and their mask (b, t) -> the noise
-    (b, 3, s, s).
+    """Noisy pictures (b, 3, s, s), timesteps (b), states (b, t, e) of texts and their mask (b, t) -> the
+    noise (b, 3, s, s).
 
     ADM's U-Net: the pooled text joins the timestep's embedding, and its tokens stand among keys and values of
     every attention.
@@ -148,8 +156,8 @@ class ImagenBase(nn.Module):
 
 
 class ImagenUpsampler(nn.Module):
-    """The same for pictures beside small ones ``low`` (b, 3, n, n), which are spoilt by ``level`` (b) from 0 to
-    1: an Efficient U-Net, told how much it may believe."""
+    """The same for pictures beside small ones ``low`` (b, 3, n, n), which are spoilt by ``level`` (b) from 0
+    to 1: an Efficient U-Net, told how much it may believe."""
 
     def __init__(self, config: EfficientUNetConfig, text: int) -> None:
         super().__init__()
@@ -192,7 +200,7 @@ def upsampler_loss(
                           low=spoilt, level=level)
 
 
-# ------------------------------------------------------------------------------------------------ whole system
+# ---------------------------------------------------------------------------------------- whole system
 
 
 class Imagen(nn.Module):

@@ -1,14 +1,14 @@
 r"""Latent diffusion: noise is taken from a small grid of latents, of which an autoencoder makes the picture.
 
-Paper: R. Rombach, A. Blattmann, D. Lorenz, P. Esser and B. Ommer (2022), *High-Resolution Image Synthesis with
-Latent Diffusion Models*, CVPR, arXiv:2112.10752, sec. 3 and app. E; sizes of the configurations of
-github.com/CompVis/latent-diffusion and github.com/CompVis/stable-diffusion.  Survey: 2.3.1.
-Differs from the paper: nothing. The projections of an attention's keys and values are one matrix, those of
-self-attention with the queries', too.
+Paper: R. Rombach, A. Blattmann, D. Lorenz, P. Esser and B. Ommer (2022), *High-Resolution Image Synthesis
+with Latent Diffusion Models*, CVPR, arXiv:2112.10752, sec. 3 and app. E; sizes of the configurations of
+github.com/CompVis/latent-diffusion and github.com/CompVis/stable-diffusion.  Survey: 2.3.1. Differs from the
+paper: nothing. The projections of an attention's keys and values are one matrix, those of self-attention
+with the queries', too.
 
-The U-Net is DDPM's with convolutions between levels; in the place of attention it has small transformers, which
-read the picture and then the caption, layer by layer. Text comes from CLIP's frozen text tower (Stable Diffusion)
-or from a transformer that is trained with the U-Net.
+The U-Net is DDPM's with convolutions between levels; in the place of attention it has small transformers,
+which read the picture and then the caption, layer by layer. Text comes from CLIP's frozen text tower (Stable
+Diffusion) or from a transformer that is trained with the U-Net.
 """
 
 from dataclasses import dataclass, field
@@ -64,8 +64,18 @@ class LatentUNetConfig(UNetConfig):
     @classmethod
     def mini(cls, size: int = 16, context: int = 96, channels: int = 4) -> "LatentUNetConfig":
         """A miniature over the miniature autoencoder, whose latents have 16 or 8 places a side."""
-        return cls(size, 48, (1.0, 2.0), 1, (size // 2,), in_channels=channels, out_channels=channels, groups=16,
-                   heads=4, context=context)
+        return cls(
+            size,
+            48,
+            (1.0, 2.0),
+            1,
+            (size // 2,),
+            in_channels=channels,
+            out_channels=channels,
+            groups=16,
+            heads=4,
+            context=context,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class LDMTextConfig:
         return cls(vocab, context, 96, 3, 3, 32, 384)
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def geglu(
@@ -115,7 +125,7 @@ def signal_to_noise(
     return alpha_bar / (1 - alpha_bar) * (scale * deviation) ** 2
 
 
-# ----------------------------------------------------------------------------------------------------- layers
+# --------------------------------------------------------------------------------------------- layers
 
 
 class TokenAttention(MultiHeadAttention):
@@ -205,12 +215,12 @@ class SpatialTransformer(nn.Module):
         return x + self.leave(places).mT.unflatten(2, x.shape[2:])
 
 
-# ----------------------------------------------------------------------------------------------------- U-Net
+# --------------------------------------------------------------------------------------------- U-Net
 
 
 class LatentUNet(UNet):
-    """Noisy latents (b, 4, g, g), timesteps (b) and tokens of captions ``context`` (b, k, e) -> the noise (b, 4,
-    g, g).
+    """Noisy latents (b, 4, g, g), timesteps (b) and tokens of captions ``context`` (b, k, e) -> the noise
+    (b, 4, g, g).
 
     The timestep is added in residual blocks; maps are halved and doubled by convolutions.
     """
@@ -237,7 +247,7 @@ class LatentUNet(UNet):
         return self.through(x, self.time(t), context)
 
 
-# ------------------------------------------------------------------------------------------------------- text
+# ----------------------------------------------------------------------------------------------- text
 
 
 class CLIPStates(TextTransformer):
@@ -295,8 +305,9 @@ class LDMText(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         if tokens.shape[1] > self.config.context:
-            raise ValueError(f"captions have {tokens.shape[1]} tokens, the model reads {self.config.context}; "
-                             "cut them")
+            raise ValueError(
+                f"captions have {tokens.shape[1]} tokens, the model reads {self.config.context}; cut them"
+            )
         check_tokens(tokens, self.config.vocab)
         x = self.words(tokens) + self.positions[: tokens.shape[1]]
         for layer in self.layers:
@@ -304,7 +315,7 @@ class LDMText(nn.Module):
         return self.norm_after(x)
 
 
-# ----------------------------------------------------------------------------------------------- whole systems
+# --------------------------------------------------------------------------------------- whole systems
 
 
 @dataclass(frozen=True)
@@ -318,9 +329,13 @@ class LatentDiffusionConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.unet.context != self.text.width or self.unet.in_channels != self.first_stage.embed:
-            raise FieldError("LatentDiffusionConfig", "unet", f"reads tokens of size {self.unet.context} and "
-                             f"latents of {self.unet.in_channels} channels; the text's have {self.text.width}, "
-                             f"the autoencoder's {self.first_stage.embed}: make them the same")
+            raise FieldError(
+                "LatentDiffusionConfig",
+                "unet",
+                f"reads tokens of size {self.unet.context} and "
+                f"latents of {self.unet.in_channels} channels; the text's have {self.text.width}, "
+                f"the autoencoder's {self.first_stage.embed}: make them the same",
+            )
         check_divides(self.text, "heads", "width") if isinstance(self.text, TextConfig) else None
 
     @classmethod
@@ -331,7 +346,9 @@ class LatentDiffusionConfig:
     @classmethod
     def text_to_image(cls) -> "LatentDiffusionConfig":
         """The paper's text-to-image model, stated as 1.45B: U-Net 872,300,484 and its trained text."""
-        return cls(LatentUNetConfig.text_to_image(), KLAutoencoderConfig.stable_diffusion(), LDMTextConfig.paper())
+        return cls(
+            LatentUNetConfig.text_to_image(), KLAutoencoderConfig.stable_diffusion(), LDMTextConfig.paper()
+        )
 
     @classmethod
     def mini(cls, vocab: int = 400, factor: int = 4, context: int = 32) -> "LatentDiffusionConfig":
@@ -341,8 +358,8 @@ class LatentDiffusionConfig:
 
 
 class LatentDiffusion(nn.Module):
-    """Captions -> pictures, by way of latents. ``forward`` is the denoiser of latents: (b, c, g, g), timesteps
-    (b) and ``context`` (b, k, e), which ``read`` makes of token ids.
+    """Captions -> pictures, by way of latents. ``forward`` is the denoiser of latents: (b, c, g, g),
+    timesteps (b) and ``context`` (b, k, e), which ``read`` makes of token ids.
 
     The first stage is frozen, and so is CLIP's text tower; the paper's own transformer is trained.
     """

@@ -1,14 +1,14 @@
-r"""Parti: a caption is translated into the tokens of a picture, by an encoder and a decoder of up to 20 billion
-parameters.
+r"""Parti: a caption is translated into the tokens of a picture, by an encoder and a decoder of up to 20
+billion parameters.
 
 Paper: J. Yu, Y. Xu, J. Y. Koh, T. Luong, G. Baid, Z. Wang, V. Vasudevan, A. Ku, Y. Yang, B. K. Ayan, B.
-Hutchinson, W. Han, Z. Parekh, X. Li, H. Zhang, J. Baldridge and Y. Wu (2022), *Scaling Autoregressive Models for
-Content-Rich Text-to-Image Generation*, TMLR, arXiv:2206.10789, sec. 2 and 3.  Survey: 2.3.1.
-Differs from the paper: its figures are from secondary digests, not read in the paper. What they leave open is
-chosen here: learned positions, GELU, biases as in Vaswani et al., and windows of 11 x 11 as in DALL-E, which
-the paper follows in this. A dropped caption becomes one learned vector, which is what the decoder reads. Pictures
-are ranked by any dual encoder, where the paper has CoCa. The network that enlarges to 512 and 1024 pixels is no
-part of this module.
+Hutchinson, W. Han, Z. Parekh, X. Li, H. Zhang, J. Baldridge and Y. Wu (2022), *Scaling Autoregressive Models
+for Content-Rich Text-to-Image Generation*, TMLR, arXiv:2206.10789, sec. 2 and 3.  Survey: 2.3.1. Differs
+from the paper: its figures are from secondary digests, not read in the paper. What they leave open is chosen
+here: learned positions, GELU, biases as in Vaswani et al., and windows of 11 x 11 as in DALL-E, which the
+paper follows in this. A dropped caption becomes one learned vector, which is what the decoder reads.
+Pictures are ranked by any dual encoder, where the paper has CoCa. The network that enlarges to 512 and 1024
+pixels is no part of this module.
 """
 
 import math
@@ -76,7 +76,7 @@ class PartiConfig:
         return self.side**2
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def window_mask(side: int, kernel: int) -> Bool[Tensor, "n n"]:
@@ -114,7 +114,7 @@ def _mask(side: int, kernel: int, device: torch.device) -> Tensor:
     return window_mask(side, kernel).to(device)
 
 
-# ----------------------------------------------------------------------------------------------------- layers
+# --------------------------------------------------------------------------------------------- layers
 
 
 class WindowAttention(MultiHeadAttention):
@@ -149,17 +149,19 @@ class PartiDecoderLayer(PreNormDecoderLayer):
     def __init__(self, config: PartiConfig) -> None:
         super().__init__(config.width, config.heads, config.ff, config.dropout, nn.GELU)
         self.self_attention = WindowAttention(config.width, config.heads, config.side, config.kernel)
-        self.self_norm, self.cross_norm, self.feed_forward_norm = (LayerNorm32(config.width) for _ in range(3))
+        self.self_norm, self.cross_norm, self.feed_forward_norm = (
+            LayerNorm32(config.width) for _ in range(3)
+        )
 
 
-# ------------------------------------------------------------------------------------------------------ model
+# ---------------------------------------------------------------------------------------------- model
 
 
 class Parti(nn.Module):
     """Captions (b, t) of token ids -> the tokens (r, n) of pictures, one after the other.
 
-    ``encode`` reads captions, ``decode`` gives logits (r, t, codes) of the token after each of the tokens, the
-    first of which is ``start``, so that all of ``mmlearn.generate`` applies. ``forward`` gives the
+    ``encode`` reads captions, ``decode`` gives logits (r, t, codes) of the token after each of the tokens,
+    the first of which is ``start``, so that all of ``mmlearn.generate`` applies. ``forward`` gives the
     log-probabilities (b, n) of pictures' codes (b, g, g). Raises ``ValueError`` for captions longer than the
     context and ids outside the vocabularies.
     """

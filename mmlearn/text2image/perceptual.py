@@ -44,7 +44,7 @@ def map_distance(
     with weights $w_c\ge0$: how far two maps of one layer are apart, on
     average over their P places."""
     error = (unit_channels(y) - unit_channels(other)).square()
-    return torch.einsum("bcyx,c->b", error, w) / error[0, 0].numel()
+    return (error.mean(dim=(2, 3)) * w).sum(dim=1)
 
 
 def perceptual_distance(
@@ -171,7 +171,7 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
     def forward(
-        self, images: Float[Tensor, "b 3 y x"], others: Float[Tensor, "b 3 y x"]
+        self, images: Float[Tensor, "b 3 y x"], others: Float[Tensor, "n 3 h w"]
     ) -> Float[Tensor, " b"]:
         if images.shape != others.shape:
             raise ValueError(f"pictures have shape {tuple(images.shape)} and {tuple(others.shape)}; "

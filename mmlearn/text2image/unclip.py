@@ -2,15 +2,15 @@ r"""unCLIP (DALL-E 2): a decoder that draws the picture of a CLIP embedding, and
 
 Paper: A. Ramesh, P. Dhariwal, A. Nichol, C. Chu and M. Chen (2022), *Hierarchical Text-Conditional Image
 Generation with CLIP Latents*, arXiv:2204.06125, sec. 2.1 and table 3. Karlo's sizes are those of the
-configurations of github.com/kakaobrain/karlo (D. Lee et al., 2022).  Survey: 2.3.1.
-Differs from the paper: captions are of GLIDE's tokens and padding; the paper has no caption's vocabulary. The
-low resolution is enlarged bilinearly, as in GLIDE. The second upsampler's training pictures are to be spoilt by
-the BSR degradation of another paper, which is no part of this module; the first one's Gaussian blur is. In
-Karlo the padding of a caption is masked, here it is attended to, as in GLIDE.
+configurations of github.com/kakaobrain/karlo (D. Lee et al., 2022).  Survey: 2.3.1. Differs from the paper:
+captions are of GLIDE's tokens and padding; the paper has no caption's vocabulary. The low resolution is
+enlarged bilinearly, as in GLIDE. The second upsampler's training pictures are to be spoilt by the BSR
+degradation of another paper, which is no part of this module; the first one's Gaussian blur is. In Karlo the
+padding of a caption is masked, here it is attended to, as in GLIDE.
 
-The embedding enters twice, beside the text and not in the place of the noise: it is projected and added to the
-timestep's embedding, and projected to four tokens that stand before the caption's in every attention layer. The
-picture starts as noise, as ever. Where embeddings come from is ``unclip_prior``.
+The embedding enters twice, beside the text and not in the place of the noise: it is projected and added to
+the timestep's embedding, and projected to four tokens that stand before the caption's in every attention
+layer. The picture starts as noise, as ever. Where embeddings come from is ``unclip_prior``.
 """
 
 from collections.abc import Mapping
@@ -76,8 +76,12 @@ class KarloConfig:
 def check_context(config: UnCLIPConfig | KarloConfig, width: int | None) -> None:
     """Refuse a U-Net that reads no tokens, or tokens of another size than ``width``."""
     if width is None or config.unet.context != width:
-        raise FieldError(type(config).__name__, "unet", f"reads tokens of size {config.unet.context}, those of "
-                         f"the text have {width}; make context and width the same")
+        raise FieldError(
+            type(config).__name__,
+            "unet",
+            f"reads tokens of size {config.unet.context}, those of "
+            f"the text have {width}; make context and width the same",
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class UpsamplerConfig(ADMConfig):
         return cls(size, 16, (1.0, 2.0, 3.0), 1, (), in_channels=6, groups=8, head_channels=16, low=size // 2)
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def embedding_tokens(
@@ -145,12 +149,12 @@ def blurred(
     return F.conv2d(padded, kernel, groups=x.shape[1])
 
 
-# ----------------------------------------------------------------------------------------------------- models
+# --------------------------------------------------------------------------------------------- models
 
 
 class UnCLIPDecoder(nn.Module):
-    """Noisy pictures (b, 3, s, s), timesteps (b), CLIP embeddings (b, e) and captions (b, t) of token ids -> the
-    noise, and after it what the variance is made of (b, 6, s, s) (eq:unclip-time, eq:unclip-tokens).
+    """Noisy pictures (b, 3, s, s), timesteps (b), CLIP embeddings (b, e) and captions (b, t) of token ids ->
+    the noise, and after it what the variance is made of (b, 6, s, s) (eq:unclip-time, eq:unclip-tokens).
 
     GLIDE's model, into which an embedding enters. A caption may be empty: most of what is drawn stands in the
     embedding.
@@ -226,7 +230,8 @@ class Nothing(nn.Identity):
 
 
 class UnCLIPUpsampler(ADMUNet):
-    """Noisy pictures (b, 3, s, s), timesteps (b) and small pictures ``low`` -> noise and variance (b, 6, s, s).
+    """Noisy pictures (b, 3, s, s), timesteps (b) and small pictures ``low`` -> noise and variance (b, 6, s,
+    s).
 
     It knows no caption and has no attention, so that it may be trained on crops of a quarter of the side and
     used on whole pictures: any side will do that can be halved as often as the U-Net halves it.
@@ -260,11 +265,13 @@ def crop_both(
     high: Float[Tensor, "b 3 y x"], low: Float[Tensor, "b 3 v u"], share: int = 4,
     generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, "b 3 g h"], Float[Tensor, "b 3 i j"]]:
-    """The same place of pictures and of their small versions, ``share`` times smaller a side: what an upsampler
-    is trained on. Raises ``ValueError`` where ``share`` divides no side of the small ones."""
+    """The same place of pictures and of their small versions, ``share`` times smaller a side: what an
+    upsampler is trained on. Raises ``ValueError`` where ``share`` divides no side of the small ones."""
     if low.shape[-1] % share or low.shape[-2] % share:
-        raise ValueError(f"small pictures of {low.shape[-2]} x {low.shape[-1]} pixels have no {share}th part; "
-                         "choose a share that divides their sides")
+        raise ValueError(
+            f"small pictures of {low.shape[-2]} x {low.shape[-1]} pixels have no {share}th part; "
+            "choose a share that divides their sides"
+        )
     f, h, w = high.shape[-1] // low.shape[-1], low.shape[-2] // share, low.shape[-1] // share
     y, x = (int(torch.randint(side - part + 1, (), generator=generator))
             for side, part in ((low.shape[-2], h), (low.shape[-1], w)))

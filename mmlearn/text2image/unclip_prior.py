@@ -1,16 +1,17 @@
 r"""unCLIP's priors: from a caption to the CLIP embedding of a picture that the caption could belong to.
 
 Paper: A. Ramesh, P. Dhariwal, A. Nichol, C. Chu and M. Chen (2022), *Hierarchical Text-Conditional Image
-Generation with CLIP Latents* (DALL-E 2), arXiv:2204.06125, sec. 2.2 and table 3; the sizes of the open replica
-Karlo are those of ``diffusers.PriorTransformer``.  Survey: 2.3.1.
-Differs from the paper: what it leaves open is chosen here. A caption that is dropped becomes zeros. The
-autoregressive prior's buckets divide the range of the data evenly, in each direction; its prefix is the last
-state of its text encoder, CLIP's embedding of the caption, and the token of their likeness (256 states beside
-319 codes would not fit into the stated context of 384). Sampling is by any sampler of ``samplers``, where the
-paper has Analytic-DPM.
+Generation with CLIP Latents* (DALL-E 2), arXiv:2204.06125, sec. 2.2 and table 3; the sizes of the open
+replica Karlo are those of ``diffusers.PriorTransformer``.  Survey: 2.3.1. Differs from the paper: what it
+leaves open is chosen here. A caption that is dropped becomes zeros. The autoregressive prior's buckets
+divide the range of the data evenly, in each direction; its prefix is the last state of its text encoder,
+CLIP's embedding of the caption, and the token of their likeness (256 states beside 319 codes would not fit
+into the stated context of 384). Sampling is by any sampler of ``samplers``, where the paper has
+Analytic-DPM.
 
-Letters: $z$ is the CLIP embedding of a picture (of length 1), $z_t$ that of its caption, $z^{(t)}$ the picture's
-after t steps of noise. Both priors read CLIP's text tower: the states of all tokens and the embedding.
+Letters: $z$ is the CLIP embedding of a picture (of length 1), $z_t$ that of its caption, $z^{(t)}$ the
+picture's after t steps of noise. Both priors read CLIP's text tower: the states of all tokens and the
+embedding.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,9 @@ class PriorConfig:
         check(self)
         check_divides(self, "heads", "width")
         if self.predicts not in PREDICTS:
-            raise FieldError("PriorConfig", "predicts", f"is {self.predicts!r}; use one of {', '.join(PREDICTS)}")
+            raise FieldError(
+                "PriorConfig", "predicts", f"is {self.predicts!r}; use one of {', '.join(PREDICTS)}"
+            )
 
     @classmethod
     def paper(cls) -> "PriorConfig":
@@ -67,7 +70,7 @@ class PriorConfig:
         return cls(embed, text, context, 64, 2, 4, predicts=predicts)
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def scaled_embedding(
@@ -120,7 +123,7 @@ def unbucket(
     return low + (code + 0.5) * (high - low) / n
 
 
-# ------------------------------------------------------------------------------------------- the diffusion prior
+# ----------------------------------------------------------------------------------- the diffusion prior
 
 
 class Text(NamedTuple):
@@ -152,8 +155,8 @@ class DiffusionPrior(nn.Module):
     scaled (eq:unclip-scale).
 
     A causal transformer over the caption's states, its embedding, the timestep, the noised embedding and a
-    learned query, in this order; the prediction is read off at the query. ``states`` (b, t, s), ``mask`` (b, t)
-    and ``embedding`` (b, e) are those of ``Text``. Raises ``ValueError`` for another number of tokens.
+    learned query, in this order; the prediction is read off at the query. ``states`` (b, t, s), ``mask`` (b,
+    t) and ``embedding`` (b, e) are those of ``Text``. Raises ``ValueError`` for another number of tokens.
     """
 
     mean: Tensor
@@ -255,7 +258,7 @@ def draw_embeddings(
     return choose_better(model.unscaled(drawn).unflatten(0, (-1, candidates)), text.embedding)
 
 
-# ------------------------------------------------------------------------------------- the autoregressive prior
+# ----------------------------------------------------------------------------- the autoregressive prior
 
 
 @dataclass(frozen=True)
@@ -306,7 +309,8 @@ class EmbeddingCodec(nn.Module):
             self.register_buffer(name, value)
 
     def fit(self, z: Float[Tensor, "n e"]) -> "EmbeddingCodec":
-        """Directions and ranges of these embeddings. Raises ``ValueError`` for fewer embeddings than directions."""
+        """Directions and ranges of these embeddings. Raises ``ValueError`` for fewer embeddings than
+        directions."""
         if len(z) <= self.config.components:
             raise ValueError(f"{len(z)} embeddings have no {self.config.components} principal directions; "
                              "give more")
@@ -330,8 +334,8 @@ class ARPrior(nn.Module):
     """Captions and their CLIP embeddings -> the codes of an embedding, one after the other.
 
     ``prefix`` makes what the codes are read after: caption, its embedding, and how alike caption and picture
-    are to be. ``decode`` gives logits (r, t, buckets) of the code after each of the tokens, of which the first
-    is ``start``; the methods of ``mmlearn.generate`` draw with it.
+    are to be. ``decode`` gives logits (r, t, buckets) of the code after each of the tokens, of which the
+    first is ``start``; the methods of ``mmlearn.generate`` draw with it.
     """
 
     cache: KVCache | None = None

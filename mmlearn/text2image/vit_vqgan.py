@@ -1,16 +1,16 @@
 r"""ViT-VQGAN: a picture as 1,024 tokens, by two Vision Transformers with a codebook between them.
 
 Paper: J. Yu, X. Li, J. Y. Koh, H. Zhang, R. Pang, J. Qin, A. Ku, Y. Xu, J. Baldridge and Y. Wu (2021),
-*Vector-quantized Image Modeling with Improved VQGAN*, ICLR 2022, arXiv:2110.04627, sec. 3; it is the tokeniser of
-Parti (arXiv:2206.10789).  Survey: 2.3.1.
-Differs from the paper: sizes and weights of losses are figures from secondary digests, not read in the paper.
-Those say 32M, 91M and 599M for a small, base and large transformer; the blocks that they list make 27M, 87M and
-631M of one half, which is told beside the counts. As Parti's, the decoder ends without a sigmoid and without
-logit-Laplace; pictures are in [-1, 1] as everywhere in this package. Perceptual distance and discriminator (the
-paper's is StyleGAN's) are those of ``vqgan``, and are handed to the loss.
+*Vector-quantized Image Modeling with Improved VQGAN*, ICLR 2022, arXiv:2110.04627, sec. 3; it is the
+tokeniser of Parti (arXiv:2206.10789).  Survey: 2.3.1. Differs from the paper: sizes and weights of losses
+are figures from secondary digests, not read in the paper. Those say 32M, 91M and 599M for a small, base and
+large transformer; the blocks that they list make 27M, 87M and 631M of one half, which is told beside the
+counts. As Parti's, the decoder ends without a sigmoid and without logit-Laplace; pictures are in [-1, 1] as
+everywhere in this package. Perceptual distance and discriminator (the paper's is StyleGAN's) are those of
+``vqgan``, and are handed to the loss.
 
-A code is looked up in 32 dimensions among normalised vectors (``vector_quantisation.FactorisedCodebook``): that
-keeps nearly all of 8,192 codes in use.
+A code is looked up in 32 dimensions among normalised vectors (``vector_quantisation.FactorisedCodebook``):
+that keeps nearly all of 8,192 codes in use.
 """
 
 from dataclasses import dataclass, field
@@ -87,7 +87,7 @@ class ViTVQGANConfig:
         return self.size // self.patch
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 def patches_of(x: Float[Tensor, "b c y x"], P: int) -> Float[Tensor, "b p f"]:
@@ -115,7 +115,7 @@ def tokeniser_loss(
     return fidelity + quantised.loss(beta) + 0.1 * perceptual + 0.1 * adversarial
 
 
-# ------------------------------------------------------------------------------------------------------ model
+# ---------------------------------------------------------------------------------------------- model
 
 
 class Half(nn.Module):
@@ -144,9 +144,9 @@ class Half(nn.Module):
 class ViTVQGAN(nn.Module):
     """Pictures (b, 3, s, s) in [-1, 1] -> codes (b, g, g) and back.
 
-    ``encode`` gives codes, ``decode`` takes them, ``forward`` does both with the gradient of a straight-through
-    estimate: pictures drawn again, and what the codebook found. Raises ``ValueError`` for pictures of another
-    size.
+    ``encode`` gives codes, ``decode`` takes them, ``forward`` does both with the gradient of a
+    straight-through estimate: pictures drawn again, and what the codebook found. Raises ``ValueError`` for
+    pictures of another size.
     """
 
     def __init__(self, config: ViTVQGANConfig) -> None:
@@ -163,8 +163,10 @@ class ViTVQGAN(nn.Module):
         """What is looked up among the codes."""
         size, grid = self.config.size, self.config.grid
         if tuple(images.shape[-2:]) != (size, size):
-            raise ValueError(f"pictures have {images.shape[-2]} x {images.shape[-1]} pixels, the tokeniser wants "
-                             f"{size} x {size}")
+            raise ValueError(
+                f"pictures have {images.shape[-2]} x {images.shape[-1]} pixels, the tokeniser wants "
+                f"{size} x {size}"
+            )
         states = self.encoder(patches_of(images, self.config.patch))
         return states.mT.unflatten(2, (grid, grid))
 

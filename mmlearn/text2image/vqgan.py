@@ -168,7 +168,7 @@ def reconstruction_loss(
 
 def adaptive_weight(
     by_nll: Float[Tensor, "*n"], by_game: Float[Tensor, "*n"],
-    delta: float = 1e-4, most: float = 1e4,
+    delta: float | int = 1e-4, most: float | int = 1e4,
 ) -> Float[Tensor, ""]:
     r"""eq:vqgan-adaptive: $\lambda=\min\Big(\frac{\lVert\nabla_WL_{nll}
     \rVert}{\lVert\nabla_WL_G\rVert+\delta},\lambda_{max}\Big)$: with this
@@ -196,8 +196,8 @@ def patch_generator_loss(
 
 
 def autoencoder_loss(
-    nll: Float[Tensor, ""], lam: Float[Tensor, ""] | float,
-    game: Float[Tensor, ""] | float, codes: Float[Tensor, ""] | float,
+    nll: Float[Tensor, ""], lam: Float[Tensor, ""] | float | int,
+    game: Float[Tensor, ""], codes: Float[Tensor, ""] | float | int,
     w_d: float | int = 0.8, w_c: float | int = 1.0,
 ) -> Float[Tensor, ""]:
     r"""eq:vqgan-loss: $L=L_{nll}+\lambda w_dL_G+w_cL_{VQ}$; before the game
@@ -228,7 +228,7 @@ class Weighed(NamedTuple):
 
 
 def weigh(
-    x_hat: Float[Tensor, "b c y x"], last: nn.Parameter,
+    x_hat: Float[Tensor, "b c y x"], last: Float[Tensor, "c e 3 3"],
     nll: Callable[[Tensor], Tensor],
     game: Callable[[Tensor], Tensor] | None, config: VQGANLossConfig,
 ) -> Weighed:
@@ -249,9 +249,9 @@ def weigh(
         return Weighed(with_gradient(L_nll, x_hat, by_nll), L_nll, zero, zero)
     L_G = game(leaf)
     by_game, = torch.autograd.grad(L_G, leaf)
-    at_last = [torch.autograd.grad(x_hat, last, g, retain_graph=True)[0]
-               for g in (by_nll, by_game)]
-    lam = adaptive_weight(*at_last, config.delta, config.most)
+    pulls, plays = (torch.autograd.grad(x_hat, last, g, retain_graph=True)[0]
+                    for g in (by_nll, by_game))
+    lam = adaptive_weight(pulls, plays, config.delta, config.most)
     loss = autoencoder_loss(L_nll, lam, L_G, 0, config.adversarial)
     gradient = by_nll + lam * config.adversarial * by_game
     return Weighed(with_gradient(loss, x_hat, gradient), L_nll, L_G, lam)

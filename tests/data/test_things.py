@@ -9,9 +9,11 @@ from mmlearn.data.scenes.language import parse_caption
 from mmlearn.data.things import (
     ATTRIBUTES,
     attributes_of,
+    halves,
     kinds_of,
     plain_sentences,
-    side_attributes,
+    side_pictures,
+    side_scenes,
     sides,
     thing_pairs,
     two_things,
@@ -109,9 +111,31 @@ def test_sentences_of_two_things_say_both_with_colour_side_and_place():
 
 def test_attributes_of_sides_are_those_of_the_left_and_of_the_right_thing():
     scene = side_by_side(0, 5)
-    for found, thing in zip(side_attributes([scene]), sides(scene)):
-        values = {name: ATTRIBUTES[name][int(found[name])] for name in ATTRIBUTES}
+    for alone, thing in zip(side_scenes([scene]), sides(scene)):
+        values = {name: ATTRIBUTES[name][int(found)] for name, found in attributes_of(alone).items()}
         assert values == {"category": thing.category, "colour": thing.colour, "setting": scene.setting}
+
+
+def test_halves_are_the_left_of_every_picture_and_then_the_right_stretched():
+    images = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4).float()
+    found = halves(images)
+    assert found.shape == (4, 3, 4, 4)
+    for n in range(2):
+        for side in range(2):
+            half = images[n, :, :, 2 * side:2 * side + 2]
+            want = torch.stack([half[..., 0], 0.75 * half[..., 0] + 0.25 * half[..., 1],
+                                0.25 * half[..., 0] + 0.75 * half[..., 1], half[..., 1]], dim=-1)
+            torch.testing.assert_close(found[2 * side + n], want)
+
+
+def test_pictures_of_sides_show_one_thing_each_with_its_own_sentences():
+    data = two_things(4, size=16)
+    alone = side_pictures(data)
+    assert alone.images.shape == (8, 3, 16, 16) and alone.images.dtype == torch.uint8
+    for i, scene in enumerate(data.scenes):
+        for side, thing in enumerate(sides(scene)):
+            assert alone.scenes[4 * side + i].objects == (thing,)
+            assert alone.captions[4 * side + i][0] == plain_sentences(alone.scenes[4 * side + i])[0]
 
 
 def test_two_things_without_a_picture_or_of_an_unknown_split_are_refused():

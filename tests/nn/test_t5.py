@@ -46,7 +46,7 @@ def test_the_norm_divides_by_the_root_mean_square_and_takes_no_mean_off():
         size = math.sqrt(sum(float(v) ** 2 for v in row) / 5 + 1e-6)
         torch.testing.assert_close(got, torch.stack([g[i] * row[i] / size for i in range(5)]))
     shifted = rms_norm(x + 3, g)
-    assert not torch.allclose(shifted, rms_norm(x, g))                    # a layer norm would not see the shift
+    assert not torch.allclose(shifted, rms_norm(x, g))  # a layer norm would not see the shift
     assert RMSNorm(5)(x.bfloat16()).dtype == torch.float32               # the gain's dtype, in float32 inside
 
 
@@ -140,9 +140,11 @@ def test_states_are_those_of_transformers():
     ours = T5Encoder(c).eval()
     left = dict(state)
     left.pop("encoder.embed_tokens.weight")
-    new = {"words.weight": left.pop("shared.weight"),
-           "norm_after.weight": left.pop("encoder.final_layer_norm.weight"),
-           "bias.table.weight": left.pop("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")}
+    new = {
+        "words.weight": left.pop("shared.weight"),
+        "norm_after.weight": left.pop("encoder.final_layer_norm.weight"),
+        "bias.table.weight": left.pop("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+    }
     for i in range(c.layers):
         attention, feed = f"encoder.block.{i}.layer.0", f"encoder.block.{i}.layer.1"
         new |= {

@@ -1,7 +1,7 @@
 """The public files of latent diffusion and T5 are not at hand; stand-ins in their format are.
 
-The U-Net and the text tower are written here from the released names and shapes, as plain modules, not from our own
-mapping; the autoencoder's names are tested with its own reader.
+The U-Net and the text tower are written here from the released names and shapes, as plain modules, not from
+our own mapping; the autoencoder's names are tested with its own reader.
 """
 
 import json
@@ -38,7 +38,9 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = nn.Sequential(nn.GroupNorm(32, i), nn.SiLU(), nn.Conv2d(i, o, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * W, o))
-        self.out_layers = nn.Sequential(nn.GroupNorm(32, o), nn.SiLU(), nn.Dropout(0), nn.Conv2d(o, o, 3, padding=1))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(32, o), nn.SiLU(), nn.Dropout(0), nn.Conv2d(o, o, 3, padding=1)
+        )
         self.skip_connection = nn.Identity() if i == o else nn.Conv2d(i, o, 1)
 
     def forward(self, x, emb, context):
@@ -238,8 +240,11 @@ def test_a_whole_checkpoint_of_stable_diffusion_becomes_a_whole_system(tmp_path,
     unet, text = stirred(Released()), stirred(ReleasedText())
     stage, state = a_first_stage()
     state |= prefixed("model.diffusion_model.", unet) | prefixed("cond_stage_model.transformer.", text)
-    state |= {"cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(POSITIONS)[None],
-              "betas": torch.rand(1000), "model_ema.decay": torch.tensor(0.99)}
+    state |= {
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(POSITIONS)[None],
+        "betas": torch.rand(1000),
+        "model_ema.decay": torch.tensor(0.99),
+    }
     torch.save({"state_dict": state, "global_step": 5}, tmp_path / "sd-v1-4.ckpt")
     ours = load(tmp_path / "sd-v1-4.ckpt", size=8)
     assert isinstance(ours, LatentDiffusion) and ours.config.first_stage.scale == 0.18215
@@ -248,7 +253,9 @@ def test_a_whole_checkpoint_of_stable_diffusion_becomes_a_whole_system(tmp_path,
     x, t, _ = inputs()
     with torch.no_grad():
         torch.testing.assert_close(ours.read(tokens), text(tokens), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(ours(x, t, ours.read(tokens)), unet(x, t, text(tokens)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours(x, t, ours.read(tokens)), unet(x, t, text(tokens)), atol=1e-5, rtol=1e-5
+        )
         torch.testing.assert_close(ours.first_stage.decode(x), stage.decode(x), atol=1e-5, rtol=1e-5)
     assert not any(p.requires_grad for part in (ours.text, ours.first_stage) for p in part.parameters())
 
@@ -256,10 +263,17 @@ def test_a_whole_checkpoint_of_stable_diffusion_becomes_a_whole_system(tmp_path,
 @pytest.mark.parity
 def test_a_folder_of_diffusers_gives_the_same_noise(tmp_path):
     diffusers = pytest.importorskip("diffusers")
-    theirs = stirred(diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(32, 64), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=CONTEXT, attention_head_dim=8))
+    theirs = stirred(
+        diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=CONTEXT,
+            attention_head_dim=8,
+        )
+    )
     theirs.save_pretrained(tmp_path / "unet")
     ours = load(tmp_path / "unet")
     x, t, context = inputs()
@@ -305,7 +319,7 @@ def test_public_names_say_what_is_missing_without_a_network(name):
         load(name)
 
 
-# --------------------------------------------------------------------------------------------------------- T5
+# ------------------------------------------------------------------------------------------------- T5
 
 
 def a_t5(folder, projection="gated-gelu", decoder=True):
@@ -326,10 +340,23 @@ def a_t5(folder, projection="gated-gelu", decoder=True):
         state["encoder.embed_tokens.weight"] = state["shared.weight"].clone()
     folder.mkdir(exist_ok=True)
     save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({
-        "model_type": "t5", "vocab_size": 30, "d_model": d, "d_kv": 4, "num_heads": 2, "d_ff": ff, "num_layers": 2,
-        "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20,
-        "feed_forward_proj": projection, "dropout_rate": 0.1}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "t5",
+                "vocab_size": 30,
+                "d_model": d,
+                "d_kv": 4,
+                "num_heads": 2,
+                "d_ff": ff,
+                "num_layers": 2,
+                "relative_attention_num_buckets": 8,
+                "relative_attention_max_distance": 20,
+                "feed_forward_proj": projection,
+                "dropout_rate": 0.1,
+            }
+        )
+    )
     return folder
 
 
@@ -342,7 +369,9 @@ def test_a_folder_of_t5_gives_the_states_that_transformers_gives(tmp_path, capsy
     theirs = transformers.T5EncoderModel.from_pretrained(a_t5(tmp_path / "encoder", decoder=False)).eval()
     tokens = torch.randint(0, 30, (2, 15))
     with torch.no_grad():
-        torch.testing.assert_close(ours(tokens), theirs(input_ids=tokens).last_hidden_state, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours(tokens), theirs(input_ids=tokens).last_hidden_state, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_a_t5_of_another_version_is_refused(tmp_path):

@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from mmlearn.data.pairs import class_pictures
-from mmlearn.data.things import ATTRIBUTES, attributes_of, captioned, thing_pairs
+from mmlearn.data.things import (
+    ATTRIBUTES,
+    attributes_of,
+    captioned,
+    halves,
+    side_scenes,
+    thing_pairs,
+    two_things,
+)
 from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNNConfig
-from mmlearn.text2image.evaluation import Reading, drawing_scores, read_drawings
+from mmlearn.text2image.evaluation import Reading, drawing_scores, read_drawings, read_two
 from mmlearn.text2image.gan_cls import GANCLSConfig, StyleEncoder, style_objective
 from mmlearn.text2image.pipeline import TextToImage, TextToImageConfig, encode
 from mmlearn.text2image.training import train_style_encoder
@@ -61,6 +69,39 @@ def test_the_pictures_are_those_that_the_model_draws_of_the_plain_sentences(data
     parts = Says(judge.said)
     read_drawings(model, parts, data, samples=2, seed=3, batch=2)
     torch.testing.assert_close(torch.cat(parts.seen), torch.cat(judge.seen))
+
+
+class SaysOfSides(SceneClassifier):
+    """A judge with prepared answers for left halves, and for right ones."""
+
+    def __init__(self, left, right):
+        super().__init__(SceneClassifierConfig({name: len(v) for name, v in ATTRIBUTES.items()}, 8, (4, 4)))
+        self.said, self.seen = (left, right), []
+
+    def answers(self, images):
+        side, start = len(self.seen) % 2, sum(map(len, self.seen[len(self.seen) % 2::2]))
+        self.seen.append(images)
+        return {name: values[start:start + len(images)] for name, values in self.said[side].items()}
+
+
+def test_of_two_things_each_half_is_held_against_the_thing_on_its_side():
+    data, model = two_things(5, "compositional", size=16), painter()
+    left, right = ({name: values.repeat_interleave(2) for name, values in attributes_of(side).items()}
+                   for side in side_scenes(data.scenes))
+    right["colour"] = right["colour"].clone()
+    right["colour"][3] = (right["colour"][3] + 1) % len(ATTRIBUTES["colour"])       # sentence 1, sample 1
+    judge = SaysOfSides(left, right)
+    reading = read_two(model, judge, data, samples=2, seed=4, batch=2)
+    want = torch.ones(5, 2, dtype=torch.float64)
+    assert torch.equal(reading.hits["left"], want) and torch.equal(reading.hits["setting"], want)
+    want[1, 1] = 0
+    assert torch.equal(reading.hits["right"], want) and torch.equal(reading.hits["both"], want)
+    swapped = read_two(model, SaysOfSides(right, left), data, samples=2, seed=4, batch=2)
+    assert swapped.hits["both"].sum() == 0                          # both things, on the wrong sides
+    assert torch.equal(reading.answers["right colour"].flatten(), right["colour"])
+    drawn = halves(model.draw([captions[0] for captions in data.captions[:2]], 2,
+                              noise=model.noise(10, 4)[:4], seed=4))
+    torch.testing.assert_close(torch.cat(judge.seen[:2]), drawn)
 
 
 def test_a_score_is_a_mean_over_pictures_and_its_interval_one_over_sentences():

@@ -1,4 +1,5 @@
-"""Imagen: formulas by loops, sizes beside the stated ones, thresholding as in diffusers, and the usual promises."""
+"""Imagen: formulas by loops, sizes beside the stated ones, thresholding as in diffusers, and the usual
+promises."""
 
 import math
 from dataclasses import replace
@@ -11,7 +12,12 @@ from mmlearn.nn.modes import blank
 from mmlearn.nn.t5 import T5Config
 from mmlearn.text2image.adm import ADMConfig
 from mmlearn.text2image.diffusion import NoiseSchedule
-from mmlearn.text2image.efficient_unet import EfficientUNet, EfficientUNetConfig, ReadingBlock, scaled_residual
+from mmlearn.text2image.efficient_unet import (
+    EfficientUNet,
+    EfficientUNetConfig,
+    ReadingBlock,
+    scaled_residual,
+)
 from mmlearn.text2image.imagen import (
     Imagen,
     ImagenBase,
@@ -59,7 +65,7 @@ def texts(b=2):
     return torch.randn(b, 5, 16, generator=g), mask
 
 
-# ----------------------------------------------------------------------------------------------------- sizes
+# --------------------------------------------------------------------------------------------- sizes
 
 
 def test_sizes_are_told_beside_the_stated_ones():
@@ -72,7 +78,7 @@ def test_sizes_are_told_beside_the_stated_ones():
     assert count(model.second) == 597_709_827                        # stated: 400M, with blocks not told
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 @covers("eq:imagen-pool")
@@ -95,7 +101,10 @@ def test_augmentation_adds_a_known_share_of_noise():
     level = torch.tensor([0.0, 0.3], dtype=torch.float64)
     got = augmented(low, noise, level)
     torch.testing.assert_close(got[0], low[0])
-    want = [math.sqrt(0.7) * float(a) + math.sqrt(0.3) * float(e) for a, e in zip(low[1].flatten(), noise[1].flatten())]
+    want = [
+        math.sqrt(0.7) * float(a) + math.sqrt(0.3) * float(e)
+        for a, e in zip(low[1].flatten(), noise[1].flatten())
+    ]
     torch.testing.assert_close(got[1].flatten(), torch.tensor(want, dtype=torch.float64))
 
 
@@ -118,7 +127,9 @@ def test_skips_are_scaled_by_the_root_of_a_half():
 @pytest.mark.parity
 def test_dynamic_thresholding_is_that_of_diffusers():
     diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=0.995, sample_max_value=1e6)
+    theirs = diffusers.DDPMScheduler(
+        thresholding=True, dynamic_thresholding_ratio=0.995, sample_max_value=1e6
+    )
     x0 = torch.randn(3, 3, 8, 8) * torch.tensor([0.2, 1.0, 4.0])[:, None, None, None]
     torch.testing.assert_close(dynamic_threshold(x0), theirs._threshold_sample(x0), atol=1e-6, rtol=1e-5)
     assert torch.equal(dynamic_threshold(x0[:1]), x0[:1])               # nothing to be done within [-1, 1]
@@ -133,7 +144,7 @@ def test_dynamic_thresholding_keeps_what_a_clip_saturates():
     assert dynamic.abs().max() <= 1
 
 
-# ----------------------------------------------------------------------------------------------- the usual promises
+# --------------------------------------------------------------------------------------- the usual promises
 
 
 def test_the_base_reads_the_text_twice_and_learns_everywhere():
@@ -168,8 +179,12 @@ def test_an_upsampler_reads_small_picture_level_and_text_and_learns_everywhere(c
     level = torch.tensor([0.1, 0.5])
     out = model(x, t, states, mask, low, level)
     assert out.shape == x.shape
-    for other in (model(x, t, states, mask, low + 1, level), model(x, t, states, mask, low, level.flip(0)),
-                  model(x, t, states.flip(0), mask, low, level), model(x, t.flip(0), states, mask, low, level)):
+    for other in (
+        model(x, t, states, mask, low + 1, level),
+        model(x, t, states, mask, low, level.flip(0)),
+        model(x, t, states.flip(0), mask, low, level),
+        model(x, t.flip(0), states, mask, low, level),
+    ):
         assert not torch.allclose(other, out, atol=1e-5)
     nothing = torch.zeros_like(mask)
     assert model(x, t, 0 * states, nothing, low, level).isfinite().all()
@@ -214,7 +229,9 @@ def test_a_handful_of_small_pictures_is_enlarged_by_heart():
     for _ in range(40):
         x, low = torch.randn(2, 3, 16, 16, generator=g), torch.randn(2, 3, 8, 8, generator=g)
         optimizer.zero_grad()
-        loss = F.mse_loss(model(x, torch.tensor([5, 500]), states, mask, low, torch.rand(2, generator=g)), wanted)
+        loss = F.mse_loss(
+            model(x, torch.tensor([5, 500]), states, mask, low, torch.rand(2, generator=g)), wanted
+        )
         loss.backward()
         optimizer.step()
     assert float(loss) < 0.1
@@ -223,8 +240,12 @@ def test_a_handful_of_small_pictures_is_enlarged_by_heart():
 def test_a_cascade_draws_three_sizes():
     model = stirred(Imagen(TINY)).eval()
     tokens, mask = torch.randint(0, 30, (2, 5)), texts()[1]
-    runs = [draw_pictures(model, tokens, mask, scales, steps=(3, 2, 2), generator=torch.Generator().manual_seed(0))
-            for scales in ((7.5, 8, 8), (7.5, 8, 8), (1, 1, 1))]
+    runs = [
+        draw_pictures(
+            model, tokens, mask, scales, steps=(3, 2, 2), generator=torch.Generator().manual_seed(0)
+        )
+        for scales in ((7.5, 8, 8), (7.5, 8, 8), (1, 1, 1))
+    ]
     assert [x.shape[-1] for x in runs[0]] == [8, 16, 32] and all(x.abs().max() <= 1 for x in runs[0])
     assert torch.equal(runs[0][2], runs[1][2]) and not torch.equal(runs[0][0], runs[2][0])
     assert ImagenConfig.mini().second.size == 64
@@ -240,7 +261,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
     assert TextCondition(16, 8, heads=8).query.shape == (16,)
 
 
-# ----------------------------------------------------------------------------------------------------- errata
+# --------------------------------------------------------------------------------------------- errata
 
 
 def test_b6_imagen_denoises_whole_pictures_and_has_no_order_of_tokens():

@@ -1,4 +1,5 @@
-"""Latent diffusion: sizes as published, formulas by loops, the U-Net and the text of diffusers, the latents' scale."""
+"""Latent diffusion: sizes as published, formulas by loops, the U-Net and the text of diffusers, the latents'
+scale."""
 
 import math
 from dataclasses import replace
@@ -60,7 +61,7 @@ def inputs(b=2, seed=0):
             torch.randn(b, 5, 12, generator=g))
 
 
-# ----------------------------------------------------------------------------------------------------- sizes
+# --------------------------------------------------------------------------------------------- sizes
 
 
 def test_sizes_are_those_published():
@@ -77,7 +78,7 @@ def test_sizes_are_those_published():
     assert trained == 1_415_195_844
 
 
-# -------------------------------------------------------------------------------------------------- equations
+# ------------------------------------------------------------------------------------------ equations
 
 
 @covers("eq:ldm-geglu")
@@ -111,7 +112,8 @@ def test_the_loss_is_that_of_the_noise_of_scaled_latents():
 
 @covers("eq:ldm-snr")
 def test_with_the_wrong_scale_the_last_step_is_no_noise_and_samples_have_the_wrong_mean():
-    """Latents are normal with mean 5 and deviation 5.49 = 1/0.18215; the denoiser is exact for either scale."""
+    """Latents are normal with mean 5 and deviation 5.49 = 1/0.18215; the denoiser is exact for either
+    scale."""
     schedule, sigma, mean = NoiseSchedule.scaled_linear(), 1 / 0.18215, 5.0
     snr = [float(signal_to_noise(schedule.alpha_bars, sigma, s)[-1]) for s in (0.18215, 1.0)]
     bar = float(schedule.alpha_bars[-1])
@@ -135,7 +137,7 @@ def test_with_the_wrong_scale_the_last_step_is_no_noise_and_samples_have_the_wro
     assert off[1.0][0] > 3 * off[0.18215][0]                            # it starts where no latent ever is
 
 
-# ----------------------------------------------------------------------------------------------- the usual promises
+# --------------------------------------------------------------------------------------- the usual promises
 
 
 def test_a_fresh_u_net_predicts_nothing_and_a_fresh_transformer_changes_nothing():
@@ -153,7 +155,9 @@ def test_the_u_net_reads_picture_time_and_caption_and_every_part_learns():
     whole = model(x, t, context)
     for other in (model(x + 1, t, context), model(x, t.flip(0), context), model(x, t, context.flip(0))):
         assert not torch.allclose(other, whole, atol=1e-4)
-    torch.testing.assert_close(model(x, t, context[:, torch.tensor([2, 0, 1, 4, 3])]), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        model(x, t, context[:, torch.tensor([2, 0, 1, 4, 3])]), whole, atol=1e-5, rtol=1e-5
+    )
     for i in range(2):
         torch.testing.assert_close(model(x[i : i + 1], t[i : i + 1], context[i : i + 1])[0], whole[i],
                                    atol=1e-5, rtol=1e-5)
@@ -215,13 +219,15 @@ def test_clips_states_are_those_of_chapter_fours_tower():
 def test_impossible_inputs_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match="heads of LatentUNetConfig is 3, which does not divide the 16"):
         replace(TINY, heads=3)
-    with pytest.raises(ValueError, match="reads tokens of size 10 and latents of 4 channels; the text's have 12"):
+    with pytest.raises(
+        ValueError, match="reads tokens of size 10 and latents of 4 channels; the text's have 12"
+    ):
         replace(WHOLE, unet=replace(TINY, context=10))
     with pytest.raises(ValueError, match="captions have 7 tokens, the model reads 6"):
         LDMText(TINY_TEXT)(torch.zeros(1, 7, dtype=torch.long))
 
 
-# ----------------------------------------------------------------------------------------------------- parity
+# --------------------------------------------------------------------------------------------- parity
 
 BLOCK = (("norm1", "norm1"), ("conv1", "conv1"), ("condition", "time_emb_proj"), ("norm2", "norm2"),
          ("conv2", "conv2"), ("shortcut", "conv_shortcut"))
@@ -250,7 +256,7 @@ def test_the_u_net_is_that_of_diffusers():
         a, b = f"{our}.layers.0", f"{their}.transformer_blocks.0"
         for n in ("norm1", "norm2", "norm3"):
             take(f"{a}.{n}", f"{b}.{n}")
-        for name, n, joined in (("self_attention", 1, ()), ("cross_attention", 2, ())):
+        for name, n in (("self_attention", 1), ("cross_attention", 2)):
             parts = {p: left.pop(f"{b}.attn{n}.to_{p}.weight") for p in "qkv"}
             if n == 1:
                 new[f"{a}.{name}.project.weight"] = torch.cat(list(parts.values()))

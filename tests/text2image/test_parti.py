@@ -1,4 +1,5 @@
-"""Parti and its tokeniser: formulas by loops, sizes beside those of the digests, drawing with and without cache."""
+"""Parti and its tokeniser: formulas by loops, sizes beside those of the digests, drawing with and without
+cache."""
 
 import math
 from dataclasses import replace
@@ -62,7 +63,7 @@ def batch(b=3):
     return tokens, torch.randint(0, 12, (b, 4, 4), generator=g)
 
 
-# ----------------------------------------------------------------------------------------------------- sizes
+# --------------------------------------------------------------------------------------------- sizes
 
 
 @pytest.mark.parametrize("name, published, ours", [
@@ -93,7 +94,7 @@ def test_the_tokenisers_sizes_are_told_beside_the_stated_ones():
         assert count(ViTVQGAN(ViTVQGANConfig.parti())) == 665_328_608
 
 
-# -------------------------------------------------------------------------------------------------- tokeniser
+# ------------------------------------------------------------------------------------------ tokeniser
 
 
 @covers("eq:parti-patches")
@@ -139,7 +140,7 @@ def test_a_tokeniser_encodes_decodes_and_learns_a_handful_of_pictures():
         replace(TINY_TOKENS, patch=3)
 
 
-# -------------------------------------------------------------------------------------------------- transformer
+# ------------------------------------------------------------------------------------------ transformer
 
 
 @covers("eq:parti-window")
@@ -228,7 +229,9 @@ def test_drawing_with_a_cache_and_guidance_has_the_probabilities_of_one_pass():
     assert codes.shape == (2, 2, 4, 4) and torch.equal(codes.flatten(2), drawn)
     plain = GuidedParti(model, 1.0)
     rows = torch.tensor([[12, 3, 4], [12, 5, 6]])
-    torch.testing.assert_close(plain.decode(rows, plain.encode(tokens)), model.decode(rows, model.encode(tokens)))
+    torch.testing.assert_close(
+        plain.decode(rows, plain.encode(tokens)), model.decode(rows, model.encode(tokens))
+    )
 
 
 def test_pictures_are_learnt_by_heart_from_their_captions():
@@ -265,7 +268,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
         model(tokens, codes + (codes == 11).long())
 
 
-# ----------------------------------------------------------------------------------------------------- errata
+# --------------------------------------------------------------------------------------------- errata
 
 
 def test_b6_imagen_is_diffusion_and_parti_the_autoregressive_one():

@@ -1,4 +1,5 @@
-"""unCLIP: its formulas by loops, its sizes beside the stated ones, the same prior as diffusers, and its promises."""
+"""unCLIP: its formulas by loops, its sizes beside the stated ones, the same prior as diffusers, and its
+promises."""
 
 import math
 from dataclasses import replace
@@ -79,7 +80,7 @@ def a_text(b=3, config=TINY, seed=0):
                 F.normalize(torch.randn(b, config.embed, generator=g), dim=1))
 
 
-# ----------------------------------------------------------------------------------------------------- sizes
+# --------------------------------------------------------------------------------------------- sizes
 
 
 def test_sizes_are_those_stated_or_the_difference_is_known():
@@ -96,7 +97,7 @@ def test_sizes_are_those_stated_or_the_difference_is_known():
     assert count(small) == 893_318_086                                                # stated: 900M
 
 
-# --------------------------------------------------------------------------------------- equations of the prior
+# ------------------------------------------------------------------------------- equations of the prior
 
 
 @covers("eq:unclip-scale")
@@ -151,7 +152,7 @@ def test_an_embedding_becomes_tokens_of_its_widest_directions_and_comes_back():
         codec.fit(z[:3])
 
 
-# ---------------------------------------------------------------------------------------- the diffusion prior
+# -------------------------------------------------------------------------------- the diffusion prior
 
 
 def test_the_prior_sees_the_caption_its_embedding_the_time_and_the_noise_and_no_padding():
@@ -160,7 +161,9 @@ def test_the_prior_sees_the_caption_its_embedding_the_time_and_the_noise_and_no_
     whole = model(z, t, *text)
     for i in range(3):
         alone = Text(*(part[i : i + 1] for part in text))
-        torch.testing.assert_close(model(z[i : i + 1], t[i : i + 1], *alone)[0], whole[i], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model(z[i : i + 1], t[i : i + 1], *alone)[0], whole[i], atol=1e-5, rtol=1e-5
+        )
     padded = text.states.clone()
     padded[~text.mask] = 9.0
     torch.testing.assert_close(model(z, t, padded, text.mask, text.embedding), whole)
@@ -206,7 +209,9 @@ def test_a_handful_of_embeddings_is_learnt_by_heart_and_guidance_of_the_noise_is
     assert torch.equal(drawn, again)
     assert (F.cosine_similarity(drawn, z) > 0.97).all()
     double, x, t = model.double(), torch.randn(3, 6, dtype=torch.float64), torch.tensor([10, 50, 90])
-    of = {name: value.double() if value.is_floating_point() else value for name, value in text._asdict().items()}
+    of = {
+        name: value.double() if value.is_floating_point() else value for name, value in text._asdict().items()
+    }
     empty = {name: torch.zeros_like(value) for name, value in of.items()}
     noise = as_denoiser(double, schedule)
     guided = 2.5 * noise(x, t, **of) - 1.5 * noise(x, t, **empty)
@@ -228,9 +233,15 @@ def test_the_prior_is_that_of_diffusers():
     left, ours = dict(theirs.state_dict()), DiffusionPrior(config).eval()
     new = {"mean": left.pop("clip_mean")[0], "std": left.pop("clip_std")[0],
            "query": left.pop("prd_embedding")[0, 0], "positions": left.pop("positional_embedding")[0]}
-    names = {"states_in": "encoder_hidden_states_proj", "embedding_in": "embedding_proj", "noisy_in": "proj_in",
-             "time1": "time_embedding.linear_1", "time2": "time_embedding.linear_2", "norm_after": "norm_out",
-             "out": "proj_to_clip_embeddings"}
+    names = {
+        "states_in": "encoder_hidden_states_proj",
+        "embedding_in": "embedding_proj",
+        "noisy_in": "proj_in",
+        "time1": "time_embedding.linear_1",
+        "time2": "time_embedding.linear_2",
+        "norm_after": "norm_out",
+        "out": "proj_to_clip_embeddings",
+    }
     for i in range(c.layers):
         a, b = f"layers.{i}", f"transformer_blocks.{i}"
         names |= {f"{a}.attention.out": f"{b}.attn1.to_out.0", f"{a}.attention_norm": f"{b}.norm1",
@@ -251,7 +262,7 @@ def test_the_prior_is_that_of_diffusers():
         torch.testing.assert_close(ours.unscaled(z), theirs.post_process_latents(z))
 
 
-# ------------------------------------------------------------------------------------ the autoregressive prior
+# ---------------------------------------------------------------------------- the autoregressive prior
 
 
 def test_the_autoregressive_prior_reads_only_what_is_before_and_the_cache_changes_nothing():
@@ -287,7 +298,9 @@ def test_the_autoregressive_prior_learns_embeddings_and_gradients_reach_all_of_i
         loss = -model(z[:3], tokens, text).mean()
         loss.backward()
         if step == 1:
-            unused = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()}
+            unused = {
+                name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()
+            }
             assert not unused
         optimizer.step()
     assert float(loss) < 0.1 < math.log(8)
@@ -297,7 +310,7 @@ def test_the_autoregressive_prior_learns_embeddings_and_gradients_reach_all_of_i
     assert float(F.cosine_similarity(drawn, want)) > 0.99
 
 
-# ------------------------------------------------------------------------------- the decoder and the upsamplers
+# ----------------------------------------------------------------------- the decoder and the upsamplers
 
 
 @covers("eq:unclip-time", "eq:unclip-tokens")
@@ -367,7 +380,9 @@ def test_an_upsampler_works_on_crops_as_on_whole_pictures_and_knows_no_attention
     high, low = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 16, 16)
     small_high, small_low = crop_both(high, low, 4, torch.Generator().manual_seed(0))
     assert small_high.shape == (2, 3, 8, 8) and small_low.shape == (2, 3, 4, 4)
-    places = [(y, x) for y in range(13) for x in range(13) if torch.equal(low[..., y:y + 4, x:x + 4], small_low)]
+    places = [
+        (y, x) for y in range(13) for x in range(13) if torch.equal(low[..., y : y + 4, x : x + 4], small_low)
+    ]
     (y, x), = places
     assert torch.equal(high[..., 2 * y : 2 * y + 8, 2 * x : 2 * x + 8], small_high)
     t = torch.tensor([5, 6])
@@ -389,7 +404,7 @@ def test_a_cascade_draws_and_enlarges():
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
-# ----------------------------------------------------------------------------------------------------- errata
+# --------------------------------------------------------------------------------------------- errata
 
 
 def test_b5_an_embedding_does_not_take_the_place_of_the_noise():
@@ -400,6 +415,6 @@ def test_b5_an_embedding_does_not_take_the_place_of_the_noise():
     z, caption, t = torch.randn(1, 6), torch.full((1, 5), 19), torch.tensor([999])
     drawn = [draw_pictures(decoder, decoder.conditions(z, caption), decoder.empty(1), steps=(3,),
                            generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-    assert not torch.allclose(*drawn, atol=1e-3)                # one embedding, another noise, another picture
+    assert not torch.allclose(*drawn, atol=1e-3)  # one embedding, another noise, another picture
     with pytest.raises(Exception, match="x|3 y x|shape"):
         decoder(z, t, z, caption)

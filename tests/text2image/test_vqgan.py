@@ -142,7 +142,7 @@ def test_the_adaptive_weight_is_the_ratio_of_two_norms_cut_off():
     norms = [math.sqrt(sum(v * v for v in g.flatten().tolist())) for g in (a, b)]
     assert float(adaptive_weight(a, b)) == pytest.approx(norms[0] / (norms[1] + 1e-4))
     assert float(adaptive_weight(a, b, delta=1e-6)) == pytest.approx(norms[0] / (norms[1] + 1e-6))
-    assert float(adaptive_weight(a, 0 * b)) == min(1e4, pytest.approx(norms[0] / 1e-4))
+    assert float(adaptive_weight(a, 0 * b)) == pytest.approx(min(1e4, norms[0] / 1e-4))
     assert float(adaptive_weight(1e9 * a, b)) == 1e4
 
 
@@ -273,6 +273,7 @@ def test_the_gradient_passes_the_codes_and_leaves_them_alone():
 @pytest.mark.parametrize("config", [TINY, GUMBEL], ids=["nearest", "gumbel"])
 def test_gradients_reach_every_parameter_of_both_players(config):
     game = build(config)
+    nn.init.constant_(game.discriminator[-1].bias, 1.2)         # within both margins its gradient is 0
     moves = step(game, pictures(), far)
     assert [player for player, *_ in moves] == ["autoencoder", "discriminator"]
     for _, _, gradients in moves:
@@ -348,7 +349,7 @@ def test_a_handful_of_pictures_is_learnt_by_heart():
     game = build(replace(TINY, codes=32), replace(NOW, start=1000, legacy=False), restart_every=10)
     x = torch.stack([torch.full((3, 16, 16), v) for v in (-0.8, -0.3, 0.3, 0.8)])
     x[:, :, 4:10, 3:8] *= -1
-    fit(game, vqgan_game(), lambda i: x, steps=150, lr=5e-3, progress=False)
+    fit(game, vqgan_game(), lambda i: x, steps=100, lr=5e-3, progress=False)
     model = game.autoencoder.eval()
     assert float((model(x).images - x).abs().mean()) < 0.06
     assert len(model.encode(x).unique()) > 4
@@ -361,8 +362,6 @@ def test_impossible_settings_are_refused_in_a_sentence():
         VQGANConfig.mini(2)
     with pytest.raises(ValueError, match="leave restart_every at 0"):
         VQGANGame(GUMBEL, PATCH, restart_every=3)
-    with pytest.raises(ValueError, match="game of VQGANLossConfig is 'poker', expected one of"):
-        VQGANLossConfig(game="poker")
 
 
 # ----------------------------------------------------------------------------------------------------- oracle
@@ -438,7 +437,8 @@ def test_both_losses_and_their_gradients_are_those_of_the_authors_code(monkeypat
     judged, _ = theirs(quantised.loss().detach(), x, x_hat, 1, **kwargs)
     judged.backward()
     (_, ours, gradients), (_, ours_judged, gradients_judged) = step(game, x, far)
-    assert ours == pytest.approx(float(loss), rel=1e-5) and ours_judged == pytest.approx(float(judged), rel=1e-5)
+    assert ours == pytest.approx(float(loss), rel=1e-5)
+    assert ours_judged == pytest.approx(float(judged), rel=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, want[name], atol=1e-5, rtol=1e-4)
     for name, p in theirs.discriminator.named_parameters():

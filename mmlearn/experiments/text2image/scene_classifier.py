@@ -14,7 +14,7 @@ import torch
 
 from mmlearn.checkpoints import save_model
 from mmlearn.data.pairs import PairData, signed_pixels
-from mmlearn.data.things import ATTRIBUTES, attributes_of, thing_pairs
+from mmlearn.data.things import ATTRIBUTES, attributes_of, side_pictures, thing_pairs, two_things
 from mmlearn.metrics.text_match import attribute_accuracy
 from mmlearn.nn.feature_networks import SceneClassifier
 from mmlearn.nn.modes import eval_mode
@@ -29,7 +29,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, default=20_000, help="training pictures of seen pairs")
     parser.add_argument("--train-unseen", type=int, default=8000, help="training pictures of other pairs")
     parser.add_argument("--test", type=int, default=1000, help="test pictures")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINTS / "scene-classifier.safetensors")
+    parser.add_argument("--sides", action="store_true", help="learn to read halves of pictures of two things")
+    parser.add_argument("--checkpoint", type=Path, help="where the weights go (default: data/checkpoints)")
     parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
 
 
@@ -49,17 +50,28 @@ def joined(first: PairData, second: PairData) -> PairData:
                     first.scenes + second.scenes)
 
 
+def pictures(count: int, split: str, sides: bool, seed: int = 0) -> PairData:
+    """``count`` pictures of one thing each, or halves of as many pictures of two."""
+    if sides:
+        return side_pictures(two_things(count, split, seed=seed))
+    return thing_pairs(count, split, seed=seed)
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    data = joined(thing_pairs(args.train), thing_pairs(args.train_unseen, "compositional", seed=1))
+    data = joined(pictures(args.train, "train", args.sides),
+                  pictures(args.train_unseen, "compositional", args.sides, seed=1))
     judge, history = train_scene_classifier(data, steps=args.steps, batch=args.batch,
                                             lr=args.lr, folder=args.folder, progress=False)
+    what = "both halves of pictures of two things" if args.sides else "pictures of one thing"
     found = {"parameters": sum(p.numel() for p in judge.parameters()),
              "settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "schedule": "cosine to 0",
                           "noise": 0.1,
-                          "train": f"{args.train} pictures of one thing, seed 0, and {args.train_unseen} of "
-                                   f"pairs that generators do not see, seed 1"},
-             "test": accuracy(judge, thing_pairs(args.test, "test")),
-             "unseen pairs": accuracy(judge, thing_pairs(args.test, "compositional"))}
+                          "train": f"{args.train} {what}, seed 0, and {args.train_unseen} of pairs that "
+                                   f"generators do not see, seed 1"},
+             "test": accuracy(judge, pictures(args.test, "test", args.sides)),
+             "unseen pairs": accuracy(judge, pictures(args.test, "compositional", args.sides))}
     print(found, flush=True)
-    save_model(args.checkpoint, judge, "scene-classifier", found, half=True)
+    name = "side-classifier" if args.sides else "scene-classifier"
+    path = args.checkpoint or CHECKPOINTS / f"{name}.safetensors"
+    save_model(path, judge, "scene-classifier", found, half=True)
     return {**found, "training seconds": round(history.seconds, 1)}
