@@ -572,6 +572,78 @@ SYSTEMS: tuple[System, ...] = (
                    "eq:clip-score-logit", "eq:attribute-accuracy"),
     ),
     System(
+        name="VAE",
+        section="2.2",
+        paper="Kingma and Welling (2014), Auto-Encoding Variational Bayes, ICLR, arXiv:1312.6114; Burda et "
+              "al. (2016), Importance Weighted Autoencoders, arXiv:1509.00519",
+        module="mmlearn.text2image.vae",
+        model="mmlearn.text2image.vae:VAE",
+        configurations=(
+            Configuration("mnist", "mmlearn.text2image.vae:VAEConfig.mnist", 815_824,
+                          "counted layer by layer: 784-500-20-500-784"),
+            Configuration("frey", "mmlearn.text2image.vae:VAEConfig.frey", 343_540,
+                          "counted layer by layer: 560-200-10-200-560 with a deviation for each pixel"),
+            Configuration("mini", "mmlearn.text2image.vae:VAEConfig.mini"),
+            Configuration("plane", "mmlearn.text2image.vae:VAEConfig.plane"),
+        ),
+        oracle="torch.distributions; integrals and sampling; diffusers' DiagonalGaussianDistribution; a "
+               "linear Gaussian model whose likelihood is known",
+    ),
+    System(
+        name="Vector quantisation",
+        section="2.2",
+        paper="van den Oord et al. (2017), Neural Discrete Representation Learning, NeurIPS, "
+              "arXiv:1711.00937; Yu et al. (2021), Vector-quantized Image Modeling with Improved VQGAN, "
+              "arXiv:2110.04627",
+        module="mmlearn.text2image.vector_quantisation",
+        oracle="loops; diffusers' VectorQuantizer, vector-quantize-pytorch",
+    ),
+    System(
+        name="VQ-VAE",
+        section="2.2",
+        paper="van den Oord et al. (2017), Neural Discrete Representation Learning, NeurIPS, "
+              "arXiv:1711.00937",
+        module="mmlearn.text2image.vqvae",
+        model="mmlearn.text2image.vqvae:VQVAE",
+        configurations=(
+            Configuration("imagenet", "mmlearn.text2image.vqvae:VQVAEConfig.imagenet", 4_811_843,
+                          "counted layer by layer from sec. 4.1, with projections 1 x 1"),
+            Configuration("cifar10", "mmlearn.text2image.vqvae:VQVAEConfig.cifar10", 8_536_448,
+                          "counted layer by layer from sec. 4.1, with ten codebooks and 256 logits"),
+            Configuration("released", "mmlearn.text2image.vqvae:VQVAEConfig.released", 695_491,
+                          "counted layer by layer in DeepMind's example (Sonnet)"),
+            Configuration("mini", "mmlearn.text2image.vqvae:VQVAEConfig.mini"),
+        ),
+        oracle="the network of DeepMind's example in plain layers; diffusers' VectorQuantizer",
+    ),
+    System(
+        name="VQ-VAE-2",
+        section="2.2",
+        paper="Razavi et al. (2019), Generating Diverse High-Fidelity Images with VQ-VAE-2, NeurIPS, "
+              "arXiv:1906.00446",
+        module="mmlearn.text2image.vqvae",
+        model="mmlearn.text2image.vqvae:VQVAE2",
+        configurations=(
+            Configuration("imagenet", "mmlearn.text2image.vqvae:VQVAE2Config.imagenet"),
+            Configuration("mini", "mmlearn.text2image.vqvae:VQVAE2Config.mini"),
+        ),
+        oracle="vector-quantize-pytorch for its codebooks",
+    ),
+    System(
+        name="Gated PixelCNN",
+        section="2.2",
+        paper="van den Oord et al. (2016), Conditional Image Generation with PixelCNN Decoders, NeurIPS, "
+              "arXiv:1606.05328",
+        module="mmlearn.text2image.pixelcnn",
+        model="mmlearn.text2image.pixelcnn:PixelCNN",
+        configurations=(
+            Configuration("vqvae", "mmlearn.text2image.pixelcnn:PixelCNNConfig.vqvae"),
+            Configuration("bottom", "mmlearn.text2image.pixelcnn:PixelCNNConfig.bottom"),
+            Configuration("mini", "mmlearn.text2image.pixelcnn:PixelCNNConfig.mini"),
+        ),
+        oracle="masked convolutions of plain torch; all maps of a small world enumerated",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

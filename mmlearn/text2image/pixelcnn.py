@@ -15,6 +15,7 @@ Letters of shapes: b maps, y and x their places, c channels, k values (codes), e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -233,12 +234,13 @@ class PixelCNN(nn.Module):
         rows, columns = side
         adds = self.conditions(side, labels, context)
         codes = torch.zeros(n, rows, columns, dtype=torch.long, device=self.embed.weight.device)
-        above = [layer.vertical.above for layer in self.layers]
-        past = [self.embed.weight.new_zeros(n, self.config.width, a, columns) for a in above]
+        layers = cast(list[GatedLayer], list(self.layers))
+        past = [self.embed.weight.new_zeros(n, self.config.width, layer.vertical.above, columns)
+                for layer in layers]
         row_above = self.embed.weight.new_zeros(n, self.config.width, 1, columns)
         for y in range(rows):
             seen, parts = row_above, []
-            for i, layer in enumerate(self.layers):                     # the vertical stack, a row at once
+            for i, layer in enumerate(layers):                          # the vertical stack, a row at once
                 window = torch.cat([past[i], seen], dim=2)
                 v = layer.vertical.window(F.pad(window, (layer.vertical.left, layer.vertical.right)))
                 past[i] = window[:, :, 1:]
@@ -255,13 +257,12 @@ class PixelCNN(nn.Module):
         """Fill row y of ``codes``: the horizontal stack, a place at a time; ``parts`` is what the vertical
         convolution of each layer saw."""
         n, columns = codes.shape[0], codes.shape[2]
-        weight = self.embed.weight
-        past = [weight.new_zeros(n, self.config.width, 1, layer.horizontal.left)       # type: ignore[union-attr]
-                for layer in self.layers]
+        weight, layers = self.embed.weight, cast(list[GatedLayer], list(self.layers))
+        past = [weight.new_zeros(n, self.config.width, 1, layer.horizontal.left) for layer in layers]
         left = weight.new_zeros(n, self.config.width, 1, 1)
         for x in range(columns):
             h = left
-            for i, layer in enumerate(self.layers):
+            for i, layer in enumerate(layers):
                 window = torch.cat([past[i], h], dim=3)
                 past[i] = window[:, :, :, 1:]
                 _, h = layer.join(parts[i][:, :, :, x : x + 1], layer.horizontal.window(window), h,

@@ -226,6 +226,8 @@ class Codebook(nn.Module):
     in [-1/K, 1/K], normalised ones as random directions.
     """
 
+    weight: Tensor
+
     def __init__(self, size: int, width: int, normalised: bool = False) -> None:
         super().__init__()
         if size < 1 or width < 1:
@@ -297,7 +299,6 @@ class EMACodebook(Codebook):
     the averages before their correction. Processes that train together share one average.
     """
 
-    weight: Tensor
     counts: Tensor
     sums: Tensor
     step: Tensor

@@ -229,7 +229,8 @@ class VQVAE(nn.Module):
 
     def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b *s"]:
         """The codes of pictures, without a gradient."""
-        found = [book.quantise(z) for book, z in zip(self.codebooks, self.latents(images))]
+        found = [book.quantise(z)                                       # type: ignore[operator]
+                 for book, z in zip(self.codebooks, self.latents(images))]
         return stacked(found)
 
     def output(self, z_q: Float[Tensor, "b e y x"]) -> Tensor:

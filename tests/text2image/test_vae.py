@@ -198,7 +198,7 @@ def test_more_samples_raise_the_importance_weighted_bound_to_the_log_likelihood(
     assert means == sorted(means) and means[0] < Line.log_p - 0.3
     assert means[-1] == pytest.approx(Line.log_p, abs=0.02)
     exact = Line.weights(Line.mean, Line.variance**0.5, (3, 1))
-    assert exact[:, 0].tolist() == pytest.approx([Line.log_p] * 3)     # from the posterior every weight is p(x)
+    assert exact[:, 0].tolist() == pytest.approx([Line.log_p] * 3)  # from the posterior all weights are p(x)
 
 
 @covers("eq:vae-mean-for-sum")
@@ -376,7 +376,7 @@ def test_the_posterior_is_diffusers_diagonal_gaussian():
                                theirs.sample(torch.Generator().manual_seed(2)))
 
 
-# -------------------------------------------------------------------------------------- what it learns; errata
+# ------------------------------------------------------------------------------------ what it learns; errata
 
 def squares():
     """Pictures of 8 x 8 pixels with a bright square of 4 x 4, at each of the 25 places."""

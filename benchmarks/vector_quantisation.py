@@ -1,0 +1,230 @@
+"""How fast and how large: the nearest of 8,192 codes for 65,536 vectors, and a training step on 16,384.
+
+    python benchmarks/vector_quantisation.py                    # both, clock time
+    python benchmarks/vector_quantisation.py --cpu-time         # processor time, for a busy machine
+    python benchmarks/vector_quantisation.py --memory           # by how much one of them makes a process grow
+
+What is compared:
+
+- "search": the codes of vectors of 256 numbers. "mmlearn" is ``nearest_codes``: a block of vectors at a time,
+  |e|^2 / 2 - z e without |z|^2 and without a root. "diffusers" is the search of its ``VectorQuantizer``,
+  "vector-quantize" that of ``VectorQuantize`` in evaluation mode; both make all distances at once.
+- "gradient step": straight-through output, both errors, and the gradients of vectors and codes; against
+  diffusers (its module with ``legacy=False``).
+- "average step": straight-through output, the commitment, the gradient of the vectors, and the codes moved by
+  their averages; against vector-quantize-pytorch (without its rotation trick, which is another function).
+
+Codes, outputs, errors, gradients and moved codes are compared before anything is timed. A ratio is peer over
+mmlearn: above 1 mmlearn is faster (the goal, mmlearn over peer, stands in brackets).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from contrastive_loss import grown
+from m2 import in_turns
+from torch import Tensor
+
+from mmlearn.text2image.vector_quantisation import Codebook, EMACodebook, nearest_codes
+
+TASKS = {"search": ("mmlearn", "diffusers", "vector-quantize"), "gradient step": ("mmlearn", "diffusers"),
+         "average step": ("mmlearn", "vector-quantize")}
+GOAL = 0.8
+DECAY = 0.9
+
+
+def peer_quantizer(codes: Tensor):
+    """diffusers' module with these codes."""
+    from diffusers.models.autoencoders.vae import VectorQuantizer
+
+    module = VectorQuantizer(len(codes), codes.shape[1], beta=0.25, legacy=False).to(codes)
+    module.embedding.weight.data.copy_(codes)
+    return module
+
+
+def peer_averages(codes: Tensor):
+    """vector-quantize-pytorch's module with these codes."""
+    from vector_quantize_pytorch import VectorQuantize
+
+    module = VectorQuantize(dim=codes.shape[1], codebook_size=len(codes), decay=DECAY, commitment_weight=0.25,
+                            rotation_trick=False).to(codes)
+    module._codebook.embed.copy_(codes[None])
+    module._codebook.embed_avg.copy_(codes[None])
+    return module
+
+
+def our_averages(codes: Tensor) -> EMACodebook:
+    """Ours, started as the peer: each code counts as chosen once, and the start is long ago."""
+    module = EMACodebook(len(codes), codes.shape[1], DECAY).to(codes)
+    module.weight.copy_(codes)
+    module.sums.copy_(codes)
+    module.counts.fill_(1)
+    module.step.fill_(100_000)
+    return module
+
+
+def maps(z: Tensor) -> Tensor:
+    """Rows as a batch of maps of 16 x 16 (or of 1 x 1), a leaf that wants a gradient."""
+    side = 16 if len(z) % 256 == 0 else 1
+    return z.view(-1, side, side, z.shape[1]).permute(0, 3, 1, 2).contiguous().requires_grad_()
+
+
+def prepared(task: str, way: str, z: Tensor, codes: Tensor) -> Callable[[], list[Tensor]]:
+    """A function that does a task in one of the ways and returns what all ways must agree on."""
+    if task == "search":
+        if way == "mmlearn":
+            return lambda: [nearest_codes(z, codes)]
+        if way == "diffusers":
+            module, x = peer_quantizer(codes), maps(z)
+
+            @torch.no_grad()
+            def find() -> list[Tensor]:
+                return [module(x)[2][2]]
+            return find
+        module = peer_averages(codes).eval()
+
+        @torch.no_grad()
+        def look() -> list[Tensor]:
+            return [module(z[None])[1][0]]
+        return look
+    x, weight = maps(z), torch.linspace(-1, 1, z.shape[1]).to(z)[:, None, None]
+    if task == "gradient step":
+        if way == "mmlearn":
+            ours = Codebook(len(codes), codes.shape[1]).to(codes)
+            ours.weight.data.copy_(codes)
+
+        else:
+            module = peer_quantizer(codes)
+
+        def step() -> list[Tensor]:
+            book = ours.weight if way == "mmlearn" else module.embedding.weight
+            x.grad = book.grad = None
+            if way == "mmlearn":
+                found = ours(x)
+                z_q, loss, chosen = found.z_q, found.loss(), found.codes
+            else:
+                z_q, loss, (_, _, chosen) = module(x)
+            ((z_q * weight).sum() + loss).backward()
+            return [chosen.flatten(), z_q.detach(), loss.detach(), x.grad, book.grad]
+        return step
+    averages = our_averages(codes) if way == "mmlearn" else peer_averages(codes).train()
+    rows = z.clone().view(1, *z.shape).requires_grad_()
+
+    def move() -> list[Tensor]:
+        rows.grad = None
+        if way == "mmlearn":
+            found = averages(rows.mT)
+            z_q, loss, chosen, now = found.z_q.mT, found.loss(), found.codes, averages.weight
+        else:
+            z_q, chosen, loss = averages(rows)
+            now = averages._codebook.embed[0]
+        ((z_q * weight[:, 0, 0]).sum() + loss).backward()
+        return [chosen.flatten(), z_q.detach(), loss.detach().flatten()[0], rows.grad, now.clone()]
+    return move
+
+
+def inputs(task: str, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Vectors, and codes among them, as a trained codebook lies among what it codes."""
+    torch.manual_seed(0)
+    n = args.vectors if task == "search" else args.step_vectors
+    codes = torch.randn(args.codes, args.width, device=args.device)
+    near = torch.randint(args.codes, (n,), device=args.device)
+    return codes[near] + torch.randn(n, args.width, device=args.device), codes
+
+
+def compare(task: str, ways: dict[str, Callable[[], list[Tensor]]]) -> None:
+    """Refuse ways that differ in one of two steps; vectors as near to two codes may take either."""
+    for _ in range(2):
+        results = {way: run() for way, run in ways.items()}
+        ours = results.pop("mmlearn")
+        for theirs in results.values():
+            assert float((ours[0] == theirs[0]).double().mean()) > 0.9999, task
+            for a, b in zip(ours[1:], theirs[1:]):
+                far = ((a - b).abs() > 1e-4 + 1e-3 * b.abs()).double().mean()
+                assert float(far) < 1e-3, (task, float(far))
+
+
+def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
+    """By how many bytes the task makes this process, or its share of the device, grow."""
+    z, codes = inputs(task, args)
+    run = prepared(task, way, z, codes)
+    if args.device != "cpu":
+        run()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    small = prepared(task, way, z[:256].clone(), codes[:64].clone())
+    small()
+    before = grown()
+    run()
+    return grown() - before
+
+
+def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
+    """Each in a process of its own."""
+    found: dict[str, dict[str, int]] = {}
+    for task, ways in TASKS.items():
+        for way in ways:
+            command = [sys.executable, __file__, "--child", task, way, "--device", args.device]
+            for name in ("vectors", "step_vectors", "codes", "width", "threads"):
+                command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
+            found.setdefault(task, {})[way] = int(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=65_536, help="of the search")
+    parser.add_argument("--step-vectors", type=int, default=16_384, help="of a training step")
+    parser.add_argument("--codes", type=int, default=8192)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="count processor seconds of all threads instead of the clock's")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.child:
+        print(one_memory(*args.child, args))
+        return
+    about = (f"{args.vectors:,} (step: {args.step_vectors:,}) x {args.width}, {args.codes:,} codes, "
+             f"{args.device}, {args.threads} threads, float32, torch {torch.__version__}")
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    found: dict[str, dict[str, float]] = {}
+    if args.memory:
+        found = {task: dict(grew) for task, grew in memory(args).items()}
+    for task, names in TASKS.items() if not args.memory else ():
+        z, codes = inputs(task, args)
+        ways = {way: prepared(task, way, z, codes) for way in names}
+        compare(task, ways)
+        if args.device != "cpu":
+            ways = {way: lambda run=run: (run(), torch.cuda.synchronize())[0]       # type: ignore[misc]
+                    for way, run in ways.items()}
+        found[task] = in_turns(ways, args.repeats, clock)                           # type: ignore[arg-type]
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(f"{about}; " + ("growth by one run" if args.memory else
+                          f"{'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}"))
+    for task, of in found.items():
+        for way, value in of.items():
+            shown = f"{value / 1e6:8.0f} MB" if args.memory else f"{value:8.3f} s "
+            goal = f"   (mmlearn / peer {of['mmlearn'] / value:.2f}, goal {GOAL})" if way != "mmlearn" else ""
+            print(f"  {task:<14} {way:<16} {shown} {value / of['mmlearn']:8.2f} x{goal}")
+
+
+if __name__ == "__main__":
+    main()
