@@ -76,6 +76,13 @@ def linear_warmup(lr: float | int, warmup: int) -> Schedule:
                     lambda step: lr * min(1.0, step / max(1, warmup)))
 
 
+def linear_decay(lr: float | int, begin: int, steps: int) -> Schedule:
+    """The same rate up to step ``begin``, then a straight line down to 0 after ``steps``."""
+    def rate(step: int) -> float:
+        return lr * min(1.0, max(0.0, (steps + 1 - step) / (steps + 1 - begin)))
+    return Schedule(f"linear_decay({lr}, begin={begin}, steps={steps})", rate)
+
+
 def warmup_cosine(lr: float | int, warmup: int, steps: int, final: float | int = 0.0) -> Schedule:
     """A straight line up to ``lr`` at step ``warmup``, then half a cosine down to ``final`` at ``steps``."""
     def rate(step: int) -> float:

@@ -15,6 +15,7 @@ from mmlearn.train import (
     constant,
     epochs,
     fit,
+    linear_decay,
     linear_warmup,
     noam,
     noam_rate,
@@ -70,6 +71,11 @@ def test_a_linear_warmup_ends_at_a_constant_rate():
     rate = linear_warmup(2.0, 4)
     assert [rate(s) for s in (1, 2, 4, 100)] == [0.5, 1.0, 2.0, 2.0]
     assert constant(0.3)(17) == 0.3
+
+
+def test_a_rate_that_decays_stays_and_then_falls_to_nothing_after_the_last_step():
+    rate = linear_decay(2.0, begin=6, steps=9)
+    assert [rate(s) for s in (1, 6, 7, 8, 9, 10, 50)] == pytest.approx([2, 2, 1.5, 1, 0.5, 0, 0])
 
 
 def test_schedules_are_compared_by_their_settings():

@@ -32,7 +32,7 @@ from mmlearn.text2image.dmgan import DMGAN, DMGANConfig
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, StyleEncoder, style_objective, wrong_partners
 from mmlearn.text2image.pipeline import Encoder, TextToImage, encode
 from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
-from mmlearn.train import History, fit, warmup_cosine
+from mmlearn.train import History, constant, fit, linear_decay, warmup_cosine
 
 Moves = Iterator[tuple[str, Tensor, dict[str, Any]]]
 Game = Callable[[Any, PairBatch], Moves]
@@ -224,10 +224,10 @@ def train_game(
     model: nn.Module, game: Game, data: PairData, tokeniser: Tokeniser, *, steps: int, batch: int = 32,
     lr: float | int = 2e-4, critic_lr: float | int | None = None,
     betas: tuple[float | int, float] = (0.5, 0.999), ema: float | int | None = 0.999,
-    max_len: int | None = 18, seed: int = 0, **options: Any,
+    decay: float | int = 0.0, max_len: int | None = 18, seed: int = 0, **options: Any,
 ) -> History:
     """Train a generator and its critics: Adam, each with its own constant rate (``critic_lr``, default
-    ``lr``).
+    ``lr``), which falls along a line to 0 over the last share ``decay`` of the steps.
 
     The averaged model is in ``History.ema``. Further options are those of ``fit``.
     """
@@ -238,7 +238,9 @@ def train_game(
     model.to(memory_format=torch.channels_last)                             # type: ignore[call-overload]
     batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=max_len, scale=signed_pixels)
     optimizer = torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
-    return fit(model, game, batches, steps=steps, optimizer=optimizer, lr=lr, ema=ema, seed=seed, **options)
+    schedule = linear_decay(lr, round(steps * (1 - decay)), steps) if decay else constant(lr)
+    return fit(model, game, batches, steps=steps, optimizer=optimizer, schedule=schedule, ema=ema, seed=seed,
+               **options)
 
 
 def train_style_encoder(

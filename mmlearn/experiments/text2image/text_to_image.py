@@ -46,6 +46,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, help="of the maps of GAN-CLS and DF-GAN")
     parser.add_argument("--train", type=int, default=20_000, help="training pictures")
     parser.add_argument("--test", type=int, default=1000, help="sentences that are drawn for the scores")
+    parser.add_argument("--decay", type=float, default=0.3,
+                        help="share of the steps, the last ones, over which the rate falls to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--encoders", type=Path, default=CHECKPOINTS, help="where the text encoders are")
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
@@ -107,14 +109,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return found
 
     history = train_game(model, game, data, tokeniser, steps=args.steps, batch=args.batch, seed=args.seed,
-                         precision=args.precision, folder=args.folder, save_every=250, evaluate=evaluate,
-                         evaluate_every=args.evaluate_every, progress=False, **recipe)
+                         decay=args.decay, precision=args.precision, folder=args.folder, save_every=250,
+                         evaluate=evaluate, evaluate_every=args.evaluate_every, progress=False, **recipe)
     trained = TextToImage.of(encoder, history.ema, tokeniser, texts)
     found = {
         "parameters": {name: sum(p.numel() for p in part.parameters())
                        for name, part in model.named_children()},
         "settings": {"system": args.system, "steps": args.steps, "batch": args.batch, "size": args.size,
-                     "seed": args.seed, "precision": args.precision, "average of weights": 0.999, **recipe,
+                     "seed": args.seed, "decay": args.decay, "precision": args.precision,
+                     "average of weights": 0.999, **recipe,
                      "train": f"{args.train} pictures of one thing, seed 0"},
         "test": judge_pictures(trained, judge, thing_pairs(args.test, "test", size=args.size)),
         "unseen pairs": judge_pictures(trained, judge,
