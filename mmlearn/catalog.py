@@ -422,18 +422,19 @@ SYSTEMS: tuple[System, ...] = (
                           "the U-Net, counted in diffusers; with it the frozen text of CLIP ViT-L/14, "
                           "123,060,480, and the autoencoder, 83,653,863"),
             Configuration("text_to_image", "mmlearn.text2image.latent_diffusion:LatentUNetConfig.text_to_image",
-                          872_300_484, "the U-Net, counted in diffusers; with its text transformer of 542,895,360 "
-                                       "1,415 million, where the paper says 1.45B"),
+                          872_300_484, "the U-Net, counted in diffusers; with its text transformer of "
+                                       "542,895,360 1,415 million, where the paper says 1.45B"),
             Configuration("mini", "mmlearn.text2image.latent_diffusion:LatentUNetConfig.mini"),
         ),
         oracle="diffusers' UNet2DConditionModel and LDMBertModel; a stand-in with the released names",
-        weights="CompVis/stable-diffusion-v1-4 (CreativeML OpenRAIL-M), CompVis/ldm-text2im-large-256 (its U-Net)",
+        weights="CompVis/stable-diffusion-v1-4 (CreativeML OpenRAIL-M), CompVis/ldm-text2im-large-256 (its "
+                "U-Net)",
     ),
     System(
         name="unCLIP's diffusion prior",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E 2), "
-              "arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
+              "2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip_prior",
         model="mmlearn.text2image.unclip_prior:DiffusionPrior",
         configurations=(
@@ -448,8 +449,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's autoregressive prior",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E 2), "
-              "arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
+              "2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip_prior",
         model="mmlearn.text2image.unclip_prior:ARPrior",
         configurations=(
@@ -461,8 +462,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's decoder",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E 2), "
-              "arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
+              "2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip",
         model="mmlearn.text2image.unclip:UnCLIPDecoder",
         configurations=(
@@ -486,8 +487,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's upsamplers",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E 2), "
-              "arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
+              "2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip",
         model="mmlearn.text2image.unclip:UnCLIPUpsampler",
         configurations=tuple(Configuration(name, f"mmlearn.text2image.unclip:UpsamplerConfig.{name}")
@@ -529,7 +530,8 @@ SYSTEMS: tuple[System, ...] = (
               "Understanding, NeurIPS, arXiv:2205.11487",
         module="mmlearn.text2image.efficient_unet",
         model="mmlearn.text2image.efficient_unet:EfficientUNet",
-        configurations=tuple(Configuration(name, f"mmlearn.text2image.efficient_unet:EfficientUNetConfig.{name}")
+        configurations=tuple(Configuration(name, "mmlearn.text2image.efficient_unet:"
+                                                 f"EfficientUNetConfig.{name}")
                              for name in ("to_256", "to_1024", "mini")),
         oracle="the formulas by loops",
     ),
@@ -546,8 +548,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="Parti",
         section="2.3.1",
-        paper="Yu et al. (2022), Scaling Autoregressive Models for Content-Rich Text-to-Image Generation, TMLR, "
-              "arXiv:2206.10789",
+        paper="Yu et al. (2022), Scaling Autoregressive Models for Content-Rich Text-to-Image Generation, "
+              "TMLR, arXiv:2206.10789",
         module="mmlearn.text2image.parti",
         model="mmlearn.text2image.parti:Parti",
         configurations=tuple(Configuration(name, f"mmlearn.text2image.parti:PartiConfig.{name}")
