@@ -418,12 +418,14 @@ SYSTEMS: tuple[System, ...] = (
         model="mmlearn.text2image.latent_diffusion:LatentUNet",
         configurations=(
             Configuration("stable_diffusion",
-                          "mmlearn.text2image.latent_diffusion:LatentUNetConfig.stable_diffusion", 859_520_964,
+                          "mmlearn.text2image.latent_diffusion:LatentUNetConfig.stable_diffusion",
+                          859_520_964,
                           "the U-Net, counted in diffusers; with it the frozen text of CLIP ViT-L/14, "
                           "123,060,480, and the autoencoder, 83,653,863"),
-            Configuration("text_to_image", "mmlearn.text2image.latent_diffusion:LatentUNetConfig.text_to_image",
-                          872_300_484, "the U-Net, counted in diffusers; with its text transformer of "
-                                       "542,895,360 1,415 million, where the paper says 1.45B"),
+            Configuration("text_to_image",
+                          "mmlearn.text2image.latent_diffusion:LatentUNetConfig.text_to_image", 872_300_484,
+                          "the U-Net, counted in diffusers; with its text transformer of 542,895,360 it is "
+                          "1,415 million, where the paper says 1.45B"),
             Configuration("mini", "mmlearn.text2image.latent_diffusion:LatentUNetConfig.mini"),
         ),
         oracle="diffusers' UNet2DConditionModel and LDMBertModel; a stand-in with the released names",
@@ -433,8 +435,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's diffusion prior",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
-              "2), arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip_prior",
         model="mmlearn.text2image.unclip_prior:DiffusionPrior",
         configurations=(
@@ -449,8 +451,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's autoregressive prior",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
-              "2), arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip_prior",
         model="mmlearn.text2image.unclip_prior:ARPrior",
         configurations=(
@@ -462,8 +464,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's decoder",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
-              "2), arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip",
         model="mmlearn.text2image.unclip:UnCLIPDecoder",
         configurations=(
@@ -487,8 +489,8 @@ SYSTEMS: tuple[System, ...] = (
     System(
         name="unCLIP's upsamplers",
         section="2.3.1",
-        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents (DALL-E "
-              "2), arXiv:2204.06125",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
         module="mmlearn.text2image.unclip",
         model="mmlearn.text2image.unclip:UnCLIPUpsampler",
         configurations=tuple(Configuration(name, f"mmlearn.text2image.unclip:UpsamplerConfig.{name}")

@@ -3,8 +3,8 @@ r"""Group norm, a scale and a shift, SiLU and dropout in one step that keeps lit
 Papers: Y. Wu and K. He (2018), *Group Normalization*, arXiv:1803.08494; P. Dhariwal and A. Nichol (2021),
 arXiv:2105.05233, app. A (the scale and the shift).  Survey: 2.3.
 Differs from the papers: nothing in the result. Autograd keeps what goes into each of the four, and what was
-dropped; here it is what goes into the first, and which numbers stay, a byte each. What lies between is computed
-again on the way back, which costs little beside the convolutions around it.
+dropped; here it is what goes into the first, and which numbers stay, a byte each. What lies between is
+computed again on the way back, which costs little beside the convolutions around it.
 """
 
 import math
@@ -35,12 +35,13 @@ def norm_activation(
 
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Moments:
-    """Group norm with the mean and the inverse deviation of every group.
+    """Group norm with the mean and the inverse deviation of every group, in the precision of ``weight``."""
+    return torch.native_group_norm(x.to(weight.dtype), weight, bias, *sizes(x), groups, eps)
 
-    On a CPU maps in 16 bit are summed in 32 bit as they are; elsewhere they are turned first.
-    """
-    x = x if x.dtype == weight.dtype or x.device.type == "cpu" else x.to(weight.dtype)
-    return torch.native_group_norm(x, weight, bias, len(x), x.shape[1], math.prod(x.shape[2:]), groups, eps)
+
+def sizes(x: Tensor) -> tuple[int, int, int]:
+    """Pictures, channels, places of a map."""
+    return len(x), x.shape[1], math.prod(x.shape[2:])
 
 
 def per_place(numbers: Tensor, x: Tensor) -> Tensor:
@@ -82,8 +83,6 @@ class NormActivation(torch.autograd.Function):
             by_shift = gradient.flatten(2).sum(dim=2).to(shift.dtype)
             by_scale = normed.mul_(gradient).flatten(2).sum(dim=2).to(scale.dtype)
             gradient = gradient.mul_(1 + per_place(scale, y))
-        of_x = x.to(gradient.dtype)
         by_x, by_weight, by_bias = torch.ops.aten.native_group_norm_backward(
-            gradient, of_x, mean, inverse, weight, len(x), x.shape[1], math.prod(x.shape[2:]), ctx.groups,
-            [True, True, True])
+            gradient, x.to(weight.dtype), mean, inverse, weight, *sizes(x), ctx.groups, [True, True, True])
         return by_x.to(x.dtype), by_weight, by_bias, by_scale, by_shift, None, None, None

@@ -41,6 +41,9 @@ READERS = {                             # public name -> the module of this pack
     **{f"google/t5-v1_1-{size}": "t5" for size in ("small", "base", "large", "xl", "xxl")},
     **{name: "vqgan" for name in ("CompVis/taming-transformers", "CompVis/latent-diffusion",
                                   "stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema")},
+    "openai/guided-diffusion": "diffusion",
+    **{f"google/ddpm-{data}": "diffusion"
+       for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

@@ -26,6 +26,7 @@ from mmlearn.nn.configuration import configured
 from mmlearn.nn.modes import blank
 from mmlearn.pretrained import clip, fitting, vqgan
 from mmlearn.pretrained.files import download, layers_of, read_state, shape_of, weights_in, whole
+from mmlearn.text2image.kl_autoencoder import KLAutoencoder
 from mmlearn.text2image.latent_diffusion import (
     CLIPStates,
     LatentDiffusion,
@@ -274,6 +275,8 @@ def load(path: Path, size: int = 64) -> LatentDiffusion | LatentUNet:
         return unet
     say(where, [name for name in state if not name.startswith(parts)])
     first_stage, text = vqgan.load(path), load_text(state, where)
+    if not isinstance(first_stage, KLAutoencoder):
+        raise ValueError(f"{where} has a first stage with codes; this is no model of latent diffusion for text")
     with blank():
         model = LatentDiffusion(LatentDiffusionConfig(config, first_stage.config, text.config))
     model.unet, model.first_stage, model.text = (

@@ -30,7 +30,7 @@ class ADMConfig(UNetConfig):
 
     size: int = 64
     width: int = 192
-    multipliers: tuple[float, ...] = LEVELS[64]
+    multipliers: tuple[float | int, ...] = LEVELS[64]
     blocks: int = 3
     attention: tuple[int, ...] = (32, 16, 8)
     heads: int = 4
@@ -94,7 +94,7 @@ class NoisyClassifierConfig(UNetConfig):
 
     size: int = 64
     width: int = 128
-    multipliers: tuple[float, ...] = LEVELS[64]
+    multipliers: tuple[float | int, ...] = LEVELS[64]
     blocks: int = 4
     attention: tuple[int, ...] = (32, 16, 8)
     head_channels: int | None = 64
@@ -200,7 +200,7 @@ class AttentionPool(MultiHeadAttention):
     def __init__(self, channels: int, heads: int, places: int, out: int) -> None:
         super().__init__(channels, heads)
         self.out = nn.Linear(channels, out)
-        self.places = nn.Parameter(torch.randn(places + 1, channels) / channels**0.5)
+        self.places = nn.Parameter(torch.empty(places + 1, channels).normal_(0, channels**-0.5))
         bound = channels**-0.5                          # as PyTorch starts a 1 x 1 convolution
         nn.init.uniform_(self.in_weight, -bound, bound)
         nn.init.uniform_(self.in_bias, -bound, bound)

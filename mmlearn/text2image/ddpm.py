@@ -83,7 +83,7 @@ class DDPMUNet(UNet):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 if not name.endswith(("conv2", ".out", "conv_out")):        # those that start at 0 stay there
                     nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)                                 # type: ignore[arg-type]
             elif isinstance(module, SpatialAttention):
                 for block in module.in_weight.detach().chunk(3):
                     nn.init.xavier_uniform_(block)
@@ -94,8 +94,8 @@ class DDPMUNet(UNet):
         return ResidualBlock(into, out, config.embedding, config.dropout, False, sampling, config.groups,
                              self.eps)
 
-    def halve(self, channels: int) -> Downsample:
+    def downsample(self, channels: int) -> Downsample:
         return Downsample(channels, after=True)
 
-    def double(self, channels: int) -> Upsample:
+    def upsample(self, channels: int) -> Upsample:
         return Upsample(channels)

@@ -231,7 +231,8 @@ def draw_pictures(
 ) -> list[Float[Tensor, "b 3 y x"]]:
     """Pictures in [-1, 1] of texts at the three sizes, each drawn with guidance
     and dynamic thresholding (eq:guidance-dynamic-threshold) at each step."""
-    states, drawn = model.read(tokens, mask), []
+    states = model.read(tokens, mask)
+    drawn: list[Tensor] = []
     given = {"states": states, "mask": mask}
     empty = {name: torch.zeros_like(one) for name, one in given.items()}
     stages = ((model.base, NoiseSchedule.cosine()), (model.first, NoiseSchedule.cosine()),
@@ -243,7 +244,7 @@ def draw_pictures(
             noise = draw(drawn[-1].shape, generator).to(states)
             more = {"low": augmented(drawn[-1], noise, levels), "level": levels}
         denoise = guided(stage, {**given, **more}, empty, float(scale))
-        size = stage.config.size
+        size = int(stage.config.size)
         drawn.append(sample(denoise, schedule.respaced(count), (len(tokens), 3, size, size), "ddpm",
                             denoised_fn=lambda x0: dynamic_threshold(x0, share),
                             generator=generator, device=states.device))

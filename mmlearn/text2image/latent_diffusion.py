@@ -140,15 +140,17 @@ class TokenAttention(MultiHeadAttention):
         nn.Module.__init__(self)
         inner = heads * (head or width // heads)
         self.width, self.heads, self.causal, self.keeps_past = width, heads, False, False
-        self.queries = nn.Linear(width, inner, bias=False) if source else None
-        self.keys_values = nn.Linear(source, 2 * inner, bias=False) if source else None
-        self.project = None if source else nn.Linear(width, 3 * inner, bias=False)
+        if source is None:
+            self.project = nn.Linear(width, 3 * inner, bias=False)
+        else:
+            self.queries = nn.Linear(width, inner, bias=False)
+            self.keys_values = nn.Linear(source, 2 * inner, bias=False)
         self.out = nn.Linear(inner, width)
 
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "b t d"], source: Float[Tensor, "b s c"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        if self.project is not None:
+        if source is None:
             parts = self.project(x).chunk(3, dim=-1)
         else:
             parts = (self.queries(x), *self.keys_values(source).chunk(2, dim=-1))
@@ -234,10 +236,10 @@ class LatentUNet(UNet):
     def attend(self, channels: int) -> SpatialTransformer:
         return SpatialTransformer(channels, self.config)
 
-    def halve(self, channels: int) -> Downsample:
+    def downsample(self, channels: int) -> Downsample:
         return Downsample(channels)
 
-    def double(self, channels: int) -> Upsample:
+    def upsample(self, channels: int) -> Upsample:
         return Upsample(channels)
 
     def forward(  # type: ignore[override]

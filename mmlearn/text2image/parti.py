@@ -259,11 +259,12 @@ class GuidedParti(nn.Module):
         self, tokens: Int[Tensor, "r t"], context: Context
     ) -> Float[Tensor, "r t k"]:
         given, none = context.levels.unbind(1)
-        first = torch.zeros_like(context.mask)
-        first[:, 0] = True
-        both = Context(torch.cat([given, none])[:, None], torch.cat([context.mask, first]), context.copies)
-        logits = self.model.decode(torch.cat([tokens, tokens]), both)
-        return guided_logits(*logits.chunk(2), self.scale)
+        mask = torch.zeros_like(given[..., 0], dtype=torch.bool)
+        mask[:, 0] = True                               # a dropped caption is one vector
+        real = torch.ones_like(mask) if context.mask is None else context.mask
+        both = Context(torch.cat([given, none])[:, None], torch.cat([real, mask]), context.copies)
+        conditional, unconditional = self.model.decode(torch.cat([tokens, tokens]), both).chunk(2)
+        return guided_logits(conditional, unconditional, self.scale)
 
 
 @torch.no_grad()

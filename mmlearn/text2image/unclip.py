@@ -242,7 +242,7 @@ class UnCLIPUpsampler(ADMUNet):
 
     def descend(
         self, x: Float[Tensor, "b i y x"], embedding: Float[Tensor, "b e"],
-        context: None = None
+        context: Float[Tensor, "b k w"] | None = None
     ) -> tuple[Float[Tensor, "b c v u"], list[Tensor]]:
         least = 2 ** (len(self.config.widths) - 1)
         if x.shape[2] % least or x.shape[3] % least:
@@ -280,7 +280,7 @@ def crop_both(
 
 @torch.no_grad()
 def draw_pictures(
-    decoder: nn.Module, conditions: Mapping[str, Tensor], empty: Mapping[str, Tensor],
+    decoder: UnCLIPDecoder | KarloDecoder, conditions: Mapping[str, Tensor], empty: Mapping[str, Tensor],
     upsamplers: tuple[UnCLIPUpsampler, ...] = (), scale: float | int = 1.0,
     steps: tuple[int, ...] = (250, 27, 15), generator: torch.Generator | None = None,
 ) -> Float[Tensor, "b 3 y x"]:
@@ -297,7 +297,7 @@ def draw_pictures(
     x = sample(denoise, schedules[0].respaced(steps[0]), (n, 3, config.size, config.size),
                "ddpm", generator=generator)
     for up, schedule, count in zip(upsamplers, schedules[1:], steps[1:]):
-        low, size = x, up.config.size
+        low, size = x, int(up.config.size)
         x = sample(lambda x, t, up=up, low=low: up(x, t, low=low), schedule.respaced(count),
                    (n, 3, size, size), "ddim", generator=generator)
     return x

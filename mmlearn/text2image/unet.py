@@ -30,12 +30,12 @@ class UNetConfig:
 
     size: int = 32                              # pixels a side
     width: int = 128                            # channels of the first level, before its multiplier
-    multipliers: tuple[float, ...] = (1, 2, 2, 2)       # channels of a level, in widths
+    multipliers: tuple[float | int, ...] = (1, 2, 2, 2)       # channels of a level, in widths
     blocks: int = 2                             # R, residual blocks of a level on the way down; one more up
     attention: tuple[int, ...] = (16,)          # sides of the maps that attend, in pixels
     heads: int = 1                              # of every attention layer, unless head_channels says how wide
     head_channels: int | None = None            # channels of a head; layers have as many heads as that makes
-    dropout: float = 0.0
+    dropout: float | int = 0.0
     in_channels: int = 3
     out_channels: int = 3
     groups: int = 32                            # of a group norm, at most: their common divisor with channels
@@ -231,12 +231,12 @@ class ResidualBlock(nn.Module):
             h, x = self.conv1(F.avg_pool2d(h, 2)), F.avg_pool2d(x, 2)
         else:
             h = self.conv1(h)
-        if self.modulated:                                                  # ADM: scale, then shift
-            scale_shift = condition.chunk(2, dim=1)
-        else:
-            scale_shift, h = (), h.add_(condition[:, :, None, None])
-        dropout = self.dropout if self.training else 0.0
-        h = norm_activation(h, self.norm2, *scale_shift, dropout=dropout)
+        scale = shift = None
+        if self.modulated:                                                  # ADM
+            scale, shift = condition.chunk(2, dim=1)
+        else:                                                               # DDPM
+            h = h.add_(condition[:, :, None, None])
+        h = norm_activation(h, self.norm2, scale, shift, self.dropout if self.training else 0)
         return self.conv2(h).add_(self.shortcut(x))
 
 
@@ -292,7 +292,7 @@ class Stage(nn.ModuleList):
 class HalfUNet(nn.Module):
     """The way down: noisy maps (b, i, s, s) and timesteps (b), whose embedding every residual block reads.
 
-    A system says in ``residual``, ``attend`` and ``halve`` which blocks it uses. Raises ``ValueError`` for
+    A system says in ``residual``, ``attend`` and ``downsample`` which blocks it uses. Raises ``ValueError`` for
     maps of another size.
     """
 
@@ -309,7 +309,7 @@ class HalfUNet(nn.Module):
         self.down = nn.ModuleList()
         for level, width in enumerate(config.widths):
             if level:
-                self.down.append(Stage([self.halve(c)]))
+                self.down.append(Stage([self.downsample(c)]))
                 self.kept.append(c)
                 side //= 2
             for _ in range(config.blocks):
@@ -332,7 +332,7 @@ class HalfUNet(nn.Module):
         config = self.config
         return SpatialAttention(channels, config.heads_of(channels), groups=config.groups, eps=self.eps)
 
-    def halve(self, channels: int) -> nn.Module:
+    def downsample(self, channels: int) -> nn.Module:
         """What leads to the next level down."""
         return self.residual(channels, channels, "down")
 
@@ -356,7 +356,7 @@ class HalfUNet(nn.Module):
 class UNet(HalfUNet):
     """Noisy maps (b, i, s, s), timesteps (b) and conditions -> maps (b, o, s, s).
 
-    On the way up every map of the way down is joined to the one of its size; ``double`` says what leads up.
+    On the way up every map of the way down is joined to the one of its size; ``upsample`` says what leads up.
     The last convolution starts at 0: a fresh U-Net predicts nothing.
     """
 
@@ -370,12 +370,12 @@ class UNet(HalfUNet):
                 self.up.append(self.stage(c + kept.pop(), width, side))
                 c = width
             if level:
-                self.up[-1].append(self.double(c))                          # type: ignore[operator]
+                self.up[-1].append(self.upsample(c))                          # type: ignore[operator]
                 side *= 2
         self.norm = GroupNorm(c, config.groups, self.eps)
         self.conv_out = zeroed(conv3(c, config.out_channels))
 
-    def double(self, channels: int) -> nn.Module:
+    def upsample(self, channels: int) -> nn.Module:
         """What leads to the next level up."""
         return self.residual(channels, channels, "up")
 
