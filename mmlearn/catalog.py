@@ -442,8 +442,8 @@ SYSTEMS: tuple[System, ...] = (
         configurations=(
             Configuration("paper", "mmlearn.text2image.unclip_prior:PriorConfig.paper"),
             Configuration("karlo", "mmlearn.text2image.unclip_prior:PriorConfig.karlo", 1_022_028_544,
-                          "counted in diffusers' PriorTransformer, whose 1,022,030,080 hold mean and deviation "
-                          "of the data, 1,536 numbers that are not trained"),
+                          "counted in diffusers' PriorTransformer, whose 1,022,030,080 hold mean and "
+                          "deviation of the data, 1,536 numbers that are not trained"),
             Configuration("mini", "mmlearn.text2image.unclip_prior:PriorConfig.mini"),
         ),
         oracle="diffusers' PriorTransformer; the formulas by loops",

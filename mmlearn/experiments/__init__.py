@@ -49,6 +49,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of guidance",
     "text2image/vqgan":
         "the first stages of the miniatures: VQGAN's codes, or normal latents, and what is lost by them",
+    "text2image/unclip-prior":
+        "DALL-E 2's prior over the miniature CLIP: the embedding predicted, or its noise; one draw or two",
     "text2image/matching":
         "GAN, GAN-CLS, GAN-INT and GAN-INT-CLS: does the discriminator read, what is drawn, how evenly",
     "text2image/successors":

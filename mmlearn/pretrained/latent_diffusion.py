@@ -276,7 +276,8 @@ def load(path: Path, size: int = 64) -> LatentDiffusion | LatentUNet:
     say(where, [name for name in state if not name.startswith(parts)])
     first_stage, text = vqgan.load(path), load_text(state, where)
     if not isinstance(first_stage, KLAutoencoder):
-        raise ValueError(f"{where} has a first stage with codes; this is no model of latent diffusion for text")
+        raise ValueError(f"{where} has a first stage with codes, expected one with normal latents; give a "
+                         "checkpoint of Stable Diffusion")
     with blank():
         model = LatentDiffusion(LatentDiffusionConfig(config, first_stage.config, text.config))
     model.unet, model.first_stage, model.text = (

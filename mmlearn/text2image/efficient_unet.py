@@ -47,12 +47,13 @@ class EfficientUNetConfig:
 
     @classmethod
     def to_256(cls) -> "EfficientUNetConfig":
-        """Imagen's first upsampler, from 64 to 256 pixels: stated as 600M."""
+        """Imagen's first upsampler, from 64 to 256 pixels: stated as 600M, with the text 601,908,227 here."""
         return cls()
 
     @classmethod
     def to_1024(cls) -> "EfficientUNetConfig":
-        """Imagen's second, from 256 to 1024 pixels, without self-attention: stated as 400M."""
+        """Imagen's second, from 256 to 1024 pixels, without self-attention: stated as 400M; with as many
+        blocks as the first, which is what the paper's words leave, it is 597,709,827 with the text."""
         return cls(1024, self_attention=False, low=256)
 
     @classmethod

@@ -12,6 +12,7 @@ It is a cascade of diffusion models, not an autoregressive one. The text encoder
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,8 @@ class ImagenConfig:
 
     @classmethod
     def paper(cls) -> "ImagenConfig":
-        """Over T5-XXL, 64 to 256 to 1024 pixels: stated as 2B, 600M and 400M."""
+        """Over T5-XXL, 64 to 256 to 1024 pixels: stated as 2B, 600M and 400M; 2,424,829,955, 601,908,227
+        and 597,709,827 here, the second upsampler having as many blocks as the first."""
         return cls()
 
     @classmethod
@@ -93,8 +95,8 @@ def augmented(
 
 
 def drop_text(
-    states: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"], rate: float | int = 0.1,
-    generator: torch.Generator | None = None,
+    states: Float[Tensor, "b t e"], mask: Bool[Tensor, "b t"],
+    rate: float | int = 0.1, generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, "b t e"], Bool[Tensor, "b t"]]:
     r"""eq:imagen-drop: $y\leftarrow0$ with probability 0.1: a dropped text is zeros."""
     kept = (torch.rand(len(mask), generator=generator) >= rate).to(mask.device)
@@ -235,8 +237,9 @@ def draw_pictures(
     drawn: list[Tensor] = []
     given = {"states": states, "mask": mask}
     empty = {name: torch.zeros_like(one) for name, one in given.items()}
-    stages = ((model.base, NoiseSchedule.cosine()), (model.first, NoiseSchedule.cosine()),
-              (model.second, NoiseSchedule.linear()))
+    stages: tuple[tuple[Any, NoiseSchedule], ...] = (
+        (model.base, NoiseSchedule.cosine()), (model.first, NoiseSchedule.cosine()),
+        (model.second, NoiseSchedule.linear()))
     for (stage, schedule), scale, count in zip(stages, scales, steps):
         more = {}
         if drawn:

@@ -95,7 +95,7 @@ class LDMTextConfig:
 
     @classmethod
     def paper(cls) -> "LDMTextConfig":
-        """32 layers of width 1280: 542,6 million parameters."""
+        """32 layers of width 1280: 542,895,360 parameters."""
         return cls()
 
     @classmethod
@@ -117,7 +117,8 @@ def geglu(
 
 
 def signal_to_noise(
-    alpha_bar: Float[Tensor, "*n"], deviation: float | int, scale: float | int = 1
+    alpha_bar: Float[Tensor, "*n"], deviation: float | int,
+    scale: float | int = 1,
 ) -> Float[Tensor, "*n"]:
     r"""eq:ldm-snr: $\mathrm{SNR}_t=\frac{\bar\alpha_t}{1-\bar\alpha_t}(s\sigma)^2$ of latents of
     deviation $\sigma$ that are multiplied by $s$: with $s=1/\sigma$ the last step is
@@ -400,7 +401,8 @@ def latent_loss(
     r"""eq:ldm-loss: $\mathrm E\|\epsilon-\epsilon_\theta(z_t,t,\tau(y))\|^2$ with
     $z=s\,\mathcal E(x)$: the simple loss, of latents."""
     z = model.first_stage.encode(images, generator=generator)
-    return diffusion_loss(model, z, model.schedule, generator, context=model.read(tokens))
+    return diffusion_loss(model, z, model.schedule, generator,
+                          context=model.read(tokens))
 
 
 @torch.no_grad()

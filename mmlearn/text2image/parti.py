@@ -47,22 +47,22 @@ class PartiConfig:
 
     @classmethod
     def m350(cls) -> "PartiConfig":
-        """Parti-350M."""
+        """Parti-350M: 387,069,952 parameters, 352 million of them matrices of the layers."""
         return cls()
 
     @classmethod
     def m750(cls) -> "PartiConfig":
-        """Parti-750M."""
+        """Parti-750M: 790,190,080 parameters."""
         return cls(decoder_layers=36)
 
     @classmethod
     def b3(cls) -> "PartiConfig":
-        """Parti-3B."""
+        """Parti-3B: 3,090,321,408 parameters."""
         return cls(2048, 8192, 32, 12, 36)
 
     @classmethod
     def b20(cls) -> "PartiConfig":
-        """Parti-20B."""
+        """Parti-20B: 20,544,323,584 parameters."""
         return cls(4096, 16_384, 64, 16, 64)
 
     @classmethod

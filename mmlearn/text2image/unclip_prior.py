@@ -56,7 +56,7 @@ class PriorConfig:
 
     @classmethod
     def paper(cls) -> "PriorConfig":
-        """DALL-E 2's, table 3: stated as 1B."""
+        """DALL-E 2's, table 3: stated as 1B, 1,225,925,632 here."""
         return cls()
 
     @classmethod
@@ -74,7 +74,8 @@ class PriorConfig:
 
 
 def scaled_embedding(
-    z: Float[Tensor, "*b e"], mean: Float[Tensor, " e"], std: Float[Tensor, " e"]
+    z: Float[Tensor, "*b e"], mean: Float[Tensor, " e"],
+    std: Float[Tensor, " e"],
 ) -> Float[Tensor, "*b e"]:
     r"""eq:unclip-scale: $\tilde z=(z-\mu)/\sigma$; the paper has $\mu=0$, $1/\sigma=17.2$,
     Karlo the mean and the deviation of its data: numbers as large as the noise."""
@@ -107,8 +108,8 @@ def projected(
 
 
 def bucket(
-    a: Float[Tensor, "*b k"], low: Float[Tensor, "*#c"], high: Float[Tensor, "*#c"],
-    n: int = 1024,
+    a: Float[Tensor, "*b k"], low: Float[Tensor, "*#c"],
+    high: Float[Tensor, "*#c"], n: int = 1024,
 ) -> Int[Tensor, "*b k"]:
     r"""eq:unclip-bucket: $\kappa=\lfloor n\,(a-l)/(u-l)\rfloor$, cut to $0,\dots,n-1$: a number
     as one of $n$ tokens."""
@@ -116,8 +117,8 @@ def bucket(
 
 
 def unbucket(
-    code: Int[Tensor, "*b k"], low: Float[Tensor, "*#c"], high: Float[Tensor, "*#c"],
-    n: int = 1024,
+    code: Int[Tensor, "*b k"], low: Float[Tensor, "*#c"],
+    high: Float[Tensor, "*#c"], n: int = 1024,
 ) -> Float[Tensor, "*b k"]:
     r"""eq:unclip-unbucket: $\hat a=l+(\kappa+\tfrac12)(u-l)/n$, the middle of the bucket."""
     return low + (code + 0.5) * (high - low) / n
@@ -282,7 +283,7 @@ class ARPriorConfig:
 
     @classmethod
     def paper(cls) -> "ARPriorConfig":
-        """DALL-E 2's, table 3: stated as 1B; with its text encoder of 1.3B the stated sizes make 2.1B."""
+        """DALL-E 2's, table 3: stated as 1B; the stated sizes make 2,121,410,688, text encoder included."""
         return cls()
 
     @classmethod

@@ -4,7 +4,7 @@ Paper: J. Yu, X. Li, J. Y. Koh, H. Zhang, R. Pang, J. Qin, A. Ku, Y. Xu, J. Bald
 *Vector-quantized Image Modeling with Improved VQGAN*, ICLR 2022, arXiv:2110.04627, sec. 3; it is the
 tokeniser of Parti (arXiv:2206.10789).  Survey: 2.3.1. Differs from the paper: sizes and weights of losses
 are figures from secondary digests, not read in the paper. Those say 32M, 91M and 599M for a small, base and
-large transformer; the blocks that they list make 27M, 87M and 631M of one half, which is told beside the
+large transformer; the blocks that they list make 26M, 86M and 631M of one half, which is told beside the
 counts. As Parti's, the decoder ends without a sigmoid and without logit-Laplace; pictures are in [-1, 1] as
 everywhere in this package. Perceptual distance and discriminator (the paper's is StyleGAN's) are those of
 ``vqgan``, and are handed to the loss.
@@ -112,7 +112,8 @@ def tokeniser_loss(
     eq:vq-loss of the codes, a perceptual distance and the generator's part of a
     game."""
     fidelity = (x - x_hat).square().mean()
-    return fidelity + quantised.loss(beta) + 0.1 * perceptual + 0.1 * adversarial
+    game = 0.1 * perceptual + 0.1 * adversarial
+    return fidelity + quantised.loss(beta) + game
 
 
 # ---------------------------------------------------------------------------------------------- model
