@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.attention import Attend, MultiHeadAttention, fused_attention
-from mmlearn.nn.configuration import FieldError, check, check_divides
+from mmlearn.nn.configuration import FieldError, check
 from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.transformer import LayerNorm32
 from mmlearn.text2image.diffusion import NoiseSchedule, diffusion_loss
@@ -43,13 +43,6 @@ class LatentUNetConfig(UNetConfig):
     heads: int = 8              # of every attention
     context: int = 768          # size of a token of the caption
     depth: int = 1              # layers of a transformer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for width in self.widths:
-            if width % self.heads:
-                raise FieldError("LatentUNetConfig", "heads", f"is {self.heads}, which does not divide the "
-                                 f"{width} channels of a level; choose a number that does")
 
     @classmethod
     def stable_diffusion(cls) -> "LatentUNetConfig":
@@ -339,7 +332,6 @@ class LatentDiffusionConfig:
                 f"latents of {self.unet.in_channels} channels; the text's have {self.text.width}, "
                 f"the autoencoder's {self.first_stage.embed}: make them the same",
             )
-        check_divides(self.text, "heads", "width") if isinstance(self.text, TextConfig) else None
 
     @classmethod
     def stable_diffusion(cls) -> "LatentDiffusionConfig":

@@ -212,6 +212,14 @@ class KarloDecoder(nn.Module):
         """What the decoder is called with."""
         return {"z": z, "states": states, "text": text}
 
+    def empty(
+        self, n: int, states: Float[Tensor, "1 t s"], text: Float[Tensor, "1 e"]
+    ) -> dict[str, Tensor]:
+        """The same of n pictures about which nothing is known; ``states`` and ``text`` are those of the empty
+        caption."""
+        return {"z": self.nothing.expand(n, -1), "states": states.expand(n, -1, -1),
+                "text": text.expand(n, -1)}
+
     def forward(
         self, x: Float[Tensor, "b 3 y x"], t: Int[Tensor, " b"], z: Float[Tensor, "b e"],
         states: Float[Tensor, "b t s"], text: Float[Tensor, "b e"],

@@ -361,6 +361,8 @@ def test_a_decoder_reads_embedding_and_text_and_learns_everywhere(kind):
     else:
         model = stirred(KarloDecoder(KarloConfig(TINY_UNET, 5, 6)))
         conditions = model.conditions(z, torch.randn(2, 4, 5), torch.randn(2, 6))
+        nothing = model.empty(2, torch.zeros(1, 4, 5), torch.zeros(1, 6))
+        assert {k: v.shape for k, v in nothing.items()} == {k: v.shape for k, v in conditions.items()}
     out = model(x, t, **conditions)
     assert out.shape == (2, 6, 16, 16)
     for name, value in conditions.items():

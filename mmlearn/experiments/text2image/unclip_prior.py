@@ -8,6 +8,7 @@ Both arms of a seed start from the same weights, see the same batches and are dr
 """
 
 import argparse
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -91,11 +92,15 @@ def scores(z: Float[Tensor, "n e"], drawn: Float[Tensor, "n e"], text: Text) -> 
             "with the caption": round(F.cosine_similarity(drawn, text.embedding).mean().item(), 4)}
 
 
+@lru_cache(maxsize=2)
+def pictures(count: int, split: str, seed: int) -> tuple[Float[Tensor, "n e"], Text]:
+    """``embedded`` of the first ``count`` pictures of one thing of a split, computed once."""
+    return embedded(load_mini("vit"), thing_pairs(count, split), seed)
+
+
 def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """One prior, trained and judged: the mean of two draws, and the better of two (eq:unclip-choose)."""
-    mini = load_mini("vit")
-    z, text = embedded(mini, thing_pairs(args.train, "train"), seed)
-    z_test, text_test = embedded(mini, thing_pairs(args.test, "test"), 1)
+    (z, text), (z_test, text_test) = pictures(args.train, "train", 0), pictures(args.test, "test", 1)
     with seeded(seed):
         model = DiffusionPrior(PriorConfig.mini(predicts=name))
     schedule = NoiseSchedule.cosine()
