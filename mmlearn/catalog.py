@@ -559,6 +559,64 @@ SYSTEMS: tuple[System, ...] = (
         oracle="one teacher-forced pass beside drawing with a cache; masks by loops",
     ),
     System(
+        name="DDPM",
+        section="2.3.1",
+        paper="Ho et al. (2020), Denoising Diffusion Probabilistic Models, NeurIPS, arXiv:2006.11239",
+        module="mmlearn.text2image.ddpm",
+        model="mmlearn.text2image.ddpm:DDPMUNet",
+        configurations=(
+            Configuration("cifar10", "mmlearn.text2image.ddpm:DDPMConfig.cifar10", 35_746_307,
+                          "counted in diffusers' UNet2DModel; 35.7M in app. B"),
+            Configuration("lsun256", "mmlearn.text2image.ddpm:DDPMConfig.lsun256", 113_673_219,
+                          "counted in diffusers' UNet2DModel; 114M in app. B"),
+            Configuration("large_bedroom256", "mmlearn.text2image.ddpm:DDPMConfig.large_bedroom256", 255_677_955,
+                          "counted with 192 channels, which the paper does not state; about 256M in app. B"),
+            Configuration("mini", "mmlearn.text2image.ddpm:DDPMConfig.mini"),
+        ),
+        oracle="diffusers' UNet2DModel",
+        weights="google/ddpm-cifar10-32, -celebahq-256, -bedroom-256, -cat-256, -church-256 (Apache-2.0)",
+    ),
+    System(
+        name="ADM",
+        section="2.3.1",
+        paper="Dhariwal and Nichol (2021), Diffusion Models Beat GANs on Image Synthesis, NeurIPS, "
+              "arXiv:2105.05233",
+        module="mmlearn.text2image.adm",
+        model="mmlearn.text2image.adm:ADMUNet",
+        configurations=(
+            *(Configuration(name, f"mmlearn.text2image.adm:ADMConfig.{name}", count,
+                            f"counted in the authors' code, openai/guided-diffusion; {stated}")
+              for name, count, stated in (
+                  ("imagenet64", 295_904_454, "296M in the paper"),
+                  ("imagenet128", 421_529_606, "422M in the paper"),
+                  ("imagenet256", 553_838_086, "554M in the paper"),
+                  ("imagenet512", 558_997_638, "559M in the paper"),
+                  ("upsampler256", 311_795_910, "312M in the paper"))),
+            Configuration("upsampler512", "mmlearn.text2image.adm:ADMConfig.upsampler512"),
+            Configuration("lsun256", "mmlearn.text2image.adm:ADMConfig.lsun256"),
+            Configuration("mini", "mmlearn.text2image.adm:ADMConfig.mini"),
+        ),
+        oracle="diffusers' UNet2DModel and UNet2DConditionModel; a stand-in with the released names",
+        weights="64x64_diffusion.pt … 512x512_diffusion.pt, upsamplers and LSUN models of "
+                "openai/guided-diffusion (MIT)",
+    ),
+    System(
+        name="ADM's noisy classifier",
+        section="2.3.1",
+        paper="Dhariwal and Nichol (2021), Diffusion Models Beat GANs on Image Synthesis, NeurIPS, "
+              "arXiv:2105.05233",
+        module="mmlearn.text2image.adm",
+        model="mmlearn.text2image.adm:NoisyClassifier",
+        configurations=(
+            Configuration("imagenet64", "mmlearn.text2image.adm:NoisyClassifierConfig.imagenet64", 65_438_568,
+                          "counted in the authors' code, openai/guided-diffusion; 65M in the paper"),
+            *(Configuration(name, f"mmlearn.text2image.adm:NoisyClassifierConfig.{name}")
+              for name in ("imagenet128", "imagenet256", "imagenet512", "mini")),
+        ),
+        oracle="a stand-in with the released names",
+        weights="64x64_classifier.pt … 512x512_classifier.pt of openai/guided-diffusion (MIT)",
+    ),
+    System(
         name="Metrics of generated pictures",
         section="2.1",
         paper="Salimans et al. (2016), Improved Techniques for Training GANs, arXiv:1606.03498; Heusel et "

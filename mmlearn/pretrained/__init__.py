@@ -43,7 +43,8 @@ READERS = {                             # public name -> the module of this pack
                                   "stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema")},
     "openai/guided-diffusion": "diffusion",
     **{f"google/ddpm-{data}": "diffusion"
-       for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256")},
+       for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256",
+                    "ema-church-256")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

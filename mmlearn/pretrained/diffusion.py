@@ -136,14 +136,14 @@ def adm_config(state: Mapping[str, Tensor], where: str) -> ADMConfig:
     into, out = (shape_of(state, name, 4, where)[side] for name, side in (("input_blocks.0.0.weight", 1),
                                                                           ("out.2.weight", 0)))
     classes = shape_of(state, "label_emb.weight", 2, where)[0] if "label_emb.weight" in state else None
-    found = ADMConfig(size, width, tuple(w / width for w in widths), per_level - 1,
+    sizes = ADMConfig(size, width, tuple(w / width for w in widths), per_level - 1,
                       tuple(size >> level for level in attending), in_channels=into, out_channels=out,
                       classes=classes, head_channels=None, heads=1)
-    known = next((config for config in published(ADMConfig) if sizes_of(config) == sizes_of(found)), None)
+    known = next((config for config in published(ADMConfig) if sizes_of(config) == sizes_of(sizes)), None)
     if known is not None:
         return known
     try:
-        return replace(found, head_channels=64)
+        return replace(sizes, head_channels=64, heads=ADMConfig.heads)
     except ValueError as error:
         raise ValueError(f"{where}: {error}, or give config=ADMConfig(…)") from None
 
@@ -161,20 +161,23 @@ def classifier_config(state: Mapping[str, Tensor], where: str) -> NoisyClassifie
     for config in published(NoisyClassifierConfig):
         if guided_shapes(build(config)) == shapes:
             return config
-    raise ValueError(f"{where} is none of the published classifiers of 64 to 512 pixels, and its names do not "
-                     f"tell its sizes; give config=NoisyClassifierConfig(…)")
+    raise ValueError(f"{where} is none of the published classifiers of 64 to 512 pixels, and its names do "
+                     f"not tell its sizes; give config=NoisyClassifierConfig(…)")
 
 
 # ------------------------------------------------------------------------------------------------- diffusers
 
 
 def diffusers_config(folder: Path) -> DDPMConfig:
-    """The sizes that a folder's ``config.json`` states. Raises ``ValueError`` for another U-Net than DDPM's."""
+    """The sizes that a folder's config.json states. Raises ``ValueError`` for other U-Nets than DDPM's."""
     path = folder / "config.json"
     found = read_json(path, remedy="download the folder again")
     wanted = {"_class_name": "UNet2DModel", "act_fn": "silu", "center_input_sample": False, "freq_shift": 1,
               "time_embedding_type": "positional", "flip_sin_to_cos": False, "downsample_padding": 0,
-              "mid_block_scale_factor": 1, "attention_head_dim": None, "norm_eps": 1e-6}
+              "mid_block_scale_factor": 1, "attention_head_dim": None, "norm_eps": 1e-6,
+              "resnet_time_scale_shift": "default", "downsample_type": "conv", "upsample_type": "conv",
+              "add_attention": True, "class_embed_type": None, "num_class_embeds": None,
+              "attn_norm_num_groups": None}
     for name, value in wanted.items():
         if found.get(name, value) != value:
             raise ValueError(f"{path}: {name} is {shown(found[name])}, expected {value!r}; give a folder of "
@@ -185,11 +188,11 @@ def diffusers_config(folder: Path) -> DDPMConfig:
     widths, kinds = found.get("block_out_channels"), found.get("down_block_types")
     if not (isinstance(widths, list) and isinstance(kinds, list) and len(widths) == len(kinds) > 0
             and all(isinstance(w, int) and w > 0 for w in widths)):
-        raise ValueError(f"{path}: block_out_channels is {shown(widths)} and down_block_types {shown(kinds)}, "
-                         "expected two lists of equal length; download the folder again")
+        raise ValueError(f"{path}: block_out_channels is {shown(widths)} and down_block_types "
+                         f"{shown(kinds)}, expected two lists of equal length; download the folder again")
     if strange := sorted({str(kind) for kind in kinds} - {"DownBlock2D", "AttnDownBlock2D"}):
-        raise ValueError(f"{path}: down_block_types has {shown(strange[0])}, which is no block of DDPM's; give "
-                         f"a folder of DDPM's U-Net, as google/ddpm-cifar10-32")
+        raise ValueError(f"{path}: down_block_types has {shown(strange[0])}, which is no block of DDPM's; "
+                         f"give a folder of DDPM's U-Net, as google/ddpm-cifar10-32")
     size = whole(found, "sample_size", 32, str(path))
     values |= {"size": size, "width": widths[0], "multipliers": [w / widths[0] for w in widths],
                "attention": [size >> i for i, kind in enumerate(kinds) if kind == "AttnDownBlock2D"]}
@@ -267,7 +270,7 @@ def recognises(path: Path) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The folder of a DDPM on the hub. Raises ``FileNotFoundError`` for guided-diffusion's, which have none."""
+    """The folder of a DDPM on the hub. Raises ``FileNotFoundError`` for guided-diffusion: it has none."""
     if name.startswith("openai/"):
         raise FileNotFoundError(f"the weights of {name} are on no hub; get a file such as {ADDRESS}"
                                 f"256x256_diffusion.pt and load it by its path")

@@ -292,8 +292,8 @@ class Stage(nn.ModuleList):
 class HalfUNet(nn.Module):
     """The way down: noisy maps (b, i, s, s) and timesteps (b), whose embedding every residual block reads.
 
-    A system says in ``residual``, ``attend`` and ``downsample`` which blocks it uses. Raises ``ValueError`` for
-    maps of another size.
+    A system says in ``residual``, ``attend`` and ``downsample`` which blocks it uses. Raises ``ValueError``
+    for maps of another size.
     """
 
     waves: Any = staticmethod(sinusoids)
