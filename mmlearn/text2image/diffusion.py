@@ -79,17 +79,18 @@ def space_timesteps(T: int, sections: str | int) -> list[int]:
         for every in range(1, T + 1):
             if len(range(0, T, every)) == count:
                 return [*range(0, T, every)]
-        raise ValueError(f"no whole stride keeps {count} of {T} timesteps; use {count} without 'ddim'")
+        raise ValueError(f"no whole stride keeps {count} of {T} timesteps; use "
+                         f'"{count}" without "ddim"')
     counts, kept, start = _counts(text, text), [], 0
     for j, count in enumerate(counts):
         size = T // len(counts) + (j < T % len(counts))
         if count > size:
-            raise ValueError(f"{count} timesteps are to be kept of a part that has {size}; keep at most "
-                             f"{size}")
+            raise ValueError(f"{count} timesteps are to be kept of a part that "
+                             f"has {size}; keep at most {size}")
         stride, at = (size - 1) / max(count - 1, 1), 0.0
         for _ in range(count):
             kept.append(start + round(at))
-            at += stride                # adding, not multiplying: halves are rounded as in the released code
+            at += stride                # a sum, so that halves round as released
         start += size
     return kept
 
@@ -191,7 +192,9 @@ class NoiseSchedule:
         return table.log()
 
 
-def per_example(table: Tensor, i: Int[Tensor, " b"], x: Float[Tensor, "b *s"]) -> Tensor:
+def per_example(
+    table: Tensor, i: Int[Tensor, " b"], x: Float[Tensor, "b *s"]
+) -> Tensor:
     """Entries i of a table as (b, 1, …), in the type and on the device of x."""
     return table[i.cpu()].to(x).reshape(-1, *[1] * (x.dim() - 1))
 
@@ -310,24 +313,27 @@ def split(output: Float[Tensor, "b n *s"], channels: int) -> Prediction:
     if output.shape[1] == channels:
         return Prediction(output, None)
     if output.shape[1] != 2 * channels:
-        raise ValueError(f"the denoiser gave {output.shape[1]} channels for data of {channels}; it should "
-                         f"give {channels} of noise, or {2 * channels} with those of the variance")
+        raise ValueError(f"the denoiser gave {output.shape[1]} channels for "
+                         f"data of {channels}; it should give {channels} of "
+                         f"noise, or {2 * channels} with those of the variance")
     return Prediction(*output.chunk(2, dim=1))
 
 
 def reverse_log_variance(
-    predicted: Prediction, schedule: NoiseSchedule, i: Int[Tensor, " b"], kind: str | None = None,
+    predicted: Prediction, schedule: NoiseSchedule, i: Int[Tensor, " b"],
+    kind: str | None = None,
 ) -> Tensor:
     """Log-variance of the reverse step from x at places i of the schedule: learned if the network learns it
     and ``kind`` names none, else "large" or "small" ("large" is the default)."""
     if kind == "learned" or (kind is None and predicted.variance is not None):
         if predicted.variance is None:
-            raise ValueError('the variance is "learned", but the denoiser gives noise only; use "large" or '
-                             '"small"')
-        small = per_example(schedule.log_variances("small"), i, predicted.noise)
-        large = per_example(schedule.betas.log(), i, predicted.noise)
+            raise ValueError('the variance is "learned", but the denoiser '
+                             'gives noise only; use "large" or "small"')
+        tables = schedule.log_variances("small"), schedule.betas.log()
+        small, large = (per_example(one, i, predicted.noise) for one in tables)
         return learned_log_variance(predicted.variance, small, large)
-    return per_example(schedule.log_variances(kind or "large"), i, predicted.noise)
+    table = schedule.log_variances(kind or "large")
+    return per_example(table, i, predicted.noise)
 
 
 # ------------------------------------------------------------------------------------------------- the bound
@@ -361,14 +367,15 @@ def discretised_gaussian_nll(
     sharp = sharp.exp()
     high = (x0 - mean + 1 / 255) * sharp
     low = (x0 - mean - 1 / 255) * sharp
-    # A bin right of the mean is mirrored: differences of small tails keep their digits.
+    # A bin right of the mean is mirrored: small tails keep their digits.
     flip = x0 > mean
     upper = torch.special.ndtr(torch.where(flip, -low, high))
     lower = torch.special.ndtr(torch.where(flip, -high, low))
     inside = (upper - lower).clamp_min(1e-12).log()
     first = torch.special.log_ndtr(high)                # from -infinity
     last = torch.special.log_ndtr(-low)                 # to infinity
-    return -torch.where(x0 < -0.999, first, torch.where(x0 > 0.999, last, inside))
+    inner = torch.where(x0 > 0.999, last, inside)
+    return -torch.where(x0 < -0.999, first, inner)
 
 
 def bound_weight(beta: Level, alpha_bar: Level, variance: Level) -> Level:
@@ -411,8 +418,9 @@ class Bound(NamedTuple):
 
 @torch.no_grad()
 def bits_per_dimension(
-    model: Denoiser, x: Float[Tensor, "b c *s"], schedule: NoiseSchedule, kind: str | None = None,
-    clip: bool = True, generator: torch.Generator | None = None, **conditions: Any,
+    model: Denoiser, x: Float[Tensor, "b c *s"], schedule: NoiseSchedule,
+    kind: str | None = None, clip: bool = True,
+    generator: torch.Generator | None = None, **conditions: Any,
 ) -> Bound:
     r"""eq:diffusion-bound: $L = L_T + \sum_{t>1} L_{t-1} + L_0$, with one draw of noise for each step.
 
@@ -424,15 +432,18 @@ def bits_per_dimension(
         i = torch.full((len(x),), place)
         noise = draw(x.shape, generator).to(x)
         x_t = noised(x, noise, schedule.alpha_bars[place].item())
-        predicted = split(model(x_t, schedule.timesteps[i].to(x.device), **conditions), x.shape[1])
-        terms.append(bound_term(predicted, x, x_t, schedule, i, kind, clip) / math.log(2))
+        t = schedule.timesteps[i].to(x.device)
+        predicted = split(model(x_t, t, **conditions), x.shape[1])
+        terms.append(bound_term(predicted, x, x_t, schedule, i, kind, clip))
         errors.append((predicted.noise - noise).square().flatten(1).mean(1))
-    prior = prior_kl(x, schedule.alpha_bars[-1].item()).flatten(1).mean(1) / math.log(2)
-    each = torch.stack(terms, dim=1)
+    prior = prior_kl(x, schedule.alpha_bars[-1].item()).flatten(1).mean(1)
+    prior, each = prior / math.log(2), torch.stack(terms, dim=1) / math.log(2)
     return Bound(prior + each.sum(1), prior, each, torch.stack(errors, dim=1))
 
 
-def draw(shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+def draw(
+    shape: Sequence[int], generator: torch.Generator | None = None
+) -> Tensor:
     """Standard normal numbers, drawn on the CPU: the same on all devices."""
     return torch.randn(*shape, generator=generator)
 
@@ -485,12 +496,13 @@ def diffusion_loss(
 
 
 def forward_chain(
-    x0: Float[Tensor, "b *s"], schedule: NoiseSchedule, generator: torch.Generator | None = None,
+    x0: Float[Tensor, "b *s"], schedule: NoiseSchedule,
+    generator: torch.Generator | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """The forward chain, one step after the other (eq:diffusion-step): yields the timestep and x_t, after
     (-1, x0)."""
     x = x0
     yield -1, x
-    for t, beta in zip(schedule.timesteps.tolist(), schedule.betas.tolist(), strict=True):
+    for t, beta in zip(schedule.timesteps.tolist(), schedule.betas.tolist()):
         x = forward_step(x, draw(x.shape, generator).to(x), beta)
         yield t, x

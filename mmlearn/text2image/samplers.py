@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.text2image.diffusion import (
@@ -75,7 +75,7 @@ def keep_known(
 
 def classifier_free(
     conditional: Float[Tensor, "*s"], unconditional: Float[Tensor, "*s"],
-    scale: float,
+    scale: float | int,
 ) -> Float[Tensor, "*s"]:
     r"""eq:guidance-free: $\hat\epsilon = \epsilon_u + s(\epsilon_c -
     \epsilon_u)$, exactly $\epsilon_u$ at s = 0 and $\epsilon_c$ at s = 1."""
@@ -84,7 +84,7 @@ def classifier_free(
 
 def classifier_free_by_weight(
     conditional: Float[Tensor, "*s"], unconditional: Float[Tensor, "*s"],
-    weight: float,
+    weight: float | int,
 ) -> Float[Tensor, "*s"]:
     r"""eq:guidance-weight: $\hat\epsilon = (1+w)\epsilon_c - w\epsilon_u$, the
     other convention: $s = 1 + w$."""
@@ -93,7 +93,7 @@ def classifier_free_by_weight(
 
 def guided(
     model: Denoiser, conditions: Mapping[str, Any], empty: Mapping[str, Any],
-    scale: float,
+    scale: float | int,
 ) -> Denoiser:
     """A denoiser ``denoise(x, t)`` with classifier-free guidance
     (eq:guidance-free), from a model with conditions.
@@ -106,8 +106,8 @@ def guided(
     """
     unknown = sorted(set(empty) - set(conditions))
     if unknown:
-        raise ValueError(f"empty conditions {unknown} have no conditions beside "
-                         f"them; give both, or neither")
+        raise ValueError(f"empty conditions {unknown} have no conditions "
+                         f"beside them; give both, or neither")
     if scale == 1:
         return lambda x, t: model(x, t, **conditions)
     both = {name: _joined(one, empty.get(name, one))
@@ -115,7 +115,7 @@ def guided(
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         output = model(torch.cat([x, x]), torch.cat([t, t]), **both)
-        with_condition, without = output.chunk(2)               # 2b c … -> b c …
+        with_condition, without = output.chunk(2)       # 2b c … -> b c …
         c = x.shape[1]
         noise = classifier_free(with_condition[:, :c], without[:, :c], scale)
         return torch.cat([noise, with_condition[:, c:]], dim=1)
@@ -128,30 +128,39 @@ def _joined(one: Any, other: Any) -> Any:
     return torch.cat([one, other]) if isinstance(one, Tensor) else one
 
 
-def gradient_guide(log_probability: Callable[[Tensor, Tensor], Tensor], scale: float = 1.0) -> Guide:
+def gradient_guide(
+    log_probability: Callable[[Tensor, Tensor], Tensor],
+    scale: float | int = 1.0,
+) -> Guide:
     r"""eq:guidance-gradient: $g = s\,\nabla_{x_t} \log p(y|x_t)$, from a function of x (b, c, …) and t (b)
     that gives log-probabilities (b)."""
     def guide(x: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            return scale * torch.autograd.grad(log_probability(x, t).sum(), x)[0]
+            total = log_probability(x, t).sum()
+            return scale * torch.autograd.grad(total, x)[0]
     return guide
 
 
-def classifier_guide(classifier: Denoiser, labels: Tensor, scale: float = 1.0) -> Guide:
+def classifier_guide(
+    classifier: Denoiser, labels: Int[Tensor, " b"], scale: float | int = 1.0
+) -> Guide:
     """Towards classes ``labels`` (b), by a classifier of noised data, ``classifier(x, t)``: logits (b, c)."""
-    return gradient_guide(lambda x, t: -F.cross_entropy(classifier(x, t), labels, reduction="none"), scale)
+    def log_probability(x: Tensor, t: Tensor) -> Tensor:
+        return -F.cross_entropy(classifier(x, t), labels, reduction="none")
+    return gradient_guide(log_probability, scale)
 
 
 def clip_guide(
-    image_encoder: Denoiser, text: Float[Tensor, "b e"], scale: float = 1.0,
-    logit_scale: float = 100.0,
+    image_encoder: Denoiser, text: Float[Tensor, "b e"],
+    scale: float | int = 1.0, logit_scale: float | int = 100.0,
 ) -> Guide:
     r"""eq:guidance-clip: $g = s\,\nabla_{x_t}\big(e^\tau\cos(f(x_t,t), g(y))\big)$, with an encoder of noised
     pictures, ``image_encoder(x, t)`` -> (b, e), and embeddings of the texts."""
-    text = F.normalize(text, dim=-1)
-    return gradient_guide(
-        lambda x, t: logit_scale * (F.normalize(image_encoder(x, t), dim=-1) * text).sum(-1), scale)
+    def likeness(x: Tensor, t: Tensor) -> Tensor:
+        cosine = F.cosine_similarity(image_encoder(x, t), text, dim=-1)
+        return logit_scale * cosine
+    return gradient_guide(likeness, scale)
 
 
 def shifted_mean(
@@ -186,7 +195,7 @@ class Chain(NamedTuple):
     """The chain that a step belongs to."""
 
     schedule: NoiseSchedule
-    estimate: Callable[[Tensor, int], Estimate]         # asks the denoiser at a place
+    estimate: Callable[[Tensor, int], Estimate]     # asks the denoiser at a place
     draw: Callable[[], Tensor]                          # noise as x
     previous: Estimate | None                             # one step ago
 
@@ -209,7 +218,8 @@ class Ancestral:
         log_variance = reverse_log_variance(
             now.prediction, chain.schedule, place, self.variance)
         beta = chain.schedule.betas[now.i].item()
-        mean = posterior_mean(now.x, now.x0, beta, *levels(chain.schedule, now.i))
+        at = levels(chain.schedule, now.i)
+        mean = posterior_mean(now.x, now.x0, beta, *at)
         if now.gradient is not None:
             mean = shifted_mean(mean, log_variance.exp(), now.gradient)
         return ancestral_step(mean, log_variance, chain.draw())
@@ -223,7 +233,9 @@ def ancestral_step(
     return mean + (0.5 * log_variance).exp() * z
 
 
-def ddim_sigma(alpha_bar: float, alpha_bar_before: float, eta: float) -> float:
+def ddim_sigma(
+    alpha_bar: float, alpha_bar_before: float, eta: float | int
+) -> float:
     r"""eq:ddim-sigma: $\sigma = \eta\sqrt{\frac{1-\bar\alpha_{\tau_{i-1}}}
     {1-\bar\alpha_{\tau_i}}}
     \sqrt{1-\frac{\bar\alpha_{\tau_i}}{\bar\alpha_{\tau_{i-1}}}}$."""
@@ -245,7 +257,7 @@ def ddim_step(
 class DDIM:
     """DDIM's sampler: deterministic at eta = 0, DDPM's with the small variance at eta = 1 (eq:ddim-step)."""
 
-    eta: float = 0.0
+    eta: float | int = 0.0
     guides_noise = True
 
     def __call__(self, now: Estimate, chain: Chain) -> Tensor:
@@ -345,7 +357,8 @@ class Step(NamedTuple):
 
 def estimate_at(
     denoise: Denoiser, schedule: NoiseSchedule, x: Tensor, i: int,
-    denoised_fn: DenoisedFn | None = None, guide: Guide | None = None, guides_noise: bool = True,
+    denoised_fn: DenoisedFn | None = None, guide: Guide | None = None,
+    guides_noise: bool = True,
 ) -> Estimate:
     """Ask the denoiser at place i; the noise is that which belongs to the
     corrected estimate."""
@@ -377,8 +390,9 @@ def sample_steps(
     the mode that the caller chose.
     """
     if start is not None and start.shape != tuple(shape):
-        raise ValueError(f"the chain starts from {tuple(start.shape)}, but data of "
-                         f"{tuple(shape)} are wanted; give both the same shape")
+        raise ValueError(f"the chain starts from {tuple(start.shape)}, but "
+                         f"data of {tuple(shape)} are wanted; give both the "
+                         f"same shape")
     rule = method_of(method)
     first = draw(shape, generator) if start is None else start
     x = first = first.to(device) if device is not None else first
@@ -421,7 +435,9 @@ def method_of(method: Method) -> Any:
 
 
 @torch.no_grad()
-def encode(denoise: Denoiser, schedule: NoiseSchedule, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+def encode(
+    denoise: Denoiser, schedule: NoiseSchedule, x: Float[Tensor, "b c *s"]
+) -> Float[Tensor, "b c *s"]:
     """DDIM run backwards: the noise that ``sample(…, "ddim", start=noise)`` makes the data x from.
 
     Each step asks the denoiser where it stands, at the timestep it goes to; there and back is exact in the
@@ -429,6 +445,6 @@ def encode(denoise: Denoiser, schedule: NoiseSchedule, x: Float[Tensor, "b c *s"
     """
     for i in range(len(schedule)):
         to, at = levels(schedule, i)
-        t = torch.full((len(x),), schedule.timesteps[i].item(), device=x.device)
+        t = schedule.timesteps[i].to(x.device).expand(len(x))
         x = flow_step(x, split(denoise(x, t), x.shape[1]).noise, at, to)
     return x

@@ -119,7 +119,8 @@ def diffuse(
     yield 0.0, x
     for n in range(steps):
         beta = sde.beta(n * h)
-        x = x + h * forward_drift(x, beta) + (h * beta)**0.5 * draw(x.shape, generator).to(x)
+        noise = draw(x.shape, generator).to(x)
+        x = x + h * forward_drift(x, beta) + (h * beta)**0.5 * noise
         yield (n + 1) * h, x
 
 
@@ -134,7 +135,7 @@ def reverse_sde(
     for n in range(steps, 0, -1):
         beta = sde.beta(n * h)
         x = x - h * reverse_drift(x, score(x, n * h), beta)
-        if n > 1:                                               # the last step adds no noise
+        if n > 1:                               # the last step adds no noise
             x = x + (h * beta)**0.5 * draw(x.shape, generator).to(x)
         yield (n - 1) * h, x
 
@@ -189,7 +190,8 @@ def straight_velocity_from_noise(
 
 
 def rectified_flow(
-    velocity: Field, x: Float[Tensor, "b *s"], steps: int = 25, start: float = 1.0
+    velocity: Field, x: Float[Tensor, "b *s"], steps: int = 25,
+    start: float = 1.0,
 ) -> Iterator[tuple[float, Tensor]]:
     """Noise x to data by Euler's method on $dx/ds = v(x, s)$: yields (s, x)."""
     yield start, x

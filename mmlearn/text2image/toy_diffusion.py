@@ -94,7 +94,8 @@ class Mixture:
     ) -> Float[Tensor, "b d"]:
         r"""eq:score-mixture: $\text{E}[\epsilon|x_t] = \sqrt{1-\bar\alpha_t}
         \sum_k r_k(x_t)\,(x_t - \sqrt{\bar\alpha_t}m_k)/v_k$."""
-        own, bar = self.to(x), torch.as_tensor(alpha_bar, dtype=x.dtype, device=x.device)
+        own = self.to(x)
+        bar = torch.as_tensor(alpha_bar, dtype=x.dtype, device=x.device)
         joint = self.log_joint(x, alpha_bar)
         if labels is not None:
             other = labels[:, None] != own.labels
@@ -125,28 +126,31 @@ class MixtureDenoiser:
         return self.schedule.alpha_bars[t.cpu()].to(t.device)[:, None]
 
     def __call__(
-        self, x: Float[Tensor, "b d"], t: Int[Tensor, " b"], labels: Int[Tensor, " b"] | None = None
+        self, x: Float[Tensor, "b d"], t: Int[Tensor, " b"],
+        labels: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b d"]:
         if labels is not None and not {*labels.tolist()} <= self._known:
-            raise ValueError(f"labels are {sorted({*labels.tolist()})}; use those of the mixture, "
-                             f"{sorted(self._known)}")
+            raise ValueError(f"labels are {sorted({*labels.tolist()})}; use "
+                             f"those of the mixture, {sorted(self._known)}")
         return self.mixture.expected_noise(x, self.level(t), labels)
 
-    def classifier(self, x: Float[Tensor, "b d"], t: Int[Tensor, " b"]) -> Float[Tensor, "b c"]:
+    def classifier(
+        self, x: Float[Tensor, "b d"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c"]:
         """Log-probabilities of the classes of noised points."""
         return self.mixture.log_classes(x, self.level(t))
 
 
 def tilted_gaussian(
     mean: float, variance: float, other: float, other_variance: float,
-    scale: float,
+    scale: float | int,
 ) -> tuple[float, float]:
     r"""eq:guidance-tilt: $p(x|y)^s p(x)^{1-s}$ of two Gaussians is one with
     $\frac1{v} = \frac{s}{v_c} + \frac{1-s}{v_u}$,
     $m = v\big(\frac{s\,m_c}{v_c} + \frac{(1-s)m_u}{v_u}\big)$."""
     precision = scale / variance + (1 - scale) / other_variance
     if precision <= 0:
-        raise ValueError(f"at a scale of {scale:g} the precision is {precision:g}, "
-                         f"no density; take a smaller scale")
+        raise ValueError(f"at a scale of {scale:g} the precision is "
+                         f"{precision:g}, no density; take a smaller scale")
     sum_ = scale * mean / variance + (1 - scale) * other / other_variance
     return sum_ / precision, 1 / precision

@@ -1,0 +1,179 @@
+"""How fast and how large: DDPM's U-Net for CIFAR-10 against that of diffusers.
+
+    python benchmarks/diffusion.py                              # ten steps of DDIM, two pictures
+    python benchmarks/diffusion.py --memory                     # by how much one task makes a process grow
+
+Tasks, each with the same weights on both sides; the results are compared before they are timed:
+
+- "ddim10": ten steps of DDIM from the same noise, estimates clipped. The peer is ``UNet2DModel`` with
+  ``DDIMScheduler`` as ``DDIMPipeline`` runs them, its noise derived anew from clipped estimates, as ours is.
+
+Peers take turns in one process. A ratio below 1 means that mmlearn needs less.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from contrastive_loss import grown
+from m2 import in_turns
+from torch import Tensor, nn
+
+from mmlearn.pretrained.diffusion import diffusers_names
+from mmlearn.text2image.ddpm import DDPMConfig, DDPMUNet
+from mmlearn.text2image.diffusion import NoiseSchedule
+from mmlearn.text2image.samplers import sample
+
+SIZES = ("mini", "cifar10")
+WAYS = ("mmlearn", "diffusers")
+Task = Callable[[], Tensor]
+
+# ---------------------------------------------------------------------------------------- both networks
+
+
+def config_of(size: str) -> DDPMConfig:
+    """A miniature, or the paper's network for CIFAR-10."""
+    return DDPMConfig.mini() if size == "mini" else DDPMConfig.cifar10()
+
+
+def peer(config: DDPMConfig) -> nn.Module:
+    """The U-Net of diffusers with the sizes of ours."""
+    from diffusers import UNet2DModel
+    sides = [config.size // 2**level for level in range(len(config.widths))]
+    attends = [side in config.attention for side in sides]
+    return UNet2DModel(
+        sample_size=config.size, block_out_channels=config.widths, layers_per_block=config.blocks,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        attention_head_dim=None, dropout=config.dropout, norm_num_groups=config.groups, norm_eps=1e-6,
+        downsample_padding=0, flip_sin_to_cos=False, freq_shift=1)
+
+
+def networks(size: str) -> tuple[DDPMUNet, nn.Module]:
+    """Both networks with the same random weights, every tensor of both sides used."""
+    torch.manual_seed(0)
+    config = config_of(size)
+    theirs, ours = peer(config), DDPMUNet(config)
+    names, state = diffusers_names(ours), theirs.state_dict()
+    if sorted(name for of in names.values() for name in of) != sorted(state):
+        raise ValueError("the networks have not the same tensors; compare their configurations")
+    ours.load_state_dict({mine: torch.cat([state[name] for name in of]) for mine, of in names.items()})
+    return ours, theirs
+
+
+# ---------------------------------------------------------------------------------------------- the tasks
+
+def ddim10(args: argparse.Namespace) -> dict[str, Task]:
+    """Ten steps of DDIM with either library."""
+    from diffusers import DDIMScheduler
+    ours, theirs = networks(args.size)
+    ours, theirs = ours.to(args.device).eval(), theirs.to(args.device).eval()
+    config = config_of(args.size)
+    shape = (args.batch, config.in_channels, config.size, config.size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(args.device)
+    schedule = NoiseSchedule.linear().respaced("ddim10")
+    scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=True)
+    scheduler.set_timesteps(10)
+
+    def of_mmlearn() -> Tensor:
+        return sample(ours, schedule, shape, "ddim", start=noise)
+
+    @torch.no_grad()
+    def of_diffusers() -> Tensor:
+        x = noise
+        for t in scheduler.timesteps:
+            output = theirs(x, t).sample
+            x = scheduler.step(output, t, x, eta=0.0, use_clipped_model_output=True).prev_sample
+        return x
+
+    return {"mmlearn": of_mmlearn, "diffusers": of_diffusers}
+
+
+TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Task]]] = {"ddim10": ddim10}
+
+
+def compare(ways: dict[str, Task], tolerance: float = 1e-3) -> None:
+    """Refuse ways whose results differ."""
+    results = {way: run() for way, run in ways.items()}
+    for result in results.values():
+        torch.testing.assert_close(result, results["mmlearn"], rtol=tolerance, atol=tolerance)
+
+
+def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
+    """By how many bytes one run of a task makes this process, or its share of the device, grow."""
+    run = TASKS[task](args)[way]
+    if args.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    before = grown()
+    run()
+    return grown() - before
+
+
+def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
+    """One run of each way in a process of its own."""
+    growth: dict[str, dict[str, int]] = {}
+    for task in args.task:
+        for way in WAYS:
+            command = [sys.executable, __file__, "--child", way, "--task", task, "--size", args.size,
+                       "--batch", str(args.batch), "--threads", str(args.threads), "--device", args.device]
+            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
+            growth.setdefault(task, {})[way] = int(done.stdout.splitlines()[-1])
+    return growth
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--size", choices=SIZES, default="cifar10")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="count processor seconds of all threads instead of the clock's (for a busy "
+                             "machine)")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.child:
+        print(one_memory(args.task[0], args.child, args))
+        return
+    about = (f"{args.size}, batch {args.batch}, {args.device}, {args.threads} threads, float32, torch "
+             f"{torch.__version__}")
+    if args.memory:
+        values, unit, scale = memory(args), "MB", 1e-6
+        about += "; growth by one run"
+    else:
+        clock = time.process_time if args.cpu_time else time.perf_counter
+        values, unit, scale = {}, "s", 1.0
+        for task in args.task:
+            ways = TASKS[task](args)
+            compare(ways)
+            if args.device != "cpu":
+                ways = {way: lambda run=run: (run(), torch.cuda.synchronize()) for way, run in ways.items()}
+            values[task] = in_turns(ways, args.repeats, clock)
+        about += f"; {'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}"
+    ratios = {task: of["mmlearn"] / of["diffusers"] for task, of in values.items()}
+    if args.json:
+        print(json.dumps({"values": values, "ratios": ratios}, indent=1))
+        return
+    print(about)
+    for task, of in values.items():
+        for way, value in of.items():
+            print(f"  {task:<8} {way:<10} {value * scale:8.3f} {unit}")
+        print(f"  {task:<8} ours / theirs {ratios[task]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

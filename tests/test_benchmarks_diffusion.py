@@ -1,0 +1,35 @@
+"""What the benchmark of diffusion compares is the same computation."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+benchmark = pytest.importorskip("diffusion")
+
+ARGS = Namespace(size="mini", batch=2, device="cpu")
+
+
+@pytest.mark.parity
+def test_ten_steps_of_ddim_with_the_same_weights_give_the_same_pictures():
+    pytest.importorskip("diffusers")
+    ways = benchmark.ddim10(ARGS)
+    benchmark.compare(ways, tolerance=1e-4)
+    assert ways["mmlearn"]().shape == (2, 3, 16, 16)
+    honest = ways["diffusers"]
+    ways["diffusers"] = lambda: 1.01 * honest()
+    with pytest.raises(AssertionError):
+        benchmark.compare(ways, tolerance=1e-4)
+
+
+@pytest.mark.parity
+def test_every_number_of_both_networks_is_copied():
+    pytest.importorskip("diffusers")
+    ours, theirs = benchmark.networks("mini")
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x, t), theirs.eval()(x, t).sample, rtol=1e-4, atol=1e-5)
