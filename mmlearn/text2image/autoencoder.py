@@ -79,14 +79,16 @@ class ResidualBlock(nn.Module):
     """Normalise, SiLU, convolve, twice (eq:autoencoder-residual): maps
     (b, c, y, x) -> (b, e, y, x)."""
 
-    def __init__(self, into: int, out: int, groups: int, dropout: float = 0.0) -> None:
+    def __init__(self, into: int, out: int, groups: int,
+                 dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, into, EPS)
         self.conv1 = nn.Conv2d(into, out, 3, padding=1)
         self.norm2 = nn.GroupNorm(groups, out, EPS)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
-        self.shortcut = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
+        self.shortcut = (nn.Identity() if into == out
+                         else nn.Conv2d(into, out, 1))
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b e y x"]:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -105,7 +107,7 @@ class GridAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
-        places = self.norm(x).flatten(2).mT                   # b c y x -> b p c
+        places = self.norm(x).flatten(2).mT               # b c y x -> b p c
         Q, K, V = self.qkv(places)[:, None].chunk(3, dim=-1)  # b 1 p c
         read = self.out(fused_attention(Q, K, V)[:, 0])
         return x + read.mT.reshape(x.shape)
@@ -151,12 +153,16 @@ class Level(nn.Module):
     """``count`` residual blocks, each with an attention behind it if the level has ``attention``, then
     ``resample``, which changes the resolution."""
 
-    def __init__(self, into: int, out: int, count: int, config: AutoencoderConfig, attention: bool,
+    def __init__(self, into: int, out: int, count: int,
+                 config: AutoencoderConfig, attention: bool,
                  resample: nn.Module) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(into if i == 0 else out, out, config.groups, config.dropout)
-                                    for i in range(count))
-        self.attentions = nn.ModuleList(GridAttention(out, config.groups) for _ in range(count * attention))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(into if i == 0 else out, out, config.groups,
+                          config.dropout) for i in range(count))
+        self.attentions = nn.ModuleList(
+            GridAttention(out, config.groups)
+            for _ in range(count * attention))
         self.resample = resample
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b e h w"]:
@@ -178,22 +184,30 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        self.config, widths, last = config, config.widths, config.widths[-1]
-        self.enter = nn.Conv2d(config.channels, config.width, 3, padding=1)
+        c = self.config = config
+        last = c.widths[-1]
+        self.enter = nn.Conv2d(c.channels, c.width, 3, padding=1)
         self.levels = nn.Sequential(*(
-            Level(before, after, config.blocks, config, f in config.attention,
-                  nn.Identity() if f == config.factor else Halve(after))
-            for before, after, f in zip((config.width, *widths), widths, config.reductions)))
-        self.middle = Middle(last, config.groups, config.dropout)
-        self.norm = nn.GroupNorm(config.groups, last, EPS)
-        self.leave = nn.Conv2d(last, config.latent * (2 if config.double else 1), 3, padding=1)
+            Level(before, after, c.blocks, c, f in c.attention,
+                  nn.Identity() if f == c.factor else Halve(after))
+            for before, after, f in zip((c.width, *c.widths), c.widths,
+                                        c.reductions)))
+        self.middle = Middle(last, c.groups, c.dropout)
+        self.norm = nn.GroupNorm(c.groups, last, EPS)
+        out = 2 * c.latent if c.double else c.latent
+        self.leave = nn.Conv2d(last, out, 3, padding=1)
 
-    def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b z h w"]:
-        if images.shape[-1] % self.config.factor or images.shape[-2] % self.config.factor:
-            raise ValueError(f"pictures of {images.shape[-2]} x {images.shape[-1]} pixels cannot be reduced "
-                             f"{self.config.factor} times; give sides that this number divides")
-        x = self.middle(self.levels(self.enter(images)))
-        return self.leave(F.silu(self.norm(x)))
+    def forward(
+        self, images: Float[Tensor, "b c y x"]
+    ) -> Float[Tensor, "b z h w"]:
+        y, x = images.shape[-2:]
+        if y % self.config.factor or x % self.config.factor:
+            raise ValueError(
+                f"pictures of {y} x {x} pixels cannot be reduced "
+                f"{self.config.factor} times; give sides that this number "
+                f"divides")
+        grid = self.middle(self.levels(self.enter(images)))
+        return self.leave(F.silu(self.norm(grid)))
 
 
 class Decoder(nn.Module):
@@ -204,17 +218,21 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        self.config, widths = config, config.widths[::-1]                      # from the small end
-        self.enter = nn.Conv2d(config.latent, widths[0], 3, padding=1)
-        self.middle = Middle(widths[0], config.groups, config.dropout)
+        c = self.config = config
+        widths = c.widths[::-1]                     # from the small end
+        self.enter = nn.Conv2d(c.latent, widths[0], 3, padding=1)
+        self.middle = Middle(widths[0], c.groups, c.dropout)
         self.levels = nn.Sequential(*(
-            Level(before, after, config.blocks + 1, config, f in config.attention,
+            Level(before, after, c.blocks + 1, c, f in c.attention,
                   nn.Identity() if f == 1 else Double(after))
-            for before, after, f in zip((widths[0], *widths), widths, config.reductions[::-1])))
-        self.norm = nn.GroupNorm(config.groups, widths[-1], EPS)
-        self.leave = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+            for before, after, f in zip((widths[0], *widths), widths,
+                                        c.reductions[::-1])))
+        self.norm = nn.GroupNorm(c.groups, widths[-1], EPS)
+        self.leave = nn.Conv2d(widths[-1], c.channels, 3, padding=1)
 
-    def forward(self, latents: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c y x"]:
+    def forward(
+        self, latents: Float[Tensor, "b z h w"]
+    ) -> Float[Tensor, "b c y x"]:
         x = self.levels(self.middle(self.enter(latents)))
         return self.leave(F.silu(self.norm(x)))
 

@@ -148,7 +148,9 @@ class LatentPosterior(NamedTuple):
     mu: Tensor
     log_var: Tensor
 
-    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b c h w"]:
+    def sample(
+        self, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """Latents, with a gradient for both."""
         epsilon = torch.empty_like(self.mu).normal_(generator=generator)
         return reparameterise(self.mu, self.log_var, epsilon)
@@ -174,24 +176,34 @@ class KLAutoencoder(nn.Module):
         self.from_latents = nn.Conv2d(config.embed, latent, 1)
         self.decoder = Decoder(config.autoencoder)
 
-    def posterior(self, images: Float[Tensor, "b c y x"]) -> LatentPosterior:
+    def posterior(
+        self, images: Float[Tensor, "b c y x"]
+    ) -> LatentPosterior:
         mu, log_var = self.to_moments(self.encoder(images)).chunk(2, dim=1)
         return LatentPosterior(mu, log_var.clamp(LEAST, MOST))
 
-    def draw(self, latents: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c y x"]:
+    def draw(
+        self, latents: Float[Tensor, "b z h w"]
+    ) -> Float[Tensor, "b c y x"]:
         return self.decoder(self.from_latents(latents))
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "b c y x"], mode: bool = False,
-               generator: torch.Generator | None = None) -> Float[Tensor, "b z h w"]:
+    def encode(
+        self, images: Float[Tensor, "b c y x"], mode: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "b z h w"]:
         posterior = self.posterior(images)
-        return self.config.scale * (posterior.mu if mode else posterior.sample(generator))
+        latents = posterior.mu if mode else posterior.sample(generator)
+        return self.config.scale * latents
 
-    def decode(self, latents: Float[Tensor, "b z h w"]) -> Float[Tensor, "b c y x"]:
+    def decode(
+        self, latents: Float[Tensor, "b z h w"]
+    ) -> Float[Tensor, "b c y x"]:
         return self.draw(latents / self.config.scale)
 
     def forward(
-        self, images: Float[Tensor, "b c y x"], generator: torch.Generator | None = None
+        self, images: Float[Tensor, "b c y x"],
+        generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "b c y x"], LatentPosterior]:
         posterior = self.posterior(images)
         return self.draw(posterior.sample(generator)), posterior

@@ -5,7 +5,7 @@ CVPR, arXiv:2012.09841, sec. 3.2, 3.3 and tab. 8; the Transformer is GPT-2's (A.
 minGPT has it.  Survey: 2.2.
 Differs from the paper: no dropout on attention weights (the released configurations have none anywhere). The
 sizes of ``imagenet`` are those commonly given for the released class-conditional model; they could not be
-checked against its own file, but they make the 1.4 billion parameters of the authors' table.
+checked against its own file, but their 1.41 billion parameters agree with the 1.4 that the authors state.
 
 A picture's codes are read row by row. What it is conditioned on, a class, the codes of a map of labels, or
 one start symbol, stands before them as a prefix of tokens that share the codes' table of vectors.
@@ -139,8 +139,9 @@ class TamingTransformer(nn.Module):
         self.positions = PositionTable(config.positions, width, "learned")
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
-            PreNormEncoderLayer(width, heads, 4 * width, config.dropout, nn.GELU,
-                                MultiHeadAttention(width, heads, causal=True))
+            PreNormEncoderLayer(
+                width, heads, 4 * width, config.dropout, nn.GELU,
+                MultiHeadAttention(width, heads, causal=True))
             for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.vocab, bias=False)
@@ -150,23 +151,31 @@ class TamingTransformer(nn.Module):
         nn.init.zeros_(self.positions.table)
 
     def read(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t k"]:
-        """Logits of the token after each of ``tokens``; inside a ``KVCache`` these are the new ones."""
+        """Logits of the token after each of ``tokens``; inside a ``KVCache``
+        these are the new ones."""
         start = 0 if self.cache is None else self.cache.length
-        check_tokens(tokens, self.config.vocab)
-        x = self.dropout(self.tokens(tokens) + self.positions(tokens.shape[1], start))
+        if start == 0:                      # what follows are its own codes
+            check_tokens(tokens, self.config.vocab)
+        positions = self.positions(tokens.shape[1], start)
+        x = self.dropout(self.tokens(tokens) + positions)
         for layer in self.layers:
             x = layer(x)
         return self.head(self.norm(x))
 
-    def forward(self, prefix: Int[Tensor, "b n"], codes: Int[Tensor, "b p"]) -> Float[Tensor, "b p k"]:
+    def forward(
+        self, prefix: Int[Tensor, "b n"], codes: Int[Tensor, "b p"]
+    ) -> Float[Tensor, "b p k"]:
         tokens = torch.cat([prefix, codes[:, :-1]], dim=1)
         return self.read(tokens)[:, prefix.shape[1] - 1:]
 
-    def decode(self, tokens: Int[Tensor, "r t"], context: Context) -> Float[Tensor, "r t k"]:
+    def decode(
+        self, tokens: Int[Tensor, "r t"], context: Context
+    ) -> Float[Tensor, "r t k"]:
         if self.cache is not None and self.cache.length:
             return self.read(tokens)
         prefix = cast(Prefix, context).of_rows
-        return self.read(torch.cat([prefix, tokens[:, 1:]], dim=1))[:, prefix.shape[1] - 1:]
+        logits = self.read(torch.cat([prefix, tokens[:, 1:]], dim=1))
+        return logits[:, prefix.shape[1] - 1:]
 
 
 # --------------------------------------------------------------------------------------------------- sampling

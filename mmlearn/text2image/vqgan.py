@@ -205,10 +205,15 @@ def autoencoder_loss(
     return nll + lam * w_d * game + w_c * codes
 
 
-def temperature(step: int, steps: int = 1_000_001, first: float = 0.9, last: float = 1e-6) -> float:
-    r"""eq:vqgan-temperature: $\tau_s=\tau_S+\frac12(\tau_0-\tau_S)\big(1+\cos\frac{\pi s}S\big)$, the Gumbel
-    quantiser's from step 0 to the last, S."""
-    return last + (first - last) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+def temperature(
+    step: int, steps: int = 1_000_001, first: float = 0.9,
+    last: float = 1e-6,
+) -> float:
+    r"""eq:vqgan-temperature: $\tau_s=\tau_S+\frac12(\tau_0-\tau_S)
+    \big(1+\cos\frac{\pi s}S\big)$, the Gumbel quantiser's from step 0 to
+    the last, S."""
+    share = min(step / steps, 1)
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
 
 def with_gradient(
@@ -319,10 +324,14 @@ class VQGAN(nn.Module):
         self.from_codes = nn.Conv2d(config.embed, latent, 1)
         self.decoder = Decoder(config.autoencoder)
 
-    def grid(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n h w"]:
+    def grid(
+        self, images: Float[Tensor, "b c y x"]
+    ) -> Float[Tensor, "b n h w"]:
         return self.to_codes(self.encoder(images))
 
-    def draw(self, vectors: Float[Tensor, "b n h w"]) -> Float[Tensor, "b c y x"]:
+    def draw(
+        self, vectors: Float[Tensor, "b n h w"]
+    ) -> Float[Tensor, "b c y x"]:
         return self.decoder(self.from_codes(vectors))
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Reconstruction:
@@ -330,10 +339,14 @@ class VQGAN(nn.Module):
         return Reconstruction(self.draw(quantised.z_q), quantised)
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
+    def encode(
+        self, images: Float[Tensor, "b c y x"]
+    ) -> Int[Tensor, "b h w"]:
         return self.codebook.quantise(self.grid(images))
 
-    def decode(self, codes: Int[Tensor, "b h w"]) -> Float[Tensor, "b c y x"]:
+    def decode(
+        self, codes: Int[Tensor, "b h w"]
+    ) -> Float[Tensor, "b c y x"]:
         return self.draw(self.codebook.look_up(codes))
 
 
@@ -345,12 +358,14 @@ class PatchDiscriminator(nn.Sequential):
     """
 
     def __init__(self, config: PatchConfig) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(config.channels, config.width, 4, 2, 1), nn.LeakyReLU(SLOPE)]
         into = config.width
+        layers: list[nn.Module] = [
+            nn.Conv2d(config.channels, into, 4, 2, 1), nn.LeakyReLU(SLOPE)]
         for i in range(1, config.layers + 1):
-            out, stride = config.width * min(2**i, 8), 2 if i < config.layers else 1
-            layers += [nn.Conv2d(into, out, 4, stride, 1, bias=False), nn.BatchNorm2d(out),
-                       nn.LeakyReLU(SLOPE)]
+            out = config.width * min(2**i, 8)
+            stride = 2 if i < config.layers else 1
+            layers += [nn.Conv2d(into, out, 4, stride, 1, bias=False),
+                       nn.BatchNorm2d(out), nn.LeakyReLU(SLOPE)]
             into = out
         super().__init__(*layers, nn.Conv2d(into, 1, 4, 1, 1))
         self.config = config
