@@ -706,6 +706,49 @@ SYSTEMS: tuple[System, ...] = (
         oracle="masked convolutions of plain torch; all maps of a small world enumerated",
     ),
     System(
+        name="GLIDE",
+        section="2.3",
+        paper="Nichol et al. (2021), GLIDE: Towards Photorealistic Image Generation and Editing with "
+              "Text-Guided Diffusion Models, ICML 2022, arXiv:2112.10741",
+        module="mmlearn.text2image.glide",
+        model="mmlearn.text2image.glide:GLIDE",
+        command="glide",
+        configurations=(
+            Configuration("full", "mmlearn.text2image.glide:GLIDEConfig.full", 3_554_414_086,
+                          "counted in the released code with the paper's sizes, where it says 3.5B"),
+            Configuration("full_upsampler", "mmlearn.text2image.glide:GLIDEConfig.full_upsampler",
+                          1_540_932_998, "counted in the released code with the paper's sizes, if its text "
+                                         "has 16 layers, where it says 1.5B"),
+            *(Configuration(name, f"mmlearn.text2image.glide:GLIDEConfig.{name}", count,
+                            "counted in the released code, openai/glide-text2im")
+              for name, count in (("filtered", 385_030_726), ("filtered_inpaint", 385_037_638),
+                                  ("filtered_upsampler", 398_361_286),
+                                  ("filtered_upsampler_inpaint", 398_368_198))),
+            Configuration("mini", "mmlearn.text2image.glide:GLIDEConfig.mini"),
+            Configuration("mini_upsampler", "mmlearn.text2image.glide:GLIDEConfig.mini_upsampler"),
+        ),
+        oracle="diffusers' UNet2DConditionModel and DDPMScheduler; transformers' GPT2Tokenizer; plain "
+               "modules with the released names; the formulas by loops",
+        weights="base.pt, upsample.pt, base_inpaint.pt, upsample_inpaint.pt of openai/glide-text2im (MIT)",
+    ),
+    System(
+        name="Noised CLIP",
+        section="2.3",
+        paper="Nichol et al. (2021), GLIDE: Towards Photorealistic Image Generation and Editing with "
+              "Text-Guided Diffusion Models, ICML 2022, arXiv:2112.10741, sec. 2.3",
+        module="mmlearn.text2image.noised_clip",
+        model="mmlearn.text2image.noised_clip:NoisedCLIP",
+        command="noised-clip",
+        configurations=(
+            Configuration("released", "mmlearn.text2image.noised_clip:NoisedCLIPConfig.released", 158_123_264,
+                          "counted in the released code, openai/glide-text2im: text 71,679,488, image "
+                          "86,443,776"),
+            Configuration("mini", "mmlearn.text2image.noised_clip:NoisedCLIPConfig.mini"),
+        ),
+        oracle="plain modules with the released names; finite differences for the gradient",
+        weights="clip_image_enc.pt, clip_text_enc.pt of openai/glide-text2im (code MIT)",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

@@ -1,5 +1,5 @@
-"""``mmlearn generate``: draw pictures of sentences, with a miniature of the book or a saved model, be it a GAN or
-a diffusion model."""
+"""``mmlearn generate``: draw pictures of sentences, with a miniature of the book or a saved model, be it a
+GAN or a diffusion model."""
 
 import argparse
 import io
@@ -30,8 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", dest="file", type=Path, metavar="FILE",
                         help="more sentences, one a line of a text file")
     parser.add_argument("--model", "--weights", "--checkpoint", dest="model", default=DEFAULT, metavar="NAME",
-                        help=f"a miniature of the book that came with this copy (gan-cls, attngan, dmgan, dfgan, "
-                             f"glide), the --out folder of mmlearn train, or a saved model (default {DEFAULT})")
+                        help=f"a miniature of the book that came with this copy (gan-cls, attngan, dmgan, "
+                             f"dfgan, glide), the --out folder of mmlearn train, or a saved model (default "
+                             f"{DEFAULT})")
     parser.add_argument("--samples", type=int, default=1, metavar="N",
                         help="pictures of each sentence (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="S",
@@ -47,26 +48,28 @@ def add(parser: argparse.ArgumentParser) -> None:
 def add_diffusion(parser: argparse.ArgumentParser) -> None:
     """Add what only models have that draw in steps."""
     parser.add_argument("--guidance", type=float, metavar="S",
-                        help="of diffusion models: how far to go beyond what the sentence alone asks for; 1 is not "
-                             "at all (default 3)")
+                        help="of diffusion models: how far to go beyond what the sentence alone asks for; 1 "
+                             "is not at all (default 3)")
     parser.add_argument("--steps", type=int, metavar="N",
                         help="of diffusion models: steps from noise to picture (default 100)")
 
 
 def diffusion_options(args: argparse.Namespace, model: Any) -> dict[str, Any]:
-    """What ``add_diffusion`` was given, for ``model.draw``. Raises ``ValueError`` for numbers out of range and
-    for models without steps."""
+    """What ``add_diffusion`` was given, for ``model.draw``. Raises ``ValueError`` for numbers out of range
+    and for models without steps."""
     from mmlearn.text2image.painting import Painter
 
     given = {name: value for name, value in (("guidance", args.guidance), ("steps", args.steps))
              if value is not None}
     if given and not isinstance(model, Painter):
-        raise ValueError(f"--{next(iter(given))} is for diffusion models, and {args.model} is a {model.system}; "
-                         f"leave it out")
+        raise ValueError(f"--{next(iter(given))} is for diffusion models, and {args.model} is a "
+                         f"{model.system}; leave it out")
     if not 0 <= given.get("guidance", 1) <= 100:            # also what is not a number
         raise ValueError(f"--guidance is {args.guidance}; take 0 to 100, such as 3")
-    if isinstance(model, Painter) and not 1 <= given.get("steps", 1) <= (most := len(model.base.config.noise)):
-        raise ValueError(f"--steps is {args.steps}; take 1 to {most}")
+    if isinstance(model, Painter):
+        most = len(model.base.config.noise)
+        if not 1 <= given.get("steps", 1) <= most:
+            raise ValueError(f"--steps is {args.steps}; take 1 to {most}")
     return given
 
 
@@ -78,8 +81,9 @@ def run(args: argparse.Namespace) -> None:
     model = open_drawer(args.model)
     options = diffusion_options(args, model)
     if args.model in OPENERS or of_scenes(args.model):
-        print(f"{args.model} knows drawings of {'one thing or two' if model.system == 'glide' else 'one thing'} "
-              f"in a place, such as 'a red car in the snow', and nothing else", file=sys.stderr)
+        print(f"{args.model} knows drawings of "
+              f"{'one thing or two' if model.system == 'glide' else 'one thing'} in a place, such as 'a red "
+              f"car in the snow', and nothing else", file=sys.stderr)
     cut = getattr(model.tokeniser, "length", None)
     if cut is not None and (long := next((text for text in texts if len(text) > cut), None)):
         print(f"{args.model} reads {cut} characters; it does not see {long[cut:][:40]!r}", file=sys.stderr)
@@ -113,8 +117,8 @@ def say_what_is_not_read(name: str, model: Any, texts: Sequence[str]) -> None:
     if not isinstance(words, GLIDETokeniser):
         return
     if len(words) < MERGES and (new := [word for text in texts for word in words.spelt_out(text)]):
-        print(f"{name} never read {', '.join(map(repr, dict.fromkeys(new)))}; it spells such words and does not "
-              f"know what they look like", file=sys.stderr)
+        print(f"{name} never read {', '.join(map(repr, dict.fromkeys(new)))}; it spells such words and does "
+              f"not know what they look like", file=sys.stderr)
     if long := next((text for text in texts if len(words.encode(text)) > words.context), None):
         print(f"{name} reads {words.context} tokens; it does not see "
               f"{words.decode(words.encode(long)[words.context:])[:40]!r}", file=sys.stderr)

@@ -134,7 +134,8 @@ class GLIDETokeniser(Tokeniser):
         """The words of a text that are no token of their own, because they were rare in training, or never
         there; those that stand first in a text have a token without the space before them."""
         words = [word.strip() for word in WORD.findall(text.lower())]
-        return [word for word in words if word and min(len(self._word(" " + word)), len(self._word(word))) > 1]
+        return [word for word in words
+                if word and min(len(self._word(" " + word)), len(self._word(word))) > 1]
 
     def _merged(self, word: str) -> tuple[int, ...]:
         letters = [self.letters[byte] for byte in word.encode("utf-8")]

@@ -46,7 +46,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "text2image/text-to-image":
         "the miniatures that draw: GAN-INT-CLS, AttnGAN, DM-GAN, DF-GAN, trained and judged",
     "text2image/glide":
-        "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of guidance",
+        "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of "
+        "guidance",
     "text2image/vqgan":
         "the first stages of the miniatures: VQGAN's codes, or normal latents, and what is lost by them",
     "text2image/unclip-prior":

@@ -37,7 +37,8 @@ READERS = {                             # public name -> the module of this pack
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
-    **{name: "latent_diffusion" for name in ("CompVis/stable-diffusion-v1-4", "CompVis/ldm-text2im-large-256")},
+    **{name: "latent_diffusion" for name in ("CompVis/stable-diffusion-v1-4",
+                                             "CompVis/ldm-text2im-large-256")},
     **{f"google/t5-v1_1-{size}": "t5" for size in ("small", "base", "large", "xl", "xxl")},
     **{name: "vqgan" for name in ("CompVis/taming-transformers", "CompVis/latent-diffusion",
                                   "stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema")},
@@ -45,6 +46,8 @@ READERS = {                             # public name -> the module of this pack
     **{f"google/ddpm-{data}": "diffusion"
        for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256",
                     "ema-church-256")},
+    **{f"openai/glide-{name}": "glide" for name in ("base", "upsample", "base-inpaint", "upsample-inpaint",
+                                                    "clip-image-enc", "clip-text-enc")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
 }

@@ -1,9 +1,10 @@
-r"""How diffusion models with captions are trained: GLIDE's base, its upsampler, filling holes, and its noised CLIP.
+r"""How diffusion models with captions are trained: GLIDE's base, its upsampler, filling holes, and its noised
+CLIP.
 
 Papers: A. Nichol et al. (2021), *GLIDE*, arXiv:2112.10741, sec. 4 (captions are dropped, regions erased).
 Survey: 2.3.
-Differs from the paper: captions are dropped from the first step on, where GLIDE drops 20 % of them in a second
-phase; a hole is one rectangle (the paper says "random regions"). Guidance plays no part in a loss.
+Differs from the paper: captions are dropped from the first step on, where GLIDE drops 20 % of them in a
+second phase; a hole is one rectangle (the paper says "random regions"). Guidance plays no part in a loss.
 """
 
 import math
@@ -57,7 +58,8 @@ def glide_loss(
     model: GLIDE, images: Float[Tensor, "b 3 y x"], tokens: Tensor, schedule: NoiseSchedule,
     drop: float | int = 0.1, generator: torch.Generator | None = None
 ) -> Float[Tensor, ""]:
-    """The loss of a batch of pictures with captions, of which a share ``drop`` is read as empty (eq:glide-drop).
+    """The loss of a batch of pictures with captions, of which a share ``drop`` is read as empty
+    (eq:glide-drop).
 
     An upsampler gets the picture itself, reduced and with colours of bytes; a model that fills holes the
     picture with a random one. No guidance is part of it.

@@ -1,11 +1,12 @@
 r"""GLIDE: a diffusion model that reads. A transformer reads the caption, ADM's U-Net takes the noise away.
 
-Paper: A. Nichol, P. Dhariwal, A. Ramesh, P. Shyam, P. Mishkin, B. McGrew, I. Sutskever and M. Chen (2021), *GLIDE:
-Towards Photorealistic Image Generation and Editing with Text-Guided Diffusion Models*, ICML 2022, arXiv:2112.10741,
-sec. 4 (text), 4.1 (guidance), 4.2 (inpainting); sizes of github.com/openai/glide-text2im.  Survey: 2.3, 2.3.1.
-Differs from the paper: the low resolution is enlarged bilinearly, as in the code (the paper says bicubically).
-The text transformer of the full upsampler has 16 layers and 16 heads: an assumption, with which the count is
-1,541 million (the paper has 1.5 billion and gives its width alone).
+Paper: A. Nichol, P. Dhariwal, A. Ramesh, P. Shyam, P. Mishkin, B. McGrew, I. Sutskever and M. Chen (2021),
+*GLIDE: Towards Photorealistic Image Generation and Editing with Text-Guided Diffusion Models*, ICML 2022,
+arXiv:2112.10741, sec. 4 (text), 4.1 (guidance), 4.2 (inpainting); sizes of
+github.com/openai/glide-text2im.  Survey: 2.3, 2.3.1.
+Differs from the paper: the low resolution is enlarged bilinearly, as in the code (the paper says
+bicubically). The text transformer of the full upsampler has 16 layers and 16 heads: an assumption, with which
+the count is 1,541 million (the paper has 1.5 billion and gives its width alone).
 
 Text enters twice: the last state is projected and added to the timestep's embedding, and all states stand as
 keys and values before those of the picture in every attention layer. The transformer is trained with the
@@ -74,23 +75,16 @@ class GLIDEConfig:
                              f"{self.unet.size} pixels of what is drawn")
 
     @classmethod
-    def of(cls, unet: ADMConfig, text: GLIDETextConfig, low: int = 0, schedule: str = "cosine"
-           ) -> "GLIDEConfig":
-        """The configuration of these parts, made to fit each other."""
-        unet = replace(unet, context=text.width, in_channels=6 if low else 3)
-        return cls(unet, text, low, schedule=schedule)
-
-    @classmethod
     def full(cls) -> "GLIDEConfig":
         """The paper's base model at 64 pixels: 3,554,414,086 parameters, of which 2.2 billion see and 1.2
         billion read."""
-        return cls.of(ADMConfig(width=512, dropout=0.1), GLIDETextConfig(width=2048, layers=24, heads=32))
+        return fitted(ADMConfig(width=512, dropout=0.1), GLIDETextConfig(width=2048, layers=24, heads=32))
 
     @classmethod
     def full_upsampler(cls) -> "GLIDEConfig":
         """The paper's upsampler from 64 to 256 pixels: 1,540,932,998 parameters, if its transformer has the
         16 layers that are assumed here."""
-        return cls.of(ADMConfig(256, 384, LARGE, 2), GLIDETextConfig(width=1024, layers=16, heads=16), 64,
+        return fitted(ADMConfig(256, 384, LARGE, 2), GLIDETextConfig(width=1024, layers=16, heads=16), 64,
                       "linear")
 
     @classmethod
@@ -106,7 +100,7 @@ class GLIDEConfig:
     @classmethod
     def filtered_upsampler(cls) -> "GLIDEConfig":
         """The released upsampler from 64 to 256 pixels: 398,361,286 parameters."""
-        return cls.of(ADMConfig(256, 192, LARGE, 2, dropout=0.1), GLIDETextConfig(), 64, "linear")
+        return fitted(ADMConfig(256, 192, LARGE, 2, dropout=0.1), GLIDETextConfig(), 64, "linear")
 
     @classmethod
     def filtered_upsampler_inpaint(cls) -> "GLIDEConfig":
@@ -117,13 +111,13 @@ class GLIDEConfig:
     def mini(cls, vocab: int = 800, size: int = 32, context: int = 24) -> "GLIDEConfig":
         """A miniature for the scene world, at 32 pixels: about 2.1 million parameters."""
         unet = ADMConfig(size, 32, (1, 2, 2.5), 1, (size // 4,), groups=16, head_channels=40)
-        return cls.of(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
+        return fitted(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
 
     @classmethod
     def mini_upsampler(cls, vocab: int = 800, size: int = 64, context: int = 24) -> "GLIDEConfig":
         """The miniature's upsampler, from 32 to 64 pixels: about 0.3 million parameters."""
         unet = ADMConfig(size, 16, (1, 1, 2), 1, (), groups=8, head_channels=16)
-        return cls.of(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
+        return fitted(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
 
     def with_hole(self) -> "GLIDEConfig":
         """The same with four channels more, for a picture with a hole."""
@@ -144,6 +138,12 @@ class GLIDEConfig:
     def noise(self) -> NoiseSchedule:
         """The schedule of the noise, over all 1000 steps."""
         return SCHEDULES[self.schedule]()
+
+
+def fitted(unet: ADMConfig, text: GLIDETextConfig, low: int = 0, schedule: str = "cosine") -> GLIDEConfig:
+    """The configuration of these parts, the U-Net made to fit the others."""
+    unet = replace(unet, context=text.width, in_channels=6 if low else 3)
+    return GLIDEConfig(unet, text, low, schedule=schedule)
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -255,8 +255,8 @@ class GLIDEText(nn.Module):
 
 
 class GLIDE(nn.Module):
-    """Noisy pictures (b, 3, s, s), timesteps (b) and captions (b, t) -> the noise, and after it what the variance
-    is made of (b, 6, s, s).
+    """Noisy pictures (b, 3, s, s), timesteps (b) and captions (b, t) -> the noise, and after it what the
+    variance is made of (b, 6, s, s).
 
     ``mask`` (b, t) says where text stands (by default where ``tokens`` are no padding). An upsampler is given
     ``low`` (b, 3, n, n); a model that fills holes ``known`` (b, 3, s, s) and ``kept`` (b, 1, s, s), 1 where a
@@ -297,8 +297,8 @@ class GLIDE(nn.Module):
             raise ValueError(f"{seen} is to be enlarged, the model wants "
                              f"{f'one of {config.low}' if config.low else 'none'}; give low accordingly")
         if (known is None) != (kept is None) or (known is not None and not config.inpaint):
-            raise ValueError("a picture with a hole is known and kept together, for a model with inpaint=True; "
-                             "make one with widened_for_inpainting")
+            raise ValueError("a picture with a hole is known and kept together, for a model with "
+                             "inpaint=True; make one with widened_for_inpainting")
         if config.inpaint:
             nothing = torch.zeros_like(x)
             parts.append(with_hole(nothing if known is None else known,

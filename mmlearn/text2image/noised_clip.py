@@ -1,13 +1,14 @@
-r"""Noised CLIP: a CLIP that knows how noisy a picture is, so that it can say which way a half-drawn one should go.
+r"""Noised CLIP: a CLIP that knows how noisy a picture is, so that it can say which way a half-drawn one
+should go.
 
-Paper: A. Nichol et al. (2021), *GLIDE*, ICML 2022, arXiv:2112.10741, sec. 2.3 and 4.3; sizes of the released one in
-github.com/openai/glide-text2im (``clip/config.yaml``).  Survey: 2.3.
-Differs from the paper: its noised CLIP is a ViT-L, which was not released; the released one is a ViT-B with patches
-of 4 pixels, whose scale is fixed at 100.
+Paper: A. Nichol et al. (2021), *GLIDE*, ICML 2022, arXiv:2112.10741, sec. 2.3 and 4.3; sizes of the released
+one in github.com/openai/glide-text2im (``clip/config.yaml``).  Survey: 2.3.
+Differs from the paper: its noised CLIP is a ViT-L, which was not released; the released one is a ViT-B with
+patches of 4 pixels, whose scale is fixed at 100.
 
-CLIP's class token is replaced by a learned vector of the timestep. Keys have no bias: it would add the same number
-to all scores of a query, which the softmax takes away again. A guide's gradient (eq:guidance-clip) is that of
-``mmlearn.text2image.samplers``.
+CLIP's class token is replaced by a learned vector of the timestep. Keys have no bias: it would add the same
+number to all scores of a query, which the softmax takes away again. A guide's gradient (eq:guidance-clip) is
+that of ``mmlearn.text2image.samplers``.
 """
 
 import math
@@ -184,8 +185,8 @@ class NoisedCLIP(nn.Module):
 
     @torch.no_grad()
     def guide(self, tokens: Int[Tensor, "b t"], scale: float | int = 1.0) -> Guide:
-        """For a sampler: which way (b, 3, s, s) noisy pictures should go to fit the captions (b, t), ``scale``
-        times."""
+        """For a sampler: which way (b, 3, s, s) noisy pictures should go to fit the captions (b, t),
+        ``scale`` times."""
         return clip_guide(self.image, self.encode_text(tokens), scale, float(self.logit_scale.exp()))
 
 

@@ -1,12 +1,13 @@
-r"""From a sentence to a picture by diffusion: a base model, an upsampler, and the tokeniser of both; and what fills a
-hole in a picture.
+r"""From a sentence to a picture by diffusion: a base model, an upsampler, and the tokeniser of both; and what
+fills a hole in a picture.
 
 Papers: A. Nichol et al. (2021), *GLIDE*, ICML 2022, arXiv:2112.10741, sec. 4 and app. B.2; the notebooks of
 github.com/openai/glide-text2im.  Survey: 2.3.
-Differs from the papers: a mask of full size is reduced for the base model so that none of its pixels is known that
-covers a part of the hole (the notebook begins with the small mask and enlarges it).
+Differs from the papers: a mask of full size is reduced for the base model so that none of its pixels is known
+that covers a part of the hole (the notebook begins with the small mask and enlarges it).
 
-``Painter`` draws as ``mmlearn.text2image.pipeline.TextToImage`` does, and ``open_drawer`` opens either of them.
+``Painter`` draws as ``mmlearn.text2image.pipeline.TextToImage`` does, and ``open_drawer`` opens either of
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,8 +37,8 @@ COOLER = 0.997                  # what the upsampler's first noise is multiplied
 
 @runtime_checkable
 class Drawer(Protocol):
-    """What draws sentences: ``samples`` pictures of the first, then of the second …, in [-1, 1], the same for the
-    same seed."""
+    """What draws sentences: ``samples`` pictures of the first, then of the second …, in [-1, 1], the same for
+    the same seed."""
 
     tokeniser: Any
 
@@ -57,10 +58,12 @@ class PainterConfig:
     def __post_init__(self) -> None:
         up = self.upsampler
         if self.base.low:
-            raise FieldError("PainterConfig", "base", f"enlarges pictures of {self.base.low} pixels; give a model "
+            raise FieldError("PainterConfig", "base", f"enlarges pictures of {self.base.low} pixels; give a "
+                                                      f"model "
                              f"that starts from noise alone")
         if up is not None and up.low != self.base.size:
-            raise FieldError("PainterConfig", "upsampler", f"enlarges pictures of {up.low} pixels, the base model "
+            raise FieldError("PainterConfig", "upsampler", f"enlarges pictures of {up.low} pixels, the base "
+                                                           f"model "
                              f"draws {self.base.size}; give two that fit")
 
     @property
@@ -70,8 +73,8 @@ class PainterConfig:
 
 
 class Painter(nn.Module):
-    """A base model, an upsampler where there is one, and the tokeniser of both (``base`` and ``upsampler`` may
-    have vocabularies of the same ids only).
+    """A base model, an upsampler where there is one, and the tokeniser of both (``base`` and ``upsampler``
+    may have vocabularies of the same ids only).
 
     ``draw`` makes pictures of texts, ``edit`` fills a hole. The base model is sampled with classifier-free
     guidance, the upsampler without; it is told the colours that a picture of bytes would have.
@@ -158,15 +161,16 @@ class Painter(nn.Module):
     def draw(
         self, texts: Sequence[str], samples: int = 1, seed: int = 0, *, batch: int = 50, **options: Any,
     ) -> Float[Tensor, "n 3 y x"]:
-        """Pictures in [-1, 1], ``samples`` of the first text, then of the second …; the same for the same seed,
-        and the same ``batch``. ``options`` are those of ``draw_tokens``: ``guidance``, ``steps``, ``method`` …"""
+        """Pictures in [-1, 1], ``samples`` of the first text, then of the second …; the same for the same
+        seed, and the same ``batch``. ``options`` are those of ``draw_tokens``: ``guidance``, ``steps``,
+        ``method`` …"""
         tokens = self.tokens(texts).repeat_interleave(samples, dim=0)
         return torch.cat([self.draw_tokens(part, seed + 1_000_003 * i, **options)
                           for i, part in enumerate(tokens.split(batch))])
 
     @torch.no_grad()
     def edit(
-        self, picture: Float[Tensor, "3 y x"], hole: Bool[Tensor, "y x"], text: str, samples: int = 1,
+        self, picture: Float[Tensor, "3 y x"], hole: Bool[Tensor, "v u"], text: str, samples: int = 1,
         seed: int = 0, **options: Any,
     ) -> Float[Tensor, "n 3 y x"]:
         """``samples`` of a picture in [-1, 1] whose ``hole``, where it is True, is drawn anew for a text; the
@@ -181,8 +185,8 @@ class Painter(nn.Module):
                 raise ValueError(f"the {name} is {shape[1]} x {shape[0]} pixels, the model edits {size} x "
                                  f"{size}; resize it")
         if not bool(hole.any()):
-            raise ValueError("the mask has no white pixel, so that nothing is to be redrawn; paint white what "
-                             "shall be")
+            raise ValueError("the mask has no white pixel, so that nothing is to be redrawn; paint white "
+                             "what shall be")
         tokens = self.tokens([text]).expand(samples, -1)
         known = picture.expand(samples, -1, -1, -1).float()
         kept = (~hole).float().expand(samples, 1, -1, -1)
@@ -195,8 +199,8 @@ def reduced_mask(kept: Float[Tensor, "b 1 y x"], size: int) -> Float[Tensor, "b 
 
 
 def save_painter(path: str | Path, model: Painter, about: dict[str, Any]) -> None:
-    """Write a model as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, the merges of its
-    tokeniser and ``about``."""
+    """Write a model as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, the merges of
+    its tokeniser and ``about``."""
     merges = [] if model.tokeniser is None else [list(pair) for pair in model.tokeniser.merges]
     save_model(path, model, SYSTEM, {**about, "merges": merges}, half=True)
 
@@ -228,8 +232,8 @@ def place_of(name: str | Path) -> Path:
         return Path(name)
     place = pipeline.of_the_book(SYSTEM)
     if not all(file.is_file() for file in pair_of(place)):
-        raise FileNotFoundError(f"the miniature {SYSTEM} did not come with this copy of mmlearn (no {place}); "
-                                f"{REMEDY}")
+        raise FileNotFoundError(f"the miniature {SYSTEM} did not come with this copy of mmlearn (no "
+                                f"{place}); {REMEDY}")
     return place
 
 

@@ -12,10 +12,12 @@ from mmlearn.data import glide_tokeniser
 from mmlearn.data.clip_tokeniser import byte_letters
 from mmlearn.data.glide_tokeniser import GPT2, MERGES, PADDING, GLIDETokeniser
 
-CAPTIONS = ["A red cat sits on the mat.", "The dog isn't near the cat!", "two dogs, one cat; a well-lit house",
+CAPTIONS = ["A red cat sits on the mat.", "The dog isn't near the cat!", "two dogs, one cat; a well-lit "
+                                                                         "house",
             "a bird over the sea", "It's 1984's café"]
 SMALL = GLIDETokeniser.train(CAPTIONS, 60, context=12)
-ODD = ["", " ", "\n", "  two  spaces ", "DON'T SHOUT", "it's, they'll; we've: I'd", "a😀b 👍🏽", "naïve ÉTÉ ǅ İ",
+ODD = ["", " ", "\n", "  two  spaces ", "DON'T SHOUT", "it's, they'll; we've: I'd", "a😀b 👍🏽",
+       "naïve ÉTÉ ǅ İ",
        "tab\tand\nline\r\n", "3.14159 1,000", "’curly’ “quotes”", "<|endoftext|>", "a<|endoftext|> cat",
        "日本語 текст", "\u00a0nbsp\u2003em", "$%&/()=?", "x" * 70, "\x00\x07", "the cat the cat"]
 

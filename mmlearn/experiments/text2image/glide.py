@@ -1,7 +1,7 @@
 """GLIDE's miniature: a base model at 32 pixels, the same for holes, an upsampler to 64; trained and judged.
 
-Survey: 2.3.  Trained on scenes of one thing and, from a function that gives such pairs, of two; judged by networks
-that it was not trained with, at several scales of guidance.
+Survey: 2.3.  Trained on scenes of one thing and, from a function that gives such pairs, of two; judged by
+networks that it was not trained with, at several scales of guidance.
 """
 
 import argparse
@@ -37,10 +37,11 @@ LIMIT = 5_000_000       # bytes of the weights that are saved
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", nargs="+", default=[f"mmlearn.data.things:{name}" for name in PAIRS],
-                        metavar="MODULE:FUNCTION", help="functions of (count, split, size=) that give pictures "
-                                                        "with captions; all are trained on")
+                        metavar="MODULE:FUNCTION", help="functions of (count, split, size=) that give "
+                                                        "pictures with captions; all are trained on")
     parser.add_argument("--train", type=int, nargs="+", default=[20_000], metavar="N",
-                        help="training pictures, of each function in turn (the last number holds for the rest)")
+                        help="training pictures, of each function in turn (the last number holds for the "
+                             "rest)")
     parser.add_argument("--test", type=int, default=500, help="sentences that are drawn for the scores")
     parser.add_argument("--steps", type=int, default=20_000, help="of the base model")
     parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
@@ -59,7 +60,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
     parser.add_argument("--evaluate-every", type=int, default=1000)
     parser.add_argument("--checkpoint", type=Path, help="where the weights go (default: data/checkpoints)")
-    parser.add_argument("--folder", type=Path, help="keep the runs here, to go on with them if they are killed")
+    parser.add_argument("--folder", type=Path, help="keep the runs here, to go on with them if they are "
+                                                    "killed")
 
 
 def named(place: str) -> Callable[..., PairData]:
@@ -127,7 +129,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     data = joined([make(count, "train", size=args.size) for make, count in zip(functions, counts)])
     val = [make(200, "val", size=args.size) for make in functions]
     judge = load_judge(args.encoders / "scene-classifier.safetensors")
-    tokeniser = GLIDETokeniser.train((text for texts in data.captions for text in texts), MERGES, args.context)
+    tokeniser = GLIDETokeniser.train((text for texts in data.captions for text in texts), MERGES,
+                                     args.context)
     cut = sum(len(tokeniser.encode(text)) > args.context for texts in data.captions[:2000] for text in texts)
     print(f"{len(tokeniser)} tokens; of the captions of 2000 pictures {cut} are longer than {args.context}",
           flush=True)
@@ -142,8 +145,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             folder.mkdir(parents=True, exist_ok=True)
         base = not model.config.low
         histories[name] = history = train_diffusion(
-            model, data, tokeniser, steps=steps, batch=batch, lr=lr, drop=args.drop, ema=args.ema, seed=args.seed,
-            precision=args.precision, folder=folder, save_every=max(1, min(250, steps // 4)), progress=False,
+            model, data, tokeniser, steps=steps, batch=batch, lr=lr, drop=args.drop, ema=args.ema,
+            seed=args.seed, precision=args.precision, folder=folder,
+            save_every=max(1, min(250, steps // 4)), progress=False,
             evaluate=watch_base(tokeniser, val, judge, folder) if base else upsampling(val, tokeniser),
             evaluate_every=args.evaluate_every)
         assert isinstance(history.ema, GLIDE)
@@ -157,13 +161,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
     upsampler = train("upsampler", upsampler, args.up_steps, args.up_batch, args.lr)
     if args.up_hole_steps:
-        upsampler = train("upsampler-hole", upsampler.widened_for_inpainting(), args.up_hole_steps, args.up_batch,
+        upsampler = train("upsampler-hole", upsampler.widened_for_inpainting(), args.up_hole_steps,
+                          args.up_batch,
                           args.lr / 4)
     painter = Painter.of(tokeniser, base, upsampler)
     found = {"parameters": parameters_of(painter), "settings": settings, "tokens": len(tokeniser),
              **measured(painter, functions, judge, args),
              "curves": {name: {"step": history.metric_steps,
-                               **{key: [round(v, 4) for v in values] for key, values in history.metrics.items()}}
+                               **{key: [round(v, 4) for v in values] for key, values
+                                  in history.metrics.items()}}
                         for name, history in histories.items()},
              "last loss": {name: round(history.smooth(200)[-1], 4) for name, history in histories.items()},
              "seconds a step": {name: round(history.seconds / max(1, history.steps[-1]), 3)
@@ -171,7 +177,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     path = args.checkpoint or CHECKPOINTS / "glide.safetensors"
     save_painter(path, painter, found)
     if path.suffix and (size := path.stat().st_size) > LIMIT:
-        raise ValueError(f"{path} has {size:,} bytes, a checkpoint of the book has {LIMIT:,} at most; make the "
+        raise ValueError(f"{path} has {size:,} bytes, a checkpoint of the book has {LIMIT:,} at most; make "
+                         f"the "
                          "miniature smaller")
     return found
 
@@ -194,14 +201,15 @@ def parameters_of(painter: Painter) -> dict[str, int]:
         return sum(p.numel() for p in module.parameters())
 
     parts = {"base": painter.base, "upsampler": painter.upsampler}
-    return {f"{name} {half}": count(getattr(model, half)) for name, model in parts.items() if model is not None
+    return {f"{name} {half}": count(getattr(model, half)) for name, model in parts.items()
+            if model is not None
             for half in ("text", "unet")}
 
 
 def measured(painter: Painter, functions: Sequence[Callable[..., PairData]], judge: SceneClassifier,
              args: argparse.Namespace) -> dict[str, Any]:
-    """What is drawn of test sentences of one thing, at each scale of guidance, and of pairs that were never seen
-    together; and how long a picture takes."""
+    """What is drawn of test sentences of one thing, at each scale of guidance, and of pairs that were never
+    seen together; and how long a picture takes."""
     began, drawn = time.process_time(), 0
     found: dict[str, Any] = {"test": {}, "unseen pairs": {}}
     for make in functions:
