@@ -45,11 +45,13 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "DAMSM and char-CNN-RNN, trained on pictures of one thing and their sentences",
     "text2image/text-to-image":
         "the miniatures that draw: GAN-INT-CLS, AttnGAN, DM-GAN, DF-GAN, trained and judged",
-    "text2image/vqgan":
-        "the first stages of the miniatures: VQGAN's codes, or normal latents, and what is lost by them",
     "text2image/glide":
         "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of "
         "guidance",
+    "text2image/vqgan":
+        "the first stages of the miniatures: VQGAN's codes, or normal latents, and what is lost by them",
+    "text2image/unclip-prior":
+        "DALL-E 2's prior over the miniature CLIP: the embedding predicted, or its noise; one draw or two",
     "text2image/matching":
         "GAN, GAN-CLS, GAN-INT and GAN-INT-CLS: does the discriminator read, what is drawn, how evenly",
     "text2image/successors":

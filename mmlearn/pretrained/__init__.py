@@ -43,6 +43,9 @@ READERS = {                             # public name -> the module of this pack
     "facebook/flava-image-codebook": "dvae",
     **{f"openai/glide-{name}": "glide" for name in ("base", "upsample", "base-inpaint", "upsample-inpaint",
                                                     "clip-image-enc", "clip-text-enc")},
+    **{name: "latent_diffusion" for name in ("CompVis/stable-diffusion-v1-4",
+                                             "CompVis/ldm-text2im-large-256")},
+    **{f"google/t5-v1_1-{size}": "t5" for size in ("small", "base", "large", "xl", "xxl")},
     "openai/guided-diffusion": "diffusion",
     **{f"google/ddpm-{data}": "diffusion"
        for data in ("cifar10-32", "celebahq-256", "bedroom-256", "cat-256", "church-256",
