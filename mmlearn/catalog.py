@@ -334,6 +334,231 @@ SYSTEMS: tuple[System, ...] = (
                    "eq:dfgan-generator", "eq:dfgan-two-way"),
     ),
     System(
+        name="VQGAN",
+        section="2.2",
+        paper="Esser et al. (2021), Taming Transformers for High-Resolution Image Synthesis, CVPR, "
+              "arXiv:2012.09841",
+        module="mmlearn.text2image.vqgan",
+        model="mmlearn.text2image.vqgan:VQGAN",
+        configurations=(
+            *(Configuration(name, f"mmlearn.text2image.vqgan:VQGANConfig.{name}", count,
+                            "the autoencoder, counted in the authors' code, CompVis/taming-transformers")
+              for name, count in (("imagenet_f16_1024", 72_141_699), ("imagenet_f16_16384", 76_073_859))),
+            Configuration("openimages_f8_gumbel",
+                          "mmlearn.text2image.vqgan:VQGANConfig.openimages_f8_gumbel"),
+            Configuration("mini", "mmlearn.text2image.vqgan:VQGANConfig.mini"),
+        ),
+        oracle="taming-transformers (model, both losses and their gradients); diffusers' VQModel; the "
+               "formulas by loops",
+        weights="last.ckpt of CompVis/taming-transformers and CompVis/latent-diffusion (MIT), with their "
+                "discriminators; diffusers' VQModel",
+    ),
+    System(
+        name="VQGAN's discriminator",
+        section="2.2",
+        paper="Isola et al. (2017), Image-to-Image Translation with Conditional Adversarial Networks, CVPR, "
+              "arXiv:1611.07004",
+        module="mmlearn.text2image.vqgan",
+        model="mmlearn.text2image.vqgan:PatchDiscriminator",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.vqgan:PatchConfig.paper", 2_765_633,
+                          "counted in the authors' code, CompVis/taming-transformers"),
+            Configuration("mini", "mmlearn.text2image.vqgan:PatchConfig.mini"),
+        ),
+        oracle="taming-transformers",
+        weights="in last.ckpt of CompVis/taming-transformers (MIT)",
+    ),
+    System(
+        name="Perceptual distance (LPIPS)",
+        section="2.2",
+        paper="Zhang et al. (2018), The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, "
+              "CVPR, arXiv:1801.03924",
+        module="mmlearn.text2image.perceptual",
+        oracle="the package lpips, with its heads and a random network; the formulas by loops",
+        weights="vgg.pth of the package lpips (BSD-2-Clause) with torchvision's VGG-16; or last.ckpt of "
+                "VQGAN, which holds both",
+    ),
+    System(
+        name="Taming transformer",
+        section="2.2",
+        paper="Esser et al. (2021), Taming Transformers for High-Resolution Image Synthesis, CVPR, "
+              "arXiv:2012.09841",
+        module="mmlearn.text2image.taming_transformer",
+        model="mmlearn.text2image.taming_transformer:TamingTransformer",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.text2image.taming_transformer:TamingTransformerConfig.{name}")
+            for name in ("semantic", "faces", "imagenet", "mini")),
+        oracle="taming-transformers' GPT",
+        weights="the second stages of CompVis/taming-transformers (MIT)",
+    ),
+    System(
+        name="First stage of latent diffusion",
+        section="2.3.1",
+        paper="Rombach et al. (2022), High-Resolution Image Synthesis with Latent Diffusion Models, CVPR, "
+              "arXiv:2112.10752",
+        module="mmlearn.text2image.kl_autoencoder",
+        model="mmlearn.text2image.kl_autoencoder:KLAutoencoder",
+        configurations=(
+            Configuration("stable_diffusion",
+                          "mmlearn.text2image.kl_autoencoder:KLAutoencoderConfig.stable_diffusion",
+                          83_653_863, "counted in diffusers' AutoencoderKL with Stable Diffusion's sizes"),
+            *(Configuration(name, f"mmlearn.text2image.kl_autoencoder:KLAutoencoderConfig.{name}")
+              for name in ("f4", "f16", "f32", "mini")),
+        ),
+        oracle="diffusers' AutoencoderKL; torch.distributions; the formulas by loops",
+        weights="Stable Diffusion's checkpoints (CreativeML OpenRAIL-M), stabilityai/sd-vae-ft-mse (MIT), "
+                "CompVis/latent-diffusion (MIT)",
+    ),
+    System(
+        name="Latent diffusion",
+        section="2.3.1",
+        paper="Rombach et al. (2022), High-Resolution Image Synthesis with Latent Diffusion Models, CVPR, "
+              "arXiv:2112.10752",
+        module="mmlearn.text2image.latent_diffusion",
+        model="mmlearn.text2image.latent_diffusion:LatentUNet",
+        configurations=(
+            Configuration("stable_diffusion",
+                          "mmlearn.text2image.latent_diffusion:LatentUNetConfig.stable_diffusion",
+                          859_520_964,
+                          "the U-Net, counted in diffusers; with it the frozen text of CLIP ViT-L/14, "
+                          "123,060,480, and the autoencoder, 83,653,863"),
+            Configuration("text_to_image",
+                          "mmlearn.text2image.latent_diffusion:LatentUNetConfig.text_to_image", 872_300_484,
+                          "the U-Net, counted in diffusers; with its text transformer of 542,895,360 it is "
+                          "1,415 million, where the paper says 1.45B"),
+            Configuration("mini", "mmlearn.text2image.latent_diffusion:LatentUNetConfig.mini"),
+        ),
+        oracle="diffusers' UNet2DConditionModel and LDMBertModel; a stand-in with the released names",
+        weights="CompVis/stable-diffusion-v1-4 (CreativeML OpenRAIL-M), CompVis/ldm-text2im-large-256 (its "
+                "U-Net)",
+    ),
+    System(
+        name="unCLIP's diffusion prior",
+        section="2.3.1",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
+        module="mmlearn.text2image.unclip_prior",
+        model="mmlearn.text2image.unclip_prior:DiffusionPrior",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.unclip_prior:PriorConfig.paper"),
+            Configuration("karlo", "mmlearn.text2image.unclip_prior:PriorConfig.karlo", 1_022_028_544,
+                          "counted in diffusers' PriorTransformer, whose 1,022,030,080 hold mean and "
+                          "deviation of the data, 1,536 numbers that are not trained"),
+            Configuration("mini", "mmlearn.text2image.unclip_prior:PriorConfig.mini"),
+        ),
+        oracle="diffusers' PriorTransformer; the formulas by loops",
+    ),
+    System(
+        name="unCLIP's autoregressive prior",
+        section="2.3.1",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
+        module="mmlearn.text2image.unclip_prior",
+        model="mmlearn.text2image.unclip_prior:ARPrior",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.unclip_prior:ARPriorConfig.paper"),
+            Configuration("mini", "mmlearn.text2image.unclip_prior:ARPriorConfig.mini"),
+        ),
+        oracle="one teacher-forced pass beside drawing with a cache; the formulas by loops",
+    ),
+    System(
+        name="unCLIP's decoder",
+        section="2.3.1",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
+        module="mmlearn.text2image.unclip",
+        model="mmlearn.text2image.unclip:UnCLIPDecoder",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.unclip:UnCLIPConfig.paper"),
+            Configuration("mini", "mmlearn.text2image.unclip:UnCLIPConfig.mini"),
+        ),
+        oracle="the U-Net's; the formulas by loops",
+    ),
+    System(
+        name="Karlo's decoder",
+        section="2.3.1",
+        paper="Lee et al. (2022), Karlo-v1.0.alpha on COYO-100M and CC15M, github.com/kakaobrain/karlo",
+        module="mmlearn.text2image.unclip",
+        model="mmlearn.text2image.unclip:KarloDecoder",
+        configurations=(
+            Configuration("released", "mmlearn.text2image.unclip:KarloConfig.released"),
+            Configuration("mini", "mmlearn.text2image.unclip:KarloConfig.mini"),
+        ),
+        oracle="the U-Net's; the formulas by loops",
+    ),
+    System(
+        name="unCLIP's upsamplers",
+        section="2.3.1",
+        paper="Ramesh et al. (2022), Hierarchical Text-Conditional Image Generation with CLIP Latents "
+              "(DALL-E 2), arXiv:2204.06125",
+        module="mmlearn.text2image.unclip",
+        model="mmlearn.text2image.unclip:UnCLIPUpsampler",
+        configurations=tuple(Configuration(name, f"mmlearn.text2image.unclip:UpsamplerConfig.{name}")
+                             for name in ("to_256", "to_1024", "mini")),
+        oracle="the U-Net's",
+    ),
+    System(
+        name="T5's encoder",
+        section="2.3.1",
+        paper="Raffel et al. (2020), Exploring the Limits of Transfer Learning with a Unified Text-to-Text "
+              "Transformer, JMLR 21, arXiv:1910.10683",
+        module="mmlearn.nn.t5",
+        model="mmlearn.nn.t5:T5Encoder",
+        configurations=(
+            Configuration("xxl", "mmlearn.nn.t5:T5Config.xxl", 4_762_310_656, "counted in transformers"),
+            *(Configuration(name, f"mmlearn.nn.t5:T5Config.{name}")
+              for name in ("xl", "large", "base", "small", "mini")),
+        ),
+        oracle="transformers' T5EncoderModel",
+        weights="google/t5-v1_1-xxl and smaller (Apache-2.0)",
+    ),
+    System(
+        name="Imagen",
+        section="2.3.1",
+        paper="Saharia et al. (2022), Photorealistic Text-to-Image Diffusion Models with Deep Language "
+              "Understanding, NeurIPS, arXiv:2205.11487",
+        module="mmlearn.text2image.imagen",
+        model="mmlearn.text2image.imagen:Imagen",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.imagen:ImagenConfig.paper"),
+            Configuration("mini", "mmlearn.text2image.imagen:ImagenConfig.mini"),
+        ),
+        oracle="diffusers' DDPMScheduler for dynamic thresholding; the formulas by loops",
+    ),
+    System(
+        name="Imagen's Efficient U-Net",
+        section="2.3.1",
+        paper="Saharia et al. (2022), Photorealistic Text-to-Image Diffusion Models with Deep Language "
+              "Understanding, NeurIPS, arXiv:2205.11487",
+        module="mmlearn.text2image.efficient_unet",
+        model="mmlearn.text2image.efficient_unet:EfficientUNet",
+        configurations=tuple(Configuration(name, "mmlearn.text2image.efficient_unet:"
+                                                 f"EfficientUNetConfig.{name}")
+                             for name in ("to_256", "to_1024", "mini")),
+        oracle="the formulas by loops",
+    ),
+    System(
+        name="ViT-VQGAN",
+        section="2.3.1",
+        paper="Yu et al. (2022), Vector-quantized Image Modeling with Improved VQGAN, ICLR, arXiv:2110.04627",
+        module="mmlearn.text2image.vit_vqgan",
+        model="mmlearn.text2image.vit_vqgan:ViTVQGAN",
+        configurations=tuple(Configuration(name, f"mmlearn.text2image.vit_vqgan:ViTVQGANConfig.{name}")
+                             for name in ("small", "base", "large", "parti", "mini")),
+        oracle="the formulas by loops",
+    ),
+    System(
+        name="Parti",
+        section="2.3.1",
+        paper="Yu et al. (2022), Scaling Autoregressive Models for Content-Rich Text-to-Image Generation, "
+              "TMLR, arXiv:2206.10789",
+        module="mmlearn.text2image.parti",
+        model="mmlearn.text2image.parti:Parti",
+        configurations=tuple(Configuration(name, f"mmlearn.text2image.parti:PartiConfig.{name}")
+                             for name in ("m350", "m750", "b3", "b20", "mini")),
+        oracle="one teacher-forced pass beside drawing with a cache; masks by loops",
+    ),
+    System(
         name="DDPM",
         section="2.3.1",
         paper="Ho et al. (2020), Denoising Diffusion Probabilistic Models, NeurIPS, arXiv:2006.11239",
@@ -480,6 +705,43 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.pixelcnn:PixelCNNConfig.mini"),
         ),
         oracle="masked convolutions of plain torch; all maps of a small world enumerated",
+    ),
+    System(
+        name="dVAE of DALL-E",
+        section="2.2",
+        paper="Ramesh et al. (2021), Zero-Shot Text-to-Image Generation, ICML, arXiv:2102.12092, sec. 2.1",
+        module="mmlearn.text2image.dvae",
+        model="mmlearn.text2image.dvae:DVAE",
+        command="dvae",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.dvae:DVAEConfig.paper", 97_616_006,
+                          "counted from the released code, openai/DALL-E: encoder 53,786,240, decoder "
+                          "43,829,766"),
+            Configuration("mini", "mmlearn.text2image.dvae:DVAEConfig.mini"),
+        ),
+        oracle="the package DALL-E and transformers' FlavaImageCodebook; torch.distributions",
+        weights="encoder.pkl and decoder.pkl of openai/DALL-E (modified MIT); the encoder at "
+                "facebook/flava-image-codebook",
+    ),
+    System(
+        name="DALL-E 1",
+        section="2.2.1",
+        paper="Ramesh et al. (2021), Zero-Shot Text-to-Image Generation, ICML, arXiv:2102.12092",
+        module="mmlearn.text2image.dalle",
+        model="mmlearn.text2image.dalle:DALLE",
+        command="dalle",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.dalle:DALLEConfig.paper", 12_292_812_416,
+                          "counted from the sizes of sec. 2.2 and app. B; 12,092,178,432 of them in the "
+                          "matrices of the layers, \"12 billion\" in the paper"),
+            Configuration("width_1920", "mmlearn.text2image.dalle:DALLEConfig.width_1920", 2_928_236_160,
+                          "counted; 2,831,155,200 in the matrices of the layers, \"2.8 billion\""),
+            Configuration("width_2688", "mmlearn.text2image.dalle:DALLEConfig.width_2688", 5_684_977_536,
+                          "counted; 5,549,064,192 in the matrices of the layers, \"5.6 billion\""),
+            Configuration("mini", "mmlearn.text2image.dalle:DALLEConfig.mini"),
+        ),
+        oracle="GPT2LMHeadModel with full attention, scaled_dot_product_attention under each mask; "
+               "dalle-pytorch for embeddings, loss and restricted logits",
     ),
     System(
         name="GLIDE",

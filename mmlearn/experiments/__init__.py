@@ -48,10 +48,18 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "text2image/glide":
         "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of "
         "guidance",
+    "text2image/vqgan":
+        "the first stages of the miniatures: VQGAN's codes, or normal latents, and what is lost by them",
+    "text2image/unclip-prior":
+        "DALL-E 2's prior over the miniature CLIP: the embedding predicted, or its noise; one draw or two",
     "text2image/matching":
         "GAN, GAN-CLS, GAN-INT and GAN-INT-CLS: does the discriminator read, what is drawn, how evenly",
     "text2image/successors":
         "StackGAN-v2, AttnGAN, DM-GAN and DF-GAN with the same pictures, sentences and steps, three seeds",
+    "text2image/dvae":
+        "the miniature dVAE: pictures of one thing as codes, with the paper's three annealings",
+    "text2image/dalle":
+        "the miniature DALL-E: codes of pictures after the words of a sentence, and a choice by CLIP",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
