@@ -11,7 +11,7 @@ from mmlearn.experiments import main
 from mmlearn.experiments.text2image.unclip_prior import ARMS, embedded, job, run
 from mmlearn.text_for_vision.training import load_mini
 
-SMALL = {"steps": 3, "batch": 8, "lr": 1e-3, "train": 20, "test": 6, "draws": 3, "scale": 1.0}
+SMALL = {"steps": 3, "batch": 8, "lr": 1e-3, "train": 20, "test": 6, "draws": 3, "bound": 2.0, "scale": 1.0}
 
 
 def test_embeddings_are_of_length_one_and_fit_their_captions_better_than_others():
