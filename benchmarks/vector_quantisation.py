@@ -98,7 +98,6 @@ def prepared(task: str, way: str, z: Tensor, codes: Tensor) -> Callable[[], list
         if way == "mmlearn":
             ours = Codebook(len(codes), codes.shape[1]).to(codes)
             ours.weight.data.copy_(codes)
-
         else:
             module = peer_quantizer(codes)
 
@@ -170,8 +169,8 @@ def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
 def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
     """Each in a process of its own."""
     found: dict[str, dict[str, int]] = {}
-    for task, ways in TASKS.items():
-        for way in ways:
+    for task in args.task:
+        for way in TASKS[task]:
             command = [sys.executable, __file__, "--child", task, way, "--device", args.device]
             for name in ("vectors", "step_vectors", "codes", "width", "threads"):
                 command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
@@ -183,6 +182,7 @@ def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", choices=tuple(TASKS), default=list(TASKS))
     parser.add_argument("--vectors", type=int, default=65_536, help="of the search")
     parser.add_argument("--step-vectors", type=int, default=16_384, help="of a training step")
     parser.add_argument("--codes", type=int, default=8192)
@@ -206,9 +206,9 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     if args.memory:
         found = {task: dict(grew) for task, grew in memory(args).items()}
-    for task, names in TASKS.items() if not args.memory else ():
+    for task in args.task if not args.memory else ():
         z, codes = inputs(task, args)
-        ways = {way: prepared(task, way, z, codes) for way in names}
+        ways = {way: prepared(task, way, z, codes) for way in TASKS[task]}
         compare(task, ways)
         if args.device != "cpu":
             ways = {way: lambda run=run: (run(), torch.cuda.synchronize())[0]       # type: ignore[misc]

@@ -569,8 +569,9 @@ SYSTEMS: tuple[System, ...] = (
                           "counted in diffusers' UNet2DModel; 35.7M in app. B"),
             Configuration("lsun256", "mmlearn.text2image.ddpm:DDPMConfig.lsun256", 113_673_219,
                           "counted in diffusers' UNet2DModel; 114M in app. B"),
-            Configuration("large_bedroom256", "mmlearn.text2image.ddpm:DDPMConfig.large_bedroom256", 255_677_955,
-                          "counted with 192 channels, which the paper does not state; about 256M in app. B"),
+            Configuration("large_bedroom256", "mmlearn.text2image.ddpm:DDPMConfig.large_bedroom256",
+                          255_677_955, "counted with 192 channels, which the paper does not "
+                          "state; about 256M in app. B"),
             Configuration("mini", "mmlearn.text2image.ddpm:DDPMConfig.mini"),
         ),
         oracle="diffusers' UNet2DModel",
@@ -704,6 +705,43 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.pixelcnn:PixelCNNConfig.mini"),
         ),
         oracle="masked convolutions of plain torch; all maps of a small world enumerated",
+    ),
+    System(
+        name="dVAE of DALL-E",
+        section="2.2",
+        paper="Ramesh et al. (2021), Zero-Shot Text-to-Image Generation, ICML, arXiv:2102.12092, sec. 2.1",
+        module="mmlearn.text2image.dvae",
+        model="mmlearn.text2image.dvae:DVAE",
+        command="dvae",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.dvae:DVAEConfig.paper", 97_616_006,
+                          "counted from the released code, openai/DALL-E: encoder 53,786,240, decoder "
+                          "43,829,766"),
+            Configuration("mini", "mmlearn.text2image.dvae:DVAEConfig.mini"),
+        ),
+        oracle="the package DALL-E and transformers' FlavaImageCodebook; torch.distributions",
+        weights="encoder.pkl and decoder.pkl of openai/DALL-E (modified MIT); the encoder at "
+                "facebook/flava-image-codebook",
+    ),
+    System(
+        name="DALL-E 1",
+        section="2.2.1",
+        paper="Ramesh et al. (2021), Zero-Shot Text-to-Image Generation, ICML, arXiv:2102.12092",
+        module="mmlearn.text2image.dalle",
+        model="mmlearn.text2image.dalle:DALLE",
+        command="dalle",
+        configurations=(
+            Configuration("paper", "mmlearn.text2image.dalle:DALLEConfig.paper", 12_292_812_416,
+                          "counted from the sizes of sec. 2.2 and app. B; 12,092,178,432 of them in the "
+                          "matrices of the layers, \"12 billion\" in the paper"),
+            Configuration("width_1920", "mmlearn.text2image.dalle:DALLEConfig.width_1920", 2_928_236_160,
+                          "counted; 2,831,155,200 in the matrices of the layers, \"2.8 billion\""),
+            Configuration("width_2688", "mmlearn.text2image.dalle:DALLEConfig.width_2688", 5_684_977_536,
+                          "counted; 5,549,064,192 in the matrices of the layers, \"5.6 billion\""),
+            Configuration("mini", "mmlearn.text2image.dalle:DALLEConfig.mini"),
+        ),
+        oracle="GPT2LMHeadModel with full attention, scaled_dot_product_attention under each mask; "
+               "dalle-pytorch for embeddings, loss and restricted logits",
     ),
     System(
         name="GLIDE",

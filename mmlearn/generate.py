@@ -135,6 +135,21 @@ def keep_nucleus(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]
     return logits.masked_fill(drop, -math.inf)
 
 
+def draw_token(
+    logits: Float[Tensor, "b v"], temperature: float | int = 1.0, top_k: int | None = None,
+    top_p: float | int | None = None, generator: torch.Generator | None = None,
+) -> Int[Tensor, " b"]:
+    """One token a row, drawn from the softmax of ``logits`` over ``temperature``, cut to the ``top_k``
+    likeliest and then to the nucleus of mass ``top_p``. Raises ``ValueError`` for a temperature that is not
+    positive."""
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; give a positive number, or use greedy")
+    logits = logits / temperature
+    logits = logits if top_k is None else keep_top_k(logits, top_k)
+    logits = logits if top_p is None else keep_nucleus(logits, top_p)
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
 def sample(
     model: Decoder, context: Context, *, k: int = 1, bos: int = 2, eos: int = 3, pad: int = 1,
     max_len: int = 20,
@@ -148,14 +163,8 @@ def sample(
     mass ``top_p``; the returned log-probabilities are those before any of it. After <eos>: ``pad`` and 0.
     ``generator`` is on the context's device. Raises ``ValueError`` for a temperature that is not positive.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}; give a positive number, or use greedy")
-
     def choose(logits: Tensor) -> Tensor:
-        logits = logits / temperature
-        logits = logits if top_k is None else keep_top_k(logits, top_k)
-        logits = logits if top_p is None else keep_nucleus(logits, top_p)
-        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+        return draw_token(logits, temperature, top_k, top_p, generator)
 
     tokens, log_probs = write(model, context.repeat(k), choose, bos=bos, eos=eos, pad=pad, max_len=max_len)
     return tokens.unflatten(0, (-1, k)), log_probs.unflatten(0, (-1, k))

@@ -99,8 +99,8 @@ def pay_for_length(answer: Callable[..., Any]) -> str | None:
         sums, silent = there.logsumexp(2), (gamma * cosine * mask).logsumexp(2)
         cases.append((got, (sums - n.log()) / gamma, {
             "this is DAMSM's score: t equal words get log(t) / gamma more than one": sums / gamma,
-            "this is the released score, without the exponent 1 / gamma": sums,
-            "the length is taken away, the exponent 1 / gamma is missing": sums - n.log(),
+            "this is the released score, without the factor 1 / gamma": sums,
+            "the length is taken away, the factor 1 / gamma is missing": sums - n.log(),
             "divided by the length of the row; padding is no word": (sums - math.log(6)) / gamma,
             "padding is a word with cosine 0 here, though its mean has the right length":
                 (silent - n.log()) / gamma,

@@ -56,6 +56,10 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "GAN, GAN-CLS, GAN-INT and GAN-INT-CLS: does the discriminator read, what is drawn, how evenly",
     "text2image/successors":
         "StackGAN-v2, AttnGAN, DM-GAN and DF-GAN with the same pictures, sentences and steps, three seeds",
+    "text2image/dvae":
+        "the miniature dVAE: pictures of one thing as codes, with the paper's three annealings",
+    "text2image/dalle":
+        "the miniature DALL-E: codes of pictures after the words of a sentence, and a choice by CLIP",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":

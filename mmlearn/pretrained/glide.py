@@ -9,8 +9,8 @@ that is given a quarter of its side, a smallest map of 8 x 8 (which says how man
 """
 
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mmlearn.data.download import Remote, download
 from mmlearn.nn.modes import blank
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.pretrained import fitting
+from mmlearn.pretrained.diffusion import by_kind, guided_shapes, guided_weights
 from mmlearn.pretrained.files import layers_of, read_state, shape_of
 from mmlearn.text2image.adm import ADMConfig
 from mmlearn.text2image.glide import GLIDE, GLIDEConfig, GLIDETextConfig, fitted
@@ -48,21 +49,13 @@ SIGNATURES = {                          # names that only files of this kind hav
     "clip text": {"blocks.input.w_voc", "blocks.input.w_pos", "blocks.output.f.w"},
 }
 
-MODEL_NAMES = (                         # parts of our names, in order, and theirs
-    (r"^text\.words", "token_embedding"), (r"^text\.positions", "positional_embedding"),
-    (r"^text\.padding", "padding_embedding"), (r"^text\.norm", "final_ln"),
-    (r"^text\.summary", "transformer_proj"), (r"^text\.layers", "transformer.resblocks"),
-    (r"\.attention\.in_", ".attn.c_qkv."), (r"\.attention\.out", ".attn.c_proj"),
-    (r"\.attention_norm", ".ln_1"), (r"\.feed_forward_norm", ".ln_2"),
-    (r"\.feed_forward\.inner", ".mlp.c_fc"), (r"\.feed_forward\.outer", ".mlp.c_proj"),
-    (r"^unet\.time\.linear1", "time_embed.0"), (r"^unet\.time\.linear2", "time_embed.2"),
-    (r"^unet\.conv_in", "input_blocks.0.0"), (r"^unet\.norm", "out.0"), (r"^unet\.conv_out", "out.2"),
-    (r"^unet\.down\.(\d+)", lambda found: f"input_blocks.{int(found[1]) + 1}"),
-    (r"^unet\.middle", "middle_block"), (r"^unet\.up", "output_blocks"),
-    (r"\.norm1", ".in_layers.0"), (r"\.conv1", ".in_layers.2"), (r"\.condition", ".emb_layers.1"),
-    (r"\.norm2", ".out_layers.0"), (r"\.conv2", ".out_layers.3"), (r"\.shortcut", ".skip_connection"),
-    (r"\.in_(weight|bias)$", r".qkv.\1"), (r"\.context\.", ".encoder_kv."),
-    (r"^((?:input|middle|output)_block.*)\.out\.", r"\1.proj_out."),
+TEXT_NAMES = (                          # parts of our names of what reads, in order, and theirs
+    (r"^words", "token_embedding"), (r"^positions", "positional_embedding"),
+    (r"^padding", "padding_embedding"), (r"^norm", "final_ln"), (r"^summary", "transformer_proj"),
+    (r"^layers", "transformer.resblocks"), (r"\.attention\.in_", ".attn.c_qkv."),
+    (r"\.attention\.out", ".attn.c_proj"), (r"\.attention_norm", ".ln_1"),
+    (r"\.feed_forward_norm", ".ln_2"), (r"\.feed_forward\.inner", ".mlp.c_fc"),
+    (r"\.feed_forward\.outer", ".mlp.c_proj"),
 )
 CLIP_NAMES = (
     (r"^words\.weight", "input.w_voc"), (r"^times", "input.w_t"), (r"^positions", "input.w_pos"),
@@ -75,14 +68,6 @@ CLIP_NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a tensor of ours comes from: the names and shapes of theirs, and how it is made of them."""
-
-    shapes: dict[str, tuple[int, ...]]
-    make: Callable[..., Tensor]
-
-
 def renamed(name: str, patterns: Any) -> str:
     """``name`` after every pattern that it has was replaced."""
     for pattern, theirs in patterns:
@@ -90,59 +75,50 @@ def renamed(name: str, patterns: Any) -> str:
     return name
 
 
-def by_parts(rows: Tensor, heads: int, parts: int) -> Tensor:
-    """Rows that stand by head and within it by part (queries, keys, values), by part and within it by
-    head."""
-    return rows.unflatten(0, (heads, parts, -1)).transpose(0, 1).flatten(0, 2)
+def model_shapes(model: GLIDE) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that the file of a model has."""
+    text = {renamed(name, TEXT_NAMES): tuple(value.shape) for name, value in model.text.state_dict().items()}
+    return text | guided_shapes(model.unet)
 
 
-def model_sources(model: GLIDE) -> dict[str, Source]:
-    """Where the tensors of a model come from. Projections of attention are 1 x 1 convolutions there, and
-    their rows stand by head."""
-    config, out = model.config, {}
-    for name, value in model.state_dict().items():
-        theirs, shape = renamed(name, MODEL_NAMES), tuple(value.shape)
-        parts = 3 if re.search(r"\.in_(weight|bias)$", name) else 2 if ".context." in name else 1
-        pointwise = name.startswith("unet.") and name.endswith("weight") and len(shape) == 2 and (
-            parts > 1 or ".proj_out." in theirs)
-        heads = (config.text.heads if name.startswith("text.")
-                 else config.unet.heads_of(shape[0] // parts))
+def model_weights(model: GLIDE, state: State) -> State:
+    """The tensors of a file as a model holds them, in float32; rows of projections stand by head there."""
+    def of(name: str) -> Tensor:
+        value = state[renamed(name, TEXT_NAMES)].float()
+        return by_kind(value, model.config.text.heads) if ".attention.in_" in name else value
 
-        def make(rows: Tensor, heads: int = heads, parts: int = parts, pointwise: bool = pointwise) -> Tensor:
-            rows = rows.squeeze(-1) if pointwise else rows
-            return by_parts(rows, heads, parts) if parts > 1 else rows
-
-        out[name] = Source({theirs: (*shape, 1) if pointwise else shape}, make)
-    return out
+    text = {f"text.{name}": of(name).contiguous().clone() for name in model.text.state_dict()}
+    return text | {f"unet.{name}": value for name, value in guided_weights(model.unet, state, False).items()}
 
 
-def clip_sources(tower: nn.Module) -> dict[str, Source]:
-    """Where the tensors of a tower of the noised CLIP come from: queries, keys and values are three there."""
-    out = {}
-    for name, value in tower.state_dict().items():
-        shape, theirs = tuple(value.shape), f"blocks.{renamed(name, CLIP_NAMES)}"
-        if name.endswith(("in_weight", "in_bias")):
-            stem = theirs.partition(".attention.in_")[0]
-            bias = name.endswith("bias")
-            letters, part = ("qv", (shape[0] // 2,)) if bias else ("qkv", (shape[0] // 3, shape[1]))
-            last = "b" if bias else "w"
-            out[name] = Source({f"{stem}.f_attn.f_{letter}.{last}": part for letter in letters},
-                               lambda *rows: torch.cat(rows))
-        elif name == "projection":
-            out[name] = Source({theirs: shape[::-1]}, lambda rows: rows.mT)
-        else:
-            out[name] = Source({theirs: shape}, lambda rows: rows)
-    return out
+def clip_names(tower: nn.Module) -> dict[str, list[str]]:
+    """Names in a file, of which each tensor of a tower is made: queries, keys and values are three there."""
+    found = {}
+    for name in tower.state_dict():
+        stem, joined, kind = name.partition(".attention.in_")
+        theirs = f"blocks.{renamed(stem if joined else name, CLIP_NAMES)}"
+        letters = "qkv" if kind == "weight" else "qv"                   # keys have no bias
+        found[name] = [f"{theirs}.f_attn.f_{letter}.{kind[0]}" for letter in letters] if joined else [theirs]
+    return found
 
 
-def filled(model: nn.Module, sources: dict[str, Source], state: State, where: str) -> nn.Module:
-    """A blank model with the weights of a file, in float32, every name and shape accounted for."""
-    expected = {name: shape for source in sources.values() for name, shape in source.shapes.items()}
-    state = fitting(state, expected, where)
-    ours = {name: source.make(*(state[theirs].float() for theirs in source.shapes))
-            for name, source in sources.items()}
-    model.load_state_dict({name: value.contiguous().clone() for name, value in ours.items()}, assign=True)
-    return model.eval()
+def clip_shapes(tower: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that the file of a tower has."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    state = tower.state_dict()
+    for name, theirs in clip_names(tower).items():
+        rows, *rest = state[name].shape
+        shape = tuple(state[name].shape)[::-1] if name == "projection" else (rows // len(theirs), *rest)
+        shapes |= dict.fromkeys(theirs, shape)
+    return shapes
+
+
+def clip_weights(tower: nn.Module, state: State) -> State:
+    """The tensors of a file as a tower holds them, in float32."""
+    joined = {name: torch.cat([state[one].float() for one in theirs])
+              for name, theirs in clip_names(tower).items()}
+    joined["projection"] = joined["projection"].mT
+    return {name: value.contiguous().clone() for name, value in joined.items()}
 
 
 # --------------------------------------------------------------------------------------------- configurations
@@ -231,15 +207,18 @@ def load(path: Path, head: int = HEAD, size: int | None = None) -> nn.Module:
     kind = kind_of(state)
     if kind is None:
         raise ValueError(f"{path} is none of {', '.join(FILES.values())}; give one as it was published")
+    if kind == "model":
+        with blank():
+            model = GLIDE(model_config(state, where, head, size))
+        state = fitting(state, model_shapes(model), where)
+        model.load_state_dict(model_weights(model, state), assign=True)
+        return model.eval()
     with blank():
-        if kind == "model":
-            model: nn.Module = GLIDE(model_config(state, where, head, size))
-            sources = model_sources(model)
-        else:
-            model = (NoisedVisionTransformer(*image_config(state, where, head)) if kind == "clip image"
-                     else NoisedTextTransformer(*text_config(state, where, head)))
-            sources = clip_sources(model)
-    return filled(model, sources, state, where)
+        tower = (NoisedVisionTransformer(*image_config(state, where, head)) if kind == "clip image"
+                 else NoisedTextTransformer(*text_config(state, where, head)))
+    state = fitting(state, clip_shapes(tower), where)
+    tower.load_state_dict(clip_weights(tower, state), assign=True)
+    return tower.eval()
 
 
 def load_clip(image: Path, text: Path, head: int = HEAD) -> NoisedCLIP:

@@ -106,10 +106,10 @@ def released_mask_order(
 def discriminator_loss(
     real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], wrong: Float[Tensor, " c"]
 ) -> Float[Tensor, ""]:
-    r"""eq:attngan-discriminator: $\mathcal L_{D_i}=\frac12\big(R(x)+R(x,\bar e)\big)+\frac13\big(F(\hat
-    x)+F(\hat x,\bar e)+F(x,\bar e_w)\big)$, $R=-\mathbb E\log D_i$, $F=-\mathbb E\log(1-D_i)$: the
-    released code's. Pairs of logits are (without text, with); ``wrong`` are those of real pictures with
-    another's text."""
+    r"""eq:attngan-discriminator: $\mathcal L_{D_i}=\frac12\big(\mathrm{real}(x)+\mathrm{real}(x,\bar
+    e)\big)+\frac13\big(\mathrm{fake}(\hat x)+\mathrm{fake}(\hat x,\bar e)+\mathrm{fake}(x,\bar e_w)\big)$
+    with the cross-entropies $-\mathbb E\log D_i$ and $-\mathbb E\log(1-D_i)$: the released code's. Pairs of
+    logits are (without text, with); ``wrong`` are those of real pictures with another's text."""
     return ((real_loss(real[0]) + real_loss(real[1])) / 2
             + (fake_loss(fake[0]) + fake_loss(fake[1]) + fake_loss(wrong)) / 3)
 
@@ -117,8 +117,9 @@ def discriminator_loss(
 def paper_discriminator_loss(
     real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]
 ) -> Float[Tensor, ""]:
-    r"""eq:attngan-discriminator-paper: $\mathcal L_{D_i}=\frac12\big(R(x)+F(\hat x)\big)+\frac12\big(R(x,\bar
-    e)+F(\hat x,\bar e)\big)$: the paper's, without wrong pairs."""
+    r"""eq:attngan-discriminator-paper: $\mathcal L_{D_i}=\frac12\big(\mathrm{real}(x)+\mathrm{fake}(\hat
+    x)\big)+\frac12\big(\mathrm{real}(x,\bar e)+\mathrm{fake}(\hat x,\bar e)\big)$: the paper's, without
+    wrong pairs."""
     return (real_loss(real[0]) + fake_loss(fake[0]) + real_loss(real[1]) + fake_loss(fake[1])) / 2
 
 

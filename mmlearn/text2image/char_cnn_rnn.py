@@ -316,14 +316,14 @@ def sje_max_loss(F_vt: Float[Tensor, "b b"], classes: Int[Tensor, " b"], count: 
 
 
 def sje_rows(S: Float[Tensor, "b b"]) -> Float[Tensor, " b"]:
-    r"""eq:sje-hinge: $\frac1b\sum_{j\ne i}[1+S_{ij}-S_{ii}]_+$: every wrong text that comes closer than 1 to
+    r"""eq:sje-hinge: $\frac1b\sum_{j\ne i}(1+S_{ij}-S_{ii})_+$: every wrong text that comes closer than 1 to
     the right one costs something. It is ``F.multi_margin_loss`` of row i."""
     return F.multi_margin_loss(S, torch.arange(len(S), device=S.device), reduction="none")
 
 
 def sje_loss(theta: Float[Tensor, "b e"], phi: Float[Tensor, "c d"]) -> Float[Tensor, ""]:
-    r"""eq:sje-loss: $\frac1{b^2}\sum_i\sum_{j\ne i}[1+S_{ij}-S_{ii}]_++\frac1{b^2}\sum_i\sum_{j\ne
-    i}[1+S_{ji}-S_{ii}]_+$ with $S=\Theta\Phi^\top$: the released code's loss, for one picture and one text of
+    r"""eq:sje-loss: $\frac1{b^2}\sum_i\sum_{j\ne i}(1+S_{ij}-S_{ii})_++\frac1{b^2}\sum_i\sum_{j\ne
+    i}(1+S_{ji}-S_{ii})_+$ with $S=\Theta\Phi^\top$: the released code's loss, for one picture and one text of
     each of b different classes. Nothing is drawn to a distance of 0. Raises ``ValueError`` unless they are
     pairs, two at least."""
     if theta.shape != phi.shape or len(theta) < 2:

@@ -98,22 +98,23 @@ def over_regions(s: Float[Tensor, "b c t p"], gamma1: Number) -> Float[Tensor, "
 def region_context(
     alpha: Float[Tensor, "b c t p"], regions: Float[Tensor, "b p d"]
 ) -> Float[Tensor, "b c t d"]:
-    r"""eq:damsm-context: $c_t=\sum_p\alpha_{tp}v_p$, the picture as word t sees it."""
+    r"""eq:damsm-context: $\tilde v_t=\sum_p\alpha_{tp}v_p$, the picture as word t sees it."""
     return torch.einsum("bctp,bpd->bctd", alpha, regions)
 
 
 def released_score(
     cosine: Float[Tensor, "b c t"], mask: Mask, gamma2: Number
 ) -> Float[Tensor, "b c"]:
-    r"""eq:damsm-score-code: $\log\sum_t\exp(\gamma_2\cos(c_t,e_t))$, without the exponent $1/\gamma_2$."""
+    r"""eq:damsm-score-code: $\log\sum_t\exp(\gamma_2\cos(\tilde v_t,e_t))$, without the factor
+    $1/\gamma_2$."""
     return (gamma2 * cosine).masked_fill(~mask, -math.inf).logsumexp(dim=2)
 
 
 def word_score(
     cosine: Float[Tensor, "b c t"], mask: Mask, gamma2: Number
 ) -> Float[Tensor, "b c"]:
-    r"""eq:damsm-score: $R=\log\Big(\sum_t\exp(\gamma_2\cos(c_t,e_t))\Big)^{1/\gamma_2}$, which is
-    $\max_t\cos$ as $\gamma_2\to\infty$."""
+    r"""eq:damsm-score: $R=\frac1{\gamma_2}\log\sum_t\exp(\gamma_2\cos(\tilde v_t,e_t))$, which is
+    $\max_t\cos$ as $\gamma_2\to\infty$; the paper writes the factor as an exponent of the sum."""
     return released_score(cosine, mask, gamma2) / gamma2
 
 
@@ -123,17 +124,17 @@ def sentence_score(code: Float[Tensor, "b d"], sentence: Float[Tensor, "c d"]) -
 
 
 def posterior(R: Float[Tensor, "b c"], gamma3: Number) -> Float[Tensor, "b c"]:
-    r"""eq:damsm-posterior: $\log P(D_j\mid Q_i)$,
-    $P=\frac{\exp(\gamma_3R(Q_i,D_j))}{\sum_k\exp(\gamma_3R(Q_i, D_k))}$: which caption belongs to picture
-    i."""
+    r"""eq:damsm-posterior: $P_{ij}=\frac{\exp(\gamma_3R_{ij})}{\sum_k\exp(\gamma_3R_{ik})}$, as logarithms:
+    which caption j belongs to picture i ($P(D_j\mid Q_i)$ in the paper)."""
     return (gamma3 * R).log_softmax(dim=1)
 
 
 def matching_losses(
     R: Float[Tensor, "b c"], gamma3: Number, classes: Int[Tensor, " b"] | None = None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    r"""eq:damsm-matching: $\mathcal L_1=-\frac1b\sum_i\log P(D_i\mid Q_i)$, $\mathcal L_2=-\frac1b\sum_i\log
-    P(Q_i\mid D_i)$.
+    r"""eq:damsm-matching: $\mathcal L_1=-\frac1b\sum_i\log
+    \frac{\exp(\gamma_3R_{ii})}{\sum_k\exp(\gamma_3R_{ik})}$, $\mathcal L_2=-\frac1b\sum_i\log
+    \frac{\exp(\gamma_3R_{ii})}{\sum_k\exp(\gamma_3R_{ki})}$.
 
     Another picture of the same class, if ``classes`` are given, is no wrong answer: it is left out of the
     sums.

@@ -114,10 +114,10 @@ def fusion(
     x: Float[Tensor, "b c y x"], gammas: Float[Tensor, "b k c"],
     thetas: Float[Tensor, "b k c"]
 ) -> Float[Tensor, "b c y x"]:
-    r"""eq:dfgan-fusion: $\mathrm{DFBlock}(x)=\phi\circ\mathrm{AFF}_2\circ\phi\circ\mathrm{AFF}_1(x)$, with
-    $\phi$ a leaky ReLU.
+    r"""eq:dfgan-fusion: $\mathrm{DFBlock}(x)=\mathrm{LReLU}\circ\mathrm{AFF}_2\circ\mathrm{LReLU}\circ
+    \mathrm{AFF}_1(x)$.
 
-    Any number k of affine maps is stacked. Without $\phi$ between them they would be one:
+    Any number k of affine maps is stacked. Without the leaky ReLU between them they would be one:
     $\gamma_2\gamma_1x+\gamma_2\theta_1+\theta_2$.
     """
     for gamma, theta in zip(gammas.unbind(1), thetas.unbind(1)):
@@ -128,8 +128,8 @@ def fusion(
 def discriminator_hinge(
     real: Float[Tensor, " b"], fake: Float[Tensor, " b"], mismatched: Float[Tensor, " b"]
 ) -> Float[Tensor, ""]:
-    r"""eq:dfgan-hinge: $-\mathbb E[\min(0,-1+D(x,e))]-\tfrac12\mathbb E[\min(0,-1-D(\hat x,e))]
-    -\tfrac12\mathbb E[\min(0,-1-D(x_{mis},e))]$.
+    r"""eq:dfgan-hinge: $\mathbb E\big[(1-a(x,e))_+\big]+\tfrac12\mathbb E\big[(1+a(\hat x,e))_+\big]
+    +\tfrac12\mathbb E\big[(1+a(x_{mis},e))_+\big]$; the paper writes $-\min(0,-1+D)$ for $(1-a)_+$.
 
     Scores of real pictures with their sentence, of generated ones, of real ones with the sentence of another.
     """
@@ -141,7 +141,7 @@ def joint_penalty(
     by_image: Float[Tensor, "b 3 y x"], by_text: Float[Tensor, "b e"],
     k: float | int = 2, p: float | int = 6
 ) -> Float[Tensor, ""]:
-    r"""eq:dfgan-magp: $k\,\mathbb E\big[(\lVert\nabla_xD\rVert^2+\lVert\nabla_eD\rVert^2)^{p/2}\big]$, as the
+    r"""eq:dfgan-magp: $k\,\mathbb E\big[(\lVert\nabla_xa\rVert^2+\lVert\nabla_ea\rVert^2)^{p/2}\big]$, as the
     code has it: the norm of both gradients in one vector.
 
     ``by_image`` and ``by_text`` are the gradients of the scores. The square is never rooted, so that the
@@ -156,7 +156,7 @@ def summed_penalty(
     by_image: Float[Tensor, "b 3 y x"], by_text: Float[Tensor, "b e"],
     k: float | int = 2, p: float | int = 6
 ) -> Float[Tensor, ""]:
-    r"""eq:dfgan-magp-paper: $k\,\mathbb E\big[(\lVert\nabla_xD\rVert+\lVert\nabla_eD\rVert)^p\big]$, as the
+    r"""eq:dfgan-magp-paper: $k\,\mathbb E\big[(\lVert\nabla_xa\rVert+\lVert\nabla_ea\rVert)^p\big]$, as the
     paper writes it: between 1 and $2^{p/2}$ times eq:dfgan-magp."""
     norms = (single(by_image).flatten(1).norm(dim=1)
              + single(by_text).norm(dim=1))
@@ -461,7 +461,7 @@ def discriminator_loss(
 def generator_loss(
     discriminator: DFGANDiscriminator, fakes: Float[Tensor, "b 3 y x"], sentences: Float[Tensor, "b e"]
 ) -> Float[Tensor, ""]:
-    r"""eq:dfgan-generator: $\mathcal L_G=-\mathbb E_{\hat x\sim P_g}[D(\hat x,e)]$, the linear hinge
+    r"""eq:dfgan-generator: $\mathcal L_G=-\mathbb E_{\hat x\sim P_g}[a(\hat x,e)]$, the linear hinge
     (eq:gan-hinge-g); only the generator may be stepped by its gradient."""
     return hinge_generator_loss(discriminator(fakes, sentences))
 
@@ -469,7 +469,7 @@ def generator_loss(
 def slope_at_matches(
     discriminator: DFGANDiscriminator, images: Float[Tensor, "b 3 y x"], sentences: Float[Tensor, "b e"]
 ) -> Float[Tensor, " b"]:
-    r"""$\sqrt{\lVert\nabla_xD\rVert^2+\lVert\nabla_eD\rVert^2}$ of each pair: what the penalty keeps small at
+    r"""$\sqrt{\lVert\nabla_xa\rVert^2+\lVert\nabla_ea\rVert^2}$ of each pair: what the penalty keeps small at
     real pictures."""
     x, e = images.detach().requires_grad_(), sentences.detach().requires_grad_()
     by_image, by_text = torch.autograd.grad(discriminator(x, e).sum(), (x, e))
@@ -480,7 +480,7 @@ def turned_away(
     discriminator: TwoWayDiscriminator, images: Float[Tensor, "b 3 y x"],
     sentences: Float[Tensor, "b e"]
 ) -> Float[Tensor, " b"]:
-    r"""eq:dfgan-two-way: the angle, in degrees, between $\nabla_xD(x,e)$ and $\nabla_x\big(D(x,e)+D(x)\big)$:
+    r"""eq:dfgan-two-way: the angle, in degrees, between $\nabla_xa(x,e)$ and $\nabla_x\big(a(x,e)+a(x)\big)$:
     how far the second output leads a picture away from the one that matches."""
     x = images.detach().requires_grad_()
     features = discriminator.features(x)

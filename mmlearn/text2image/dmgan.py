@@ -75,13 +75,13 @@ def write_memory(
 def address_keys(
     places: Float[Tensor, "b p r"], keys: Float[Tensor, "b t r"], mask: Bool[Tensor, "b t"]
 ) -> Float[Tensor, "b p t"]:
-    r"""eq:dmgan-addressing: $\alpha_{ij}=\frac{\exp(\phi_K(m_i)^\top r_j)}{\sum_l\exp(\phi_K(m_l)^\top
+    r"""eq:dmgan-addressing: $\alpha_{ij}=\frac{\exp(M_K(m_i)^\top r_j)}{\sum_l\exp(M_K(m_l)^\top
     r_j)}$, of place j among slots i: AttnGAN's eq:attngan-weights with keys of the memory."""
     return word_weights(places, keys, mask)
 
 
 def read_values(alpha: Float[Tensor, "b p t"], values: Float[Tensor, "b t r"]) -> Float[Tensor, "b p r"]:
-    r"""eq:dmgan-reading: $o_j=\sum_i\alpha_{ij}\,\phi_V(m_i)$."""
+    r"""eq:dmgan-reading: $o_j=\sum_i\alpha_{ij}\,M_V(m_i)$."""
     return read_words(alpha, values)
 
 
@@ -112,7 +112,7 @@ class MemoryBranch(WordBranch):
         del self.project
         self.gated = config.writing_gate, config.response_gate
         self.from_words = nn.Linear(w, 2 * r)                                        # M_w
-        self.key, self.value = nn.Linear(2 * r, r), nn.Linear(2 * r, r)              # phi_K, phi_V
+        self.key, self.value = nn.Linear(2 * r, r), nn.Linear(2 * r, r)              # M_K, M_V
         if config.writing_gate:
             self.A, self.B = nn.Linear(w, 1, bias=False), nn.Linear(r, 1, bias=False)
             self.from_places = nn.Linear(r, 2 * r)                                   # M_r

@@ -129,7 +129,7 @@ def with_interpolated(
 def interpolated_generator_loss(
     fake: Float[Tensor, " n"], captions: int, weight: float | int = 1.0
 ) -> Float[Tensor, ""]:
-    r"""eq:gan-int-g: $\mathcal L_G=-\frac1{n}\Big(\sum_{i\le b}\log s_{f,i}+w\sum_{b<i\le n}\log
+    r"""eq:gan-int-g: $\mathcal L_G=-\frac1{n}\Big(\sum_{i\le b}\log s_{f,i}+\lambda\sum_{b<i\le n}\log
     s_{f,i}\Big)$: the first ``captions`` = b logits are of written captions, the rest of interpolated ones,
     $n=\frac32b$. The paper's $\log(1-D)$ is replaced by its non-saturating form, as in the code. Without
     interpolated ones it is eq:gan-non-saturating."""

@@ -108,15 +108,17 @@ class Painter(nn.Module):
     def paint(
         self, model: GLIDE, tokens: Int[Tensor, "b t"], noise: Float[Tensor, "b 3 y x"],
         steps: int | str, guidance: float | int, draws: torch.Generator,
-        method: Method = "ddpm", guide: Guide | None = None, **given: Tensor
+        method: Method = "ddpm", guide: Guide | None = None,
+        known: Float[Tensor, "b 3 y x"] | None = None,
+        kept: Float[Tensor, "b 1 y x"] | None = None,
+        low: Float[Tensor, "b 3 v u"] | None = None
     ) -> Float[Tensor, "b 3 y x"]:
         """One stage: captions are read once, then noise is taken away in ``steps`` steps. Where pixels are
         known, every estimate gets them back (eq:glide-known)."""
         tokens = tokens[:, : model.config.text.context]
-        known, kept = given.get("known"), given.get("kept")
-        if not model.config.inpaint:                        # it is told nothing of a hole, but corrected
-            given = {name: one for name, one in given.items() if name == "low"}
-        conditions = {**model.read(tokens)._asdict(), **given}
+        conditions: dict[str, Tensor | None] = {**model.read(tokens)._asdict(), "low": low}
+        if model.config.inpaint:                            # others are told nothing of a hole, but corrected
+            conditions |= {"known": known, "kept": kept}
         empty = model.empty(len(tokens))._asdict()
 
         def corrected(x0: Tensor) -> Tensor:
@@ -141,20 +143,18 @@ class Painter(nn.Module):
         draws = torch.Generator().manual_seed(seed)
         with eval_mode(self) as device:
             tokens = tokens.to(device)
-            base = self.base.config.size
-            hole: dict[str, Tensor] = {}
+            base, small, there = self.base.config.size, None, None
             if known is not None and kept is not None:
                 known, kept = known.to(device), kept.to(device)
-                hole = {"known": quantised(F.interpolate(known, (base, base), mode="area")),
-                        "kept": reduced_mask(kept, base)}
+                small = quantised(F.interpolate(known, (base, base), mode="area"))
+                there = reduced_mask(kept, base)
             noise = draw_noise((len(tokens), 3, base, base), draws).to(device)
-            drawn = self.paint(self.base, tokens, noise, steps, guidance, draws, method, guide, **hole)
+            drawn = self.paint(self.base, tokens, noise, steps, guidance, draws, method, guide, small, there)
             if self.upsampler is not None:
                 side = self.upsampler.config.size
                 noise = draw_noise((len(tokens), 3, side, side), draws).to(device) * COOLER
-                hole = {} if known is None or kept is None else {"known": known, "kept": kept}
-                drawn = self.paint(self.upsampler, tokens, noise, upsampling, 1.0, draws, "ddim",
-                                   low=quantised(drawn), **hole)
+                drawn = self.paint(self.upsampler, tokens, noise, upsampling, 1.0, draws, "ddim", None,
+                                   known, kept, quantised(drawn))
             return drawn.float().cpu()
 
     @torch.no_grad()

@@ -106,9 +106,12 @@ class MaskedConv2d(nn.Conv2d):
 
     def __init__(self, into: int, out: int, kernel: int, own: bool) -> None:
         super().__init__(into, out, kernel, padding=kernel // 2)
-        self.register_buffer("mask", raster_mask(kernel, own), persistent=False)
+        mask = raster_mask(kernel, own)
+        self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, input: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
+    def forward(
+        self, input: Float[Tensor, "b c y x"]
+    ) -> Float[Tensor, "b d y x"]:
         return self._conv_forward(input, self.weight * self.mask, self.bias)
 
 
@@ -116,15 +119,22 @@ class CausalConv2d(nn.Conv2d):
     """A convolution that sees ``above`` rows above its own, ``left`` and ``right`` columns beside it: a mask
     whose zeros are left out. ``window`` takes what is already padded."""
 
-    def __init__(self, into: int, out: int, above: int, left: int, right: int) -> None:
+    def __init__(
+        self, into: int, out: int, above: int, left: int, right: int
+    ) -> None:
         super().__init__(into, out, (above + 1, left + 1 + right))
         self.above, self.left, self.right = above, left, right
 
-    def window(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y2 x2"]:
+    def window(
+        self, x: Float[Tensor, "b c y x"]
+    ) -> Float[Tensor, "b d y2 x2"]:
         return super().forward(x)
 
-    def forward(self, input: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
-        return self.window(F.pad(input, (self.left, self.right, self.above, 0)))
+    def forward(
+        self, input: Float[Tensor, "b c y x"]
+    ) -> Float[Tensor, "b d y x"]:
+        padding = (self.left, self.right, self.above, 0)
+        return self.window(F.pad(input, padding))
 
 
 class GatedLayer(nn.Module):
@@ -150,7 +160,8 @@ class GatedLayer(nn.Module):
         """Both stacks from what their convolutions gave; ``before`` entered the horizontal one."""
         h = h + self.across(v)
         if add is not None:
-            v, h = v + add.chunk(2, dim=1)[0], h + add.chunk(2, dim=1)[1]
+            to_v, to_h = add.chunk(2, dim=1)
+            v, h = v + to_v, h + to_h
         out = self.residual(gate(*h.chunk(2, dim=1)))
         return gate(*v.chunk(2, dim=1)), before + out
 
@@ -208,13 +219,14 @@ class PixelCNN(nn.Module):
         return adds
 
     def forward(
-        self, codes: Int[Tensor, "b y x"], labels: Int[Tensor, " b"] | None = None,
-        context: Tensor | None = None
+        self, codes: Int[Tensor, "b y x"],
+        labels: Int[Tensor, " b"] | None = None, context: Tensor | None = None
     ) -> Float[Tensor, "b k y x"]:
-        adds = self.conditions((codes.shape[1], codes.shape[2]), labels, context)
-        x = self.embed(codes).permute(0, 3, 1, 2)                       # b c y x
-        v = F.pad(x, (0, 0, 1, -1))                                     # the row above
-        h = F.pad(x, (1, -1))                                           # the place to the left
+        side = (codes.shape[1], codes.shape[2])
+        x = self.embed(codes).permute(0, 3, 1, 2)           # b c y x
+        v = F.pad(x, (0, 0, 1, -1))                         # the row above
+        h = F.pad(x, (1, -1))                               # the place to the left
+        adds = self.conditions(side, labels, context)
         for layer, add in zip(self.layers, adds):
             v, h = layer(v, h, add)
         return self.output(h)

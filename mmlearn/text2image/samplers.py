@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.text2image.diffusion import (
+    VARIANCES,
     Denoiser,
     Level,
     NoiseSchedule,
@@ -208,10 +209,19 @@ def levels(schedule: NoiseSchedule, i: int) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Ancestral:
     """DDPM's sampler: the next x is drawn from the reverse step's normal
-    distribution (eq:ancestral-step)."""
+    distribution (eq:ancestral-step).
 
-    variance: str | None = None    # "large", "small"; None: as learned
+    "large" is DDPM's choice for many steps; with few, "small" adds less noise
+    than can still be taken away.
+    """
+
+    variance: str | None = None     # None: learned where there is one, else large
     guides_noise = False
+
+    def __post_init__(self) -> None:
+        if self.variance not in (None, *VARIANCES):
+            raise ValueError(f"the variance is {self.variance!r}; use one of "
+                             f"{', '.join(VARIANCES)}, or none")
 
     def __call__(self, now: Estimate, chain: Chain) -> Tensor:
         place = torch.full((len(now.x),), now.i)
@@ -259,6 +269,11 @@ class DDIM:
 
     eta: float | int = 0.0
     guides_noise = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}; use a number from 0, no noise, "
+                             f"to 1, that of DDPM")
 
     def __call__(self, now: Estimate, chain: Chain) -> Tensor:
         bar, before = levels(chain.schedule, now.i)

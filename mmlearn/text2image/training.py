@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmlearn.data.pairs import PairBatch, PairBatches, PairData, scene_tokeniser, signed_pixels
 from mmlearn.data.things import ATTRIBUTES, attributes_of, kinds_of
 from mmlearn.data.tokenisers import Tokeniser
-from mmlearn.metrics.text_match import attribute_accuracy, r_precision
+from mmlearn.metrics.text_match import r_precision
 from mmlearn.nn.feature_networks import SceneClassifier, SceneClassifierConfig, attribute_loss
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image import dfgan
@@ -29,6 +29,7 @@ from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, sje_loss
 from mmlearn.text2image.damsm import DAMSM
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 from mmlearn.text2image.dmgan import DMGAN, DMGANConfig
+from mmlearn.text2image.evaluation import read_drawings
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, StyleEncoder, style_objective, wrong_partners
 from mmlearn.text2image.pipeline import Encoder, TextToImage, encode
 from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
@@ -270,11 +271,10 @@ def attribute_watch(
     """For ``fit``'s evaluate: how many of the things, colours and settings of the plain sentences of ``data``
     a classifier finds in what the generator draws."""
     texts = [captions[0] for captions in data.captions]
-    wanted = attributes_of(data.scenes)
 
     def evaluate(model: Any) -> dict[str, float]:
-        drawn = TextToImage.of(encoder, model, tokeniser, texts).draw(texts, seed=seed)
-        return attribute_accuracy(judge.answers(drawn), wanted)
+        drawing = TextToImage.of(encoder, model, tokeniser, texts)
+        return read_drawings(drawing, judge, data, seed=seed).of(range(len(texts)))
 
     return evaluate
 

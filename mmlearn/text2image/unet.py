@@ -107,9 +107,9 @@ def sinusoids_ddpm(
 def doubled_kernel(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "i o 4 4"]:
     r"""eq:unet-up: $K_{mn}=\sum_{k\in\{2-m,3-m\}}\sum_{l\in\{2-n,3-n\}}W_{kl}$: doubling a map and
     filtering it by $W$ is one transposed convolution by $K$ of stride 2."""
-    flipped = weight.flip(-2, -1).transpose(0, 1)
-    rows = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
-    return F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
+    A = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])     # K = A W A^T, in one product
+    K = weight.flatten(2) @ torch.kron(A, A).mT                             # o i 9 -> o i 16
+    return K.unflatten(2, (4, 4)).transpose(0, 1)
 
 
 def read_maps(
@@ -174,7 +174,10 @@ class Upsample(nn.Module):
 
 
 def conv_doubled(x: Float[Tensor, "b c y x"], conv: nn.Conv2d) -> Float[Tensor, "b f g h"]:
-    """``conv`` of the nearest-neighbour doubling of ``x``, which is never stored (eq:unet-up)."""
+    """``conv`` of the nearest-neighbour doubling of ``x``, which is stored only where there are few places
+    (eq:unet-up)."""
+    if len(x) * x.shape[2] * x.shape[3] < 256:              # making the kernel costs more than it saves
+        return conv(F.interpolate(x, scale_factor=2.0))
     return F.conv_transpose2d(x, doubled_kernel(conv.weight), conv.bias, stride=2, padding=1)
 
 

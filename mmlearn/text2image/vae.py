@@ -149,7 +149,8 @@ def bernoulli_log_likelihood(
 
 
 def gaussian_log_likelihood(
-    x_hat: Float[Tensor, "b *d"], x: Float[Tensor, "b *d"], s: float | int = 1.0
+    x_hat: Float[Tensor, "b *d"], x: Float[Tensor, "b *d"],
+    s: float | int = 1.0
 ) -> Float[Tensor, " b"]:
     r"""eq:vae-gaussian: $-\frac{\lVert x-\hat x\rVert^2}{2s^2}-\frac D2\log(2\pi s^2)$, with one deviation s
     for all pixels."""
@@ -304,7 +305,8 @@ class VAE(LatentModel):
 
     def encode(self, images: Float[Tensor, "b c y x"]) -> Posterior:
         """Mean and logarithm of the variance of q(z | x)."""
-        mu, log_var = self.encoder(check_images(images, self.config)).chunk(2, dim=1)
+        check_images(images, self.config)
+        mu, log_var = self.encoder(images).chunk(2, dim=1)
         return Posterior(mu, log_var.clamp(LEAST, MOST))
 
     def forward(
@@ -332,17 +334,18 @@ class Autoencoder(LatentModel):
         super().__init__(config, config.latent)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Reconstructed:
-        z = self.encoder(check_images(images, self.config))
-        return Reconstructed(self.decoder(z), Posterior(z, torch.full_like(z, LEAST)), z)
+        check_images(images, self.config)
+        z = self.encoder(images)
+        point = Posterior(z, torch.full_like(z, LEAST))
+        return Reconstructed(self.decoder(z), point, z)
 
 
-def check_images(images: Tensor, config: VAEConfig) -> Tensor:
+def check_images(images: Tensor, config: VAEConfig) -> None:
     """Refuse pictures of another size."""
     if images.shape[1:] != (config.channels, *config.size):
         raise ValueError(f"pictures are {' x '.join(map(str, images.shape[1:]))}, the model wants "
                          f"{config.channels} x {config.size[0]} x {config.size[1]} (channels, rows, "
                          "columns); resize them")
-    return images
 
 
 def standard_normal(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -398,7 +401,8 @@ def log_weights(
     for _ in range(samples):
         z = reparameterise(mu, log_var, standard_normal(mu, generator))
         likelihood = model.log_likelihood(model.decoder(z), images)
-        columns.append(likelihood + log_normal(z, prior, prior) - log_normal(z, mu, log_var))
+        columns.append(likelihood + log_normal(z, prior, prior)
+                       - log_normal(z, mu, log_var))
     return torch.stack(columns, dim=1)
 
 

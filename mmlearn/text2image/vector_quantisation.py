@@ -43,9 +43,12 @@ class Quantised(NamedTuple):
     codebook: Tensor
     commitment: Tensor
 
-    def loss(self, beta: float | int = BETA, legacy: bool = False) -> Float[Tensor, ""]:
+    def loss(
+        self, beta: float | int = BETA, legacy: bool = False
+    ) -> Float[Tensor, ""]:
         """eq:vq-loss of both errors, or eq:vq-legacy."""
-        return (legacy_loss if legacy else vq_loss)(self.codebook, self.commitment, beta)
+        weighted = legacy_loss if legacy else vq_loss
+        return weighted(self.codebook, self.commitment, beta)
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -205,7 +208,7 @@ def rows_at_once(z: Tensor, size: int) -> int:
 
 def to_rows(z: Float[Tensor, "b d *s"]) -> Float[Tensor, "n d"]:
     """Vectors in dimension 1 -> rows."""
-    return z.movedim(1, -1).reshape(-1, z.shape[1])                     # b d y x -> (b y x) d
+    return z.movedim(1, -1).reshape(-1, z.shape[1])     # b d y x -> (b y x) d
 
 
 def everywhere(total: Tensor) -> Tensor:
@@ -259,16 +262,18 @@ class Codebook(nn.Module):
     def quantise(self, z: Float[Tensor, "b d *s"]) -> Int[Tensor, "b *s"]:
         """The codes of vectors, without a gradient."""
         rows = to_rows(z.detach())
-        codes = nearest_codes(normalise(rows) if self.normalised else rows, self.vectors)
-        return codes.view(z.shape[0], *z.shape[2:])
+        rows = normalise(rows) if self.normalised else rows
+        return nearest_codes(rows, self.vectors).view(z.shape[0], *z.shape[2:])
 
     def forward(self, z: Float[Tensor, "b d *s"]) -> Quantised:
-        if self.normalised:
-            z = normalise(z.movedim(1, -1)).movedim(-1, 1)
-        codes = self.quantise(z)
-        z_q = F.embedding(codes, self.vectors).movedim(-1, 1)
-        return Quantised(straight_through(z, z_q), codes,
-                         codebook_loss(z, z_q), commitment_loss(z, z_q))
+        rows = z.movedim(1, -1).contiguous()            # b d y x -> b y x d
+        rows = normalise(rows) if self.normalised else rows
+        vectors = self.vectors
+        codes = nearest_codes(rows.flatten(0, -2), vectors)
+        codes = codes.view(rows.shape[:-1])
+        z_q = F.embedding(codes, vectors)
+        return Quantised(straight_through(rows, z_q).movedim(-1, 1), codes,
+                         codebook_loss(rows, z_q), commitment_loss(rows, z_q))
 
     @torch.no_grad()
     def restart(self, z: Float[Tensor, "b d *s"], dead: Bool[Tensor, " k"],
@@ -332,13 +337,15 @@ class EMACodebook(Codebook):
         chosen = codes.flatten()
         counts = torch.bincount(chosen, minlength=self.size).to(self.counts)
         sums = torch.zeros_like(self.sums).index_add_(0, chosen, rows)
-        self.counts.copy_(moving_average(self.counts, everywhere(counts), self.decay))
-        self.sums.copy_(moving_average(self.sums, everywhere(sums), self.decay))
+        counts, sums = everywhere(counts), everywhere(sums)
+        self.counts.copy_(moving_average(self.counts, counts, self.decay))
+        self.sums.copy_(moving_average(self.sums, sums, self.decay))
         self.step += 1
-        codes_now = averaged_codes(self.debiased_counts,
-                                   debias(self.sums, self.decay, int(self.step)), self.eps)
-        known = self.counts > 0                                     # one that nobody chose yet stays
-        self.weight.copy_(torch.where(known[:, None], codes_now, self.weight))
+        means = averaged_codes(
+            self.debiased_counts,
+            debias(self.sums, self.decay, int(self.step)), self.eps)
+        known = self.counts > 0                     # one that nobody chose yet stays
+        self.weight.copy_(torch.where(known[:, None], means, self.weight))
 
     @property
     def debiased_counts(self) -> Float[Tensor, " k"]:

@@ -16,6 +16,7 @@ Pictures (b, 3, y, x) are in [-1, 1]; letters of shapes: g codes at one place, d
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +26,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.configuration import check
-from mmlearn.text2image.vector_quantisation import BETA, Codebook, EMACodebook, Quantised, code_bits
+from mmlearn.text2image.vector_quantisation import (
+    BETA,
+    Codebook,
+    EMACodebook,
+    Quantised,
+    code_bits,
+)
 from mmlearn.text_for_vision.blockwise import single
 
 CODES = ("paper", "released")
@@ -133,7 +140,9 @@ def scaled_error(
     return F.mse_loss(single(x_hat), single(x)) / variance
 
 
-def pixel_values(x: Float[Tensor, "*b"], levels: int = 256) -> Int[Tensor, "*b"]:
+def pixel_values(
+    x: Float[Tensor, "*b"], levels: int = 256
+) -> Int[Tensor, "*b"]:
     r"""eq:vqvae-values: $\lfloor L\,(x+1)/2\rfloor$: pixels in [-1, 1] as whole numbers from 0 to L - 1."""
     return ((x + 1) / 2 * levels).floor().clamp(0, levels - 1).long()
 
@@ -184,20 +193,27 @@ def up(into: int, out: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(into, out, 4, stride=2, padding=1)
 
 
-def encoder(into: int, width: int, inner: int, blocks: int, code: str) -> nn.Sequential:
+def encoder(
+    into: int, width: int, inner: int, blocks: int, code: str
+) -> nn.Sequential:
     """(b, into, 4y, 4x) -> (b, width, y, x)."""
     outer = width if code == "paper" else width // 2
-    mix = [] if code == "paper" else [nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
-    return nn.Sequential(down(into, outer), nn.ReLU(), down(outer, width), *mix,
-                         *residual_stack(width, inner, blocks))
+    mix = [] if code == "paper" else [
+        nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
+    return nn.Sequential(
+        down(into, outer), nn.ReLU(), down(outer, width), *mix,
+        *residual_stack(width, inner, blocks))
 
 
-def decoder(into: int, width: int, inner: int, blocks: int, out: int, code: str) -> nn.Sequential:
+def decoder(
+    into: int, width: int, inner: int, blocks: int, out: int, code: str
+) -> nn.Sequential:
     """(b, into, y, x) -> (b, out, 4y, 4x)."""
     outer, kernel = (width, 1) if code == "paper" else (width // 2, 3)
-    return nn.Sequential(nn.Conv2d(into, width, kernel, padding=kernel // 2),
-                         *residual_stack(width, inner, blocks),
-                         up(width, outer), nn.ReLU(), up(outer, out))
+    return nn.Sequential(
+        nn.Conv2d(into, width, kernel, padding=kernel // 2),
+        *residual_stack(width, inner, blocks),
+        up(width, outer), nn.ReLU(), up(outer, out))
 
 
 def make_codebook(codes: int, width: int, ema: bool, decay: float) -> Codebook:
@@ -217,15 +233,18 @@ class VQVAE(nn.Module):
         self.config = c = config
         self.encoder = encoder(3, c.width, c.inner, c.blocks, c.code)
         self.to_codes = nn.Conv2d(c.width, c.books * c.code_width, 1)
-        self.codebooks = nn.ModuleList(make_codebook(c.codes, c.code_width, c.ema, c.decay)
-                                       for _ in range(c.books))
-        self.decoder = decoder(c.books * c.code_width, c.width, c.inner, c.blocks,
-                               3 * max(c.levels, 1), c.code)
+        self.codebooks = nn.ModuleList(
+            make_codebook(c.codes, c.code_width, c.ema, c.decay)
+            for _ in range(c.books))
+        self.decoder = decoder(
+            c.books * c.code_width, c.width, c.inner, c.blocks,
+            3 * max(c.levels, 1), c.code)
 
     def latents(self, images: Float[Tensor, "b 3 y x"]) -> tuple[Tensor, ...]:
         """What each codebook is asked for: (b, d, y/4, x/4)."""
         check_size(images, self.config.size)
-        return self.to_codes(self.encoder(images)).chunk(self.config.books, dim=1)
+        z = self.to_codes(self.encoder(images))
+        return z.chunk(self.config.books, dim=1)
 
     def encode(self, images: Float[Tensor, "b 3 y x"]) -> Int[Tensor, "b *s"]:
         """The codes of pictures, without a gradient."""
@@ -254,7 +273,8 @@ class VQVAE(nn.Module):
             raise ValueError(f"codes have shape {tuple(codes.shape)}; give (b, y, x) to a model with one "
                              f"code at a place, (b, {self.config.books}, y, x) to one with more")
         maps = codes.unsqueeze(1) if wanted == 3 else codes
-        z_q = [book.look_up(c) for book, c in zip(self.codebooks, maps.unbind(1))]     # type: ignore[operator]
+        z_q = [book.look_up(c)                                          # type: ignore[operator]
+               for book, c in zip(self.codebooks, maps.unbind(1))]
         return self.pictures(self.output(torch.cat(z_q, dim=1)))
 
     def pictures(self, output: Tensor) -> Float[Tensor, "b 3 y x"]:
@@ -270,7 +290,8 @@ class VQVAE(nn.Module):
         coded = self(images)
         error = (categorical_error(coded.output, images) if self.config.levels
                  else scaled_error(coded.output, images, variance))
-        return vqvae_loss(error, coded.codebook, coded.commitment, self.config.beta)
+        return vqvae_loss(error, coded.codebook, coded.commitment,
+                          self.config.beta)
 
 
 def stacked(codes: list[Tensor]) -> Tensor:
@@ -278,7 +299,7 @@ def stacked(codes: list[Tensor]) -> Tensor:
     return codes[0] if len(codes) == 1 else torch.stack(codes, dim=1)
 
 
-def sum_of(parts) -> Tensor:
+def sum_of(parts: Iterable[Tensor]) -> Tensor:
     """A sum of losses."""
     return torch.stack(list(parts)).sum()
 
@@ -338,12 +359,13 @@ class VQVAE2(nn.Module):
         half, stack = c.width // 2, (c.width, c.inner, c.blocks)
         self.encoder = encoder(3, *stack, "released")
         self.top_encoder = nn.Sequential(
-            down(c.width, half), nn.ReLU(), nn.Conv2d(half, c.width, 3, padding=1), *residual_stack(*stack))
+            down(c.width, half), nn.ReLU(),
+            nn.Conv2d(half, c.width, 3, padding=1), *residual_stack(*stack))
         self.to_top = nn.Conv2d(c.width, c.code_width, 1)
         self.top_codes = EMACodebook(c.codes, c.code_width, c.decay)
         self.top_decoder = nn.Sequential(
-            nn.Conv2d(c.code_width, c.width, 3, padding=1), *residual_stack(*stack),
-            up(c.width, c.code_width))
+            nn.Conv2d(c.code_width, c.width, 3, padding=1),
+            *residual_stack(*stack), up(c.width, c.code_width))
         self.to_bottom = nn.Conv2d(c.code_width + c.width, c.code_width, 1)
         self.bottom_codes = EMACodebook(c.codes, c.code_width, c.decay)
         self.up_top = up(c.code_width, c.code_width)
@@ -359,7 +381,8 @@ class VQVAE2(nn.Module):
 
     def bottom_latent(self, shallow: Tensor, top: Tensor) -> Tensor:
         """What the bottom codebook is asked for: the map with what the top already says."""
-        return self.to_bottom(torch.cat([self.top_decoder(top), shallow], dim=1))
+        decoded = self.top_decoder(top)
+        return self.to_bottom(torch.cat([decoded, shallow], dim=1))
 
     def encode(
         self, images: Float[Tensor, "b 3 y x"]
@@ -380,9 +403,10 @@ class VQVAE2(nn.Module):
         shallow, z = self.latents(images)
         top = self.top_codes(z)
         bottom = self.bottom_codes(self.bottom_latent(shallow, top.z_q))
-        return CodedTwice(self.output(top.z_q, bottom.z_q), top.codes, bottom.codes,
-                          top.codebook + bottom.codebook,
-                          top.commitment + bottom.commitment)
+        return CodedTwice(
+            self.output(top.z_q, bottom.z_q), top.codes, bottom.codes,
+            top.codebook + bottom.codebook,
+            top.commitment + bottom.commitment)
 
     @torch.no_grad()
     def decode(
@@ -400,11 +424,13 @@ class VQVAE2(nn.Module):
         """eq:vqvae-loss of a batch; ``variance`` is that of the data's pixels (eq:vqvae-error)."""
         coded = self(images)
         error = scaled_error(coded.output, images, variance)
-        return vqvae_loss(error, coded.codebook, coded.commitment, self.config.beta)
+        return vqvae_loss(error, coded.codebook, coded.commitment,
+                          self.config.beta)
 
 
 def most_recognised(
-    probabilities: Float[Tensor, "n c"], classes: Int[Tensor, " n"], rate: float
+    probabilities: Float[Tensor, "n c"], classes: Int[Tensor, " n"],
+    rate: float | int
 ) -> Int[Tensor, " k"]:
     r"""eq:vqvae-reject: the $\lceil\rho n\rceil$ of n drawn pictures for which a classifier gives the class
     that was asked for the highest $p(y\mid\hat x)$, best first.
@@ -417,5 +443,5 @@ def most_recognised(
     sums = probabilities.sum(dim=1)
     if (probabilities < 0).any() or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
         raise ValueError("rows of probabilities do not sum to 1; apply a softmax to the logits")
-    scores = probabilities[torch.arange(len(classes), device=classes.device), classes]
+    scores = probabilities.gather(1, classes[:, None])[:, 0]
     return scores.topk(math.ceil(rate * len(scores))).indices

@@ -45,6 +45,11 @@ def workplace(folder: Path) -> None:
         f"{name},a {colour} cat\n" for name, colour in zip(names, colours)))
     (folder / "lines.txt").write_text("a cat\na tower\n")
     painter(folder / "painter")
+    diffuser(folder / "diffuser")
+    Image.new("RGB", (8, 8), "red").save(folder / "red.png")
+    hole = Image.new("L", (8, 8))
+    hole.paste(255, (2, 2, 5, 6))
+    hole.save(folder / "hole.png")
     truth = json.loads((SAMPLE / "annotations" / "captions_train.json").read_text())
     images = truth["images"][:4]
     ids = {image["id"] for image in images}
@@ -75,6 +80,30 @@ def painter(path: Path) -> None:
     torch.manual_seed(0)
     text = DAMSM(DAMSMConfig.mini(len(words), 16)).text
     save_text_to_image(path, TextToImage.of(text, DFGAN(DFGANConfig.mini(16, 4)), words), {})
+
+
+def diffuser(path: Path) -> None:
+    """A diffusion model that draws 8 x 8 pixels, tiny and untrained."""
+    import torch
+
+    from mmlearn.data.glide_tokeniser import GLIDETokeniser
+    from mmlearn.text2image.adm import ADMConfig
+    from mmlearn.text2image.glide import GLIDE, GLIDETextConfig, fitted
+    from mmlearn.text2image.painting import Painter, save_painter
+
+    words = GLIDETokeniser.train(["a cat", "a tower"], 20, context=6)
+    torch.manual_seed(0)
+    config = fitted(ADMConfig(8, 8, (1, 2), 1, (), groups=4, head_channels=8),
+                    GLIDETextConfig(len(words), 6, 8, 1, 2))
+    save_painter(path, Painter.of(words, GLIDE(config.with_hole())), {})
+
+
+def guidance(text: str) -> bool:
+    """Is a text a scale of guidance?"""
+    try:
+        return 0 <= float(text) <= 100
+    except ValueError:
+        return False
 
 
 def whole(least: int, most: int) -> Callable[[str], bool]:
@@ -140,6 +169,12 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
     (("generate", "a cat", "--model", "painter", "--out", "x.png"),
      {"--texts": never, "--model": never, "--samples": whole(1, 1000), "--seed": whole(0, 2**32 - 1),
       "--out": new_picture}),
+    (("generate", "a cat", "--model", "diffuser", "--steps", "1", "--out", "x.png"),
+     {"--steps": whole(1, 1000), "--guidance": guidance, "--texts": never, "--seed": whole(0, 2**32 - 1)}),
+    (("edit", "red.png", "a cat", "--mask", "hole.png", "--model", "diffuser", "--steps", "1", "--out",
+      "x.png"),
+     {"--mask": never, "--model": never, "--samples": whole(1, 1000), "--seed": whole(0, 2**32 - 1),
+      "--steps": whole(1, 1000), "--guidance": guidance, "--out": new_picture}),
     (("train", "clip", *OF_FOLDER), TRAINER),
     (("train", "dfgan", *OF_FOLDER), PAINTER),
     (("train", "attngan", *OF_FOLDER, "--size", "cub"),

@@ -27,7 +27,7 @@ from mmlearn.nn.transformer import EncoderLayer, feed_forward
 KNOWN = {"1-image2text": 22, "2-text2image": 24, "4-text-for-vision": 16}
 ERRATA = [(chapter, f"E{number}") for chapter, last in KNOWN.items() for number in range(1, last + 1)]
 QUOTED = json.loads((ROOT / "tests" / "book" / "survey_quotations.json").read_text(encoding="utf-8"))
-KINDS = ("Error", "Omission", "Wording")
+KINDS = ("Error", "Omission", "Overstatement", "Wording")
 READING = {"E16"}                              # of chapter 1, checked by reading the source that is named
 SOURCES = [f"P{number}" for number in range(1, 7)]            # slips of the papers and codes of chapter 2
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmlearn.nn.modes import blank
 from mmlearn.pretrained import READERS, glide, load
-from mmlearn.pretrained.glide import FILES, fetch, kind_of, load_clip, model_config, model_sources
+from mmlearn.pretrained.glide import FILES, fetch, kind_of, load_clip, model_config, model_shapes
 from mmlearn.text2image.glide import GLIDE, GLIDEConfig
 from mmlearn.text2image.noised_clip import (
     NoisedCLIP,
@@ -297,9 +297,7 @@ def test_released_sizes_are_read_off_the_shapes(name):
     config = getattr(GLIDEConfig, name)()
     with blank():
         model = GLIDE(config)
-    sources = model_sources(model)
-    state = {theirs: torch.empty(shape, device="meta") for source in sources.values()
-             for theirs, shape in source.shapes.items()}
+    state = {theirs: torch.empty(shape, device="meta") for theirs, shape in model_shapes(model).items()}
     assert model_config(state, "base.pt") == config
     assert {"input_blocks.3.0.in_layers.0.weight", "transformer.resblocks.15.attn.c_qkv.weight", "out.2.bias",
             "middle_block.1.encoder_kv.weight", "time_embed.2.weight", "final_ln.bias"} <= state.keys()
@@ -310,8 +308,7 @@ def test_the_released_noised_clip_has_the_published_names():
     with blank():
         model = NoisedCLIP(NoisedCLIPConfig.released())
     for tower, count in ((model.text, 71_679_488), (model.image, 86_443_776)):
-        sources = glide.clip_sources(tower)
-        shapes = {name: shape for source in sources.values() for name, shape in source.shapes.items()}
+        shapes = glide.clip_shapes(tower)
         assert sum(torch.Size(shape).numel() for shape in shapes.values()) == count
         assert "blocks.block_11.f_attn.f_k.w" in shapes and "blocks.block_0.f_attn.f_k.b" not in shapes
 

@@ -222,6 +222,21 @@ def test_steps_of_the_second_order_solver_are_those_of_diffusers(spacing, name):
         ours = x                                                    # step by step
 
 
+@pytest.mark.parity
+def test_a_chain_by_heuns_method_is_that_of_diffusers():
+    whole, x = SCHEDULES["linear"], randn(2, 2, 4, 4)
+    scheduler = theirs("HeunDiscreteScheduler", whole, beta_start=1e-4, beta_end=0.02)
+    scheduler.set_timesteps(10)
+    schedule = whole.respaced(range(0, 1000, 111))
+    assert sorted({*scheduler.timesteps.tolist()}) == schedule.timesteps.tolist()
+    scaled = x / whole.alpha_bars[-1].sqrt()            # theirs is x over the root of the signal
+    for t in scheduler.timesteps:
+        noise = wavy(scheduler.scale_model_input(scaled, t), t.expand(2))
+        scaled = scheduler.step(noise, t, scaled).prev_sample
+    ours = sample(wavy, schedule, (2, 2, 4, 4), "heun", denoised_fn=None, start=x)
+    torch.testing.assert_close(ours, scaled.double(), rtol=1e-3, atol=1e-3)
+
+
 # --------------------------------------------------------------------------- exact denoisers, exact answers
 
 def exact(schedule, mean=0.4, std=0.3):
@@ -530,6 +545,10 @@ def test_what_cannot_be_sampled_is_refused():
         sample(wavy, schedule, (1, 2), start=torch.zeros(1, 3))
     with pytest.raises(ValueError, match="gives noise only"):
         sample(wavy, schedule, (1, 2), Ancestral("learned"))
+    with pytest.raises(ValueError, match="use one of large, small, learned"):
+        Ancestral("medium")
+    with pytest.raises(ValueError, match="from 0, no noise, to 1"):
+        DDIM(1.5)
 
 
 @covers("eq:ddim-ode")

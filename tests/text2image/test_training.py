@@ -16,6 +16,7 @@ from mmlearn.text2image.blocks import pyramid
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
+from mmlearn.text2image.evaluation import read_drawings
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, wrong_partners
 from mmlearn.text2image.pipeline import TextToImage
 from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
@@ -160,6 +161,16 @@ def test_a_game_trains_averages_and_is_watched(system, data, words):
     assert history.ema is not None and {"discriminator", "generator"} <= history.scalars.keys()
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
     assert {name.split(".")[0] for name in moved} == {"generator", "discriminator"}
+
+
+def test_a_generator_in_training_is_counted_as_a_trained_one_is(data, words):
+    with seeded(0):
+        encoder, model = damsm(words).text, DFGAN(DFGANConfig.mini(16, 4))
+    judge, few = train_scene_classifier(data, steps=1, progress=False)[0].eval(), data.first(12)
+    drawing = TextToImage.of(encoder, model, words, [captions[0] for captions in few.captions])
+    found = attribute_watch(encoder, words, judge, few, seed=3)(model)
+    assert found == read_drawings(drawing, judge, few, seed=3).of(range(12))
+    assert found.keys() == {"category", "colour", "setting", "all"}
 
 
 def test_a_handful_of_pictures_is_drawn_from_their_sentences():

@@ -157,6 +157,19 @@ def test_a_doubled_map_filtered_is_one_transposed_convolution():
         torch.testing.assert_close(a, b)
 
 
+@covers("eq:unet-up")
+@pytest.mark.parametrize("batch", [15, 16])             # 240 places are doubled first, 256 never
+def test_few_and_many_places_are_doubled_alike(batch):
+    conv = conv3(3, 2).double()
+    x = draw(batch, 3, 4, 4).requires_grad_()
+    usual = F.conv2d(F.interpolate(x, scale_factor=2.0), conv.weight, conv.bias, padding=1)
+    got, inputs = conv_doubled(x, conv), (x, conv.weight, conv.bias)
+    torch.testing.assert_close(got, usual)
+    for a, b in zip(torch.autograd.grad(got.square().sum(), inputs),
+                    torch.autograd.grad(usual.square().sum(), inputs)):
+        torch.testing.assert_close(a, b)
+
+
 @covers("eq:unet-attention")
 def test_attention_scaled_by_both_fourth_roots_is_attention():
     Q, K, V = draw(1, 2, 3, 4), draw(1, 2, 5, 4, seed=1), draw(1, 2, 5, 4, seed=2)

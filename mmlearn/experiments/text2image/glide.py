@@ -8,8 +8,9 @@ import argparse
 import importlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, nargs="+", default=[20_000], metavar="N",
                         help="training pictures, of each function in turn (the last number holds for the "
                              "rest)")
-    parser.add_argument("--test", type=int, default=500, help="sentences that are drawn for the scores")
+    parser.add_argument("--test", type=int, default=300, help="sentences that are drawn for the scores")
+    parser.add_argument("--judge-steps", type=int, default=25, help="DDIM steps of what is judged")
     parser.add_argument("--steps", type=int, default=20_000, help="of the base model")
     parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
     parser.add_argument("--up-steps", type=int, default=6000, help="of the upsampler")
@@ -87,7 +89,8 @@ def of_one_thing(data: PairData) -> bool:
     return bool(data.scenes) and all(len(scene.objects) == 1 for scene in data.scenes)
 
 
-class At(NamedTuple):
+@dataclass
+class At:
     """A painter with settings, as what judges pictures asks for."""
 
     painter: Painter
@@ -106,7 +109,7 @@ def watch_base(tokeniser: GLIDETokeniser, sets: Sequence[PairData], judge: Scene
     one = next((data.first(WATCHED) for data in sets if of_one_thing(data)), None)
     texts = [*SHOWN, *(captions[0] for data in sets if not of_one_thing(data)
                        for captions in data.captions[:6])]
-    options = {"steps": WATCH_STEPS, "method": "ddim"}
+    options: dict[str, Any] = {"steps": WATCH_STEPS, "method": "ddim"}
 
     def evaluate(model: Any) -> dict[str, float]:
         painter = Painter.of(tokeniser, model)
@@ -218,7 +221,8 @@ def measured(painter: Painter, functions: Sequence[Callable[..., PairData]], jud
             if not of_one_thing(data):
                 continue
             for scale in args.guidance:
-                scores = judge_pictures(At(painter, {"guidance": scale}), judge, data)
+                options = {"guidance": scale, "steps": args.judge_steps, "method": "ddim"}
+                scores = judge_pictures(At(painter, options), judge, data)
                 found[name][f"guidance {scale:g}"] = scores
                 drawn += len(data)
                 print(name, scale, scores, flush=True)

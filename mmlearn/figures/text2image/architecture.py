@@ -118,8 +118,7 @@ def dcgan(config: DCGANConfig | None = None) -> Diagram:
         f"DCGAN. Generator: {config.noise} numbers of noise become {walk}, the last being the picture; each "
         "step is a transposed convolution of 4 by 4 with stride 2, batch norm and ReLU, the last one ends in "
         f"tanh. Discriminator: the way back by strided convolutions, {back}, then one logit; LeakyReLU after "
-        "each, batch norm from the second on. Violet: strided convolutions and batch norm, which the first "
-        "GAN did not have."))
+        "each, batch norm from the second on. Violet: strided convolutions and batch norm throughout."))
     for row, y in enumerate((92, 286)):
         name, order = (("generator *G*", range(ups + 1)), ("discriminator *D*", range(ups, -1, -1)))[row]
         drawn.text(16, y - 78, name, 15, anchor="start", weight=600)

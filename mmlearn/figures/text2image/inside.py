@@ -132,7 +132,7 @@ class ToyCritic:
     at: str
 
     def score(self, pairs: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """D(x, e) of each pair."""
+        """The score a(x, e) of each pair."""
         with torch.no_grad():
             return self.net(pairs)[:, 0]
 
@@ -201,7 +201,7 @@ def penalty_surface(critics: Mapping[str, ToyCritic], seed: int = 1) -> Figure:
         below.plot(x, line, color=PALETTE[0])
         below.axvline(1, color="black", linewidth=1, linestyle=":")
         below.set(xlabel="picture x, for the text e = 1", ylabel="score" if i == 0 else "")
-    figure.colorbar(shown, ax=axes[0, -1], label="score D(x, e)", ticks=(-2, -1, 0, 1, 2))
+    figure.colorbar(shown, ax=axes[0, -1], label="score a(x, e)", ticks=(-2, -1, 0, 1, 2))
     marks, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(marks, names, loc="outside lower center", ncols=3, facecolor="#cccccc", frameon=True)
     return figure

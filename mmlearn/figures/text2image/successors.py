@@ -19,6 +19,7 @@ from mmlearn.text2image.dmgan import DMGANConfig
 from mmlearn.text2image.stackgan import StackGANConfig, StackGANv2Config
 
 E_BAR, V_BAR, C_HAT = "e\u0304", "v\u0304", "c\u0302"           # sentence, picture as one vector, condition
+V_TILDE = "v\u0303"                                             # what a word reads of the regions
 
 
 def stackgan(config: StackGANConfig | None = None) -> Diagram:
@@ -206,10 +207,10 @@ def damsm(config: DAMSMConfig | None = None) -> Diagram:
         "with a trained linear layer for each "
         f"gives {places} regions v of {d} numbers and one vector of the picture, {d}. Products of words and "
         f"regions, T by {places}, pass a softmax over the words, then, times gamma_1, a softmax over the "
-        "regions; each word so gets its weighted sum of regions, c_t. The cosines of c_t and e_t make one "
-        "score R of caption and picture, the cosine of sentence and picture another. Scores of all pictures "
-        "and captions of a batch form a matrix; the right pairs lie on its diagonal, and a softmax over rows "
-        "and one over columns give two losses for either score, four in all."))
+        "regions; each word t so gets its weighted sum of regions, v tilde t. Its cosines with the words e_t "
+        "make one score R of caption and picture, the cosine of sentence and picture another. Scores of all "
+        "pictures and captions of a batch form a matrix; the right pairs lie on its diagonal, and a softmax "
+        "over rows and one over columns give two losses for either score, four in all."))
     drawn.text(20, 20, f"“{CAPTION}”", 14, "text", "start")
     encoder = drawn.box(84, 78, "bi-LSTM", "text", 110, 34)
     drawn.arrow((84, 32), encoder, role="text")
@@ -233,8 +234,8 @@ def damsm(config: DAMSMConfig | None = None) -> Diagram:
     drawn.arrow((204, 246), (122, 293), role="image", sides="bt", bend=0.4)
     over_words = drawn.box(222, 326, "softmax\nover words", "new", 132, 46)
     over_regions = drawn.box(222, 396, "softmax, × *γ*_1\nover regions", "new", 132, 46)
-    context = drawn.box(222, 460, "*c_t* = Σ_p *α_{tp}* *v_p*", "new", 146, 34)
-    score = drawn.box(72, 460, "cos(*c_t*, *e_t*)", "new", 108, 34)
+    context = drawn.box(222, 460, f"*{V_TILDE}_t* = Σ_p *α_{{tp}}* *v_p*", "new", 146, 34)
+    score = drawn.box(72, 460, f"cos(*{V_TILDE}_t*, *e_t*)", "new", 108, 34)
     drawn.arrow(similarity, over_words)
     drawn.arrow(over_words, over_regions)
     drawn.arrow(over_regions, context)
@@ -288,8 +289,8 @@ def dmgan(config: DMGANConfig | None = None) -> Diagram:
     drawn.arrow(mix, memory, role="new")
     drawn.text(322, 243, "memory *m*", 14, "new", "start", 600)
     drawn.text(322, 261, f"*T* × {2 * r}", 13, "soft", "start")
-    key = drawn.box(168, 330, "keys *φ_K*(*m*)", "new", 116, 34)
-    value = drawn.box(372, 330, "values *φ_V*(*m*)", "new", 128, 34)
+    key = drawn.box(168, 330, "keys *M_K*(*m*)", "new", 116, 34)
+    value = drawn.box(372, 330, "values *M_V*(*m*)", "new", 128, 34)
     drawn.arrow((252, 278), key, role="new", sides="bt", bend=0.6)
     drawn.arrow((288, 278), value, role="new", sides="bt", bend=0.6)
     drawn.line([(36, places.at("b")[1]), (36, 560), (44, 560)], "image")
@@ -385,13 +386,13 @@ def dfgan(config: DFGANConfig | None = None) -> Diagram:
     down = drawn.box(148, y, f"{n} × down", "", 90, 34)
     join = drawn.node(244, y, "⊕")
     score = drawn.box(322, y, "conv, conv", "", 92, 34)
-    out = drawn.box(424, y, f"*D*(*x*, *{E_BAR}*)", "new", 76, 34)
+    out = drawn.box(424, y, f"*a*(*x*, *{E_BAR}*)", "new", 76, 34)
     drawn.arrow(real, down)
     drawn.arrow(down, join)
     drawn.text(206, y + 29, f"{config.discriminator_channels[-1]} × 4^2", 13, "soft")
     drawn.arrow(join, score)
     drawn.arrow(score, out)
-    alone = drawn.box(330, 596, "*D*(*x*) alone", "frozen", 110, 28)
+    alone = drawn.box(330, 596, "*a*(*x*) alone", "frozen", 110, 28)
     drawn.arrow(down, alone, role="frozen", sides="tl", dashed=True)
     drawn.line([(282, 609), (378, 583)], "loss")
     drawn.line([(282, 583), (378, 609)], "loss")
@@ -401,7 +402,7 @@ def dfgan(config: DFGANConfig | None = None) -> Diagram:
     drawn.arrow((424, 657), (424, 727), role="new", dashed=True)
     drawn.arrow(penalty, words, role="new", sides="lb", dashed=True)
     drawn.arrow(penalty, real, role="new", dashed=True, sides="lb", via=((52, 752),))
-    drawn.text(60, 700, "∇_x*D*", 14, "new", "start", 600)
-    drawn.text(252, 740, "∇_e*D*", 14, "new", "start", 600)
+    drawn.text(60, 700, "∇_x*a*", 14, "new", "start", 600)
+    drawn.text(252, 740, "∇_e*a*", 14, "new", "start", 600)
     drawn.text(150, 770, "at a real picture and its own text only", 13, "new")
     return drawn
