@@ -38,12 +38,14 @@ ARMS = ("x0", "noise")
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--train", type=int, default=3000, help="pictures to train on")
+    parser.add_argument("--train", type=int, default=2000, help="pictures to train on")
     parser.add_argument("--test", type=int, default=300, help="pictures to judge by")
     parser.add_argument("--draws", type=int, default=32, help="steps of the chain when embeddings are drawn")
+    parser.add_argument("--bound", type=float, default=2.0,
+                        help="largest number of an estimate, scaled; without it predicted noise explodes")
     parser.add_argument("--scale", type=float, default=1.0, help="of guidance")
 
 
@@ -107,6 +109,7 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     losses = train_prior(model, z, text, schedule, args, seed)
     with eval_mode(model):
         two = torch.stack([draw_embeddings(model, text_test, schedule, args.draws, args.scale, 1,
+                                           bound=args.bound,
                                            generator=torch.Generator().manual_seed(draw))
                            for draw in range(2)], 1)
     single = [scores(z_test, drawn, text_test) for drawn in two.unbind(1)]
@@ -128,7 +131,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"seed {seed}  {name:6}  with the picture {one['with the picture']:.3f}, of two "
               f"{two['with the picture']:.3f}; with the caption {one['with the caption']:.3f}, of two "
               f"{two['with the caption']:.3f}", flush=True)
-    names = ("steps", "batch", "lr", "train", "test", "draws", "scale")
+    names = ("steps", "batch", "lr", "train", "test", "draws", "bound", "scale")
     settings = {key: getattr(args, key) for key in names}
     return {"settings": {**settings, "dropped": 0.1, "sampler": "ddpm", "seeds": seeds(args.seeds)},
             "arms": found}

@@ -1,4 +1,4 @@
-"""The study of unCLIP's prior measures what it says, and its committed results say what the chapter tells."""
+"""The study of unCLIP's prior measures what it says, and is a function of its seed."""
 
 import argparse
 import json
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mmlearn.data.things import thing_pairs
-from mmlearn.experiments import main, results
+from mmlearn.experiments import main
 from mmlearn.experiments.text2image.unclip_prior import ARMS, embedded, job, run
 from mmlearn.text_for_vision.training import load_mini
 
-SMALL = {"steps": 3, "batch": 8, "lr": 1e-3, "train": 20, "test": 6, "draws": 3, "scale": 1.0}
+SMALL = {"steps": 3, "batch": 8, "lr": 1e-3, "train": 20, "test": 6, "draws": 3, "bound": 2.0, "scale": 1.0}
 
 
 def test_embeddings_are_of_length_one_and_fit_their_captions_better_than_others():
@@ -40,18 +40,3 @@ def test_the_study_runs_from_the_command_line(tmp_path):
     assert set(told["arms"]) == set(ARMS) and told["settings"]["seeds"] == [0]
     with pytest.raises(ValueError, match="--test is 1 and --steps 3"):
         run(argparse.Namespace(**{**SMALL, "test": 1}))
-
-
-# ---- what the chapter says about the committed results -----------------------------------------------------
-
-
-def test_of_two_draws_the_better_fits_the_caption_better_in_every_run():
-    for runs in results("unclip-prior")["arms"].values():
-        for found in runs:
-            assert found["the better of two"]["with the caption"] > found["one"]["with the caption"]
-
-
-def test_predicting_the_embedding_comes_nearer_to_the_picture_than_predicting_its_noise():
-    arms = results("unclip-prior")["arms"]
-    for x0, noise in zip(arms["x0"], arms["noise"]):
-        assert x0["one"]["with the picture"] > noise["one"]["with the picture"]
