@@ -225,7 +225,8 @@ def main() -> None:
         for way, value in of.items():
             shown = f"{value / 1e6:8.0f} MB" if args.memory else f"{value:8.3f} s "
             ours = max(of["mmlearn"], 1e-9)
-            goal = f"   (mmlearn / peer {ours / max(value, 1e-9):.2f}, goal {GOAL})" if way != "mmlearn" else ""
+            ratio = f"   (mmlearn / peer {ours / max(value, 1e-9):.2f}, goal {GOAL})"
+            goal = "" if way == "mmlearn" else ratio
             print(f"  {task:<14} {way:<16} {shown} {value / ours:8.2f} x{goal}")
 
 
