@@ -1,14 +1,12 @@
 """What the benchmark of diffusion compares is the same computation."""
 
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import torch
+from benchmark_modules import benchmark_module
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-benchmark = pytest.importorskip("diffusion")
+benchmark = benchmark_module("diffusion")
 
 ARGS = Namespace(size="mini", batch=2, device="cpu")
 
