@@ -80,6 +80,15 @@ class PairData:
                         tuple(self.scenes[i] for i in chosen) if self.scenes else ())
 
 
+def joined(parts: Sequence[PairData]) -> PairData:
+    """Several sets of pairs as one; pictures in files are read."""
+    if len(parts) == 1:
+        return parts[0]
+    return PairData(torch.cat([part.images[:] for part in parts]),
+                    tuple(texts for part in parts for texts in part.captions),
+                    tuple(scene for part in parts for scene in part.scenes))
+
+
 @dataclass(frozen=True)
 class ClassPictures:
     """Pictures of one thing each, with the number of its class; ``classes`` are noun phrases without

@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mmlearn.text2image.vae import gaussian_kl
+
 VARIANCES = ("large", "small", "learned")
 Denoiser = Callable[..., Tensor]
 Level = float | Float[Tensor, "*#s"]            # one number, or one for each example, as (b, 1, …)
@@ -337,17 +339,6 @@ def reverse_log_variance(
 
 
 # ------------------------------------------------------------------------------------------------- the bound
-
-def gaussian_kl(
-    mean: Float[Tensor, "*s"], log_variance: Float[Tensor, "*#s"],
-    other: Float[Tensor, "*s"], other_log_variance: Float[Tensor, "*#s"],
-) -> Float[Tensor, "*s"]:
-    r"""eq:diffusion-gaussian-kl: $\text{KL} = \frac12\big(\log\frac{s_2^2}{s_1^2}
-    + \frac{s_1^2 + (m_1-m_2)^2}{s_2^2} - 1\big)$."""
-    difference = log_variance - other_log_variance
-    square = (mean - other)**2 * (-other_log_variance).exp()
-    return 0.5 * (square + difference.exp() - difference - 1)
-
 
 def prior_kl(
     x0: Float[Tensor, "*s"], alpha_bar: Level

@@ -116,6 +116,17 @@ def kl_to_prior(
     return -terms.sum(dim=1) / 2
 
 
+def gaussian_kl(
+    mean: Float[Tensor, "*s"], log_variance: Float[Tensor, "*#s"],
+    other: Float[Tensor, "*s"], other_log_variance: Float[Tensor, "*#s"],
+) -> Float[Tensor, "*s"]:
+    r"""eq:diffusion-gaussian-kl: $\text{KL} = \frac12\big(\log\frac{s_2^2}{s_1^2}
+    + \frac{s_1^2 + (m_1-m_2)^2}{s_2^2} - 1\big)$."""
+    difference = log_variance - other_log_variance
+    square = (mean - other)**2 * (-other_log_variance).exp()
+    return 0.5 * (square + difference.exp() - difference - 1)
+
+
 def kl_between(
     mu: Float[Tensor, "b *z"], log_var: Float[Tensor, "b *z"],
     mu2: Float[Tensor, "b *z"], log_var2: Float[Tensor, "b *z"]
@@ -123,9 +134,7 @@ def kl_between(
     r"""eq:vae-kl-two: $\sum_j\Big(\log\frac{\sigma_{2j}}{\sigma_{1j}}
     +\frac{\sigma_{1j}^2+(\mu_{1j}-\mu_{2j})^2}{2\sigma_{2j}^2}-\frac12\Big)$, for a prior that
     is learned; not the same both ways."""
-    squares = log_var.exp() + (mu - mu2).square()
-    terms = (log_var2 - log_var) / 2 + squares / (2 * log_var2.exp()) - 0.5
-    return terms.flatten(1).sum(dim=1)
+    return gaussian_kl(mu, log_var, mu2, log_var2).flatten(1).sum(dim=1)
 
 
 def log_normal(

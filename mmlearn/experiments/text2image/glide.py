@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
-from mmlearn.data.images import PictureFiles
-from mmlearn.data.pairs import SIZE, PairData
+from mmlearn.data.pairs import SIZE, PairData, joined
 from mmlearn.data.things import attributes_of
 from mmlearn.experiments.text2image.text_to_image import SHOWN, judge_pictures
 from mmlearn.metrics.text_match import attribute_accuracy
@@ -73,15 +71,6 @@ def named(place: str) -> Callable[..., PairData]:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--pairs {place}: {error}; give module:function") from None
-
-
-def joined(parts: Sequence[PairData]) -> PairData:
-    """Several sets of pairs as one."""
-    if len(parts) == 1:
-        return parts[0]
-    images = [part.images[:] if isinstance(part.images, PictureFiles) else part.images for part in parts]
-    return PairData(torch.cat(images), tuple(text for part in parts for text in part.captions),
-                    tuple(scene for part in parts for scene in part.scenes))
 
 
 def of_one_thing(data: PairData) -> bool:

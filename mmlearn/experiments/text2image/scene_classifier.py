@@ -10,10 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmlearn.checkpoints import save_model
-from mmlearn.data.pairs import PairData, signed_pixels
+from mmlearn.data.pairs import PairData, joined, signed_pixels
 from mmlearn.data.things import ATTRIBUTES, attributes_of, side_pictures, thing_pairs, two_things
 from mmlearn.metrics.text_match import attribute_accuracy
 from mmlearn.nn.feature_networks import SceneClassifier
@@ -44,12 +42,6 @@ def accuracy(judge: SceneClassifier, data: PairData) -> dict[str, float]:
             for name, value in attribute_accuracy(answers, attributes_of(data.scenes)).items()}
 
 
-def joined(first: PairData, second: PairData) -> PairData:
-    """The pictures of both."""
-    return PairData(torch.cat([first.images[:], second.images[:]]), first.captions + second.captions,
-                    first.scenes + second.scenes)
-
-
 def pictures(count: int, split: str, sides: bool, seed: int = 0) -> PairData:
     """``count`` pictures of one thing each, or halves of as many pictures of two."""
     if sides:
@@ -58,8 +50,8 @@ def pictures(count: int, split: str, sides: bool, seed: int = 0) -> PairData:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    data = joined(pictures(args.train, "train", args.sides),
-                  pictures(args.train_unseen, "compositional", args.sides, seed=1))
+    data = joined([pictures(args.train, "train", args.sides),
+                   pictures(args.train_unseen, "compositional", args.sides, seed=1)])
     judge, history = train_scene_classifier(data, steps=args.steps, batch=args.batch,
                                             lr=args.lr, folder=args.folder, progress=False)
     what = "both halves of pictures of two things" if args.sides else "pictures of one thing"

@@ -7,10 +7,10 @@ from argparse import Namespace
 import pytest
 import torch
 
+from mmlearn.data.pairs import joined
 from mmlearn.data.things import thing_pairs
 from mmlearn.experiments import main
 from mmlearn.experiments.text2image import matching, successors, text_to_image
-from mmlearn.experiments.text2image.scene_classifier import joined
 from mmlearn.nn.modes import seeded
 from mmlearn.text2image.char_cnn_rnn import CharacterTokeniser, CharCNNRNN, CharCNNRNNConfig
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig
@@ -103,6 +103,6 @@ def test_the_arms_of_matching_differ_in_their_weights_alone():
 
 def test_joined_pictures_keep_their_captions_and_scenes():
     first, second = thing_pairs(3, size=16), thing_pairs(2, "compositional", size=16)
-    both = joined(first, second)
+    both = joined([first, second])
     assert len(both) == 5 and both.captions[3:] == second.captions and both.scenes[:3] == first.scenes
     assert torch.equal(both.images[3:], second.images)
