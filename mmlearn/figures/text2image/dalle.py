@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmlearn.figures.diagram import Box, Diagram, Number, literal
 from mmlearn.figures.interactive import Block, player, slider
-from mmlearn.figures.text2image.architecture import CAPTION, X_HAT, real_picture, stand_in
+from mmlearn.figures.text2image.architecture import X_HAT, real_picture, stand_in
 from mmlearn.plot import PALETTE
 from mmlearn.text2image.dalle import DALLEConfig
 from mmlearn.text2image.dvae import DVAEConfig, DVAESchedule, gumbel, gumbel_softmax, logit_laplace_nll
@@ -177,8 +177,8 @@ def reads(side: int = 8, kernel: int = 5) -> Block:
     for (kind, name), left in zip(NAMES.items(), lefts):
         under.text(left + wide / 2, 16, f"{name} layers" if kind != "convolution" else "the last layer", 14,
                    weight=600)
-        under.add(f'<path class="mm-l mm-frozen" style="stroke-width:0.8" d="{_lattice(left, top, side, cell)}"'
-                  "/>")
+        lines = _lattice(left, top, side, cell)
+        under.add(f'<path class="mm-l mm-frozen" style="stroke-width:0.8" d="{lines}"/>')
     frames, labels = [], []
     for place in range(side * side):
         keys = {kind: mask[place].nonzero()[:, 0].tolist() for kind, mask in masks.items()}
@@ -251,7 +251,8 @@ def tau_slider(q: Sequence[float] = (0.45, 0.25, 0.15, 0.1, 0.05), taus: Sequenc
     step, tall, foot = 26, 116, 160
     lefts = (22, 176, 330)
     under = Diagram(470, 212, "bars of five codes")
-    for left, head, role in zip(lefts, ("*q* = softmax(*ℓ*)", "*ℓ* + *g*", "*y*"), ("frozen", "block", "new")):
+    heads = (("*q* = softmax(*ℓ*)", "frozen"), ("*ℓ* + *g*", "block"), ("*y*", "new"))
+    for left, (head, role) in zip(lefts, heads):
         under.text(left + 59, 18, head, 14, role, weight=600)
         for i in range(len(q)):
             under.text(left + step * i + 8, foot + 14, str(i + 1), 13, "soft")
@@ -322,12 +323,12 @@ def schedules(schedule: DVAESchedule | None = None) -> Figure:
     return figure
 
 
-# ------------------------------------------------------------------------------------------- a grid that fills
+# ------------------------------------------------------------------------------------------ a grid that fills
 
 def filling(drawer: TokenDrawer, text: str, clip: Score | None = None, samples: int = 4, seed: int = 0,
             every: int = 1) -> Block:
-    """Player of drawing ``text``: ``samples`` pictures at once, code by code (every ``every`` codes), each cut
-    out of the finished picture, since the decoder reads the whole grid; at the end CLIP's order.
+    """Player of drawing ``text``: ``samples`` pictures at once, code by code (every ``every`` codes), each
+    cut out of the finished picture, since the decoder reads the whole grid; at the end CLIP's order.
 
     ``drawer`` is a ``TokenDrawer``; without ``clip`` nothing is ranked. Raises ``ValueError`` for no or more
     than four samples.
