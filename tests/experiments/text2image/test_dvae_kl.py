@@ -8,7 +8,7 @@ import pytest
 from mmlearn.experiments import main
 from mmlearn.experiments.text2image.dvae_kl import ARMS, BASE, job
 
-SMALL = {"steps": 3, "batch": 4, "size": 8, "codes": 8, "width": 8, "lr": 1e-3, "train": 8, "test": 8}
+SMALL = {"steps": 3, "batch": 4, "size": 16, "codes": 8, "width": 8, "lr": 1e-3, "train": 8, "test": 8}
 
 
 def test_arms_of_a_seed_begin_alike_and_are_functions_of_it():
