@@ -1,5 +1,5 @@
-"""The checks of chapter 2's exercises about VAEs, codes and DALL-E. Reading on shows answers: try the exercise
-first.
+"""The checks of chapter 2's exercises about VAEs, codes and DALL-E. Reading on shows answers: try the
+exercise first.
 
 Every check compares with the formula written out by hand, and with what the usual mistakes of its task would
 give.
@@ -38,7 +38,7 @@ def assumed_noise(answer: Callable[..., Any]) -> str | None:
     return diagnose(cases, "one deviation should be {want}, yours is {got}")
 
 
-# ---------------------------------------------------------------------------------- 18, 19: vector quantisation
+# -------------------------------------------------------------------------- 18, 19: vector quantisation
 
 
 @check("the encoder hears the decoder through a jump; the codebook does not hear it at all")
@@ -147,7 +147,7 @@ def two_winners(answer: Callable[..., Any]) -> str | None:
             "first and second are exchanged: rows are the first winner": want.T,
             "this counts a pair in both orders": pairs,
             "this is the second given the first; the first has to win, too": off * q / (1 - q[:, None]),
-            "the temperature of nothing: logits are no probabilities before the softmax":
+            "exponentials of logits are no probabilities; they have to add up to 1 first":
                 off * logits.exp()[:, None] * logits.exp(),
         }))
     return diagnose(cases, "the table should be {want}, yours is {got}")
@@ -180,7 +180,7 @@ def pulls_of_a_pixel(answer: Callable[..., Any]) -> str | None:
             "the distance is measured in units of b": 1 - far.abs(),
         }))
     return (diagnose(locations, "the gradient of mu should be {want}, yours is {got}")
-            or diagnose(scales, "that of mu is right; the gradient of log b should be {want}, yours is {got}"))
+            or diagnose(scales, "that of mu is right; that of log b should be {want}, yours is {got}"))
 
 
 # ----------------------------------------------------------------------------------------- 22, 23: DALL-E
