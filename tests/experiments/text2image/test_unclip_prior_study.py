@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmlearn.data.things import thing_pairs
-from mmlearn.experiments import main
+from mmlearn.experiments import main, results
 from mmlearn.experiments.text2image.unclip_prior import ARMS, embedded, job, run
 from mmlearn.text_for_vision.training import load_mini
 
@@ -40,3 +40,25 @@ def test_the_study_runs_from_the_command_line(tmp_path):
     assert set(told["arms"]) == set(ARMS) and told["settings"]["seeds"] == [0]
     with pytest.raises(ValueError, match="--test is 1 and --steps 3"):
         run(argparse.Namespace(**{**SMALL, "test": 1}))
+
+
+# ---- what the chapter says about the committed results -----------------------------------------------------
+
+
+def test_of_two_draws_the_better_fits_the_caption_better_in_every_run():
+    for runs in results("unclip-prior")["arms"].values():
+        for found in runs:
+            assert found["the better of two"]["with the caption"] > found["one"]["with the caption"]
+
+
+def test_predicting_the_embedding_comes_nearer_to_the_picture_than_predicting_its_noise():
+    arms = results("unclip-prior")["arms"]
+    for x0, noise in zip(arms["x0"], arms["noise"]):
+        assert x0["one"]["with the picture"] > noise["one"]["with the picture"]
+
+
+def test_after_so_few_steps_predicted_noise_is_not_learnt_yet():
+    arms = results("unclip-prior")["arms"]
+    assert all(found["loss"] > 0.5 for found in arms["noise"])              # 1 for no prediction at all
+    assert all(found["one"]["with the picture"] > found["caption itself"]["with the picture"]
+               for found in arms["x0"])
