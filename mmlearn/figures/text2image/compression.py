@@ -176,7 +176,7 @@ def vqvae(config: VQVAEConfig | None = None) -> Diagram:
         for i in range(5):
             drawn.rect(346 + 15 * i, 152 + 15 * j, 14, 14, role, radius=2)
         drawn.text(330, 152 + 15 * j, f"*e*_{j + 1 if j < 3 else 'K'}", 13, "soft", "end")
-    drawn.text(376, 218, f"codebook, {K} × {d}", 13, "new", weight=600)
+    drawn.text(364, 218, f"codebook, {K} × {d}", 13, "new", weight=600)
     book = Box(376, 174, 74, 60)
     drawn.arrow(book, find, role="new", sides="tb")
     k = code_grid(drawn, 376, 268, 4, 4, 14)
