@@ -367,23 +367,6 @@ def strip(images: Float[Tensor, "n c y x"]) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ plots
 
 
-def code_clouds(clouds: Mapping[str, Float[Tensor, "n 2"]]) -> Figure:
-    """Codes of pictures in the plane, a panel a model; circles hold half and 99 % of a standard normal
-    prior."""
-    figure, axes = plt.subplots(1, len(clouds), figsize=(3.4 * len(clouds), 3.4), squeeze=False)
-    angle = np.linspace(0, 2 * np.pi, 200)
-    for axis, (name, codes) in zip(axes[0], clouds.items()):
-        axis.plot(*codes.T, "o", color=COLOURS["image"], markersize=3, alpha=0.6)
-        for share, dashes in ((0.5, "-"), (0.99, "--")):
-            radius = math.sqrt(-2 * math.log(1 - share))
-            axis.plot(radius * np.cos(angle), radius * np.sin(angle), dashes, color=COLOURS["loss"],
-                      linewidth=1.6)
-        axis.set(title=name, xlabel="$z_1$", aspect="equal")
-        axis.set_aspect("equal", adjustable="datalim")
-    axes[0, 0].set_ylabel("$z_2$")
-    return figure
-
-
 def losses_of_an_edge(places: Sequence[int] = (3, 4, 5, 6), pixels: int = 10) -> Figure:
     """An edge at one of several places: the picture of least squared error is a ramp, that of least absolute
     error one edge."""

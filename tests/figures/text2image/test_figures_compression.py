@@ -114,16 +114,6 @@ def test_a_strip_holds_the_pictures_with_white_between():
     np.testing.assert_allclose(shown[:, [0, 4, 6], 0], np.tile([0, 1, 0.5], (4, 1)))
 
 
-def test_plots_have_a_panel_a_model_and_circles_of_the_prior():
-    figure = compression.code_clouds({"a": torch.randn(20, 2), "b": torch.randn(20, 2)})
-    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
-    x, y = figure.axes[0].lines[1].get_data()
-    prior = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
-    inside = float((prior.norm(dim=1) < np.hypot(x[0], y[0])).float().mean())
-    assert inside == pytest.approx(0.5, abs=0.02)
-    plt.close(figure)
-
-
 def test_an_edge_at_one_of_four_places_has_a_ramp_as_its_mean_and_an_edge_as_its_median():
     figure = compression.losses_of_an_edge()
     mean, median = (line.get_ydata() for line in figure.axes[0].lines[-2:])
