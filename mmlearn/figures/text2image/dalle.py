@@ -17,11 +17,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmlearn.figures.diagram import Box, Diagram, Number, literal
-from mmlearn.figures.interactive import Block, player, slider
+from mmlearn.figures.interactive import Block, plane, player, slider
 from mmlearn.figures.text2image.architecture import X_HAT, real_picture, stand_in
+from mmlearn.nn.modes import blank
 from mmlearn.plot import PALETTE
 from mmlearn.text2image.dalle import DALLEConfig
-from mmlearn.text2image.dvae import DVAEConfig, DVAESchedule, gumbel, gumbel_softmax, logit_laplace_nll
+from mmlearn.text2image.dvae import (
+    DVAEConfig,
+    DVAEDecoder,
+    DVAEEncoder,
+    DVAESchedule,
+    gumbel,
+    gumbel_softmax,
+    logit_laplace_nll,
+)
 from mmlearn.text2image.sparse_attention import dalle_mask, image_mask
 from mmlearn.text2image.token_drawing import Score, TokenDrawer, rerank
 
@@ -33,6 +42,9 @@ def dvae(config: DVAEConfig | None = None) -> Diagram:
     config = config or DVAEConfig.paper()
     s, w, k, n = config.size, config.side, config.vocab, config.blocks
     widths, sides = config.widths, [config.size >> i for i in range(config.groups)]
+    with blank():                                           # shapes only
+        weights = {part: sum(p.numel() for p in make(config).parameters())
+                   for part, make in (("encoder", DVAEEncoder), ("decoder", DVAEDecoder))}
     sizes = ", ".join(f"{c} channels of {side} by {side}" for c, side in zip(widths, sides))
     drawn = Diagram(470, 724, (
         f"The discrete VAE. A picture of 3 by {s} by {s} numbers between 0 and 1 is moved into 0.1 to 0.9. "
@@ -42,13 +54,15 @@ def dvae(config: DVAEConfig | None = None) -> Diagram:
         "softmax with temperature tau makes soft codes y. The decoder's first 1 by 1 convolution is the "
         f"codebook, {config.code_width} numbers a code; the groups follow in the other order, and a 1 by 1 "
         "convolution gives mu and log b of each number of the picture. Their logit-Laplace density is the "
-        "second loss. The sigmoid of mu, moved back, is the picture drawn. Violet, added to the VAE: "
+        "second loss. The sigmoid of mu, moved back, is the picture drawn. The encoder has "
+        f"{weights['encoder']:,} parameters, the decoder {weights['decoder']:,}. Violet, added to the VAE: "
         "logits, noise, soft codes and codebook."))
     place = drawn.image(52, 66, real_picture(64), 72)
     drawn.text(52, 114, f"*x*, 3 × {s}^2", 13, "image")
     inputs = drawn.box(178, 66, "conv 7 × 7\nof 0.8*x* + 0.1", "image", 116, 46)
     drawn.arrow(place, inputs, role="image")
-    drawn.text(384, 36, f"encoder, {config.groups} × {n} blocks", 13, "image", weight=600)
+    drawn.text(376, 16, f"encoder, {config.groups} × {n} blocks,", 13, "image", weight=600)
+    drawn.text(376, 34, f"{weights['encoder']:,} parameters", 13, "image")
     foot = _groups(drawn, widths, sides, 66, "max-pool", inputs)
     logits = drawn.box(212, 258, f"conv 1 × 1\nlogits *ℓ*, {k} × {w}^2", "new", 158, 48)
     drawn.arrow((384, foot), logits, role="image", sides="br")
@@ -65,7 +79,8 @@ def dvae(config: DVAEConfig | None = None) -> Diagram:
     drawn.text(56, 412, f"{w} × {w} places", 13, "soft")
     book = drawn.box(212, 448, f"conv 1 × 1: codebook\n{k} vectors of {config.code_width}", "new", 180, 48)
     drawn.arrow(soft, book, f"{k} × {w}^2", "new")
-    drawn.text(384, 418, f"decoder, {config.groups} × {n} blocks", 13, "image", weight=600)
+    drawn.text(376, 398, f"decoder, {config.groups} × {n} blocks,", 13, "image", weight=600)
+    drawn.text(376, 416, f"{weights['decoder']:,} parameters", 13, "image")
     foot = _groups(drawn, widths[::-1], sides[::-1], 448, "side × 2", book)
     maps = drawn.box(212, 640, f"conv 1 × 1\n*μ*, log *b*: 6 × {s}^2", "image", 158, 48)
     drawn.arrow((384, foot), maps, role="image", sides="br")
@@ -165,7 +180,7 @@ NAMES = {"row": "row", "column": "column", "convolution": "window"}
 
 
 def reads(side: int = 8, kernel: int = 5) -> Block:
-    """Choose a place of the picture by its row and its column: which places it reads in each kind of layer.
+    """Point at a code in the first grid (or choose row and column): what it reads in each kind of layer.
 
     A small picture of ``side`` x ``side`` codes with a window of ``kernel``, so that one sees the cells.
     """
@@ -173,28 +188,34 @@ def reads(side: int = 8, kernel: int = 5) -> Block:
     cell = 136 // side
     top, wide = 44, cell * side
     lefts = [235 + 154 * (i - 1) - wide / 2 for i in range(len(NAMES))]
-    under = Diagram(470, top + wide + 12, "grids of codes")
+    under = Diagram(470, top + wide + 30, "grids of codes")
+    under.text(lefts[0] + wide / 2, top + wide + 16, "point at a code here", 13, "image")
     for (kind, name), left in zip(NAMES.items(), lefts):
         under.text(left + wide / 2, 16, f"{name} layers" if kind != "convolution" else "the last layer", 14,
                    weight=600)
         lines = _lattice(left, top, side, cell)
         under.add(f'<path class="mm-l mm-frozen" style="stroke-width:0.8" d="{lines}"/>')
     frames, labels = [], []
-    for place in range(side * side):
-        keys = {kind: mask[place].nonzero()[:, 0].tolist() for kind, mask in masks.items()}
-        told = ", ".join(f"{name} {len(keys[kind])}" for kind, name in NAMES.items())
-        drawn = Diagram(470, under.height, f"row {place // side + 1}, column {place % side + 1}: {told}")
-        for kind, left in zip(NAMES, lefts):
-            others = [key for key in keys[kind] if key != place]
-            drawn.add(f'<path class="mm-b mm-new" d="{_cells(others, left, top, side, cell)}"/>')
-            drawn.add(f'<path class="mm-h mm-image" d="{_cells([place], left, top, side, cell)}"/>')
-            drawn.text(left + wide / 2, 33, f"{len(keys[kind])} places", 13, "new")
-        frames.append(drawn)
-        labels.append(f"code {place + 1} reads all of the text, and of the picture: {told}, itself included")
+    for column in range(side):
+        for row in reversed(range(side)):                   # a plane runs from left to right and upwards
+            place = side * row + column
+            keys = {kind: mask[place].nonzero()[:, 0].tolist() for kind, mask in masks.items()}
+            told = ", ".join(f"{name} {len(keys[kind])}" for kind, name in NAMES.items())
+            drawn = Diagram(470, under.height, f"row {row + 1}, column {column + 1}: {told}")
+            for kind, left in zip(NAMES, lefts):
+                others = [key for key in keys[kind] if key != place]
+                drawn.add(f'<path class="mm-b mm-new" d="{_cells(others, left, top, side, cell)}"/>')
+                drawn.add(f'<path class="mm-h mm-image" d="{_cells([place], left, top, side, cell)}"/>')
+                drawn.text(left + wide / 2, 33, f"{len(keys[kind])} places", 13, "new")
+            frames.append(drawn)
+            labels.append(f"code {place + 1} reads all of the text, and of the picture: {told}, itself "
+                          "included")
     numbers = list(range(1, side + 1))
-    return slider({"row": numbers, "column": numbers}, frames,
-                  "Which codes the chosen code reads in row layers, column layers and the last layer",
-                  under=under, labels=labels, start=side * (side // 2) + side // 2)
+    middle = side // 2
+    edges = (lefts[0] / 470, top / under.height, (lefts[0] + wide) / 470, (top + wide) / under.height)
+    return plane({"column": numbers, "row": numbers[::-1]}, frames,
+                 "Which codes the chosen code reads in row layers, column layers and the last layer",
+                 area=edges, under=under, labels=labels, start=side * middle + side - 1 - middle)
 
 
 def _lattice(left: Number, top: Number, side: int, cell: int) -> str:

@@ -51,6 +51,7 @@ def test_the_dvae_has_the_channels_and_sides_of_the_paper():
     for size in ("256 × 2562", "512 × 1282", "1024 × 642", "2048 × 322"):
         assert shown.count(size) == 2                              # in the encoder and in the decoder
     assert "logits ℓ, 8192 × 322" in shown and "8192 vectors of 128" in shown
+    assert "53,786,240 parameters" in shown and "43,829,766 parameters" in shown
 
 
 def test_the_transformer_has_the_layers_and_vocabularies_of_the_paper():
@@ -66,7 +67,9 @@ def test_a_chosen_code_reads_what_a_loop_over_rows_and_columns_says():
     block = dalle.reads(side, kernel)
     shown = frames(block)
     assert len(shown) == side * side and len(block._repr_html_()) < LIMIT
-    for place, frame in enumerate(shown):
+    for number, frame in enumerate(shown):
+        place = side * (side - 1 - number % side) + number // side          # columns, each from its foot up
+        assert f"code {place + 1} reads" in frame
         row = column = window = 0
         for key in range(place + 1):
             back = place - key
