@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from mmlearn.experiments import main
+from mmlearn.claims import paired
+from mmlearn.experiments import main, results
 from mmlearn.experiments.text2image.dvae_kl import ARMS, BASE, job
 
 SMALL = {"steps": 3, "batch": 4, "size": 16, "codes": 8, "width": 8, "lr": 1e-3, "train": 8, "test": 8}
@@ -28,3 +29,23 @@ def test_the_study_of_the_kl_runs_from_the_command_line(tmp_path):
     assert main(["dvae-kl", "--seeds", "1", "--processes", "1", *options, "--out", str(out)]) == 0
     told = json.loads(out.read_text())
     assert set(told["arms"]) == set(ARMS) and told["settings"]["seeds"] == [0]
+
+
+# ---- what the side page says about the committed results ---------------------------------------------------
+
+def verdict(ours, base, key):
+    arms = results("dvae-kl")["arms"]
+    values = [[float(run["scores"][key]) for run in arms[name]] for name in (ours, base)]
+    return paired(*values, lower_is_better=key == "mse").verdict
+
+
+def test_the_right_weight_uses_more_codes_with_a_smaller_error_than_none():
+    assert {verdict("beta 1.65", BASE, key) for key in ("mse", "codes in use", "perplexity")} == {"better"}
+
+
+def test_four_times_as_much_uses_more_codes_and_is_no_better_than_none():
+    assert verdict("beta 6.6", BASE, "codes in use") == "better"
+    assert verdict("beta 6.6", BASE, "mse") == "cannot tell" and verdict("beta 6.6", "beta 1.65",
+                                                                         "mse") == "worse"
+    kl = [run["scores"]["kl"] for run in results("dvae-kl")["arms"]["beta 6.6"]]
+    assert sum(kl) / len(kl) == pytest.approx(0.09, abs=5e-3)
