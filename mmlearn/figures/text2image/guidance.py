@@ -62,8 +62,8 @@ def glide(config: GLIDEConfig | None = None) -> Diagram:
     drawn.arrow(time, plus)
     drawn.text(238, 36, "last state, linear: *e*", 13, "new")
     drawn.arrow(plus, (238, 172))
-    drawn.text(247, 96, "scale and shift of", 13, "soft", "start")
-    drawn.text(247, 112, "each residual block", 13, "soft", "start")
+    drawn.text(247, 103, "scale and shift of", 13, "soft", "start")
+    drawn.text(247, 119, "each residual block", 13, "soft", "start")
     picture = real_picture(32)
     speck = torch.randn(32, 32, 3, generator=torch.Generator().manual_seed(1)).numpy()
     noisy = (0.55 * picture + 0.45 * (128 + 60 * speck)).clip(0, 255).astype("uint8")
@@ -113,7 +113,7 @@ def glide(config: GLIDEConfig | None = None) -> Diagram:
 
 def cascade() -> Diagram:
     """Imagen: a frozen language model reads, three diffusion models draw, each larger than the one before."""
-    drawn = Diagram(470, 452, (
+    drawn = Diagram(470, 456, (
         "Imagen, a cascade. A frozen T5-XXL, 4.8 billion parameters, reads the sentence; all three "
         "diffusion models are told what it says. The base model, 2 billion parameters, draws 64 by 64 "
         "pixels from noise. An Efficient U-Net of 600 million enlarges them to 256, a second one of "
@@ -122,20 +122,19 @@ def cascade() -> Diagram:
     drawn.text(20, 16, SAID, 14, "text", "start")
     reader = drawn.box(104, 62, "T5-XXL, frozen\n4.8 B, text only", "frozen", 160, 48)
     drawn.arrow((60, 26), (60, 38), role="text")
-    rows, shown, names = (150, 262, 384), (44, 76, 112), (
+    rows, shown, names = (150, 256, 392), (44, 76, 108), (
         "base U-Net, 2 B\n64^2, from noise", "Efficient U-Net, 600 M\nto 256^2",
         "Efficient U-Net, 400 M\nto 1024^2")
-    drawn.line([(30, 86), (30, rows[-1])], "text")
-    drawn.line([reader.at("b", 0.06), (30, 100)], "text")
+    drawn.line([(40, reader.at("b")[1]), (40, rows[-1])], "text")
     before = None
     for i, (y, side, name) in enumerate(zip(rows, shown, names)):
         box = drawn.box(156, y, name, "new" if i else "", 178, 50)
-        drawn.arrow((30, y), box, role="text")
+        drawn.arrow((40, y), box, role="text")
         seen = drawn.image(352, y, stand_in(real_picture((24, 48, 96)[i]), (5, 2, 1)[i]), side)
         drawn.arrow(box, seen)
         if before is not None:
             drawn.arrow(before, box, role="new", sides="bt")
-            drawn.text(252, y - 68 + 14 * (i == 1), "spoilt by noise *a*", 13, "new", halo=True)
+            drawn.text(252, (before.at("b")[1] + box.at("t")[1]) / 2 - 11, "spoilt by noise *a*", 13, "new")
         before = seen
     drawn.text(448, rows[0], "64", 13, "image", "end")
     drawn.text(448, rows[1], "256", 13, "image", "end")
@@ -276,10 +275,10 @@ def guidance_in_the_plane(
         dots = "".join(f"M{across(a):.0f} {middle - unit * b:.0f}h0" for a, b in points.tolist())
         drawn.add(f'<path class="mm-l mm-text" d="{dots}" style="stroke-width:4;stroke-linecap:round;'
                   'stroke-opacity:0.6"/>')
-        counts = torch.histc(points[:, 0], 34, -1.6, 1.8)
+        counts = torch.histc(points[:, 0], 33, -1.4, 1.9)
         for k, share in enumerate((counts / counts.sum() / 0.1).tolist()):
             if share:
-                drawn.bar(across(-1.6 + 0.1 * k), foot - tall * share / 2, 0.1 * unit - 1, tall * share,
+                drawn.bar(across(-1.4 + 0.1 * k), foot - tall * share / 2, 0.1 * unit - 1, tall * share,
                           "text", ' fill-opacity="0.45"')
         drawn.add(_curve(*aimed_density(world, scale), across, foot, tall, "new"))
         frames.append(drawn)
@@ -292,8 +291,8 @@ def guidance_in_the_plane(
 
 
 def _curve(x: Tensor, y: Tensor, across: Any, foot: Number, tall: Number, role: str, marks: str = "") -> str:
-    """A density over the line, from -1.6 to 2.2."""
-    keep = (x >= -1.6) & (x <= 1.9)
+    """A density over the line, from -1.4 to 1.9."""
+    keep = (x >= -1.4) & (x <= 1.9)
     points = list(zip(x[keep].tolist()[::40], y[keep].tolist()[::40]))
     path = "L".join(f"{across(a):.1f} {foot - tall * b:.1f}" for a, b in points)
     return f'<path class="mm-l mm-{role}" d="M{path}" style="stroke-width:2.2"{marks}/>'
