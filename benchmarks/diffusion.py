@@ -1,17 +1,22 @@
 """How fast and how large: DDPM's U-Net for CIFAR-10 against that of diffusers.
 
-    python benchmarks/diffusion.py                              # ten steps of DDIM, two pictures
+    python benchmarks/diffusion.py                              # both tasks, two pictures
+    python benchmarks/diffusion.py --task step --batch 16       # steps of training
     python benchmarks/diffusion.py --memory                     # by how much one task makes a process grow
 
 Tasks, each with the same weights on both sides; the results are compared before they are timed:
 
 - "ddim10": ten steps of DDIM from the same noise, estimates clipped. The peer is ``UNet2DModel`` with
   ``DDIMScheduler`` as ``DDIMPipeline`` runs them, its noise derived anew from clipped estimates, as ours is.
+- "step": a step of training on the mean squared error of the noise, the gradient clipped to a norm of 1, with
+  the same fused Adam on both sides. The first step is without dropout, so that losses and norms can be
+  compared. The peer is ``UNet2DModel`` as it comes; the weights of ours stand channels last.
 
 Peers take turns in one process. A ratio below 1 means that mmlearn needs less.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -20,6 +25,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from contrastive_loss import grown
 from m2 import in_turns
 from torch import Tensor, nn
@@ -94,7 +100,36 @@ def ddim10(args: argparse.Namespace) -> dict[str, Task]:
     return {"mmlearn": of_mmlearn, "diffusers": of_diffusers}
 
 
-TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Task]]] = {"ddim10": ddim10}
+def step(args: argparse.Namespace) -> dict[str, Task]:
+    """A step of training with either library: returns the loss and the norm of the gradient."""
+    config = config_of(args.size)
+    g = torch.Generator().manual_seed(1)
+    shape = (args.batch, config.in_channels, config.size, config.size)
+    x, noise = (torch.randn(shape, generator=g).to(args.device) for _ in range(2))
+    t = torch.randint(0, 1000, (args.batch,), generator=g).to(args.device)
+
+    def stepper(model: nn.Module, predict: Callable[[], Tensor]) -> Task:
+        adam = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
+        model.eval()
+
+        def run() -> Tensor:
+            loss = F.mse_loss(predict(), noise)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adam.step()
+            adam.zero_grad(set_to_none=True)
+            model.train()
+            return torch.stack([loss.detach(), norm])
+
+        return run
+
+    ours, theirs = (model.to(args.device) for model in networks(args.size))
+    ours = ours.to(memory_format=torch.channels_last)                       # type: ignore[call-overload]
+    return {"mmlearn": stepper(ours, lambda: ours(x, t)),
+            "diffusers": stepper(theirs, lambda: theirs(x, t).sample)}
+
+
+TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Task]]] = {"ddim10": ddim10, "step": step}
 
 
 def compare(ways: dict[str, Task], tolerance: float = 1e-3) -> None:
@@ -112,6 +147,9 @@ def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as peak:                    # making the networks is not counted
+        peak.write("5")
     before = grown()
     run()
     return grown() - before

@@ -358,20 +358,15 @@ def test_pictures_are_reduced_by_means():
 
 
 @pytest.mark.slow
-def test_a_handful_of_pictures_is_learned_and_drawn_by_its_caption(tmp_path):
+def test_a_handful_of_pictures_is_learned_and_saved_with_its_upsampler(tmp_path):
     data = coloured()
     with seeded(0):
         model = GLIDE(replace(TINY, unet=replace(TINY.unet, width=16)))
     before = denoising_errors(model, data, WORDS)["error"]
-    history = train_diffusion(model, data, WORDS, steps=150, batch=8, lr=3e-3, ema=0.95, drop=0.1,
+    history = train_diffusion(model, data, WORDS, steps=120, batch=8, lr=3e-3, ema=0.95, drop=0.1,
                               progress=False)
     after = denoising_errors(history.ema, data, WORDS)
-    assert before > 0.9 and after["error"] < 0.25 and set(after) > {"error", "error at 0.5"}
-    drawn = Painter.of(WORDS, history.ema).draw(["a red cat", "a blue house"], 8, guidance=2.0, steps=10,
-                                                method="ddim")
-    red, blue = drawn[:, 0].mean((1, 2)).view(2, 8).mean(1), drawn[:, 2].mean((1, 2)).view(2, 8).mean(1)
-    assert red[0] > red[1] + 0.2 and blue[1] > blue[0] + 0.2
-
+    assert before > 0.9 and after["error"] < 0.15 and set(after) > {"error", "error at 0.5"}
     wide = history.ema.widened_for_inpainting().train()
     train_diffusion(wide, data, WORDS, steps=3, batch=4, lr=1e-3, ema=None, progress=False)
     with seeded(1):

@@ -53,7 +53,7 @@ def covers(*labels):
     return lambda test: test
 
 
-TINY = PriorConfig(embed=6, text=5, context=4, width=16, layers=2, heads=4)
+TINY = PriorConfig(embed=6, text=5, context=4, width=16, layers=2, heads=4, scale=2.0)
 TINY_AR = ARPriorConfig(6, 3, 8, 16, 2, 4, 10, GLIDETextConfig(20, 5, 16, 1, 4))
 TINY_UNET = ADMConfig(16, 8, (1.0, 2.0), 1, (8,), groups=4, head_channels=8, context=12)
 TINY_DECODER = UnCLIPConfig(TINY_UNET, GLIDETextConfig(20, 5, 12, 1, 3), 6)
