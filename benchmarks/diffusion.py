@@ -16,18 +16,12 @@ Peers take turns in one process. A ratio below 1 means that mmlearn needs less.
 """
 
 import argparse
-import gc
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
+import measuring
 import torch
 import torch.nn.functional as F
-from contrastive_loss import grown
-from m2 import in_turns
 from torch import Tensor, nn
 
 from mmlearn.pretrained.diffusion import diffusers_names
@@ -142,71 +136,40 @@ def compare(ways: dict[str, Task], tolerance: float = 1e-3) -> None:
 def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
     """By how many bytes one run of a task makes this process, or its share of the device, grow."""
     run = TASKS[task](args)[way]
-    if args.device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    gc.collect()
-    with open("/proc/self/clear_refs", "w") as peak:                    # making the networks is not counted
-        peak.write("5")
-    before = grown()
-    run()
-    return grown() - before
-
-
-def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """One run of each way in a process of its own."""
-    growth: dict[str, dict[str, int]] = {}
-    for task in args.task:
-        for way in WAYS:
-            command = [sys.executable, __file__, "--child", way, "--task", task, "--size", args.size,
-                       "--batch", str(args.batch), "--threads", str(args.threads), "--device", args.device]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-            growth.setdefault(task, {})[way] = int(done.stdout.splitlines()[-1])
-    return growth
+    if args.device == "cpu":
+        measuring.forget_peak()                                         # making the networks is not counted
+    return measuring.growth(run, args.device, first=False)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--size", choices=SIZES, default="cifar10")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    measuring.add_common(parser, repeats=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.child:
         print(one_memory(args.task[0], args.child, args))
         return
-    about = (f"{args.size}, batch {args.batch}, {args.device}, {args.threads} threads, float32, torch "
-             f"{torch.__version__}")
+    about = f"{args.size}, batch {args.batch}, {measuring.setting(args)}"
     if args.memory:
-        values, unit, scale = memory(args), "MB", 1e-6
-        about += "; growth by one run"
+        names = ("size", "batch", "threads", "device")
+        values = measuring.growth_of(dict.fromkeys(args.task, WAYS), __file__, args, names)
+        unit, scale, what = "MB", 1e-6, "growth by one run"
     else:
-        clock = time.process_time if args.cpu_time else time.perf_counter
-        values, unit, scale = {}, "s", 1.0
-        for task in args.task:
+        def compared(task: str) -> dict[str, Task]:
             ways = TASKS[task](args)
             compare(ways)
-            if args.device != "cpu":
-                ways = {way: lambda run=run: (run(), torch.cuda.synchronize()) for way, run in ways.items()}
-            values[task] = in_turns(ways, args.repeats, clock)
-        about += f"; {'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}"
+            return ways
+
+        values = measuring.seconds_of(args.task, compared, args)
+        unit, scale, what = "s", 1.0, f"{measuring.unit(args)}, median of {args.repeats}"
     ratios = {task: of["mmlearn"] / of["diffusers"] for task, of in values.items()}
     if args.json:
         print(json.dumps({"values": values, "ratios": ratios}, indent=1))
         return
-    print(about)
+    print(f"{about}; {what}")
     for task, of in values.items():
         for way, value in of.items():
             print(f"  {task:<8} {way:<10} {value * scale:8.3f} {unit}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 from oracles import dalle_pytorch
 from torch import nn
 
@@ -32,23 +33,10 @@ from mmlearn.text2image.vqgan import VQGAN, VQGANConfig
 TINY = DALLEConfig(16, 4, 2, 12, 5, 9, 4, 3)
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def build(config=TINY, seed=0):
     """A model that is not as even as it starts."""
     torch.manual_seed(seed)
-    model = DALLE(config)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.2 * torch.randn_like(p))
-    return model.eval()
+    return stirred(DALLE(config), seed=None, scale=0.2).eval()
 
 
 def batch(b=3, config=TINY, seed=1):

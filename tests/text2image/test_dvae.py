@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 from oracles import dall_e
 from PIL import Image
 from torch import nn
@@ -41,23 +42,10 @@ from mmlearn.text2image.dvae import (
 TINY = DVAEConfig(vocab=16, width=8, code_width=6, groups=3, blocks=2, size=16)
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def build(config=TINY, seed=0):
     """A model whose residual branches have a say: the small constant would hide them."""
     torch.manual_seed(seed)
-    model = DVAE(config)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return model
+    return stirred(DVAE(config), seed=None, scale=0.05)
 
 
 # ------------------------------------------------------------------------------------------- samples of codes

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, redrawn
 from torch import nn
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
@@ -46,12 +47,6 @@ from mmlearn.text2image.painting import (
 )
 from mmlearn.text2image.samplers import guided
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 TEXTS = ["a red cat", "a blue house at night", "two dogs", "a car"]
 WORDS = GLIDETokeniser.train(TEXTS, 200, context=6)
 TINY = fitted(ADMConfig(8, 8, (1, 2), 1, (4,), groups=4, head_channels=8),
@@ -63,11 +58,7 @@ TINY_UP = fitted(ADMConfig(16, 8, (1, 2), 1, (), groups=4, head_channels=8),
 def stirred(config, seed=0):
     """A model of which nothing is at rest: every parameter is drawn, the zeros of fresh layers too."""
     with seeded(seed):
-        model = GLIDE(config)
-        for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.5 * max(1, parameter[0].numel()) ** -0.5 if parameter.ndim > 1
-                            else 0.3)
-    return model.eval()
+        return redrawn(GLIDE(config), seed=None, scale=0.5).eval()
 
 
 def case(b=2, size=8, seed=1):
@@ -152,23 +143,23 @@ def test_a_dropped_caption_is_the_empty_text_not_zeros():
 
 # ------------------------------------------------------------------------------------------------------ sizes
 
-@pytest.mark.parametrize("name, count", [
+@pytest.mark.parametrize("name, parameters", [
     ("full", 3_554_414_086), ("full_upsampler", 1_540_932_998), ("filtered", 385_030_726),
     ("filtered_inpaint", 385_037_638), ("filtered_upsampler", 398_361_286),
     ("filtered_upsampler_inpaint", 398_368_198)])
-def test_published_sizes_have_their_parameters(name, count):
+def test_published_sizes_have_their_parameters(name, parameters):
     with blank():
         model = GLIDE(getattr(GLIDEConfig, name)())
-    assert sum(p.numel() for p in model.parameters()) == count
+    assert count(model) == parameters
     if name == "full":                      # the paper: 2.3 billion see, 1.2 billion read
-        transformer = sum(p.numel() for p in model.text.layers.parameters())
+        transformer = count(model.text.layers)
         assert round(transformer / 1e9, 1) == 1.2
-        assert 2.2e9 < sum(p.numel() for p in model.unet.parameters()) < 2.3e9
+        assert 2.2e9 < count(model.unet) < 2.3e9
 
 
 def test_the_miniatures_fit_into_five_megabytes_of_16_bits():
     with blank():
-        counts = [sum(p.numel() for p in GLIDE(config.with_hole()).parameters())
+        counts = [count(GLIDE(config.with_hole()))
                   for config in (GLIDEConfig.mini(800), GLIDEConfig.mini_upsampler(800))]
     assert counts[0] > 2e6 and 2 * sum(counts) < 4.9e6
     assert GLIDEConfig.mini().size == GLIDEConfig.mini_upsampler().low == 32
@@ -311,8 +302,7 @@ def test_widened_for_inpainting_it_draws_at_first_what_it_drew(config, low):
     order = wide.inputs(x, known, kept, low)
     parts = [x, known * kept, kept, *([] if low is None else [enlarged(low, config.size)])]
     assert torch.equal(order, torch.cat(parts, dim=1))
-    assert sum(p.numel() for p in wide.widened_for_inpainting().parameters()) == sum(
-        p.numel() for p in wide.parameters())
+    assert count(wide.widened_for_inpainting()) == count(wide)
 
 
 @pytest.mark.parametrize("config, given, message", [
@@ -328,10 +318,10 @@ def test_conditions_that_the_model_has_no_use_for_are_refused(config, given, mes
 
 # --------------------------------------------------------------------------------------------------- training
 
-def coloured(count=8, size=16):
+def coloured(pictures=8, size=16):
     """Pictures of one colour, with captions that name it."""
     colours = {"red": (200, 30, 30), "blue": (30, 30, 200)}
-    names = [list(colours)[i % 2] for i in range(count)]
+    names = [list(colours)[i % 2] for i in range(pictures)]
     images = torch.stack([torch.tensor(colours[name], dtype=torch.uint8)[:, None, None].expand(3, size, size)
                           for name in names])
     return PairData(images, tuple((f"a {name} cat", f"a {name} house") for name in names))

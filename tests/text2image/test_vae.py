@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, vectors
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from mmlearn.text2image.blocks import kl_to_standard_normal
@@ -32,19 +33,7 @@ from mmlearn.text2image.vae import (
     vae_loss,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-def vectors(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 SMALL = VAEConfig((8, 8), 3, 4, (8, 16), "convolutional", "gaussian", 0.2)
@@ -59,10 +48,6 @@ KINDS = {
 def pictures(config, n=5):
     x = torch.rand(n, config.channels, *config.size)
     return x if config.likelihood == "bernoulli" else 2 * x - 1
-
-
-def count(model):
-    return sum(p.numel() for p in model.parameters())
 
 
 # -------------------------------------------------------------------------------------------------- equations

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import covers, vectors
 
 from mmlearn.text2image import vector_quantisation as vq
 from mmlearn.text2image.vector_quantisation import (
@@ -29,19 +30,7 @@ from mmlearn.text2image.vector_quantisation import (
     vq_loss,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-def vectors(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def naive_codes(z, codebook):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import count, covers, far
 from oracles import taming
 from torch import nn
 
@@ -35,15 +36,6 @@ PATCH = PatchConfig(4, 2)
 NOW = VQGANLossConfig(start=0)
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def pictures(b=3, size=16, seed=1):
     return torch.rand(b, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
@@ -66,11 +58,6 @@ def step(game, x, distance=None):
         loss.backward(inputs=list(part.parameters()))
         gradients.append((player, float(loss), {name: p.grad.clone() for name, p in part.named_parameters()}))
     return gradients
-
-
-def far(x, y):
-    """A distance that depends on the picture as a whole."""
-    return (x.mean(dim=(1, 2)) - y.mean(dim=(1, 2))).square().sum(dim=1)
 
 
 # ------------------------------------------------------------------------------------------------------ sizes
