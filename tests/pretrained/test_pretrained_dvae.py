@@ -220,7 +220,7 @@ def test_two_parts_of_different_models_or_of_one_kind_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_erratum_e3_the_public_names_are_registered_and_say_where_the_files_are():
+def test_erratum_e27_the_public_names_are_registered_and_say_where_the_files_are():
     assert READERS["openai/DALL-E"] == READERS["facebook/flava-image-codebook"] == "dvae"
     with pytest.raises(FileNotFoundError, match="get encoder.pkl and decoder.pkl by the links in the README"):
         fetch("openai/DALL-E")

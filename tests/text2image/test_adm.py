@@ -56,7 +56,7 @@ def test_heads_are_64_channels_wide_or_four_in_number():
             assert {m.heads for m in model.modules() if hasattr(m, "in_weight")} == want
 
 
-def test_e6_the_network_of_512_pixels_was_larger_than_half_a_billion_before_glide():
+def test_erratum_e30_the_network_of_512_pixels_was_larger_than_half_a_billion_before_glide():
     """The survey calls GLIDE the first large diffusion model; ADM of May 2021 has 554 and 559 million."""
     assert count_blank(ADMUNet, ADMConfig.imagenet256()) > 550e6
     assert count_blank(ADMUNet, ADMConfig.imagenet512()) > 550e6
@@ -94,7 +94,7 @@ def test_a_label_for_none_is_one_more():
     assert ADMUNet(ADMConfig.mini()).label is None
 
 
-def test_b2_without_the_keys_and_values_of_the_context_the_output_is_another():
+def test_booklet_b2_without_the_keys_and_values_of_the_context_the_output_is_another():
     """The booklet has the last token alone as the condition; every attention layer reads all tokens."""
     model = redrawn(ADMUNet(TINY)).eval()
     x, t = batch()

@@ -112,7 +112,7 @@ def test_a_model_that_has_learnt_nothing_has_the_loss_of_even_odds():
     (DALLEConfig.paper(), 12_092_178_432, 12_292_812_416),
     (DALLEConfig.width_1920(), 2_831_155_200, 2_928_236_160),
     (DALLEConfig.width_2688(), 5_549_064_192, 5_684_977_536)], ids=["12 B", "2.8 B", "5.6 B"])
-def test_erratum_e1_the_published_sizes_are_those_of_64_layers(config, matrices, whole):
+def test_erratum_e25_the_published_sizes_are_those_of_64_layers(config, matrices, whole):
     with blank():
         model = DALLE(config)
     assert sum(p.numel() for name, p in model.blocks.named_parameters() if p.ndim == 2) == matrices

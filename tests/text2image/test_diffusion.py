@@ -101,7 +101,7 @@ def test_timesteps_that_are_kept_are_those_of_the_released_code():
     assert space_timesteps(10, "4,1,2") == released(10, [4, 1, 2])
 
 
-def test_p5_the_fast_schedule_of_27_steps_ends_at_997_and_not_at_999():
+def test_erratum_p11_the_fast_schedule_of_27_steps_ends_at_997_and_not_at_999():
     fast, written = space_timesteps(1000, "fast27"), space_timesteps(1000, "10,10,3,2,2")
     assert sorted(fast)[-1] == 997 and written[-1] == 999 and fast[:-1] == written[:-1]
 
@@ -155,7 +155,7 @@ def test_noising_step_by_step_has_the_mean_and_variance_of_noising_at_once():
         assert noised(zero, one, bar).item()**2 == pytest.approx(variance)
 
 
-def test_e7_a_chain_that_only_adds_noise_has_variance_11_and_one_that_shrinks_too_has_1():
+def test_erratum_e31_a_chain_that_only_adds_noise_has_variance_11_and_one_that_shrinks_too_has_1():
     betas, forgot, right = linear_betas(), 1.0, 1.0
     for beta in betas.tolist():
         forgot, right = forgot + beta, (1 - beta) * right + beta
@@ -171,7 +171,7 @@ def test_the_forward_chain_begins_with_the_data_and_names_its_timesteps():
     assert [t for t, _ in chain] == [-1, 1, 5] and torch.equal(chain[0][1], torch.ones(2, 3))
 
 
-def test_b7_one_steps_alpha_is_098_where_ddims_alpha_is_nothing():
+def test_booklet_b7_one_steps_alpha_is_098_where_ddims_alpha_is_nothing():
     schedule = NoiseSchedule.linear()
     assert 1 - schedule.betas[-1].item() == pytest.approx(0.98)
     assert schedule.alpha_bars[-1].item() == pytest.approx(4.0e-5, rel=0.02)
@@ -334,7 +334,7 @@ def test_the_telescoped_bound_is_the_direct_bound_for_a_chain_of_five_steps():
 
 
 @covers("eq:diffusion-bound-weight")
-def test_p8_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain():
+def test_erratum_p14_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain():
     betas, bars = NoiseSchedule.linear().betas, NoiseSchedule.linear().alpha_bars
     for t, want in ((1, 0.500), (10, 0.0737), (100, 0.0101), (1000, 0.0102)):
         weight = bound_weight(betas[t - 1].item(), bars[t - 1].item(), betas[t - 1].item())

@@ -89,7 +89,7 @@ def test_the_summary_is_a_projection_of_the_last_position():
 
 
 @covers("eq:glide-enlarged")
-def test_erratum_p4_the_low_resolution_is_enlarged_bilinearly_not_bicubically():
+def test_erratum_p10_the_low_resolution_is_enlarged_bilinearly_not_bicubically():
     low = torch.randn(1, 1, 3, 3, dtype=torch.float64)
     n, N = 3, 6
 
@@ -229,7 +229,7 @@ def test_attention_runs_both_ways_and_the_last_position_is_read_even_if_it_is_pa
     assert model.empty(3).states.shape == (3, 6, 16)
 
 
-def test_erratum_b2_the_text_enters_by_its_summary_and_by_every_token():
+def test_booklet_b2_the_text_enters_by_its_summary_and_by_every_token():
     x, t, tokens = case()
     model = stirred(TINY)
     summary, states = model.read(tokens)
@@ -244,7 +244,7 @@ def test_erratum_b2_the_text_enters_by_its_summary_and_by_every_token():
     assert not torch.allclose(model.predict(x, t, summary, states), both)
 
 
-def test_erratum_b1_the_text_encoder_is_trained_with_the_u_net():
+def test_booklet_b1_the_text_encoder_is_trained_with_the_u_net():
     x, _, tokens = case()
     model = stirred(TINY).train()
     glide_loss(model, x.tanh(), tokens, TINY.noise, 0.5, torch.Generator().manual_seed(0)).backward()
@@ -253,7 +253,7 @@ def test_erratum_b1_the_text_encoder_is_trained_with_the_u_net():
     assert without == [] and all(p.requires_grad for p in model.text.parameters())
 
 
-def test_erratum_e5_guidance_steers_the_sampling_and_no_loss():
+def test_erratum_e29_guidance_steers_the_sampling_and_no_loss():
     import inspect
 
     assert not {"scale", "guidance"} & set(inspect.signature(glide_loss).parameters)
@@ -271,7 +271,7 @@ def test_erratum_e5_guidance_steers_the_sampling_and_no_loss():
     torch.testing.assert_close(unconditional, model(x, t, WORDS.batch(["", ""])), atol=1e-5, rtol=1e-4)
 
 
-def test_erratum_e8_an_upsampler_reads_text_and_a_small_picture():
+def test_erratum_e32_an_upsampler_reads_text_and_a_small_picture():
     x, t, tokens = case(size=16)
     model, low = stirred(TINY_UP), torch.randn(2, 3, 8, 8).tanh()
     out = model(x, t, tokens, low=low)

@@ -246,7 +246,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
 # --------------------------------------------------------------------------------------------- errata
 
 
-def test_b6_imagen_denoises_whole_pictures_and_has_no_order_of_tokens():
+def test_booklet_b6_imagen_denoises_whole_pictures_and_has_no_order_of_tokens():
     """The booklet calls Imagen "autoregressive": every pixel depends on every other at each step."""
     model = stirred(ImagenBase(TINY)).eval()
     states, mask = texts(1)

@@ -253,7 +253,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
 # --------------------------------------------------------------------------------------------- errata
 
 
-def test_b6_imagen_is_diffusion_and_parti_the_autoregressive_one():
+def test_booklet_b6_imagen_is_diffusion_and_parti_the_autoregressive_one():
     """The booklet has Google call "its new autoregressive model" Imagen, and Parti another one after it."""
     assert callable(getattr(Parti, "decode", None)) and not hasattr(Imagen, "decode")
     parti, tokens = stirred(Parti(TINY)).eval(), batch(1)[0]

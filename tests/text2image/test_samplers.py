@@ -328,7 +328,7 @@ def test_both_conventions_of_classifier_free_guidance_are_one_formula():
         torch.testing.assert_close(classifier_free_by_weight(conditional, unconditional, s - 1), want)
 
 
-def test_e5_guidance_acts_in_sampling_only_a_scale_of_1_is_the_conditional_model_itself():
+def test_erratum_e29_guidance_acts_in_sampling_only_a_scale_of_1_is_the_conditional_model_itself():
     conditional, unconditional = numbers(50).float(), 1000 * numbers(50, seed=1).float()
     assert torch.equal(classifier_free(conditional, unconditional, 1.0), conditional)
     assert torch.equal(classifier_free(conditional, unconditional, 0.0), unconditional)
@@ -344,7 +344,7 @@ def recorded(calls):
     return model
 
 
-def test_b3_guidance_extrapolates_two_predictions_of_noise_from_one_picture_in_one_batch():
+def test_booklet_b3_guidance_extrapolates_two_predictions_of_noise_from_one_picture_in_one_batch():
     calls, x, t = [], numbers(2, 3, 4, 4), torch.tensor([7, 8])
     shift, low = torch.tensor([1.0, 2.0], dtype=torch.float64), numbers(2, 3, 4, 4, seed=1)
     denoise = guided(recorded(calls), {"shift": shift, "low": low}, {"shift": torch.zeros(2).double()}, 3.0)

@@ -80,7 +80,7 @@ def test_the_expected_noise_is_the_negative_slope_of_the_log_density(bar):
         assert tweedie(one, score, bar).item() == pytest.approx(want, abs=1e-6)
 
 
-def test_p3_the_score_is_a_negative_multiple_of_the_noise():
+def test_erratum_p9_the_score_is_a_negative_multiple_of_the_noise():
     """Standard normal data: E[eps|x_t] = sqrt(1 - alpha_bar) x_t, score -x_t."""
     unit = Mixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1), torch.zeros(1, dtype=torch.long))
     x = numbers(6, 1)

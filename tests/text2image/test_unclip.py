@@ -391,7 +391,7 @@ def test_a_cascade_draws_and_enlarges():
 # --------------------------------------------------------------------------------------------- errata
 
 
-def test_b5_an_embedding_does_not_take_the_place_of_the_noise():
+def test_booklet_b5_an_embedding_does_not_take_the_place_of_the_noise():
     """The booklet has the decoder take "a CLIP image embedding as its x_t instead of pure noise"."""
     config = UnCLIPConfig.paper()
     assert config.embed == 1024 != 3 * config.unet.size**2                    # it would not fit

@@ -399,7 +399,7 @@ def test_a_handful_of_pictures_is_learnt_by_heart(models):
         assert float(error) < 0.02, (kind, float(error))                       # the variance is 0.75
 
 
-def test_e2_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(models):
+def test_erratum_e26_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(models):
     """The survey says that a VAE learns the distribution of the data by encoding; it is the prior term that
     makes noise decodable, and a plain autoencoder has none."""
     distances, hits, spread = {}, {}, {}
@@ -413,7 +413,7 @@ def test_e2_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(m
     assert spread["ae"] > 2 > 1.3 > spread["vae"] > 0.5, spread            # codes of the one lie anywhere
 
 
-def test_e2_each_picture_has_its_distribution_and_the_bound_stays_below_the_likelihood(models):
+def test_erratum_e26_each_picture_has_its_distribution_and_the_bound_stays_below_the_likelihood(models):
     model, x = models["vae"]
     mu, log_var = model.encode(x)
     assert mu.shape == (25, 8) and len(mu.round(decimals=3).unique(dim=0)) > 20
