@@ -91,7 +91,8 @@ def sinusoids(
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=t.device)
     angles = t[:, None].float() * torch.exp(-math.log(base) / half * k)
-    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
+    waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return F.pad(waves, (0, width % 2))
 
 
 def sinusoids_ddpm(
@@ -102,8 +103,10 @@ def sinusoids_ddpm(
     $\omega_k=10000^{-k/(h-1)}$: DDPM's, sines first and the last wave at $1/10000$."""
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t[:, None].float() * torch.exp(-math.log(base) / max(half - 1, 1) * k)
-    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
+    slower = -math.log(base) / max(half - 1, 1)
+    angles = t[:, None].float() * torch.exp(slower * k)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    return F.pad(waves, (0, width % 2))
 
 
 def doubled_kernel(

@@ -12,7 +12,7 @@ import torch
 from mmlearn.figures.diagram import Diagram, text_width
 from mmlearn.figures.interactive import LIMIT, Block
 from mmlearn.figures.text2image import diffusion
-from mmlearn.figures.text2image.diffusion import SAMPLERS, at_blobs, drawn_by, path_error
+from mmlearn.figures.text2image.diffusion import SAMPLERS, at_blobs, drawn_by, path_ends, path_error
 from mmlearn.text2image.adm import ADMConfig
 from mmlearn.text2image.ddpm import DDPMConfig
 from mmlearn.text2image.diffusion import NoiseSchedule
@@ -99,7 +99,8 @@ def test_points_at_blobs_are_those_within_three_deviations():
 
 
 def test_more_calls_end_nearer_to_the_exact_path():
-    few, many = (path_error("DPM-Solver++, even in λ", PERFECT, calls, n=50) for calls in (8, 40))
+    ends = path_ends(PERFECT, n=50)
+    few, many = (path_error("DPM-Solver++, even in λ", PERFECT, calls, ends) for calls in (8, 40))
     assert many < few / 3
 
 
