@@ -31,8 +31,8 @@ Level = float | Float[Tensor, "*#s"]            # one number, or one for each ex
 
 
 def linear_betas(T: int = 1000) -> Float[Tensor, " T"]:
-    r"""eq:diffusion-linear:
-    $\beta_t = \frac{1000}{T}\big(10^{-4} + \frac{t-1}{T-1}(0.02 - 10^{-4})\big)$."""
+    r"""eq:diffusion-linear: $\beta_t = \frac{1000}{T}\big(10^{-4}
+    + \frac{t-1}{T-1}(0.02 - 10^{-4})\big)$."""
     scale = 1000 / T
     return torch.linspace(1e-4 * scale, 0.02 * scale, T, dtype=torch.float64)
 
@@ -56,8 +56,8 @@ def scaled_linear_betas(
 def respaced_betas(
     alpha_bars: Float[Tensor, " T"], kept: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    r"""eq:diffusion-respaced:
-    $\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$."""
+    r"""eq:diffusion-respaced: $\beta'_i = 1 - \bar\alpha_{\tau_i}
+    / \bar\alpha_{\tau_{i-1}}$."""
     now = alpha_bars[kept]
     before = torch.cat([now.new_ones(1), now[:-1]])
     return 1 - now / before
