@@ -9,13 +9,11 @@ behind the last one, which changes no result. ``--resnet`` times RN50 instead, a
 Medians of ``--repeats`` turns; a ratio above 1 means that ours is faster than the faster peer.
 """
 
-import argparse
 import json
 import statistics
-import sys
-import time
 from collections.abc import Callable
 
+import measuring
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,25 +58,17 @@ def build(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--words", type=int, default=16,
                         help="tokens of a caption in the row of cut captions")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16")
     parser.add_argument("--optimizer", action="store_true", help="count AdamW's step too")
     parser.add_argument("--resnet", action="store_true", help="RN50 instead of ViT-B/32")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--json", action="store_true")
+    measuring.add_common(parser, repeats=9, memory=False)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    clock = time.process_time if args.cpu_time else time.perf_counter
     models = build(args.resnet, args.device)
     images = torch.randn(args.batch, 3, 224, 224, device=args.device)
     tokens = torch.randint(1, 49_000, (args.batch, 77), device=args.device)
@@ -103,16 +93,8 @@ def main() -> None:
 
     tasks = {name: step(name, tokens) for name in models}
     tasks["ours, captions cut"] = step("ours", cut)
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for turn in range(args.repeats + 2):                                # the first two turns are not counted
-        for name, task in tasks.items():
-            start = clock()
-            task()
-            if turn > 1:
-                seconds[name].append(clock() - start)
-            print(f"\r{name} {turn}/{args.repeats + 1}", end=" " * 20, file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    times = {name: statistics.median(values) for name, values in seconds.items()}
+    seconds = measuring.turns(tasks, args.repeats, measuring.clock(args), uncounted=2)
+    times = measuring.medians(seconds)
     ratios = {name: times[name] / times["ours"] for name in models if name != "ours"}
     paired = {name: statistics.median(b / a for a, b in zip(seconds["ours"], seconds[name]))
               for name in ratios}
@@ -121,7 +103,7 @@ def main() -> None:
         return
     print(f"{'RN50' if args.resnet else 'ViT-B/32'}, batch {args.batch}, {args.device}, {args.threads} "
           f"threads, "
-          f"{'bfloat16' if args.bf16 else 'float32'}, {'processor' if args.cpu_time else 'clock'} seconds, "
+          f"{'bfloat16' if args.bf16 else 'float32'}, {measuring.unit(args)}, "
           f"torch {torch.__version__}")
     for name, value in times.items():
         print(f"  {name:<36} {value:8.3f} s")

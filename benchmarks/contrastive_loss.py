@@ -13,15 +13,13 @@ process grew at most; --only names one.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
+import measuring
 import torch
 import torch.nn.functional as F
-from m2 import in_turns
 from torch import Tensor
 
 from mmlearn.text_for_vision.contrastive import fused_clip_loss, logits, symmetric_cross_entropy
@@ -55,28 +53,20 @@ def turn(loss: Loss, given: list[Tensor]) -> tuple[Tensor, ...]:
     return value.detach(), *torch.autograd.grad(value, given)
 
 
-def grown() -> int:
-    """The most bytes that this process has held so far (Linux)."""
-    with open("/proc/self/status") as file:
-        return 1024 * int(next(line for line in file if line.startswith("VmHWM")).split()[1])
-
-
 def one_memory(name: str, batch: int, width: int) -> None:
     """Print by how many bytes one pass makes this process grow, and its seconds."""
     loss, given = losses(peer=name == "open_clip")[name], inputs(batch, width)
     turn(loss, inputs(64, width))
-    before, start = grown(), time.perf_counter()
+    before, start = measuring.grown(), time.perf_counter()
     turn(loss, given)
-    print(json.dumps({"bytes": grown() - before, "seconds": time.perf_counter() - start}))
+    print(json.dumps({"bytes": measuring.grown() - before, "seconds": time.perf_counter() - start}))
 
 
 def memory(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     names = [args.only] if args.only else [*losses()]
     found = {}
     for name in names:
-        command = [sys.executable, __file__, "--child", name, "--batch", str(args.batch), "--width",
-                   str(args.width), "--threads", str(args.threads)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+        done = measuring.in_child(__file__, name, args, ("batch", "width", "threads"))
         if done.returncode == 0:                    # killed by the system: one that needs more than there is
             found[name] = json.loads(done.stdout.splitlines()[-1])
         else:
@@ -86,19 +76,11 @@ def memory(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--only", help="with --memory: one loss", choices=[*losses(peer=False), "open_clip"])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    measuring.add_common(parser, repeats=7, device=False)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.child:
@@ -121,13 +103,13 @@ def main() -> None:
     for loss in tasks.values():
         for a, b in zip(turn(loss, given), want):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    seconds = in_turns({name: lambda loss=loss: turn(loss, given) for name, loss in tasks.items()},
-                       args.repeats, time.process_time if args.cpu_time else time.perf_counter)
+    seconds = measuring.in_turns({name: lambda loss=loss: turn(loss, given) for name, loss in tasks.items()},
+                                 args)
     ratios = {name: seconds["open_clip"] / value for name, value in seconds.items()}
     if args.json:
         print(json.dumps({"seconds": seconds, "ratios": ratios}, indent=1))
         return None
-    print(f"{about}, {'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}")
+    print(f"{about}, {measuring.unit(args)}, median of {args.repeats}")
     for name, value in seconds.items():
         print(f"  {name:<20} {value:8.3f} s {ratios[name]:8.2f} x")
     return None

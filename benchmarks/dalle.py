@@ -23,16 +23,12 @@ A ratio above 1 means that mmlearn is faster.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import measuring
 import torch
-from contrastive_loss import grown
-from m2 import in_turns
 from torch import Tensor, nn
 
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
@@ -131,41 +127,11 @@ def prepared(task: str, args: argparse.Namespace, ways: tuple[str, ...] = ()) ->
     """The ways to do a task, each with its own model."""
     make = train_step if task == "train" else sampler
     found = {way: make(way, config_of(args), args.batch, args.device) for way in ways or WAYS[task]}
-    if args.device != "cpu":
-        return {way: lambda call=call: (call(), torch.cuda.synchronize()) for way, call in found.items()}
-    return found
-
-
-def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
-    """By how many bytes a second call makes this process, or its share of the device, grow."""
-    call = prepared(task, args, (way,))[way]
-    if args.device != "cpu":
-        call()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    before = grown()
-    call()
-    return grown() - before
-
-
-def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """One call of each in a process of its own."""
-    found: dict[str, dict[str, int]] = {}
-    names = ("width", "layers", "heads", "words", "text", "codes", "side", "batch", "threads", "device")
-    options = [part for name in names for part in (f"--{name}", str(getattr(args, name)))]
-    for task in args.task:
-        for way in WAYS[task]:
-            command = [sys.executable, __file__, "--child", way, "--task", task, *options]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-            found.setdefault(task, {})[way] = int(done.stdout.splitlines()[-1])
-    return found
+    return measuring.synchronised(found, args.device)
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
@@ -175,15 +141,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--codes", type=int, default=1024, help="kinds of codes")
     parser.add_argument("--side", type=int, default=16, help="codes a side of a picture")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    measuring.add_common(parser, repeats=5)
     return parser.parse_args(argv)
 
 
@@ -191,25 +149,24 @@ def main() -> None:
     args = parsed()
     torch.set_num_threads(args.threads)
     if args.child:
-        print(one_memory(args.task[0], args.child, args))
+        task, way = args.task[0], args.child
+        print(measuring.growth(prepared(task, args, (way,))[way], args.device))
         return
     about = (f"width {args.width}, {args.layers} layers, {args.text} + {args.side**2} tokens, batch "
-             f"{args.batch}, {args.device}, {args.threads} threads, float32, torch {torch.__version__}")
+             f"{args.batch}, {measuring.setting(args)}")
     if args.memory:
-        values: dict[str, dict[str, float]] = {task: {way: size / 1e6 for way, size in of.items()}
-                                               for task, of in memory(args).items()}
+        names = ("width", "layers", "heads", "words", "text", "codes", "side", "batch", "threads", "device")
+        grew = measuring.growth_of({task: WAYS[task] for task in args.task}, __file__, args, names)
+        values = {task: {way: size / 1e6 for way, size in of.items()} for task, of in grew.items()}
         unit, what = "MB", "growth by one call"
     else:
-        clock = time.process_time if args.cpu_time else time.perf_counter
-        values = {task: in_turns(prepared(task, args), args.repeats, clock) for task in args.task}
-        unit, what = "s", f"{'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}"
+        values = measuring.seconds_of(args.task, lambda task: prepared(task, args), args)
+        unit, what = "s", f"{measuring.unit(args)}, median of {args.repeats}"
     if args.json:
         print(json.dumps(values, indent=1))
         return
     print(f"{about}; {what}")
-    for task, of in values.items():
-        for way, value in of.items():
-            print(f"  {task:<7} {way:<21} {value:9.3f} {unit} {value / max(of['mmlearn'], 1e-9):8.2f} x")
+    measuring.print_rows(values, (7, 21), lambda value: f"{value:9.3f} {unit}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,27 @@
 """How fast and how large: DDPM's U-Net for CIFAR-10 against that of diffusers.
 
-    python benchmarks/diffusion.py                              # ten steps of DDIM, two pictures
+    python benchmarks/diffusion.py                              # both tasks, two pictures
+    python benchmarks/diffusion.py --task step --batch 16       # steps of training
     python benchmarks/diffusion.py --memory                     # by how much one task makes a process grow
 
 Tasks, each with the same weights on both sides; the results are compared before they are timed:
 
 - "ddim10": ten steps of DDIM from the same noise, estimates clipped. The peer is ``UNet2DModel`` with
   ``DDIMScheduler`` as ``DDIMPipeline`` runs them, its noise derived anew from clipped estimates, as ours is.
+- "step": a step of training on the mean squared error of the noise, the gradient clipped to a norm of 1, with
+  the same fused Adam on both sides. The first step is without dropout, so that losses and norms can be
+  compared. The peer is ``UNet2DModel`` as it comes; the weights of ours stand channels last.
 
 Peers take turns in one process. A ratio below 1 means that mmlearn needs less.
 """
 
 import argparse
-import gc
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
+import measuring
 import torch
-from contrastive_loss import grown
-from m2 import in_turns
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlearn.pretrained.diffusion import diffusers_names
@@ -95,7 +94,36 @@ def ddim10(args: argparse.Namespace) -> dict[str, Task]:
     return {"mmlearn": of_mmlearn, "diffusers": of_diffusers}
 
 
-TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Task]]] = {"ddim10": ddim10}
+def step(args: argparse.Namespace) -> dict[str, Task]:
+    """A step of training with either library: returns the loss and the norm of the gradient."""
+    config = config_of(args.size)
+    g = torch.Generator().manual_seed(1)
+    shape = (args.batch, config.in_channels, config.size, config.size)
+    x, noise = (torch.randn(shape, generator=g).to(args.device) for _ in range(2))
+    t = torch.randint(0, 1000, (args.batch,), generator=g).to(args.device)
+
+    def stepper(model: nn.Module, predict: Callable[[], Tensor]) -> Task:
+        adam = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
+        model.eval()
+
+        def run() -> Tensor:
+            loss = F.mse_loss(predict(), noise)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adam.step()
+            adam.zero_grad(set_to_none=True)
+            model.train()
+            return torch.stack([loss.detach(), norm])
+
+        return run
+
+    ours, theirs = (model.to(args.device) for model in networks(args.size))
+    ours = ours.to(memory_format=torch.channels_last)                       # type: ignore[call-overload]
+    return {"mmlearn": stepper(ours, lambda: ours(x, t)),
+            "diffusers": stepper(theirs, lambda: theirs(x, t).sample)}
+
+
+TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Task]]] = {"ddim10": ddim10, "step": step}
 
 
 def compare(ways: dict[str, Task], tolerance: float = 1e-3) -> None:
@@ -108,71 +136,40 @@ def compare(ways: dict[str, Task], tolerance: float = 1e-3) -> None:
 def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
     """By how many bytes one run of a task makes this process, or its share of the device, grow."""
     run = TASKS[task](args)[way]
-    if args.device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    gc.collect()
-    with open("/proc/self/clear_refs", "w") as peak:                    # making the networks is not counted
-        peak.write("5")
-    before = grown()
-    run()
-    return grown() - before
-
-
-def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """One run of each way in a process of its own."""
-    growth: dict[str, dict[str, int]] = {}
-    for task in args.task:
-        for way in WAYS:
-            command = [sys.executable, __file__, "--child", way, "--task", task, "--size", args.size,
-                       "--batch", str(args.batch), "--threads", str(args.threads), "--device", args.device]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-            growth.setdefault(task, {})[way] = int(done.stdout.splitlines()[-1])
-    return growth
+    if args.device == "cpu":
+        measuring.forget_peak()                                         # making the networks is not counted
+    return measuring.growth(run, args.device, first=False)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--size", choices=SIZES, default="cifar10")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    measuring.add_common(parser, repeats=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.child:
         print(one_memory(args.task[0], args.child, args))
         return
-    about = (f"{args.size}, batch {args.batch}, {args.device}, {args.threads} threads, float32, torch "
-             f"{torch.__version__}")
+    about = f"{args.size}, batch {args.batch}, {measuring.setting(args)}"
     if args.memory:
-        values, unit, scale = memory(args), "MB", 1e-6
-        about += "; growth by one run"
+        names = ("size", "batch", "threads", "device")
+        values = measuring.growth_of(dict.fromkeys(args.task, WAYS), __file__, args, names)
+        unit, scale, what = "MB", 1e-6, "growth by one run"
     else:
-        clock = time.process_time if args.cpu_time else time.perf_counter
-        values, unit, scale = {}, "s", 1.0
-        for task in args.task:
+        def compared(task: str) -> dict[str, Task]:
             ways = TASKS[task](args)
             compare(ways)
-            if args.device != "cpu":
-                ways = {way: lambda run=run: (run(), torch.cuda.synchronize()) for way, run in ways.items()}
-            values[task] = in_turns(ways, args.repeats, clock)
-        about += f"; {'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}"
+            return ways
+
+        values = measuring.seconds_of(args.task, compared, args)
+        unit, scale, what = "s", 1.0, f"{measuring.unit(args)}, median of {args.repeats}"
     ratios = {task: of["mmlearn"] / of["diffusers"] for task, of in values.items()}
     if args.json:
         print(json.dumps({"values": values, "ratios": ratios}, indent=1))
         return
-    print(about)
+    print(f"{about}; {what}")
     for task, of in values.items():
         for way, value in of.items():
             print(f"  {task:<8} {way:<10} {value * scale:8.3f} {unit}")

@@ -23,16 +23,11 @@ is faster. The text encoder is frozen and its words are computed in each step.
 import argparse
 import copy
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
+import measuring
 import torch
 import torch.nn.functional as F
-from contrastive_loss import grown
-from m2 import in_turns
 from torch import Tensor, nn
 
 from mmlearn.data.pairs import PairBatch
@@ -214,84 +209,44 @@ def compare(steps: dict[str, Callable], tolerance: float = 2e-3) -> None:
         torch.testing.assert_close(found[way], found["mmlearn"], rtol=tolerance, atol=tolerance)
 
 
-def one_memory(system: str, way: str, args: argparse.Namespace) -> int:
-    """By how many bytes one step makes this process, or its share of the device, grow."""
-    step = prepared(system, args, (way,))[way]
-    if args.device != "cpu":
-        step()                                                          # makes room for the state of Adam
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-    before = grown()
-    step()
-    return grown() - before
-
-
-def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """One step of each in a process of its own."""
-    found: dict[str, dict[str, int]] = {}
-    for system in args.system:
-        for way in WAYS:
-            command = [sys.executable, __file__, "--child", way, "--system", system, "--size", args.size,
-                       "--batch", str(args.batch), "--words", str(args.words), "--threads",
-                       str(args.threads), "--device", args.device]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-            found.setdefault(system, {})[way] = int(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--size", choices=SIZES, default="mini", help="a miniature, or the paper's for birds")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--words", type=int, default=12, help="of the longest caption")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    measuring.add_common(parser, repeats=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.child:
-        print(one_memory(args.system[0], args.child, args))
+        system, way = args.system[0], args.child
+        print(measuring.growth(prepared(system, args, (way,))[way], args.device))
         return
-    about = (f"{args.size}, batch {args.batch}, captions of at most {args.words} words, {args.device}, "
-             f"{args.threads} threads, float32, torch {torch.__version__}")
+    about = (f"{args.size}, batch {args.batch}, captions of at most {args.words} words, "
+             f"{measuring.setting(args)}")
     if args.memory:
-        grew = memory(args)
+        names = ("size", "batch", "words", "threads", "device")
+        grew = measuring.growth_of(dict.fromkeys(args.system, WAYS), __file__, args, names, "system")
         if args.json:
             print(json.dumps(grew, indent=1))
             return
         print(f"{about}; growth by one step")
-        for system, bytes_of in grew.items():
-            for way, value in bytes_of.items():
-                print(f"  {system:<8} {way:<14} {value / 1e6:8.0f} MB "
-                      f"{value / bytes_of['mmlearn']:8.2f} x")
+        measuring.print_rows(grew, (8, 14), measuring.megabytes)
         return
-    clock = time.process_time if args.cpu_time else time.perf_counter
-    seconds = {}
-    for system in args.system:
+
+    def compared(system: str) -> dict[str, Callable]:
         steps = prepared(system, args)
         compare(steps)
-        if args.device != "cpu":
-            steps = {way: lambda step=step: (step(), torch.cuda.synchronize()) for way, step in steps.items()}
-        seconds[system] = in_turns(steps, args.repeats, clock)
+        return steps
+
+    seconds = measuring.seconds_of(args.system, compared, args)
     ratios = {system: {way: value / of["mmlearn"] for way, value in of.items() if way != "mmlearn"}
               for system, of in seconds.items()}
     if args.json:
         print(json.dumps({"seconds": seconds, "ratios": ratios}, indent=1))
         return
-    print(f"{about}, {'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}")
-    for system, of in seconds.items():
-        for way, value in of.items():
-            print(f"  {system:<8} {way:<14} {value:8.3f} s {value / of['mmlearn']:8.2f} x")
+    print(f"{about}, {measuring.unit(args)}, median of {args.repeats}")
+    measuring.print_rows(seconds, (8, 14), measuring.seconds)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,11 @@ Every search runs all its steps (no <eos>). Medians of ``--repeats`` turns; a ra
 faster.
 """
 
-import argparse
 import json
 import math
-import statistics
-import sys
-import time
 from collections.abc import Callable
 
+import measuring
 import torch
 from torch import Tensor
 
@@ -105,37 +102,14 @@ def bart(config: M2Config, steps: int) -> torch.nn.Module:
     ))
 
 
-def in_turns(
-    tasks: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, float]:
-    """Median seconds of each task, the tasks taking turns so that a busy machine slows all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for turn in range(repeats + 1):                                  # the first turn is not counted
-        for name, task in tasks.items():
-            start = clock()
-            task()
-            if turn:
-                seconds[name].append(clock() - start)
-            print(f"\r{name} {turn}/{repeats}", end=" " * 20, file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--images", type=int, default=4, help="images a batch (captions a batch in training)")
     parser.add_argument("--regions", type=int, default=50)
     parser.add_argument("--steps", type=int, default=20, help="words of a caption")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's (for a busy "
-                             "machine)")
-    parser.add_argument("--json", action="store_true")
+    measuring.add_common(parser, repeats=3, device=False, memory=False)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    clock = time.process_time if args.cpu_time else time.perf_counter
     torch.manual_seed(0)
     config = M2Config.paper()
     models = {"M2": M2Transformer(config), "plain": M2Transformer(M2Config.transformer_3())}
@@ -153,7 +127,7 @@ def main() -> None:
         return run
 
     m2, plain = models["M2"], models["plain"]
-    training = in_turns(
+    training = measuring.in_turns(
         {
             "M2": step([*m2.parameters()], lambda: m2(features, tokens[:, :-1])),
             "M2, naive": step(
@@ -165,8 +139,7 @@ def main() -> None:
                 lambda: peer(inputs_embeds=project(features), decoder_input_ids=tokens[:, :-1]).logits,
             ),
         },
-        args.repeats,
-        clock,
+        args,
     )
 
     for model in (m2, plain, peer):
@@ -174,7 +147,7 @@ def main() -> None:
     with torch.no_grad():
         ours = beam(m2, m2.encode(features), k=5, eos=-1, max_len=args.steps)[1].sum(-1)
         torch.testing.assert_close(ours, naive_beam(m2, features, 5, args.steps), atol=1e-3, rtol=1e-4)
-    decoding = in_turns(
+    decoding = measuring.in_turns(
         {
             "M2": torch.no_grad()(lambda: beam(m2, m2.encode(features), k=5, eos=-1, max_len=args.steps)),
             "M2, naive": lambda: naive_beam(m2, features, 5, args.steps),
@@ -192,8 +165,7 @@ def main() -> None:
                 )
             ),
         },
-        args.repeats,
-        clock,
+        args,
     )
 
     ratios = {
@@ -207,7 +179,7 @@ def main() -> None:
                          indent=1))
         return
     print(f"{args.images} images, {args.regions} regions, {args.steps} words, {args.threads} threads, "
-          f"{'processor' if args.cpu_time else 'clock'} seconds, torch {torch.__version__}")
+          f"{measuring.unit(args)}, torch {torch.__version__}")
     for task, times in (("training step", training), ("beam 5", decoding)):
         print(f"\n{task}")
         for name, value in times.items():

@@ -20,15 +20,10 @@ mmlearn: above 1 mmlearn is faster (the goal, mmlearn over peer, stands in brack
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
+import measuring
 import torch
-from contrastive_loss import grown
-from m2 import in_turns
 from torch import Tensor
 
 from mmlearn.text2image.vector_quantisation import Codebook, EMACodebook, nearest_codes
@@ -153,77 +148,50 @@ def one_memory(task: str, way: str, args: argparse.Namespace) -> int:
     """By how many bytes the task makes this process, or its share of the device, grow."""
     z, codes = inputs(task, args)
     run = prepared(task, way, z, codes)
-    if args.device != "cpu":
-        run()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    small = prepared(task, way, z[:256].clone(), codes[:64].clone())
-    small()
-    before = grown()
-    run()
-    return grown() - before
-
-
-def memory(args: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """Each in a process of its own."""
-    found: dict[str, dict[str, int]] = {}
-    for task in args.task:
-        for way in TASKS[task]:
-            command = [sys.executable, __file__, "--child", task, way, "--device", args.device]
-            for name in ("vectors", "step_vectors", "codes", "width", "threads"):
-                command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-            found.setdefault(task, {})[way] = int(done.stdout.splitlines()[-1])
-    return found
+    if args.device == "cpu":
+        prepared(task, way, z[:256].clone(), codes[:64].clone())()      # what every call needs is not counted
+        measuring.forget_peak()
+    return measuring.growth(run, args.device)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--task", nargs="+", choices=tuple(TASKS), default=list(TASKS))
     parser.add_argument("--vectors", type=int, default=65_536, help="of the search")
     parser.add_argument("--step-vectors", type=int, default=16_384, help="of a training step")
     parser.add_argument("--codes", type=int, default=8192)
     parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="count processor seconds of all threads instead of the clock's")
-    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    measuring.add_common(parser, repeats=3)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.child:
-        print(one_memory(*args.child, args))
+        print(one_memory(args.task[0], args.child, args))
         return
     about = (f"{args.vectors:,} (step: {args.step_vectors:,}) x {args.width}, {args.codes:,} codes, "
-             f"{args.device}, {args.threads} threads, float32, torch {torch.__version__}")
-    clock = time.process_time if args.cpu_time else time.perf_counter
-    found: dict[str, dict[str, float]] = {}
-    if args.memory:
-        found = {task: dict(grew) for task, grew in memory(args).items()}
-    for task in args.task if not args.memory else ():
+             f"{measuring.setting(args)}")
+
+    def compared(task: str) -> dict[str, Callable]:
         z, codes = inputs(task, args)
         ways = {way: prepared(task, way, z, codes) for way in TASKS[task]}
         compare(task, ways)
-        if args.device != "cpu":
-            ways = {way: lambda run=run: (run(), torch.cuda.synchronize())[0]       # type: ignore[misc]
-                    for way, run in ways.items()}
-        found[task] = in_turns(ways, args.repeats, clock)                           # type: ignore[arg-type]
+        return ways
+
+    if args.memory:
+        names = ("vectors", "step_vectors", "codes", "width", "threads", "device")
+        found = measuring.growth_of({task: TASKS[task] for task in args.task}, __file__, args, names)
+        what, shown = "growth by one run", measuring.megabytes
+    else:
+        found = measuring.seconds_of(args.task, compared, args)
+        what = f"{measuring.unit(args)}, median of {args.repeats}"
+
+        def shown(value: float) -> str:
+            return measuring.seconds(value) + " "                       # as wide as megabytes
     if args.json:
         print(json.dumps(found, indent=1))
         return
-    print(f"{about}; " + ("growth by one run" if args.memory else
-                          f"{'processor' if args.cpu_time else 'clock'} seconds, median of {args.repeats}"))
-    for task, of in found.items():
-        for way, value in of.items():
-            shown = f"{value / 1e6:8.0f} MB" if args.memory else f"{value:8.3f} s "
-            goal = f"   (mmlearn / peer {of['mmlearn'] / value:.2f}, goal {GOAL})" if way != "mmlearn" else ""
-            print(f"  {task:<14} {way:<16} {shown} {value / of['mmlearn']:8.2f} x{goal}")
+    print(f"{about}; {what}")
+    measuring.print_rows(found, (14, 16), shown, lambda way, share: "" if way == "mmlearn" else
+                         f"   (mmlearn / peer {1 / max(share, 1e-9):.2f}, goal {GOAL})")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,14 @@ def missing(what: str, remedy: str) -> None:
     pytest.fail(message) if CI else pytest.skip(message)
 
 
+@pytest.fixture
+def seeded() -> None:
+    """What torch draws in a test is the same each time."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The folder of the built website."""

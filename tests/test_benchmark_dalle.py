@@ -1,13 +1,11 @@
 """What the benchmark of DALL-E compares has the same sizes and does the same task."""
 
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from benchmark_modules import benchmark_module
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-dalle = pytest.importorskip("dalle")
+dalle = benchmark_module("dalle")
 
 SMALL = ["--width", "48", "--layers", "2", "--heads", "3", "--words", "20", "--text", "6", "--codes", "12",
          "--side", "4", "--batch", "2"]

@@ -1,13 +1,11 @@
 """The benchmark of vector quantisation compares the same computation, done in several ways."""
 
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
+from benchmark_modules import benchmark_module
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-benchmark = pytest.importorskip("vector_quantisation")
+benchmark = benchmark_module("vector_quantisation")
 
 ARGS = Namespace(vectors=256, step_vectors=256, codes=20, width=6, device="cpu")
 

@@ -1,19 +1,17 @@
 """What a benchmark compares is the same computation, done in several ways."""
 
-import sys
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from benchmark_modules import benchmark_module
 
 from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-gan_step = pytest.importorskip("gan_step")
+gan_step = benchmark_module("gan_step")
 
 
 @pytest.fixture

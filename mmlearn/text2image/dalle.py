@@ -32,7 +32,8 @@ from mmlearn.text2image.sparse_attention import PairCache, SparseAttention, laye
 
 def embed_text(
     tokens: Int[Tensor, "b t"], real: Bool[Tensor, "b t"],
-    E: Float[Tensor, "v d"], P: Float[Tensor, "t d"], position: Float[Tensor, "t d"],
+    E: Float[Tensor, "v d"], P: Float[Tensor, "t d"],
+    position: Float[Tensor, "t d"],
 ) -> Float[Tensor, "b t d"]:
     r"""eq:dalle-text: $E_{y_t}+\pi_t$ for a word, $P_t+\pi_t$ for a place after the last one: padding has a
     vector of its own at each place."""
@@ -212,11 +213,12 @@ class DALLE(nn.Module):
         before_text, before_image = self.read(text, image)
         text = self.padded(text)
         real = text != self.config.pad
-        words = at_least_float32(self.to_words(before_text[real]))          # of real words alone
+        words = at_least_float32(self.to_words(before_text[real]))   # real words
         codes = at_least_float32(self.to_codes(before_image))
         text_nll = F.cross_entropy(words, text[real], reduction="none")
         image_nll = F.cross_entropy(codes.mT, image, reduction="none")
-        scalars = {"text": text_nll.detach().mean(), "image": image_nll.detach().mean()}
+        scalars = {"text": text_nll.detach().mean(),
+                   "image": image_nll.detach().mean()}
         return dalle_loss(text_nll, image_nll), scalars
 
     # ----------------------------------------------------------------------------------------------- sampling

@@ -46,7 +46,7 @@ class DDPMConfig(UNetConfig):
 
     @classmethod
     def mini(cls, size: int = 16) -> "DDPMConfig":
-        """A miniature for pictures of 16 pixels: 1 million parameters."""
+        """A miniature for pictures of 16 pixels: 0.7 million parameters."""
         return cls(size, 32, (1, 2), 1, (8,), groups=16)
 
 

@@ -56,8 +56,8 @@ def scaled_linear_betas(
 def respaced_betas(
     alpha_bars: Float[Tensor, " T"], kept: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    r"""eq:diffusion-respaced: $\beta'_i = 1 - \bar\alpha_{\tau_i}
-    / \bar\alpha_{\tau_{i-1}}$."""
+    r"""eq:diffusion-respaced: $\beta'_i = 1 -
+    \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$."""
     now = alpha_bars[kept]
     before = torch.cat([now.new_ones(1), now[:-1]])
     return 1 - now / before

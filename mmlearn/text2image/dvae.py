@@ -42,7 +42,8 @@ def gumbel_max(
 
 
 def gumbel_softmax(
-    logits: Float[Tensor, "b k *p"], g: Float[Tensor, "b k *p"], tau: float | int
+    logits: Float[Tensor, "b k *p"], g: Float[Tensor, "b k *p"],
+    tau: float | int,
 ) -> Float[Tensor, "b k *p"]:
     r"""eq:dvae-gumbel-softmax: $y=\mathrm{softmax}((\ell+g)/\tau)$: one-hot where tau goes to 0, and
     differentiable."""
@@ -57,7 +58,8 @@ def kl_to_uniform(logits: Float[Tensor, "b k *p"]) -> Float[Tensor, "b *p"]:
 
 
 def bound(
-    log_likelihood: Float[Tensor, "*b k"], q: Float[Tensor, "*b k"], beta: float | int = 1.0
+    log_likelihood: Float[Tensor, "*b k"], q: Float[Tensor, "*b k"],
+    beta: float | int = 1.0,
 ) -> Float[Tensor, "*b"]:
     r"""eq:dvae-bound: $\mathcal L_\beta=\sum_k q_k\log p(x\mid k)-\beta\,\mathrm{KL}(q\,\|\,p)$ for one code
     and a uniform prior.
@@ -93,7 +95,8 @@ def logit_laplace_nll(
 
 
 def dvae_loss(
-    nll: Float[Tensor, "b c y x"], kl: Float[Tensor, "b h w"], beta: float | int
+    nll: Float[Tensor, "b c y x"], kl: Float[Tensor, "b h w"],
+    beta: float | int,
 ) -> Float[Tensor, ""]:
     r"""eq:dvae-loss: $\frac1D\big(\sum_{i=1}^{D}\mathrm{nll}_i+\beta\sum_{p=1}^{P}\mathrm{KL}_p\big)$, the
     mean over pictures.
@@ -107,7 +110,9 @@ def dvae_loss(
 
 # -------------------------------------------------------------------------------------------------- schedules
 
-def cosine(step: int, first: float | int, last: float | int, steps: int) -> float:
+def cosine(
+    step: int, first: float | int, last: float | int, steps: int
+) -> float:
     r"""eq:dvae-cosine: $v_1+\tfrac12(v_0-v_1)(1+\cos\pi\min(s/S,1))$, from the first value to the last in S
     steps."""
     share = min(step / steps, 1.0)
@@ -212,14 +217,17 @@ class DVAEBlock(nn.Module):
     as a plain sum. ``S`` is the identity, or a 1 x 1 convolution where the channels change.
     """
 
-    def __init__(self, into: int, out: int, kernels: Sequence[int], count: int) -> None:
+    def __init__(
+        self, into: int, out: int, kernels: Sequence[int], count: int
+    ) -> None:
         super().__init__()
         inner = out // 4
         widths = (into, inner, inner, inner, out)
         self.gain = 1 / count**2
         self.shortcut = conv(into, out, 1) if into != out else nn.Identity()
         self.convs = nn.ModuleList(
-            conv(before, after, kernel) for before, after, kernel in zip(widths, widths[1:], kernels))
+            conv(before, after, kernel)
+            for before, after, kernel in zip(widths, widths[1:], kernels))
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
         z = x
@@ -328,7 +336,8 @@ class DVAE(nn.Module):
         return Relaxed(logits, codes, *self.decoder(codes))
 
     def loss(
-        self, images: Float[Tensor, "b c y x"], tau: float | int, beta: float | int,
+        self, images: Float[Tensor, "b c y x"],
+        tau: float | int, beta: float | int,
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """eq:dvae-loss of pictures in [0, 1], in nats a number of the picture, and its two parts: the mean
@@ -336,7 +345,8 @@ class DVAE(nn.Module):
         out = self(images, tau, generator)
         nll = logit_laplace_nll(map_pixels(images), out.mu, out.log_b)
         kl = kl_to_uniform(out.logits)
-        return dvae_loss(nll, kl, beta), {"nll": nll.detach().mean(), "kl": kl.detach().mean()}
+        parts = {"nll": nll.detach().mean(), "kl": kl.detach().mean()}
+        return dvae_loss(nll, kl, beta), parts
 
     def tokens(self, images: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
         """The likeliest code of each place: no noise, no temperature."""

@@ -71,8 +71,10 @@ def image_mask(kind: str, side: int, kernel: int = 11) -> Bool[Tensor, "n n"]:
 def dalle_mask(
     kind: str, text: int, side: int, kernel: int = 11
 ) -> Bool[Tensor, "s s"]:
-    r"""eq:dalle-mask: text sees the text before it, the picture sees all of the text and what ``kind`` says
-    of the picture: one softmax over both."""
+    r"""eq:dalle-mask: $\begin{pmatrix}
+    \mathrm{causal}&0\\1&\mathrm{kind}\end{pmatrix}$: text sees the text
+    before it, the picture all of the text and what ``kind`` says of the
+    picture: one softmax over both."""
     mask = causal_mask(text + side * side)
     mask[text:, text:] = image_mask(kind, side, kernel)
     return mask

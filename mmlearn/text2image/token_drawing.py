@@ -22,6 +22,7 @@ from mmlearn.nn.modes import eval_mode
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
 from mmlearn.text2image.dvae import DVAE, DVAEConfig
 from mmlearn.text2image.pipeline import check_words
+from mmlearn.text2image.vqgan import VQGAN, VQGANConfig
 from mmlearn.text_for_vision.training import Mini
 
 Score = Callable[[Tensor, str], Tensor]         # pictures (n, 3, y, x) in [-1, 1] and a text -> n scores
@@ -80,13 +81,16 @@ def clip_score(clip: Mini, batch: int = 100) -> Score:
 
 @dataclass(frozen=True)
 class TokenDrawerConfig:
-    """The configurations of a dVAE and of a DALL-E that was trained with its codes."""
+    """The configurations of a first stage and of a DALL-E that was trained with its codes."""
 
-    stage: DVAEConfig
+    stage: DVAEConfig | VQGANConfig
     tokens: DALLEConfig
 
     def __post_init__(self) -> None:
-        check_stage(self.stage.vocab, self.stage.side, self.tokens)
+        kinds = self.stage.vocab if isinstance(self.stage, DVAEConfig) else self.stage.codes
+        if kinds != self.tokens.image_vocab:
+            raise ValueError(f"the first stage has codes of {kinds} kinds, DALL-E writes "
+                             f"{self.tokens.image_vocab}; make both of one size")
 
     @classmethod
     def mini(cls, vocab: int = 200) -> "TokenDrawerConfig":
@@ -94,24 +98,19 @@ class TokenDrawerConfig:
         return cls(DVAEConfig.mini(), DALLEConfig.mini(vocab))
 
 
-def check_stage(vocab: int, side: int, config: DALLEConfig) -> None:
-    """Refuse a first stage whose codes are not those that DALL-E writes."""
-    if (vocab, side) != (config.image_vocab, config.side):
-        raise ValueError(f"the first stage has {side} x {side} codes of {vocab} kinds, DALL-E writes "
-                         f"{config.side} x {config.side} of {config.image_vocab}; make both of one size")
-
-
 class TokenDrawer(nn.Module):
     """A first stage, a DALL-E that writes its codes, and the tokeniser of the texts.
 
-    ``draw`` makes pictures of texts. ``stage`` is any ``FirstStage`` (a dVAE, unless ``of`` was given
-    another). ``forward``: tokens of texts (b, t) and of pictures (b, n) -> DALL-E's logits.
+    ``draw`` makes pictures of texts, of as many pixels a side as DALL-E's codes a side times what a code
+    stands for. ``stage`` is a dVAE or a VQGAN (any ``FirstStage``, where ``of`` was given one). ``forward``:
+    tokens of texts (b, t) and of pictures (b, n) -> DALL-E's logits.
     """
 
     def __init__(self, config: TokenDrawerConfig, tokeniser: Tokeniser | None = None) -> None:
         super().__init__()
         self.config: TokenDrawerConfig | None = config
-        self.stage: nn.Module = DVAE(config.stage)
+        stage = config.stage
+        self.stage: nn.Module = DVAE(stage) if isinstance(stage, DVAEConfig) else VQGAN(stage)
         self.dalle, self.tokeniser = DALLE(config.tokens), tokeniser
 
     @classmethod
@@ -122,7 +121,8 @@ class TokenDrawer(nn.Module):
             raise ValueError(f"a {type(stage).__name__} has no encode and decode; give a dVAE or a VQGAN")
         made = cls.__new__(cls)
         nn.Module.__init__(made)
-        made.config = TokenDrawerConfig(stage.config, dalle.config) if isinstance(stage, DVAE) else None
+        known = isinstance(stage, DVAE | VQGAN)
+        made.config = TokenDrawerConfig(stage.config, dalle.config) if known else None  # type: ignore[arg-type]
         made.stage, made.dalle, made.tokeniser = stage, dalle, tokeniser
         return made
 
@@ -179,8 +179,9 @@ class TokenDrawer(nn.Module):
 
 
 def save_token_drawer(path: str | Path, model: TokenDrawer, about: dict[str, Any]) -> None:
-    """Write a model with a dVAE as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, its
-    words and ``about``. Raises ``ValueError`` for another first stage, which has a file of its own."""
+    """Write a model with a dVAE or a VQGAN as ``path`` (.safetensors, 16 bits; or a folder) with its
+    configuration, its words and ``about``. Raises ``ValueError`` for another first stage, which has a file
+    of its own."""
     if model.config is None:
         raise ValueError(f"the first stage is a {type(model.stage).__name__}; save it and the DALL-E as "
                          "files of their own")

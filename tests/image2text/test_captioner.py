@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import count
 
 from mmlearn.generate import beam, greedy
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer, next_word_probabilities
@@ -31,8 +32,8 @@ def batch(b=2, t=6):
 def test_sizes_are_those_of_trunk_and_transformer(config, trunk, rest):
     with torch.device("meta"):
         model = CNNTransformer(config)
-    assert sum(p.numel() for p in model.trunk.parameters()) == trunk
-    assert sum(p.numel() for p in model.parameters()) == trunk + rest
+    assert count(model.trunk) == trunk
+    assert count(model) == trunk + rest
 
 
 def test_a_paper_size_model_reads_7_by_7_cells_of_a_224_pixel_image():

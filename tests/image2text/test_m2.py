@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count
 from torch import nn
 
 from mmlearn.image2text.losses import caption_cross_entropy
@@ -68,15 +69,13 @@ def test_paper_sizes_have_the_parameters_of_the_released_code(name):
     make, published = PUBLISHED[name]
     with torch.device("meta"):
         model = M2Transformer(make())
-    assert sum(p.numel() for p in model.parameters()) == published
+    assert count(model) == published
     assert model.embed.positions.table.numel() == 28_160              # frozen, counted apart
 
 
 def test_the_parts_of_the_paper_model_have_the_published_sizes():
     with torch.device("meta"):
         model = M2Transformer(M2Config.paper())
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
     assert count(model.project) + count(model.encoder) == 10_630_144
     assert count(model.embed) + count(model.decoder) + count(model.output) == 27_781_120
     assert sum(p.numel() for n, p in model.named_parameters() if "memory" in n) == 122_880
@@ -87,7 +86,7 @@ def test_the_parts_of_the_paper_model_have_the_published_sizes():
 def test_parameters_are_counted_by_arithmetic(config):
     with torch.device("meta"):
         model = M2Transformer(config)
-    assert parameter_count(config) == sum(p.numel() for p in model.parameters())
+    assert parameter_count(config) == count(model)
 
 
 @pytest.mark.equation("eq:m2-params")
@@ -96,7 +95,7 @@ def test_m2_has_its_slots_and_gates_more_than_a_plain_transformer(N, n_m, d):
     m2 = replace(M2Config.paper(), layers=N, memory=n_m, width=d)
     plain = replace(m2, memory=0, mesh="last")
     with torch.device("meta"):
-        sizes = [sum(p.numel() for p in M2Transformer(config).parameters()) for config in (m2, plain)]
+        sizes = [count(M2Transformer(config)) for config in (m2, plain)]
     assert sizes[0] - sizes[1] == 2 * N * n_m * d + N * N * (2 * d * d + d) == extra_parameters(N, n_m, d)
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from networks import stirred
 
 from mmlearn.catalog import count_parameters
 from mmlearn.nn.attention import record_attention
@@ -15,11 +16,7 @@ SMALL = BERTConfig(99, 16, 32, 2, 4, 64, pad=0)
 def model(config=SMALL, spread=0.2):
     """A BERT in evaluation mode whose weights are large enough for its attention to matter."""
     torch.manual_seed(0)
-    bert = BERT(config)
-    with torch.no_grad():
-        for parameter in bert.parameters():
-            parameter.add_(spread * torch.randn_like(parameter))
-    return bert.eval()
+    return stirred(BERT(config), seed=None, scale=spread).eval()
 
 
 def texts():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import count
 
 from mmlearn.image2text.features import efficientnet_lite0_features
 from mmlearn.nn import lite0
@@ -13,7 +14,7 @@ def test_the_lite_variant_has_no_squeeze_no_silu_and_the_published_size():
         model = EfficientNetClassifier(EfficientNetConfig.lite0())
     kinds = {type(module).__name__ for module in model.modules()}
     assert "ReLU6" in kinds and not kinds & {"SiLU", "SqueezeExcitation"}
-    assert sum(p.numel() for p in model.parameters()) == 4_652_008
+    assert count(model) == 4_652_008
 
 
 def test_a_name_of_another_network_is_refused():

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from networks import count
 
 from mmlearn.nn.positions import PositionTable, TokenEmbedding, grid_sinusoids, sinusoids
 
@@ -48,7 +49,7 @@ def test_the_table_ends_somewhere():
 def test_only_learned_positions_are_trained_and_all_kinds_are_saved():
     for kind, trained in (("sinusoid", 0), ("random", 0), ("learned", 80)):
         table = PositionTable(10, 8, kind)
-        assert sum(p.numel() for p in table.parameters()) == trained
+        assert count(table) == trained
         assert list(table.state_dict()) == ["table"]
     with pytest.raises(ValueError, match="unknown"):
         PositionTable(10, 8, "rotary")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import count, covers
 
 from mmlearn.nn.modes import blank
 from mmlearn.nn.t5 import (
@@ -17,17 +18,7 @@ from mmlearn.nn.t5 import (
     rms_norm,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 TINY = T5Config(vocab=50, width=16, heads=3, head=4, ff=20, layers=2, buckets=8, distance=20)
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.parametrize("name, published", [

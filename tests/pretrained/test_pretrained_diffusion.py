@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import redrawn
 from torch import nn
 
 from mmlearn.nn.modes import blank
@@ -124,14 +125,6 @@ class Guided(nn.Module):
         return self.out(x)
 
 
-def stirred(model, seed=0):
-    """No parameter at rest."""
-    g = torch.Generator().manual_seed(seed)
-    for p in model.parameters():
-        p.data.normal_(0, 1.2 / p[0].numel() ** 0.5 if p.ndim > 1 else 0.3, generator=g)
-    return model.eval()
-
-
 def noisy(into=3, size=16):
     g = torch.Generator().manual_seed(1)
     return torch.randn(2, into, size, size, generator=g), torch.tensor([3, 800])
@@ -144,7 +137,7 @@ def close(got, want):
 
 @torch.no_grad()
 def test_a_released_unet_predicts_the_same_in_our_modules(tmp_path):
-    theirs = stirred(Guided(classes=5))
+    theirs = redrawn(Guided(classes=5), scale=1.2).eval()
     torch.save(theirs.state_dict(), tmp_path / "64x64_diffusion.pt")
     ours = load(tmp_path / "64x64_diffusion.pt")
     assert type(ours) is ADMUNet and not ours.training
@@ -156,7 +149,7 @@ def test_a_released_unet_predicts_the_same_in_our_modules(tmp_path):
 
 @torch.no_grad()
 def test_the_order_of_projections_and_the_number_of_heads_can_be_given(tmp_path):
-    theirs = stirred(Guided(heads=4, new=True, out=3))
+    theirs = redrawn(Guided(heads=4, new=True, out=3), scale=1.2).eval()
     state = {name: value.half() if value.ndim > 1 else value for name, value in theirs.state_dict().items()}
     theirs.load_state_dict(state)
     torch.save(state, tmp_path / "model.pt")           # the torso in half precision, as it was trained
@@ -172,14 +165,14 @@ def test_the_order_of_projections_and_the_number_of_heads_can_be_given(tmp_path)
 
 @torch.no_grad()
 def test_a_released_upsampler_and_a_classifier_are_the_same_in_our_modules(tmp_path):
-    theirs = stirred(Guided(into=6))
+    theirs = redrawn(Guided(into=6), scale=1.2).eval()
     torch.save(theirs.state_dict(), tmp_path / "64_256_upsampler.pt")
     ours = load(tmp_path / "64_256_upsampler.pt")
     (x, t), low = noisy(), noisy(size=4)[0]
     assert type(ours) is ADMUpsampler
     close(ours(x, t, low), theirs(torch.cat([x, F.interpolate(low, (16, 16), mode="bilinear")], 1), t))
 
-    theirs = stirred(Guided(out=7, pool=64))
+    theirs = redrawn(Guided(out=7, pool=64), scale=1.2).eval()
     torch.save(theirs.state_dict(), tmp_path / "64x64_classifier.pt")
     config = NoisyClassifierConfig(16, 64, (1, 2), 1, (8,), out_channels=7)
     ours = load(tmp_path / "64x64_classifier.pt", config=config)
@@ -336,7 +329,7 @@ def folder(path, config=None, weights=None, safe=False):
 @pytest.mark.parametrize("today", [False, True])
 @torch.no_grad()
 def test_a_ddpm_of_the_hub_predicts_the_same_in_our_modules(tmp_path, today):
-    theirs = stirred(OnTheHub())
+    theirs = redrawn(OnTheHub(), scale=1.2).eval()
     state = dict(theirs.state_dict())
     if today:
         for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import stirred
 from oracles import dall_e
 from torch import nn
 
@@ -23,10 +24,7 @@ def peers(seed=0, blocks=1):
     torch.manual_seed(seed)
     sizes = {"n_hid": 64, "n_blk_per_group": blocks, "vocab_size": 512}
     pair = theirs.Encoder(**sizes), theirs.Decoder(n_init=16, **sizes)
-    with torch.no_grad():
-        for p in (p for part in pair for p in part.parameters()):
-            p.add_(0.05 * torch.randn_like(p))
-    return pair
+    return tuple(stirred(part, seed=None, scale=0.05) for part in pair)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +220,7 @@ def test_two_parts_of_different_models_or_of_one_kind_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_erratum_e3_the_public_names_are_registered_and_say_where_the_files_are():
+def test_erratum_e27_the_public_names_are_registered_and_say_where_the_files_are():
     assert READERS["openai/DALL-E"] == READERS["facebook/flava-image-codebook"] == "dvae"
     with pytest.raises(FileNotFoundError, match="get encoder.pkl and decoder.pkl by the links in the README"):
         fetch("openai/DALL-E")

@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import stirred
 from safetensors.torch import save_file
 from torch import nn
 
@@ -189,14 +190,6 @@ class ReleasedText(nn.Module):
         return model.final_layer_norm(x)
 
 
-def stirred(model, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return model.eval()
-
-
 def prefixed(prefix, module):
     return {prefix + name: value for name, value in module.state_dict().items()}
 
@@ -210,7 +203,7 @@ def inputs():
 def a_first_stage():
     torch.manual_seed(0)
     config = KLAutoencoderConfig(AutoencoderConfig(32, (1, 2), 1, (), 4, True), 4)
-    model, state = stirred(KLAutoencoder(config)), {}
+    model, state = stirred(KLAutoencoder(config)).eval(), {}
     names = vqgan.compvis_names(config.autoencoder, False)
     for ours, value in model.state_dict().items():
         theirs = names(ours)
@@ -222,7 +215,7 @@ def a_first_stage():
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", ""])
 def test_a_released_u_net_predicts_the_same_noise_in_our_modules(prefix, tmp_path):
-    theirs = stirred(Released())
+    theirs = stirred(Released()).eval()
     torch.save({"state_dict": prefixed(prefix, theirs)}, tmp_path / "model.ckpt")
     ours = load(tmp_path / "model.ckpt", size=8)
     assert type(ours) is LatentUNet and not ours.training
@@ -237,7 +230,7 @@ def test_a_released_u_net_predicts_the_same_noise_in_our_modules(prefix, tmp_pat
 
 def test_a_whole_checkpoint_of_stable_diffusion_becomes_a_whole_system(tmp_path, capsys):
     torch.manual_seed(0)
-    unet, text = stirred(Released()), stirred(ReleasedText())
+    unet, text = stirred(Released()).eval(), stirred(ReleasedText()).eval()
     stage, state = a_first_stage()
     state |= prefixed("model.diffusion_model.", unet) | prefixed("cond_stage_model.transformer.", text)
     state |= {
@@ -273,7 +266,7 @@ def test_a_folder_of_diffusers_gives_the_same_noise(tmp_path):
             cross_attention_dim=CONTEXT,
             attention_head_dim=8,
         )
-    )
+    ).eval()
     theirs.save_pretrained(tmp_path / "unet")
     ours = load(tmp_path / "unet")
     x, t, context = inputs()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, lengths_mask, numbers
 
 from mmlearn.nn.modes import blank
 from mmlearn.text2image.attngan import (
@@ -23,14 +24,6 @@ from mmlearn.text2image.attngan import (
 from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 
 TINY = replace(AttnGANConfig.mini(text=10, size=32), width=8, critic=4, noise=6, condition=5)
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def lengths_mask(*lengths, t=None):
-    return torch.arange(t or max(lengths)) < torch.tensor(lengths)[:, None]
 
 
 def batch(config=TINY, b=3, t=5, seed=1):
@@ -54,8 +47,6 @@ def test_paper_sizes_have_the_parameters_of_the_released_code(config, generator,
     with blank():
         model = AttnGAN(config)
 
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
     assert count(model.generator) == generator
     assert tuple(map(count, model.critics)) == critics and count(model) == total
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 from torch import nn
 
 from mmlearn.text2image.autoencoder import (
@@ -20,23 +21,6 @@ from mmlearn.text2image.autoencoder import (
 )
 
 TINY = AutoencoderConfig(8, (1, 2), 1, (2,), 6, groups=4)
-
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def stirred(module, seed=0):
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for p in module.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    return module
 
 
 def test_both_halves_of_vqgan_have_the_parameters_of_the_authors_code():
@@ -59,6 +43,7 @@ def test_attention_stands_where_the_grid_is_sixteen_times_smaller():
 
 @covers("eq:autoencoder-residual")
 def test_a_residual_block_adds_to_the_map_what_two_convolutions_find():
+    torch.manual_seed(0)
     block = stirred(ResidualBlock(4, 6, 2)).double()
     x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
 
@@ -86,6 +71,7 @@ def test_a_residual_block_adds_to_the_map_what_two_convolutions_find():
 
 
 def test_every_place_of_an_attention_reads_all_places_with_one_head():
+    torch.manual_seed(0)
     layer = stirred(GridAttention(4, 2)).double()
     x = torch.randn(1, 4, 2, 3, dtype=torch.float64)
     places = layer.norm(x)[0].reshape(4, 6).T

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import numbers
 from torch import nn
 
 from mmlearn.text2image.blocks import (
@@ -28,10 +29,6 @@ from mmlearn.text2image.blocks import (
     tile,
     weight_of,
 )
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.equation("eq:glu")

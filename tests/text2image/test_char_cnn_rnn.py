@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from networks import count, numbers
 from torch import nn
 
 from mmlearn.text2image.char_cnn_rnn import (
@@ -29,10 +30,6 @@ from mmlearn.text2image.char_cnn_rnn import (
 
 KINDS = {"rnn": CharCNNRNNConfig.mini(16, 64), "gru": CharCNNRNNConfig.mini(16, 64, "gru"),
          "pooled": replace(CharCNNRNNConfig.mini(16, 96), last_pool=True)}
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def build(config=KINDS["rnn"], seed=0):
@@ -94,8 +91,7 @@ def test_the_three_published_encoders_have_the_counted_parameters(config, steps,
         text = torch.zeros(2, 201, dtype=torch.long)
         assert model.states(text).shape == (2, steps, config.channels[2]) and config.steps == steps
         assert model(text).shape == (2, 1024)
-    counts = [sum(p.numel() for p in m.parameters())
-              for m in (model.convolutions, model.recurrence, model.output)]
+    counts = [count(m) for m in (model.convolutions, model.recurrence, model.output)]
     assert tuple(counts) == parts
     assert sum(parts) == {(8, 256): 1_814_144, (8, 512): 2_994_560, (18, 512): 4_045_184}[
         steps, config.channels[2]]
@@ -130,7 +126,7 @@ def test_configurations_that_make_no_sense_are_refused(change, message):
 
 @pytest.mark.equation("eq:char-rnn")
 def test_the_relu_network_is_the_recurrence_written_out():
-    x, (W_i, W_h), (b_i, b_h) = random(3, 5, 4), random(2, 4, 4, seed=1), random(2, 4, seed=2)
+    x, (W_i, W_h), (b_i, b_h) = numbers(3, 5, 4), numbers(2, 4, 4, seed=1), numbers(2, 4, seed=2)
     got = fixed_rnn(x, W_i, b_i, W_h, b_h)
     for b in range(3):
         h = torch.relu(W_i @ x[b, 0] + b_i)
@@ -146,7 +142,7 @@ def test_torchs_rnn_differs_by_a_bias_at_the_first_step_and_by_nothing_else():
     torch.manual_seed(0)
     theirs = nn.RNN(4, 4, nonlinearity="relu", batch_first=True).double()
     W_i, W_h, b_i, b_h = theirs._flat_weights
-    x = random(3, 5, 4)
+    x = numbers(3, 5, 4)
     ours = fixed_rnn(x, W_i, b_i, W_h, b_h)
     assert (theirs(x)[0] - ours).abs().max() > 0.01
     start = torch.linalg.solve(W_h, -b_h).expand(1, 3, 4).contiguous()      # W_h h_0 = -b_h
@@ -155,8 +151,8 @@ def test_torchs_rnn_differs_by_a_bias_at_the_first_step_and_by_nothing_else():
 
 @pytest.mark.equation("eq:char-gru")
 def test_the_gated_network_is_the_recurrence_written_out():
-    x, W, U = random(3, 5, 4), random(12, 4, seed=1), random(12, 4, seed=2)
-    b, u = random(12, seed=3), random(12, seed=4)
+    x, W, U = numbers(3, 5, 4), numbers(12, 4, seed=1), numbers(12, 4, seed=2)
+    b, u = numbers(12, seed=3), numbers(12, seed=4)
     (W_z, W_r, W_n), (U_z, U_r, U_n), (b_z, b_r, b_n), (u_z, u_r, u_n) = (m.chunk(3) for m in (W, U, b, u))
     got = fixed_gru(x, W, b, U, u)
     for i in range(3):
@@ -180,7 +176,7 @@ def test_torchs_gru_is_ours_with_z_turned_round_where_it_never_resets():
         theirs.bias_ih_l0[:4] = 50.0                                        # rows r, z, n
     W, U, b, u = (w.detach() for w in theirs._flat_weights)
     (W_r, W_z, W_n), (U_r, U_z, U_n), (b_r, b_z, b_n), (u_r, u_z, u_n) = (m.chunk(3) for m in (W, U, b, u))
-    x = random(3, 5, 4)
+    x = numbers(3, 5, 4)
     ours = fixed_gru(x, torch.cat([-W_z, W_r, W_n]), torch.cat([-b_z, b_r, b_n]),
                      torch.cat([-U_z, U_r, U_n]), torch.cat([-u_z, u_r, u_n]))
     theirs_after_first = theirs(x[:, 1:], ours[None, :, 0].contiguous())[0]
@@ -275,7 +271,7 @@ def test_googlenets_features_are_those_behind_its_average_and_never_change():
     torch.manual_seed(0)
     theirs = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False).eval()
     ours = GoogLeNetFeatures(theirs.state_dict()).train()
-    assert sum(p.numel() for p in ours.parameters()) == 5_599_904
+    assert count(ours) == 5_599_904
     assert not any(p.requires_grad for p in ours.parameters())
     assert not any(m.training for m in ours.trunk.modules())
     images = torch.randn(2, 3, 64, 64)
@@ -290,7 +286,7 @@ def test_googlenets_features_are_those_behind_its_average_and_never_change():
 
 @pytest.mark.equation("eq:sje-compatibility")
 def test_the_compatibility_is_a_product_that_grows_with_both():
-    theta, phi = random(4, 3), random(5, 3, seed=1)
+    theta, phi = numbers(4, 3), numbers(5, 3, seed=1)
     want = [[sum(theta[i, c] * phi[j, c] for c in range(3)) for j in range(5)] for i in range(4)]
     torch.testing.assert_close(compatibility(theta, phi), torch.tensor(want, dtype=torch.float64))
     torch.testing.assert_close(compatibility(2 * theta, phi), 2 * compatibility(theta, phi))
@@ -300,7 +296,7 @@ def test_the_compatibility_is_a_product_that_grows_with_both():
 @pytest.mark.equation("eq:sje-loss")
 @pytest.mark.parametrize("b", [2, 7])
 def test_the_loss_of_the_code_is_two_sums_over_violators(b):
-    theta, phi = random(b, 5), random(b, 5, seed=1)
+    theta, phi = numbers(b, 5), numbers(b, 5, seed=1)
     S = [[float(theta[i] @ phi[j]) for j in range(b)] for i in range(b)]
     rows = [sum(max(0.0, 1 + S[i][j] - S[i][i]) for j in range(b) if j != i) / b for i in range(b)]
     columns = [sum(max(0.0, 1 + S[j][i] - S[i][i]) for j in range(b) if j != i) / b for i in range(b)]
@@ -311,7 +307,7 @@ def test_the_loss_of_the_code_is_two_sums_over_violators(b):
 @pytest.mark.equation("eq:sje-loss")
 @pytest.mark.parity
 def test_the_loss_of_the_code_is_torchs_multi_margin_loss_both_ways():
-    theta, phi = random(40, 8), random(40, 8, seed=1)
+    theta, phi = numbers(40, 8), numbers(40, 8, seed=1)
     S, own = theta @ phi.T, torch.arange(40)
     want = F.multi_margin_loss(S, own, p=1, margin=1.0) + F.multi_margin_loss(S.T, own)
     torch.testing.assert_close(sje_loss(theta, phi), want)
@@ -321,7 +317,7 @@ def test_the_loss_of_the_code_is_torchs_multi_margin_loss_both_ways():
 @pytest.mark.equation("eq:sje-classifier")
 @pytest.mark.equation("eq:sje-goal")
 def test_a_picture_is_classified_by_the_mean_score_of_a_classs_texts():
-    scores, classes = random(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
+    scores, classes = numbers(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
     got, wrong = class_compatibility(scores, classes, 3), [0, 0]
     for way, F_vt in enumerate((scores, scores.T)):
         for n in range(6):
@@ -340,7 +336,7 @@ def test_a_picture_is_classified_by_the_mean_score_of_a_classs_texts():
 @pytest.mark.equation("eq:sje-max")
 @pytest.mark.equation("eq:sje-max-loss")
 def test_the_papers_loss_takes_the_worst_class_only():
-    scores, classes = random(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
+    scores, classes = numbers(6, 6), torch.tensor([0, 1, 2, 0, 1, 0])
     total = 0.0
     for way, F_vt in enumerate((scores, scores.T)):
         for n in range(6):
@@ -358,7 +354,7 @@ def test_the_papers_loss_takes_the_worst_class_only():
 @pytest.mark.equation("eq:sje-max")
 def test_the_papers_loss_bounds_the_share_of_mistakes_from_above():
     for seed in range(20):
-        scores, classes = random(8, 8, seed=seed), torch.arange(8)
+        scores, classes = numbers(8, 8, seed=seed), torch.arange(8)
         assert sje_max_loss(scores, classes, 8) >= sje_goal(scores, classes, classes, 8)
 
 
@@ -373,7 +369,7 @@ def test_sum_and_maximum_agree_where_each_pair_has_one_violator():
 
 @pytest.mark.equation("eq:sje-ap")
 def test_average_precision_counts_a_classs_own_pictures_among_the_best():
-    scores, classes = random(3, 12), torch.tensor([0, 1, 2] * 4)
+    scores, classes = numbers(3, 12), torch.tensor([0, 1, 2] * 4)
     want = []
     for y in range(3):
         best = sorted(range(12), key=lambda i: -float(scores[y, i]))[:5]

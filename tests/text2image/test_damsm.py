@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, lengths_mask, numbers
 from torch import nn
 
 from mmlearn.nn.modes import blank
@@ -29,14 +30,6 @@ from mmlearn.text2image.damsm import (
 )
 
 MINI = DAMSMConfig.mini(vocab=30, size=16)
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def lengths_mask(*lengths):
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
 WORDS, REGIONS, MASK = 0.7 * numbers(3, 4, 5), 0.7 * numbers(3, 6, 5, seed=1), lengths_mask(4, 3, 1)
@@ -177,8 +170,8 @@ def test_the_loss_is_the_sum_of_four_and_knowing_nothing_costs_log_b_in_each():
 def test_the_encoders_have_the_parameters_of_the_released_ones(config, text):
     with blank():
         model = DAMSM(config)
-    assert sum(p.numel() for p in model.text.parameters()) == text
-    assert sum(p.numel() for p in model.image.trunk.parameters()) == 21_785_568
+    assert count(model.text) == text
+    assert count(model.image.trunk) == 21_785_568
     assert sum(p.numel() for p in model.image.parameters() if p.requires_grad) == 721_152
 
 

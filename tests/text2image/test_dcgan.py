@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import count
 from torch import nn
 
 from mmlearn.text2image.adversarial import discriminator_loss, non_saturating_loss
@@ -20,10 +21,6 @@ MINI = replace(DCGANConfig.mini(), generator_width=8, discriminator_width=8)
 def build(config=MINI, seed=0):
     torch.manual_seed(seed)
     return DCGAN(config)
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.parametrize("config, generator, discriminator", [

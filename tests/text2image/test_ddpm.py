@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, count_blank, redrawn
 
 from mmlearn.nn.modes import blank
 from mmlearn.text2image.ddpm import RECIPES, DDPMConfig, DDPMUNet
@@ -10,29 +11,16 @@ from mmlearn.text2image.ddpm import RECIPES, DDPMConfig, DDPMUNet
 TINY = DDPMConfig(8, 8, (1, 2), 1, (4,), groups=4)
 
 
-def count(config):
-    with blank():
-        return sum(p.numel() for p in DDPMUNet(config).parameters())
-
-
-def stirred(model, seed=0):
-    """No parameter at rest."""
-    g = torch.Generator().manual_seed(seed)
-    for p in model.parameters():
-        p.data.normal_(0, 1.5 / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else 0.3, generator=g)
-    return model
-
-
 # ------------------------------------------------------------------------------------------------------ sizes
 
 
 def test_the_network_of_cifar10_has_as_many_parameters_as_the_authors():
-    assert count(DDPMConfig.cifar10()) == 35_746_307                        # 35.7 million, app. B
+    assert count_blank(DDPMUNet, DDPMConfig.cifar10()) == 35_746_307            # 35.7 million, app. B
 
 
 def test_the_networks_of_256_pixels_have_the_sizes_of_the_paper():
-    assert count(DDPMConfig.lsun256()) == 113_673_219                       # 114 million, app. B
-    assert count(DDPMConfig.large_bedroom256()) == 255_677_955              # 256 million, app. B
+    assert count_blank(DDPMUNet, DDPMConfig.lsun256()) == 113_673_219           # 114 million, app. B
+    assert count_blank(DDPMUNet, DDPMConfig.large_bedroom256()) == 255_677_955  # 256 million, app. B
 
 
 def test_attention_is_where_the_paper_has_it():
@@ -63,7 +51,7 @@ def test_a_fresh_network_predicts_no_noise_and_starts_as_the_authors_do():
 
 
 def test_every_parameter_gets_a_gradient_and_a_row_is_what_it_is_alone():
-    model = stirred(DDPMUNet(TINY))
+    model = redrawn(DDPMUNet(TINY))
     x, t = torch.randn(3, 3, 8, 8), torch.tensor([0, 500, 999])
     whole = model(x, t)
     whole.square().sum().backward()
@@ -134,7 +122,7 @@ def copied(theirs, ours):
 def test_the_network_is_that_of_diffusers_at_the_same_weights():
     from diffusers import UNet2DModel
 
-    theirs = stirred(UNet2DModel(
+    theirs = redrawn(UNet2DModel(
         sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, norm_eps=1e-6,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None)).eval()
@@ -161,4 +149,4 @@ def test_diffusers_counts_the_same_for_cifar10():
             sample_size=32, block_out_channels=(128, 256, 256, 256),
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), attention_head_dim=None)
-    assert sum(p.numel() for p in theirs.parameters()) == count(DDPMConfig.cifar10())
+    assert count(theirs) == count_blank(DDPMUNet, DDPMConfig.cifar10())

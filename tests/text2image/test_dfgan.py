@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, stirred
 from torch import nn
 
 from mmlearn.text2image.dfgan import (
@@ -35,19 +36,11 @@ MINI = DFGANConfig(size=16, width=4, noise=6, text=5)
 KINDS = {"2022": MINI, "2020": replace(MINI, code="2020")}
 
 
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def build(config=MINI, seed=0, stir=True):
     """A model whose zeros at the start are stirred, so that every part has a say."""
     torch.manual_seed(seed)
     model = DFGAN(config)
-    if stir:
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.1 * torch.randn_like(p))
-    return model
+    return stirred(model, seed=None) if stir else model
 
 
 def batch(b=3, config=MINI, seed=1, dtype=torch.float32):

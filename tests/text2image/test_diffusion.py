@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import covers, numbers
 
 from mmlearn.text2image.diffusion import (
     NoiseSchedule,
@@ -35,16 +36,6 @@ from mmlearn.text2image.diffusion import (
     x0_from_noise,
     x0_from_velocity,
 )
-
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
 
 TINY = NoiseSchedule.of(torch.tensor([0.1, 0.3, 0.2, 0.5, 0.4], dtype=torch.float64))
 
@@ -110,7 +101,7 @@ def test_timesteps_that_are_kept_are_those_of_the_released_code():
     assert space_timesteps(10, "4,1,2") == released(10, [4, 1, 2])
 
 
-def test_p5_the_fast_schedule_of_27_steps_ends_at_997_and_not_at_999():
+def test_erratum_p11_the_fast_schedule_of_27_steps_ends_at_997_and_not_at_999():
     fast, written = space_timesteps(1000, "fast27"), space_timesteps(1000, "10,10,3,2,2")
     assert sorted(fast)[-1] == 997 and written[-1] == 999 and fast[:-1] == written[:-1]
 
@@ -164,13 +155,13 @@ def test_noising_step_by_step_has_the_mean_and_variance_of_noising_at_once():
         assert noised(zero, one, bar).item()**2 == pytest.approx(variance)
 
 
-def test_e7_a_chain_that_only_adds_noise_has_variance_11_and_one_that_shrinks_too_has_1():
+def test_erratum_e31_a_chain_that_only_adds_noise_has_variance_11_and_one_that_shrinks_too_has_1():
     betas, forgot, right = linear_betas(), 1.0, 1.0
     for beta in betas.tolist():
         forgot, right = forgot + beta, (1 - beta) * right + beta
     assert forgot == pytest.approx(11.05, abs=1e-9) and right == pytest.approx(1, abs=1e-12)
     assert NoiseSchedule.linear().alpha_bars[-1].item() == pytest.approx(4.04e-5, rel=2e-3)
-    schedule, x0 = NoiseSchedule.linear(), randn(20_000)[:, None]
+    schedule, x0 = NoiseSchedule.linear(), numbers(20_000)[:, None]
     *_, (t, x) = forward_chain(x0, schedule, torch.Generator().manual_seed(1))
     assert t == 999 and x.var().item() == pytest.approx(1, abs=0.04)
 
@@ -180,7 +171,7 @@ def test_the_forward_chain_begins_with_the_data_and_names_its_timesteps():
     assert [t for t, _ in chain] == [-1, 1, 5] and torch.equal(chain[0][1], torch.ones(2, 3))
 
 
-def test_b7_one_steps_alpha_is_098_where_ddims_alpha_is_nothing():
+def test_booklet_b7_one_steps_alpha_is_098_where_ddims_alpha_is_nothing():
     schedule = NoiseSchedule.linear()
     assert 1 - schedule.betas[-1].item() == pytest.approx(0.98)
     assert schedule.alpha_bars[-1].item() == pytest.approx(4.0e-5, rel=0.02)
@@ -205,7 +196,7 @@ def test_the_posterior_is_what_conditioning_a_gaussian_by_brute_force_gives(t):
 
 
 def test_the_posterior_of_the_first_step_is_the_data_itself():
-    x, x0 = randn(2, 3), randn(2, 3, seed=1)
+    x, x0 = numbers(2, 3), numbers(2, 3, seed=1)
     mean = posterior_mean(x, x0, TINY.betas[0].item(), TINY.alpha_bars[0].item(), 1.0)
     torch.testing.assert_close(mean, x0)
     assert TINY.posterior_variances[0] == 0
@@ -213,7 +204,7 @@ def test_the_posterior_of_the_first_step_is_the_data_itself():
 
 @covers("eq:diffusion-posterior-mean-noise")
 def test_the_posterior_mean_by_the_noise_is_that_by_the_data():
-    x0, noise = randn(4, 3), randn(4, 3, seed=1)
+    x0, noise = numbers(4, 3), numbers(4, 3, seed=1)
     tables = (TINY.betas, TINY.alpha_bars, TINY.alpha_bars_before)
     for beta, bar, before in torch.stack(tables, dim=1).tolist():
         x = noised(x0, noise, bar)
@@ -224,7 +215,7 @@ def test_the_posterior_mean_by_the_noise_is_that_by_the_data():
 @covers("eq:diffusion-x0", "eq:diffusion-noise", "eq:diffusion-velocity", "eq:diffusion-x0-velocity",
         "eq:diffusion-noise-velocity")
 def test_noise_data_and_velocity_are_three_names_of_one_thing():
-    x0, noise, bar = randn(2, 3, 4), randn(2, 3, 4, seed=1), torch.tensor([0.9, 0.2], dtype=torch.float64)
+    x0, noise, bar = numbers(2, 3, 4), numbers(2, 3, 4, seed=1), torch.tensor([0.9, 0.2], dtype=torch.float64)
     bar = bar[:, None, None]
     x = bar.sqrt() * x0 + (1 - bar).sqrt() * noise
     v = bar.sqrt() * noise - (1 - bar).sqrt() * x0
@@ -236,7 +227,7 @@ def test_noise_data_and_velocity_are_three_names_of_one_thing():
 
 
 def test_the_velocity_is_the_derivative_of_the_path_along_its_angle():
-    x0, noise, angle = randn(3), randn(3, seed=1), torch.tensor(0.4, dtype=torch.float64)
+    x0, noise, angle = numbers(3), numbers(3, seed=1), torch.tensor(0.4, dtype=torch.float64)
     there, back = ((angle + h).cos() * x0 + (angle + h).sin() * noise for h in (1e-6, -1e-6))
     torch.testing.assert_close(velocity(x0, noise, angle.cos()**2), (there - back) / 2e-6)
 
@@ -255,7 +246,7 @@ def test_the_divergence_of_two_gaussians_is_the_integral():
 
 @covers("eq:diffusion-prior")
 def test_the_prior_term_is_a_divergence_from_the_standard_normal_and_nearly_nothing():
-    x0, bar = randn(5), 0.3
+    x0, bar = numbers(5), 0.3
     zero = torch.zeros(5, dtype=torch.float64)
     want = gaussian_kl(bar**0.5 * x0, zero + math.log(1 - bar), zero, zero)
     torch.testing.assert_close(prior_kl(x0, bar), want)
@@ -321,7 +312,7 @@ def moments_of_direct_bound(a, c, s2, x0):
 def test_the_telescoped_bound_is_the_direct_bound_for_a_chain_of_five_steps():
     """Expectations over x_t by quadrature; the reverse steps are linear, with an unrelated variance."""
     T, x0 = len(TINY), 0.6
-    a, c, s2 = randn(T).tolist(), randn(T, seed=1).tolist(), (0.2 + randn(T, seed=2)**2).tolist()
+    a, c, s2 = numbers(T).tolist(), numbers(T, seed=1).tolist(), (0.2 + numbers(T, seed=2)**2).tolist()
     # three points of Gauss and Hermite are exact for squares: 0 and the roots of 3, weights 2/3 and 1/6
     points = torch.tensor([-math.sqrt(3), 0.0, math.sqrt(3)], dtype=torch.float64)
     weights = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)
@@ -343,7 +334,7 @@ def test_the_telescoped_bound_is_the_direct_bound_for_a_chain_of_five_steps():
 
 
 @covers("eq:diffusion-bound-weight")
-def test_p8_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain():
+def test_erratum_p14_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain():
     betas, bars = NoiseSchedule.linear().betas, NoiseSchedule.linear().alpha_bars
     for t, want in ((1, 0.500), (10, 0.0737), (100, 0.0101), (1000, 0.0102)):
         weight = bound_weight(betas[t - 1].item(), bars[t - 1].item(), betas[t - 1].item())
@@ -353,10 +344,10 @@ def test_p8_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain()
 @covers("eq:diffusion-bound-term", "eq:diffusion-bound-weight")
 def test_the_term_of_a_step_is_the_weighted_error_of_the_noise_and_a_constant():
     """With a fixed variance: KL = weight |eps - eps_theta|^2 + what does not depend on eps_theta."""
-    schedule, x0 = NoiseSchedule.linear(), randn(4, 2)
+    schedule, x0 = NoiseSchedule.linear(), numbers(4, 2)
     for place in (1, 40, 999):
         i = torch.full((4,), place)
-        noise, other = randn(4, 2, seed=1), randn(4, 2, seed=2)
+        noise, other = numbers(4, 2, seed=1), numbers(4, 2, seed=2)
         x = noised(x0, noise, schedule.alpha_bars[place].item())
         term = bound_term(Prediction(other, None), x0, x, schedule, i, "large", clip=False)
         best = bound_term(Prediction(noise, None), x0, x, schedule, i, "large", clip=False)
@@ -395,7 +386,7 @@ def naive_vlb_bits(output, x0, x, place, schedule):
 @covers("eq:diffusion-hybrid", "eq:diffusion-simple")
 def test_the_hybrid_loss_is_the_simple_one_and_a_thousandth_of_t_times_the_term_in_bits():
     schedule = NoiseSchedule.cosine(T=500)
-    x0, noise, output = randn(3, 2), randn(3, 2, seed=1), randn(3, 4, seed=2)
+    x0, noise, output = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 4, seed=2)
     i = torch.tensor([5, 100, 499])
     x = torch.stack([noised(x0[n], noise[n], schedule.alpha_bars[i[n]].item()) for n in range(3)])
     want = []
@@ -408,9 +399,9 @@ def test_the_hybrid_loss_is_the_simple_one_and_a_thousandth_of_t_times_the_term_
 
 def test_the_bound_teaches_the_variance_and_leaves_the_noise_to_the_simple_loss():
     schedule, i = NoiseSchedule.cosine(), torch.tensor([0, 300])
-    x0, noise = randn(2, 3).clamp(-1, 1), randn(2, 3, seed=1)
+    x0, noise = numbers(2, 3).clamp(-1, 1), numbers(2, 3, seed=1)
     x = torch.stack([noised(x0[n], noise[n], schedule.alpha_bars[i[n]].item()) for n in range(2)])
-    output = randn(2, 6, seed=2).requires_grad_()
+    output = numbers(2, 6, seed=2).requires_grad_()
     predicted = split(output, 3)
     hybrid_loss(predicted, noise, x0, x, schedule, i).sum().backward()
     torch.testing.assert_close(output.grad[:, :3], 2 / 3 * (output.detach()[:, :3] - noise))
@@ -420,7 +411,7 @@ def test_the_bound_teaches_the_variance_and_leaves_the_noise_to_the_simple_loss(
 # ----------------------------------------------------------------------------------------- losses of a model
 
 def test_the_loss_of_a_model_is_the_error_at_timesteps_and_noise_of_the_seed():
-    schedule, x0 = NoiseSchedule.linear().respaced("ddim25"), randn(6, 3, 4, 4)
+    schedule, x0 = NoiseSchedule.linear().respaced("ddim25"), numbers(6, 3, 4, 4)
     calls = []
 
     def model(x, t, factor):
@@ -441,7 +432,7 @@ def test_the_loss_of_a_model_is_the_error_at_timesteps_and_noise_of_the_seed():
 
 
 def test_weights_of_the_steps_turn_the_simple_loss_into_the_bound():
-    schedule, x0 = NoiseSchedule.linear(), randn(6, 3)
+    schedule, x0 = NoiseSchedule.linear(), numbers(6, 3)
     weights = torch.tensor([bound_weight(b, a, b) for b, a in
                             zip(schedule.betas.tolist(), schedule.alpha_bars.tolist())])
 
@@ -453,7 +444,7 @@ def test_weights_of_the_steps_turn_the_simple_loss_into_the_bound():
 
 
 def test_a_model_that_gives_a_variance_is_trained_by_the_hybrid_loss():
-    schedule, x0 = NoiseSchedule.cosine(), randn(4, 3, 2, 2).clamp(-1, 1)
+    schedule, x0 = NoiseSchedule.cosine(), numbers(4, 3, 2, 2).clamp(-1, 1)
     bare = diffusion_loss(lambda x, t: x, x0, schedule, torch.Generator().manual_seed(0))
     both = diffusion_loss(lambda x, t: torch.cat([x, x], 1), x0, schedule, torch.Generator().manual_seed(0))
     assert both > bare
@@ -495,7 +486,7 @@ def test_the_bits_of_a_picture_are_its_prior_and_the_terms_of_every_step():
 
 def test_the_terms_of_the_bound_are_those_of_a_row_alone():
     schedule = NoiseSchedule.cosine().respaced(10)
-    x0, noise, output = randn(3, 2).clamp(-1, 1), randn(3, 2, seed=1), randn(3, 4, seed=2)
+    x0, noise, output = numbers(3, 2).clamp(-1, 1), numbers(3, 2, seed=1), numbers(3, 4, seed=2)
     i = torch.tensor([0, 4, 9])
     x = torch.stack([noised(x0[n], noise[n], schedule.alpha_bars[i[n]].item()) for n in range(3)])
     together = bound_term(split(output, 2), x0, x, schedule, i)

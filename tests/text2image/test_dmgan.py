@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, numbers
 from torch import nn
 
 from mmlearn.nn.modes import blank
@@ -26,10 +27,6 @@ from mmlearn.text2image.dmgan import (
 TINY = replace(DMGANConfig.mini(text=10, size=32), width=8, critic=4, noise=6, condition=5)
 
 
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False]])
 
 
@@ -45,8 +42,6 @@ def test_paper_sizes_have_the_parameters_of_the_released_code(config, generator,
     with blank():
         model = DMGAN(config)
 
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
     assert count(model.generator) == generator and count(model) == total
     assert [count(branch) for branch in model.generator.further] == [block, block]
     assert [count(critic) for critic in model.critics] == [1_878_242, 5_155_810, 18_264_546]

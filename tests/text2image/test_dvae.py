@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 from oracles import dall_e
 from PIL import Image
 from torch import nn
@@ -41,23 +42,10 @@ from mmlearn.text2image.dvae import (
 TINY = DVAEConfig(vocab=16, width=8, code_width=6, groups=3, blocks=2, size=16)
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def build(config=TINY, seed=0):
     """A model whose residual branches have a say: the small constant would hide them."""
     torch.manual_seed(seed)
-    model = DVAE(config)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return model
+    return stirred(DVAE(config), seed=None, scale=0.05)
 
 
 # ------------------------------------------------------------------------------------------- samples of codes
@@ -112,7 +100,7 @@ def test_the_kl_to_the_uniform_prior_is_that_of_torch_and_lies_between_zero_and_
 
 
 @covers("eq:dvae-bound")
-def test_erratum_p1_with_a_larger_weight_of_the_kl_it_is_still_a_bound_and_with_a_smaller_one_it_is_not():
+def test_erratum_p7_with_a_larger_weight_of_the_kl_it_is_still_a_bound_and_with_a_smaller_one_it_is_not():
     torch.manual_seed(0)
     k, beaten = 6, False
     for _ in range(200):
@@ -140,7 +128,7 @@ def test_pixels_are_mapped_away_from_the_edges_and_back():
 
 
 @covers("eq:dvae-logit-laplace")
-def test_erratum_p2_the_likelihood_is_a_logit_laplace_density_which_integrates_to_one():
+def test_erratum_p8_the_likelihood_is_a_logit_laplace_density_which_integrates_to_one():
     for mu, log_b in ((0.0, 0.0), (1.3, -1.0), (-2.0, 0.3)):
         t = torch.linspace(-60, 60, 240_001, dtype=torch.float64)           # integrate over the logit of x
         x = t.sigmoid()
@@ -174,7 +162,7 @@ def test_the_loss_is_the_sum_over_pixels_and_places_divided_by_the_numbers_of_a_
     assert float(at_256) == pytest.approx(6.6 / 192)
 
 
-def test_erratum_e1_a_picture_of_256_pixels_becomes_13312_bits_and_a_192th_of_its_numbers():
+def test_erratum_e25_a_picture_of_256_pixels_becomes_13312_bits_and_a_192th_of_its_numbers():
     config = DVAEConfig.paper()
     places = config.side**2
     assert (config.side, places, config.vocab) == (32, 1024, 8192)
@@ -216,7 +204,7 @@ def test_a_block_adds_a_64th_of_four_convolutions_to_what_it_read():
     assert isinstance(DVAEBlock(8, 8, (1, 3, 3, 3), 8).shortcut, nn.Identity)
 
 
-def test_erratum_e3_the_dvae_was_released_and_has_as_many_parameters_as_its_weights():
+def test_erratum_e27_the_dvae_was_released_and_has_as_many_parameters_as_its_weights():
     with blank():
         model = DVAE(DVAEConfig.paper())
     assert (count(model.encoder), count(model.decoder)) == (53_786_240, 43_829_766)

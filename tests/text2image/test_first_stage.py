@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import covers
 
 from mmlearn.checkpoints import save_model
 from mmlearn.data.pairs import signed_pixels
@@ -22,11 +23,6 @@ from mmlearn.text2image.first_stage import (
     scaled,
     train_first_stage,
 )
-
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
 
 
 def judge():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, numbers
 from torch import nn
 
 from mmlearn.text2image.adversarial import discriminator_loss, non_saturating_loss
@@ -47,14 +48,6 @@ def warm(model):
     images, text, z = batch()
     model(z, text), model.discriminator(images, text)
     return model.eval()
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 # -------------------------------------------------------------------------------------------------- networks
@@ -195,7 +188,7 @@ def test_the_caption_changes_the_picture_and_the_verdict():
 @pytest.mark.equation("eq:gan-cls-d")
 @pytest.mark.parametrize("weight", [0.5, 0.2, 1])
 def test_the_discriminators_loss_is_a_mean_over_three_kinds_of_pairs(weight):
-    real, wrong, fake = random(5), random(5, seed=1), random(5, seed=2)
+    real, wrong, fake = numbers(5), numbers(5, seed=1), numbers(5, seed=2)
     def s(a):
         return 1 / (1 + math.exp(-float(a)))
     want = -sum(math.log(s(r)) + weight * math.log(1 - s(w)) + (1 - weight) * math.log(1 - s(f))
@@ -205,7 +198,7 @@ def test_the_discriminators_loss_is_a_mean_over_three_kinds_of_pairs(weight):
 
 @pytest.mark.equation("eq:gan-cls-optimum")
 def test_the_best_matching_discriminator_beats_all_others_and_is_not_a_half_when_all_is_learnt():
-    p_r, p_w, p_g = (random(6, seed=i).softmax(0) for i in range(3))
+    p_r, p_w, p_g = (numbers(6, seed=i).softmax(0) for i in range(3))
     best = optimal_matching_discriminator(p_r, p_w, p_g)
     assert best.tolist() == pytest.approx([float(r) / (float(r) + float(w) / 2 + float(g) / 2)
                                            for r, w, g in zip(p_r, p_w, p_g)])
@@ -214,7 +207,7 @@ def test_the_best_matching_discriminator_beats_all_others_and_is_not_a_half_when
         return (p_r * D.log() + 0.5 * p_w * (1 - D).log() + 0.5 * p_g * (1 - D).log()).sum()
 
     for seed in range(50):
-        assert value(random(6, seed=seed).sigmoid()) < value(best)
+        assert value(numbers(6, seed=seed).sigmoid()) < value(best)
     learnt = optimal_matching_discriminator(p_r, p_w, p_r)
     torch.testing.assert_close(learnt, p_r / (1.5 * p_r + 0.5 * p_w))
     assert (learnt - 0.5).abs().max() > 0.05
@@ -251,7 +244,7 @@ def test_a_wrong_partner_is_of_another_class_and_any_of_them():
 
 @pytest.mark.equation("eq:gan-int-text")
 def test_a_caption_between_two_is_their_weighted_mean():
-    t1, t2 = random(3, 4), random(3, 4, seed=1)
+    t1, t2 = numbers(3, 4), numbers(3, 4, seed=1)
     want = [[0.3 * float(a) + 0.7 * float(b) for a, b in zip(x, y)] for x, y in zip(t1, t2)]
     assert interpolate(t1, t2, 0.3).flatten().tolist() == pytest.approx([x for row in want for x in row])
     torch.testing.assert_close(interpolate(t1, t2, 1), t1)
@@ -260,7 +253,7 @@ def test_a_caption_between_two_is_their_weighted_mean():
 
 @pytest.mark.parametrize("b", [6, 7])
 def test_half_as_many_captions_again_lie_between_the_two_halves_of_the_batch(b):
-    text = random(b, 4)
+    text = numbers(b, 4)
     both = with_interpolated(text)
     assert len(both) == b + 3 and torch.equal(both[:b], text)
     for i in range(3):
@@ -270,7 +263,7 @@ def test_half_as_many_captions_again_lie_between_the_two_halves_of_the_batch(b):
 @pytest.mark.equation("eq:gan-int-g")
 @pytest.mark.parametrize("weight", [1, 0.4, 0])
 def test_the_generators_loss_is_a_weighted_mean_over_written_and_interpolated_captions(weight):
-    fake = random(9)
+    fake = numbers(9)
     s = [1 / (1 + math.exp(-float(a))) for a in fake]
     want = -(sum(map(math.log, s[:6])) + weight * sum(map(math.log, s[6:]))) / 9
     assert interpolated_generator_loss(fake, 6, weight).item() == pytest.approx(want)
@@ -298,10 +291,10 @@ def test_generator_and_discriminator_are_given_the_same_captions():
 
 @pytest.mark.equation("eq:gan-style")
 def test_the_style_loss_is_a_squared_distance_between_noises():
-    z, other = random(4, 6), random(4, 6, seed=1)
+    z, other = numbers(4, 6), numbers(4, 6, seed=1)
     want = sum(sum((float(a) - float(b)) ** 2 for a, b in zip(x, y)) for x, y in zip(z, other)) / 4
     assert style_loss(z, other).item() == pytest.approx(want)
-    assert style_loss(random(4000, 6), torch.zeros(4000, 6)).item() == pytest.approx(6, abs=0.2)
+    assert style_loss(numbers(4000, 6), torch.zeros(4000, 6)).item() == pytest.approx(6, abs=0.2)
 
 
 @pytest.mark.equation("eq:gan-style")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, redrawn
 from torch import nn
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
@@ -46,12 +47,6 @@ from mmlearn.text2image.painting import (
 )
 from mmlearn.text2image.samplers import guided
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 TEXTS = ["a red cat", "a blue house at night", "two dogs", "a car"]
 WORDS = GLIDETokeniser.train(TEXTS, 200, context=6)
 TINY = fitted(ADMConfig(8, 8, (1, 2), 1, (4,), groups=4, head_channels=8),
@@ -63,11 +58,7 @@ TINY_UP = fitted(ADMConfig(16, 8, (1, 2), 1, (), groups=4, head_channels=8),
 def stirred(config, seed=0):
     """A model of which nothing is at rest: every parameter is drawn, the zeros of fresh layers too."""
     with seeded(seed):
-        model = GLIDE(config)
-        for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.5 * max(1, parameter[0].numel()) ** -0.5 if parameter.ndim > 1
-                            else 0.3)
-    return model.eval()
+        return redrawn(GLIDE(config), seed=None, scale=0.5).eval()
 
 
 def case(b=2, size=8, seed=1):
@@ -98,7 +89,7 @@ def test_the_summary_is_a_projection_of_the_last_position():
 
 
 @covers("eq:glide-enlarged")
-def test_erratum_p4_the_low_resolution_is_enlarged_bilinearly_not_bicubically():
+def test_erratum_p10_the_low_resolution_is_enlarged_bilinearly_not_bicubically():
     low = torch.randn(1, 1, 3, 3, dtype=torch.float64)
     n, N = 3, 6
 
@@ -152,23 +143,23 @@ def test_a_dropped_caption_is_the_empty_text_not_zeros():
 
 # ------------------------------------------------------------------------------------------------------ sizes
 
-@pytest.mark.parametrize("name, count", [
+@pytest.mark.parametrize("name, parameters", [
     ("full", 3_554_414_086), ("full_upsampler", 1_540_932_998), ("filtered", 385_030_726),
     ("filtered_inpaint", 385_037_638), ("filtered_upsampler", 398_361_286),
     ("filtered_upsampler_inpaint", 398_368_198)])
-def test_published_sizes_have_their_parameters(name, count):
+def test_published_sizes_have_their_parameters(name, parameters):
     with blank():
         model = GLIDE(getattr(GLIDEConfig, name)())
-    assert sum(p.numel() for p in model.parameters()) == count
+    assert count(model) == parameters
     if name == "full":                      # the paper: 2.3 billion see, 1.2 billion read
-        transformer = sum(p.numel() for p in model.text.layers.parameters())
+        transformer = count(model.text.layers)
         assert round(transformer / 1e9, 1) == 1.2
-        assert 2.2e9 < sum(p.numel() for p in model.unet.parameters()) < 2.3e9
+        assert 2.2e9 < count(model.unet) < 2.3e9
 
 
 def test_the_miniatures_fit_into_five_megabytes_of_16_bits():
     with blank():
-        counts = [sum(p.numel() for p in GLIDE(config.with_hole()).parameters())
+        counts = [count(GLIDE(config.with_hole()))
                   for config in (GLIDEConfig.mini(800), GLIDEConfig.mini_upsampler(800))]
     assert counts[0] > 2e6 and 2 * sum(counts) < 4.9e6
     assert GLIDEConfig.mini().size == GLIDEConfig.mini_upsampler().low == 32
@@ -238,7 +229,7 @@ def test_attention_runs_both_ways_and_the_last_position_is_read_even_if_it_is_pa
     assert model.empty(3).states.shape == (3, 6, 16)
 
 
-def test_erratum_b2_the_text_enters_by_its_summary_and_by_every_token():
+def test_booklet_b2_the_text_enters_by_its_summary_and_by_every_token():
     x, t, tokens = case()
     model = stirred(TINY)
     summary, states = model.read(tokens)
@@ -253,7 +244,7 @@ def test_erratum_b2_the_text_enters_by_its_summary_and_by_every_token():
     assert not torch.allclose(model.predict(x, t, summary, states), both)
 
 
-def test_erratum_b1_the_text_encoder_is_trained_with_the_u_net():
+def test_booklet_b1_the_text_encoder_is_trained_with_the_u_net():
     x, _, tokens = case()
     model = stirred(TINY).train()
     glide_loss(model, x.tanh(), tokens, TINY.noise, 0.5, torch.Generator().manual_seed(0)).backward()
@@ -262,7 +253,7 @@ def test_erratum_b1_the_text_encoder_is_trained_with_the_u_net():
     assert without == [] and all(p.requires_grad for p in model.text.parameters())
 
 
-def test_erratum_e5_guidance_steers_the_sampling_and_no_loss():
+def test_erratum_e29_guidance_steers_the_sampling_and_no_loss():
     import inspect
 
     assert not {"scale", "guidance"} & set(inspect.signature(glide_loss).parameters)
@@ -280,7 +271,7 @@ def test_erratum_e5_guidance_steers_the_sampling_and_no_loss():
     torch.testing.assert_close(unconditional, model(x, t, WORDS.batch(["", ""])), atol=1e-5, rtol=1e-4)
 
 
-def test_erratum_e8_an_upsampler_reads_text_and_a_small_picture():
+def test_erratum_e32_an_upsampler_reads_text_and_a_small_picture():
     x, t, tokens = case(size=16)
     model, low = stirred(TINY_UP), torch.randn(2, 3, 8, 8).tanh()
     out = model(x, t, tokens, low=low)
@@ -311,8 +302,7 @@ def test_widened_for_inpainting_it_draws_at_first_what_it_drew(config, low):
     order = wide.inputs(x, known, kept, low)
     parts = [x, known * kept, kept, *([] if low is None else [enlarged(low, config.size)])]
     assert torch.equal(order, torch.cat(parts, dim=1))
-    assert sum(p.numel() for p in wide.widened_for_inpainting().parameters()) == sum(
-        p.numel() for p in wide.parameters())
+    assert count(wide.widened_for_inpainting()) == count(wide)
 
 
 @pytest.mark.parametrize("config, given, message", [
@@ -328,10 +318,10 @@ def test_conditions_that_the_model_has_no_use_for_are_refused(config, given, mes
 
 # --------------------------------------------------------------------------------------------------- training
 
-def coloured(count=8, size=16):
+def coloured(pictures=8, size=16):
     """Pictures of one colour, with captions that name it."""
     colours = {"red": (200, 30, 30), "blue": (30, 30, 200)}
-    names = [list(colours)[i % 2] for i in range(count)]
+    names = [list(colours)[i % 2] for i in range(pictures)]
     images = torch.stack([torch.tensor(colours[name], dtype=torch.uint8)[:, None, None].expand(3, size, size)
                           for name in names])
     return PairData(images, tuple((f"a {name} cat", f"a {name} house") for name in names))
@@ -358,20 +348,15 @@ def test_pictures_are_reduced_by_means():
 
 
 @pytest.mark.slow
-def test_a_handful_of_pictures_is_learned_and_drawn_by_its_caption(tmp_path):
+def test_a_handful_of_pictures_is_learned_and_saved_with_its_upsampler(tmp_path):
     data = coloured()
     with seeded(0):
         model = GLIDE(replace(TINY, unet=replace(TINY.unet, width=16)))
     before = denoising_errors(model, data, WORDS)["error"]
-    history = train_diffusion(model, data, WORDS, steps=150, batch=8, lr=3e-3, ema=0.95, drop=0.1,
+    history = train_diffusion(model, data, WORDS, steps=120, batch=8, lr=3e-3, ema=0.95, drop=0.1,
                               progress=False)
     after = denoising_errors(history.ema, data, WORDS)
-    assert before > 0.9 and after["error"] < 0.25 and set(after) > {"error", "error at 0.5"}
-    drawn = Painter.of(WORDS, history.ema).draw(["a red cat", "a blue house"], 8, guidance=2.0, steps=10,
-                                                method="ddim")
-    red, blue = drawn[:, 0].mean((1, 2)).view(2, 8).mean(1), drawn[:, 2].mean((1, 2)).view(2, 8).mean(1)
-    assert red[0] > red[1] + 0.2 and blue[1] > blue[0] + 0.2
-
+    assert before > 0.9 and after["error"] < 0.15 and set(after) > {"error", "error at 0.5"}
     wide = history.ema.widened_for_inpainting().train()
     train_diffusion(wide, data, WORDS, steps=3, batch=4, lr=1e-3, ema=None, progress=False)
     with seeded(1):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 
 from mmlearn.nn.modes import blank
 from mmlearn.nn.t5 import T5Config
@@ -33,30 +34,11 @@ from mmlearn.text2image.imagen import (
 )
 from mmlearn.text2image.samplers import dynamic_threshold
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 UP = EfficientUNetConfig(16, (8, 16), (1, 2), True, 4, 12, 8, 4)
 TINY = ImagenConfig(
     T5Config(30, 16, 2, 8, 20, 1, 8, 20),
     ADMConfig(8, 8, (1.0, 2.0), 1, (4,), out_channels=3, groups=4, head_channels=8, context=16), UP,
     replace(UP, size=32, low=16, self_attention=False))
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def stirred(model, seed=0):
-    """A model of which nothing is zero."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return model
 
 
 def texts(b=2):
@@ -264,7 +246,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
 # --------------------------------------------------------------------------------------------- errata
 
 
-def test_b6_imagen_denoises_whole_pictures_and_has_no_order_of_tokens():
+def test_booklet_b6_imagen_denoises_whole_pictures_and_has_no_order_of_tokens():
     """The booklet calls Imagen "autoregressive": every pixel depends on every other at each step."""
     model = stirred(ImagenBase(TINY)).eval()
     states, mask = texts(1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import count, covers, far
 from torch.distributions import Normal, kl_divergence
 
 from mmlearn.text2image.autoencoder import AutoencoderConfig
@@ -26,15 +27,6 @@ TINY = KLAutoencoderConfig(AutoencoderConfig(8, (1, 2), 1, (), 6, True, groups=4
 PATCH = PatchConfig(4, 2)
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def pictures(b=3, seed=1):
     return torch.rand(b, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
@@ -42,10 +34,6 @@ def pictures(b=3, seed=1):
 def build(**loss):
     torch.manual_seed(0)
     return KLAutoencoderGame(TINY, PATCH, KLLossConfig(start=0, **loss))
-
-
-def far(x, y):
-    return (x.mean(dim=(1, 2)) - y.mean(dim=(1, 2))).square().sum(dim=1)
 
 
 def test_the_autoencoder_of_stable_diffusion_has_its_parameters_and_its_latents():

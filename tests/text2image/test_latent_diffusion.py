@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 
 from mmlearn.nn.attention import record_attention
 from mmlearn.nn.modes import blank
@@ -30,29 +31,10 @@ from mmlearn.text2image.latent_diffusion import (
 from mmlearn.text2image.samplers import sample
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig, TextConfig
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 TINY = LatentUNetConfig(8, 16, (1.0, 2.0), 1, (8,), groups=8, heads=4, context=12)
 TINY_TEXT = LDMTextConfig(20, 6, 12, 2, 3, 2, 24)
 TINY_STAGE = KLAutoencoderConfig(AutoencoderConfig(8, (1, 2), 1, (), 4, True, groups=4), 4, 0.5)
 WHOLE = LatentDiffusionConfig(TINY, TINY_STAGE, TINY_TEXT)
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def stirred(model, seed=0):
-    """A model of which nothing is zero."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return model
 
 
 def inputs(b=2, seed=0):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 
 from mmlearn import generate
 from mmlearn.nn.modes import blank
@@ -33,27 +34,8 @@ from mmlearn.text2image.vit_vqgan import (
     tokeniser_loss,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 TINY = PartiConfig(16, 32, 4, 1, 2, 20, 5, 1, 12, 4, 3, 0.0)
 TINY_TOKENS = ViTVQGANConfig(HalfConfig(16, 1, 4), HalfConfig(24, 1, 4), 8, 2, 12, 4)
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def stirred(model, seed=0):
-    """A model of which nothing is zero."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return model
 
 
 def batch(b=3):
@@ -271,7 +253,7 @@ def test_impossible_inputs_are_refused_in_a_sentence():
 # --------------------------------------------------------------------------------------------- errata
 
 
-def test_b6_imagen_is_diffusion_and_parti_the_autoregressive_one():
+def test_booklet_b6_imagen_is_diffusion_and_parti_the_autoregressive_one():
     """The booklet has Google call "its new autoregressive model" Imagen, and Parti another one after it."""
     assert callable(getattr(Parti, "decode", None)) and not hasattr(Imagen, "decode")
     parti, tokens = stirred(Parti(TINY)).eval(), batch(1)[0]

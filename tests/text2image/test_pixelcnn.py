@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import count, covers
 from torch import nn
 
 from mmlearn.text2image.pixelcnn import (
@@ -21,15 +22,7 @@ from mmlearn.text2image.pixelcnn import (
     receptive_field,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 TINY = PixelCNNConfig(5, 6, 3, 3, 7)
@@ -229,7 +222,7 @@ def test_sizes_of_the_named_configurations():
         return k * c + layers * layer + c * hidden + hidden + hidden * k + k + context * c
 
     with torch.device("meta"):
-        found = {name: sum(p.numel() for p in PixelCNN(getattr(PixelCNNConfig, name)()).parameters())
+        found = {name: count(PixelCNN(getattr(PixelCNNConfig, name)()))
                  for name in ("vqvae", "bottom", "mini")}
     assert found == {"vqvae": by_hand(512, 256, 15, 5, 512, 1000),
                      "bottom": by_hand(512, 256, 15, 5, 512, 1000, 512), "mini": by_hand(64, 48, 4, 3, 64)}

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import covers, numbers
 
 from mmlearn.text2image.diffusion import NoiseSchedule, Prediction, diffusion_loss, noised
 from mmlearn.text2image.samplers import (
@@ -44,15 +45,6 @@ from mmlearn.text2image.samplers import (
 from mmlearn.text2image.toy_diffusion import UNLABELLED, Mixture, MixtureDenoiser, tilted_gaussian
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def wavy(x, t):
     """A denoiser that is none: a smooth function of x and t."""
     return torch.sin(2 * x + t.reshape(-1, *[1] * (x.dim() - 1)) / 100)
@@ -73,7 +65,7 @@ def gaussian(mean=0.4, std=0.3, labels=(0,)):
 
 @covers("eq:ancestral-step")
 def test_an_ancestral_step_adds_noise_of_the_standard_deviation():
-    mean, log_variance, z = randn(2, 3), randn(2, 1, seed=1), randn(2, 3, seed=2)
+    mean, log_variance, z = numbers(2, 3), numbers(2, 1, seed=1), numbers(2, 3, seed=2)
     want = [[mean[i, j].item() + math.sqrt(math.exp(log_variance[i, 0].item())) * z[i, j].item()
              for j in range(3)] for i in range(2)]
     torch.testing.assert_close(ancestral_step(mean, log_variance, z), torch.tensor(want, dtype=torch.float64))
@@ -82,7 +74,7 @@ def test_an_ancestral_step_adds_noise_of_the_standard_deviation():
 @covers("eq:ddim-step", "eq:ddim-sigma")
 def test_a_step_of_ddim_keeps_the_marginal_whatever_its_noise():
     """With the true data and noise, x is distributed as q(x_{t-1}|x_0): same mean, same variance."""
-    bar, before, x0 = 0.3, 0.6, randn(4)
+    bar, before, x0 = 0.3, 0.6, numbers(4)
     for eta in (0.0, 0.5, 1.0):
         sigma = ddim_sigma(bar, before, eta)
         want = eta * math.sqrt((1 - before) / (1 - bar)) * math.sqrt(1 - bar / before)
@@ -95,7 +87,7 @@ def test_a_step_of_ddim_keeps_the_marginal_whatever_its_noise():
 
 
 def test_ddim_with_eta_1_is_ddpm_with_the_small_variance():
-    schedule, x, z = NoiseSchedule.linear().respaced(50), randn(3, 2), randn(3, 2, seed=1)
+    schedule, x, z = NoiseSchedule.linear().respaced(50), numbers(3, 2), numbers(3, 2, seed=1)
     for i in (1, 20, 49):
         now = estimate_at(wavy, schedule, x, i, static_clip)
         chain = Chain(schedule, None, lambda: z, None)
@@ -104,7 +96,7 @@ def test_ddim_with_eta_1_is_ddpm_with_the_small_variance():
 
 @covers("eq:ddim-ode", "eq:ddim-time")
 def test_ddim_without_noise_is_eulers_step_of_an_equation_in_the_noise_for_a_signal():
-    x, noise, bar, nearer = randn(3), randn(3, seed=1), 0.3, 0.6
+    x, noise, bar, nearer = numbers(3), numbers(3, seed=1), 0.3, 0.6
     x0 = (x - math.sqrt(1 - bar) * noise) / math.sqrt(bar)
     torch.testing.assert_close(flow_step(x, noise, bar, nearer), ddim_step(x0, noise, nearer))
     s = [math.sqrt((1 - a) / a) for a in (bar, nearer)]
@@ -115,7 +107,7 @@ def test_ddim_without_noise_is_eulers_step_of_an_equation_in_the_noise_for_a_sig
 
 @covers("eq:dpm-step", "eq:dpm-lambda", "eq:dpm-data")
 def test_a_step_of_the_solver_is_its_formula_and_of_first_order_that_of_ddim():
-    x, x0, before, bar, nearer, noisier = randn(3), randn(3, seed=1), randn(3, seed=2), 0.3, 0.6, 0.2
+    x, x0, before, bar, nearer, noisier = numbers(3), numbers(3, seed=1), numbers(3, seed=2), 0.3, 0.6, 0.2
     a, s, lam = {}, {}, {}
     for name, level in (("noisier", noisier), ("now", bar), ("next", nearer)):
         a[name], s[name] = math.sqrt(level), math.sqrt(1 - level)
@@ -164,13 +156,13 @@ def test_ancestral_steps_are_those_of_diffusers(name, variance, options, rule, d
     scheduler.set_timesteps(10)
     schedule = whole.respaced("ddim10")
     assert scheduler.timesteps.tolist() == schedule.timesteps.flip(0).tolist()
-    x = randn(2, 2, 4, 4)
+    x = numbers(2, 2, 4, 4)
     for i in reversed(range(10)):
         t = int(schedule.timesteps[i])
         output = model(x, torch.full((2,), t))
         want = scheduler.step(output, t, x, generator=torch.Generator().manual_seed(i)).prev_sample
         now = estimate_at(model, schedule, x, i, denoised_fn)
-        chain = Chain(schedule, None, lambda i=i: randn(2, 2, 4, 4, seed=i), None)
+        chain = Chain(schedule, None, lambda i=i: numbers(2, 2, 4, 4, seed=i), None)
         torch.testing.assert_close(rule(now, chain) if i else now.x0, want, rtol=1e-9, atol=1e-9)
         x = want
 
@@ -183,10 +175,10 @@ def test_steps_of_ddim_are_those_of_diffusers(eta, clip):
     scheduler = theirs("DDIMScheduler", whole, clip_sample=clip, set_alpha_to_one=True)
     scheduler.final_alpha_cumprod = torch.tensor(1.0, dtype=torch.float64)
     scheduler.set_timesteps(10)
-    schedule, x = whole.respaced("ddim10"), randn(2, 2, 4, 4)
+    schedule, x = whole.respaced("ddim10"), numbers(2, 2, 4, 4)
     assert scheduler.timesteps.tolist() == schedule.timesteps.flip(0).tolist()
     for i in reversed(range(10)):
-        t, z = int(schedule.timesteps[i]), randn(2, 2, 4, 4, seed=i)
+        t, z = int(schedule.timesteps[i]), numbers(2, 2, 4, 4, seed=i)
         want = scheduler.step(wavy(x, torch.full((2,), t)), t, x, eta=eta, use_clipped_model_output=clip,
                               variance_noise=z if eta else None).prev_sample
         now = estimate_at(wavy, schedule, x, i, static_clip if clip else None)
@@ -197,7 +189,7 @@ def test_steps_of_ddim_are_those_of_diffusers(eta, clip):
 
 def test_the_noise_of_clipped_data_is_another_and_gives_other_pictures():
     """diffusers derives it anew only when asked to; the released code, and we, always do."""
-    schedule, x = SCHEDULES["linear"].respaced("ddim10"), randn(2, 2, 4, 4)
+    schedule, x = SCHEDULES["linear"].respaced("ddim10"), numbers(2, 2, 4, 4)
     clipped = estimate_at(wavy, schedule, x, 9, static_clip)
     far = ddim_step(clipped.x0, clipped.noise, 0.5) - ddim_step(clipped.x0, clipped.prediction.noise, 0.5)
     assert far.abs().max() > 0.1
@@ -211,7 +203,7 @@ def test_steps_of_the_second_order_solver_are_those_of_diffusers(spacing, name):
     scheduler = theirs("DPMSolverMultistepScheduler", whole, timestep_spacing=spacing)
     scheduler.set_timesteps(12)
     schedule = whole.respaced(scheduler.timesteps.tolist())
-    x = randn(2, 2, 4, 4).float()
+    x = numbers(2, 2, 4, 4).float()
     ours, rule, previous = x, DPMSolver(), None
     for i in reversed(range(12)):
         t = int(schedule.timesteps[i])
@@ -237,7 +229,7 @@ def test_steps_that_are_even_in_lambda_keep_both_ends_and_are_as_even_as_the_cha
 
 @pytest.mark.parity
 def test_a_chain_by_heuns_method_is_that_of_diffusers():
-    whole, x = SCHEDULES["linear"], randn(2, 2, 4, 4)
+    whole, x = SCHEDULES["linear"], numbers(2, 2, 4, 4)
     scheduler = theirs("HeunDiscreteScheduler", whole, beta_start=1e-4, beta_end=0.02)
     scheduler.set_timesteps(10)
     schedule = whole.respaced(range(0, 1000, 111))
@@ -340,7 +332,7 @@ def test_a_mixture_is_drawn_with_all_its_modes_by_every_method():
 
 @covers("eq:guidance-free", "eq:guidance-weight")
 def test_both_conventions_of_classifier_free_guidance_are_one_formula():
-    conditional, unconditional = randn(2, 3), randn(2, 3, seed=1)
+    conditional, unconditional = numbers(2, 3), numbers(2, 3, seed=1)
     for s in (0.0, 0.5, 1.0, 3.0):
         want = [[u + s * (c - u) for c, u in zip(*rows)]
                 for rows in zip(conditional.tolist(), unconditional.tolist())]
@@ -349,8 +341,8 @@ def test_both_conventions_of_classifier_free_guidance_are_one_formula():
         torch.testing.assert_close(classifier_free_by_weight(conditional, unconditional, s - 1), want)
 
 
-def test_e5_guidance_acts_in_sampling_only_a_scale_of_1_is_the_conditional_model_itself():
-    conditional, unconditional = randn(50).float(), 1000 * randn(50, seed=1).float()
+def test_erratum_e29_guidance_acts_in_sampling_only_a_scale_of_1_is_the_conditional_model_itself():
+    conditional, unconditional = numbers(50).float(), 1000 * numbers(50, seed=1).float()
     assert torch.equal(classifier_free(conditional, unconditional, 1.0), conditional)
     assert torch.equal(classifier_free(conditional, unconditional, 0.0), unconditional)
     assert "scale" not in inspect.signature(diffusion_loss).parameters
@@ -365,9 +357,9 @@ def recorded(calls):
     return model
 
 
-def test_b3_guidance_extrapolates_two_predictions_of_noise_from_one_picture_in_one_batch():
-    calls, x, t = [], randn(2, 3, 4, 4), torch.tensor([7, 8])
-    shift, low = torch.tensor([1.0, 2.0], dtype=torch.float64), randn(2, 3, 4, 4, seed=1)
+def test_booklet_b3_guidance_extrapolates_two_predictions_of_noise_from_one_picture_in_one_batch():
+    calls, x, t = [], numbers(2, 3, 4, 4), torch.tensor([7, 8])
+    shift, low = torch.tensor([1.0, 2.0], dtype=torch.float64), numbers(2, 3, 4, 4, seed=1)
     denoise = guided(recorded(calls), {"shift": shift, "low": low}, {"shift": torch.zeros(2).double()}, 3.0)
     out = denoise(x, t)
     (both, steps, shifts, lows), = calls
@@ -379,7 +371,7 @@ def test_b3_guidance_extrapolates_two_predictions_of_noise_from_one_picture_in_o
 
 
 def test_a_scale_of_1_calls_the_conditional_branch_alone_and_a_scale_of_0_gives_the_unconditional_noise():
-    calls, x, t = [], randn(2, 3, 4, 4), torch.tensor([7, 8])
+    calls, x, t = [], numbers(2, 3, 4, 4), torch.tensor([7, 8])
     some, none = {"shift": torch.ones(2).double()}, {"shift": torch.zeros(2).double()}
     model = recorded(calls)
     assert torch.equal(guided(model, some, none, 1.0)(x, t), model(x, t, **some)) and len(calls[0][0]) == 2
@@ -434,7 +426,7 @@ def test_a_perfect_classifier_at_scale_1_turns_the_unconditional_model_into_the_
     whole = NoiseSchedule.cosine()
     model = MixtureDenoiser(Mixture.overlapping(), whole)
     labels, schedule = torch.tensor([0, 1, 1]), whole.respaced(8)
-    start = randn(3, 2)
+    start = numbers(3, 2)
     guide = classifier_guide(model.classifier, labels)
     with_guide = sample(model, schedule, (3, 2), method, denoised_fn=None, guide=guide, start=start)
     conditional = sample(lambda x, t: model(x, t, labels=labels), schedule, (3, 2), method, denoised_fn=None,
@@ -447,8 +439,8 @@ def test_a_perfect_classifier_at_scale_1_turns_the_unconditional_model_into_the_
 
 @covers("eq:guidance-mean")
 def test_ancestral_sampling_moves_its_mean_by_the_gradient_times_the_variance():
-    schedule, x, z = NoiseSchedule.cosine().respaced(50), randn(2, 2), randn(2, 2, seed=1)
-    gradient = randn(2, 2, seed=2)
+    schedule, x, z = NoiseSchedule.cosine().respaced(50), numbers(2, 2), numbers(2, 2, seed=1)
+    gradient = numbers(2, 2, seed=2)
     chain = Chain(schedule, None, lambda: z, None)
     for rule, model in ((Ancestral("large"), wavy), (Ancestral(), wavy_with_variance)):
         plain = estimate_at(model, schedule, x, 20, static_clip, None, rule.guides_noise)
@@ -466,8 +458,8 @@ def test_ancestral_sampling_moves_its_mean_by_the_gradient_times_the_variance():
 
 @covers("eq:guidance-gradient", "eq:guidance-clip")
 def test_guides_are_slopes_of_log_probabilities_and_of_scaled_cosines():
-    x, t = randn(2, 3), torch.tensor([3, 4])
-    W, text = randn(3, 5, seed=1), randn(2, 5, seed=2)
+    x, t = numbers(2, 3), torch.tensor([3, 4])
+    W, text = numbers(3, 5, seed=1), numbers(2, 5, seed=2)
 
     def numeric(f):
         out = torch.zeros_like(x)
@@ -492,7 +484,7 @@ def test_guides_are_slopes_of_log_probabilities_and_of_scaled_cosines():
 
 @covers("eq:guidance-dynamic-threshold")
 def test_dynamic_thresholding_clips_at_a_quantile_of_each_picture_and_never_stretches():
-    x0 = torch.stack([0.1 * randn(3, 4, 4), 2 * randn(3, 4, 4, seed=1)])
+    x0 = torch.stack([0.1 * numbers(3, 4, 4), 2 * numbers(3, 4, 4, seed=1)])
     out = dynamic_threshold(x0, 0.9)
     for one, got in zip(x0, out):
         values = sorted(one.abs().flatten().tolist())
@@ -543,7 +535,7 @@ def test_the_loop_tells_every_state_and_the_original_timesteps(method):
 
 
 def test_a_batch_of_one_is_a_row_of_a_batch_and_the_start_decides():
-    schedule, start = NoiseSchedule.linear().respaced(10), randn(3, 2, 4, 4)
+    schedule, start = NoiseSchedule.linear().respaced(10), numbers(3, 2, 4, 4)
     for method in ("ddim", "dpm", "heun"):
         together = sample(wavy, schedule, (3, 2, 4, 4), method, start=start)
         alone = sample(wavy, schedule, (1, 2, 4, 4), method, start=start[1:2])
@@ -567,7 +559,7 @@ def test_what_cannot_be_sampled_is_refused():
 @covers("eq:ddim-ode")
 def test_ddim_run_backwards_finds_the_noise_of_a_picture_better_with_more_steps():
     whole, errors = NoiseSchedule.cosine(), []
-    model, x = MixtureDenoiser(Mixture.ring(std=0.2), whole), 0.5 * randn(20, 2)
+    model, x = MixtureDenoiser(Mixture.ring(std=0.2), whole), 0.5 * numbers(20, 2)
     for steps in (10, 40):
         schedule = whole.respaced(range(1000 // steps - 1, 960, 1000 // steps))
         noise = encode(model, schedule, x)
@@ -577,7 +569,7 @@ def test_ddim_run_backwards_finds_the_noise_of_a_picture_better_with_more_steps(
 
 
 def test_an_estimate_holds_the_noise_that_belongs_to_its_data():
-    schedule, x = NoiseSchedule.linear().respaced(10), randn(2, 3)
+    schedule, x = NoiseSchedule.linear().respaced(10), numbers(2, 3)
     now = estimate_at(wavy, schedule, x, 5, static_clip)
     assert isinstance(now, Estimate) and isinstance(now.prediction, Prediction)
     torch.testing.assert_close(noised(now.x0, now.noise, schedule.alpha_bars[5].item()), x)

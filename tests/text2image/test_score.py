@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import covers, numbers
 
 from mmlearn.text2image.diffusion import NoiseSchedule, forward_step, noised, simple_loss
 from mmlearn.text2image.samplers import DDIM, sample
@@ -31,16 +32,6 @@ from mmlearn.text2image.toy_diffusion import (
     MixtureDenoiser,
     component_variance,
 )
-
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
 
 LINE = Mixture(torch.tensor([0.3, 0.7]).double(), torch.tensor([[-0.6], [0.5]]).double(),
                torch.tensor([0.1, 0.3]).double(), torch.tensor([0, 1]))
@@ -73,7 +64,7 @@ def test_the_denoiser_of_a_mixture_gives_the_expected_noise(bar):
 @covers("eq:score-noise", "eq:score-to-noise", "eq:score-tweedie")
 @pytest.mark.parametrize("bar", [0.95, 0.4, 0.01])
 def test_the_expected_noise_is_the_negative_slope_of_the_log_density(bar):
-    x, mixture = randn(5, 2), Mixture.ring(5, std=0.2)
+    x, mixture = numbers(5, 2), Mixture.ring(5, std=0.2)
     slope = torch.zeros_like(x)
     for j in range(2):
         step = torch.zeros(2, dtype=torch.float64)
@@ -89,10 +80,10 @@ def test_the_expected_noise_is_the_negative_slope_of_the_log_density(bar):
         assert tweedie(one, score, bar).item() == pytest.approx(want, abs=1e-6)
 
 
-def test_p3_the_score_is_a_negative_multiple_of_the_noise():
+def test_erratum_p9_the_score_is_a_negative_multiple_of_the_noise():
     """Standard normal data: E[eps|x_t] = sqrt(1 - alpha_bar) x_t, score -x_t."""
     unit = Mixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1), torch.zeros(1, dtype=torch.long))
-    x = randn(6, 1)
+    x = numbers(6, 1)
     for bar in (0.9, 0.3):
         noise = unit.expected_noise(x, bar)
         torch.testing.assert_close(noise, math.sqrt(1 - bar) * x)
@@ -101,9 +92,9 @@ def test_p3_the_score_is_a_negative_multiple_of_the_noise():
 
 @covers("eq:score-matching")
 def test_denoising_score_matching_is_the_simple_loss_up_to_a_weight_of_the_step():
-    noise, predicted, bar = randn(3, 2, 4), randn(3, 2, 4, seed=1), torch.tensor([0.9, 0.5, 0.1]).double()
+    noise, predicted, bar = numbers(3, 2, 4), numbers(3, 2, 4, seed=1), torch.tensor([0.9, 0.5, 0.1]).double()
     score = score_from_noise(predicted, bar[:, None, None])
-    x0 = randn(3, 2, 4, seed=2)
+    x0 = numbers(3, 2, 4, seed=2)
     x = noised(x0, noise, bar[:, None, None])
     slope = -(x - bar[:, None, None].sqrt() * x0) / (1 - bar)[:, None, None]        # of log q(x_t|x_0)
     want = torch.stack([(score[i] - slope[i]).square().mean() for i in range(3)])
@@ -114,7 +105,7 @@ def test_denoising_score_matching_is_the_simple_loss_up_to_a_weight_of_the_step(
 def test_the_score_of_the_mixture_minimises_the_loss_of_score_matching():
     """The slope of log q(x_t|x_0) has the slope of log q(x_t) as its mean: no other field does better."""
     x0, _ = LINE.sample(20_000, torch.Generator().manual_seed(0))
-    noise, bar = randn(20_000, 1, seed=1), 0.4
+    noise, bar = numbers(20_000, 1, seed=1), 0.4
     x = noised(x0.double(), noise, bar)
     best = LINE.expected_noise(x, bar)
     changes = (0 * x, 0.1 * x, -0.1 * x, 0.1 * x**2)
@@ -124,7 +115,7 @@ def test_the_score_of_the_mixture_minimises_the_loss_of_score_matching():
 
 def test_labels_choose_components_and_a_classifier_knows_their_share():
     whole = NoiseSchedule.linear()
-    model, x, t = MixtureDenoiser(LINE, whole), randn(3, 1), torch.tensor([10, 300, 900])
+    model, x, t = MixtureDenoiser(LINE, whole), numbers(3, 1), torch.tensor([10, 300, 900])
     alone = Mixture(torch.ones(1), LINE.means[1:], LINE.stds[1:], LINE.labels[:1])
     bars = whole.alpha_bars[t][:, None]
     of_one = model(x, t, labels=torch.ones(3, dtype=torch.long))
@@ -178,7 +169,7 @@ def test_what_is_left_of_the_signal_is_the_exponential_of_an_integral_and_the_li
 
 @covers("eq:score-sde")
 def test_a_step_of_ddpm_is_a_step_of_the_equation_up_to_the_square_of_its_size():
-    x, z = randn(5), randn(5, seed=1)
+    x, z = numbers(5), numbers(5, seed=1)
     errors = []
     for steps in (100, 1000):
         beta = 10.0 / steps
@@ -189,7 +180,7 @@ def test_a_step_of_ddpm_is_a_step_of_the_equation_up_to_the_square_of_its_size()
 
 @covers("eq:score-sde", "eq:score-reverse", "eq:score-flow")
 def test_forth_and_back_equations_have_the_drifts_of_their_formulas():
-    x, score, beta = randn(4), randn(4, seed=1), 3.0
+    x, score, beta = numbers(4), numbers(4, seed=1), 3.0
     for i in range(4):
         a, b = x[i].item(), score[i].item()
         assert forward_drift(x, beta)[i].item() == pytest.approx(-0.5 * beta * a)
@@ -226,7 +217,7 @@ def score_of(mixture, sde):
 
 @pytest.mark.parametrize("way", ["reverse", "flow"])
 def test_noise_carried_back_becomes_the_mixture(way):
-    sde, z = VPSDE(), randn(4000, 1)
+    sde, z = VPSDE(), numbers(4000, 1)
     if way == "flow":
         *_, (s, x) = probability_flow(score_of(LINE, sde), z, sde, steps=60)
         assert s == pytest.approx(1e-3)
@@ -245,7 +236,7 @@ def test_the_flow_there_and_back_is_the_identity_and_data_diffuse_to_unit_varian
     *_, (_, noise) = probability_flow(field, x, sde, 60, start=1e-3, end=1.0)
     *_, (_, again) = probability_flow(field, noise, sde, 60)
     torch.testing.assert_close(again, x, rtol=2e-2, atol=2e-2)
-    *_, (s, x) = diffuse(randn(10_000, 1), sde, 200, torch.Generator().manual_seed(0))
+    *_, (s, x) = diffuse(numbers(10_000, 1), sde, 200, torch.Generator().manual_seed(0))
     assert s == pytest.approx(1) and x.var().item() == pytest.approx(1, abs=0.1)
 
 
@@ -265,7 +256,7 @@ def test_ddim_follows_the_flow():
 @pytest.mark.parametrize("s", [0.2, 0.5, 0.9])
 def test_rectified_flow_is_diffusion_on_another_clock(s):
     """x_s over its length is x_t at the level with as much noise for the signal: one denoiser serves both."""
-    x0, noise = randn(4, 1), randn(4, 1, seed=1)
+    x0, noise = numbers(4, 1), numbers(4, 1, seed=1)
     x = straight_path(x0, noise, s)
     torch.testing.assert_close(x, (1 - s) * x0 + s * noise)
     length, bar = math.hypot(1 - s, s), straight_level(s)
@@ -286,7 +277,7 @@ def test_euler_on_the_straight_paths_draws_the_mixture():
         noise = LINE.expected_noise(x / math.hypot(1 - s, s), straight_level(s))
         return straight_velocity_from_noise(x, noise, s)
 
-    steps = list(rectified_flow(velocity, randn(4000, 1), 50))
+    steps = list(rectified_flow(velocity, numbers(4000, 1), 50))
     assert [s for s, _ in steps][:2] == [1.0, pytest.approx(0.98)] and steps[-1][0] == 0
     x = steps[-1][1]
     left = x[:, 0] < -0.15

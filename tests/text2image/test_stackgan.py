@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import count, numbers
 from torch import nn
 
 from mmlearn.nn.modes import blank
@@ -28,14 +29,6 @@ PYTORCH = replace(StackGANConfig.mini(text=10), width=8, critic=4, condition=5, 
 TENSORFLOW = replace(PYTORCH, code="tensorflow")
 V2 = replace(StackGANv2Config.mini(text=10), size=8, width=8, critic=4, condition=5, noise=6)
 CODES = {"pytorch": PYTORCH, "tensorflow": TENSORFLOW}
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
 
 
 def seeded(seed=3):

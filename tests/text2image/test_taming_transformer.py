@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import count, covers, stirred
 from oracles import taming
 
 from mmlearn.generate import score
@@ -25,23 +26,10 @@ from mmlearn.train import fit
 TINY = TamingTransformerConfig(7, 22, 16, 2, 2)
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def build(config=TINY, seed=0):
     """A model that has preferences."""
     torch.manual_seed(seed)
-    model = TamingTransformer(config).eval()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.3 * torch.randn_like(p))
-    return model
+    return stirred(TamingTransformer(config), seed=None, scale=0.3).eval()
 
 
 def drawn_by_hand(model, prefix, number):
@@ -220,9 +208,7 @@ def test_logits_are_those_of_the_authors_code():
 
     GPT = taming("modules.transformer.mingpt").modules.transformer.mingpt.GPT
     torch.manual_seed(0)
-    theirs = GPT(7, 22, n_layer=2, n_head=2, n_embd=16).eval()
-    for p in theirs.parameters():
-        p.add_(0.2 * torch.randn_like(p))
+    theirs = stirred(GPT(7, 22, n_layer=2, n_head=2, n_embd=16).eval(), seed=None, scale=0.2)
     state, used, ours = theirs.state_dict(), set(), TamingTransformer(TINY).eval()
     for name, value in ours.state_dict().items():
         parts = gpt_names(name)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, stirred
 
 from mmlearn import generate
 from mmlearn.nn.modes import blank
@@ -47,30 +48,11 @@ from mmlearn.text2image.unclip_prior import (
     unbucket,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-TINY = PriorConfig(embed=6, text=5, context=4, width=16, layers=2, heads=4)
+TINY = PriorConfig(embed=6, text=5, context=4, width=16, layers=2, heads=4, scale=2.0)
 TINY_AR = ARPriorConfig(6, 3, 8, 16, 2, 4, 10, GLIDETextConfig(20, 5, 16, 1, 4))
 TINY_UNET = ADMConfig(16, 8, (1.0, 2.0), 1, (8,), groups=4, head_channels=8, context=12)
 TINY_DECODER = UnCLIPConfig(TINY_UNET, GLIDETextConfig(20, 5, 12, 1, 3), 6)
 TINY_UP = UpsamplerConfig(32, 8, (1.0, 2.0), 1, (), in_channels=6, groups=4, head_channels=8, low=16)
-
-
-def count(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def stirred(model, seed=0):
-    """A model of which nothing is zero."""
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return model
 
 
 def a_text(b=3, config=TINY, seed=0):
@@ -347,7 +329,7 @@ def test_the_small_picture_is_blurred_by_a_normal_kernel_of_three_pixels():
             for j in range(6):
                 want = sum(k[a + 1] * k[b + 1] * float(x[0, c, at(i + a, 5), at(j + b, 6)])
                            for a in (-1, 0, 1) for b in (-1, 0, 1))
-                assert float(got[0, c, i, j]) == pytest.approx(want)
+                assert float(got[0, c, i, j]) == pytest.approx(want, rel=1e-6, abs=1e-6)
     assert float(blurred(torch.ones(1, 1, 4, 4)).std()) < 1e-6
 
 
@@ -409,7 +391,7 @@ def test_a_cascade_draws_and_enlarges():
 # --------------------------------------------------------------------------------------------- errata
 
 
-def test_b5_an_embedding_does_not_take_the_place_of_the_noise():
+def test_booklet_b5_an_embedding_does_not_take_the_place_of_the_noise():
     """The booklet has the decoder take "a CLIP image embedding as its x_t instead of pure noise"."""
     config = UnCLIPConfig.paper()
     assert config.embed == 1024 != 3 * config.unet.size**2                    # it would not fit

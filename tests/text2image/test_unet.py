@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import covers, redrawn
 from torch import nn
 
 from mmlearn.nn.attention import record_attention
@@ -26,21 +27,7 @@ from mmlearn.text2image.unet import (
     sinusoids_ddpm,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 TINY = UNetConfig(8, 8, (1, 2), 1, (4,), heads=2, groups=4)
-
-
-def stirred(model, seed=0):
-    """No parameter at rest."""
-    g = torch.Generator().manual_seed(seed)
-    for p in model.parameters():
-        p.data.normal_(0, 1.5 / max(1, p[0].numel()) ** 0.5 if p.ndim > 1 else 0.3, generator=g)
-    return model
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -69,7 +56,7 @@ def test_waves_of_a_timestep_are_their_formulas():
 def test_norm_scale_shift_and_activation_are_their_formula(layout):
     x = draw(2, 6, 3, 2).to(memory_format=layout)
     scale, shift = draw(2, 6, seed=1), draw(2, 6, seed=2)
-    norm = stirred(nn.GroupNorm(3, 6, eps=1e-3).double())
+    norm = redrawn(nn.GroupNorm(3, 6, eps=1e-3).double())
     got, plain = norm_activation(x, norm, scale, shift), norm_activation(x, norm)
     for b in range(2):
         for c in range(6):
@@ -90,7 +77,7 @@ def test_norm_scale_shift_and_activation_are_their_formula(layout):
 @pytest.mark.parametrize("modulated", [False, True])
 def test_the_gradient_that_norm_and_activation_compute_again_is_right(layout, modulated):
     x = draw(2, 6, 3, 2).to(memory_format=layout).requires_grad_()
-    norm = stirred(nn.GroupNorm(3, 6).double())
+    norm = redrawn(nn.GroupNorm(3, 6).double())
     scale, shift = draw(2, 6, seed=1).requires_grad_(), draw(2, 6, seed=2).requires_grad_()
     condition = (scale, shift) if modulated else (None, None)
 
@@ -128,7 +115,7 @@ def test_norm_and_activation_keep_one_map_and_a_byte_a_number():
 
 
 def test_in_16_bit_norm_and_activation_are_those_of_single_precision():
-    x, norm = torch.randn(2, 8, 4, 4).bfloat16(), stirred(nn.GroupNorm(4, 8))
+    x, norm = torch.randn(2, 8, 4, 4).bfloat16(), redrawn(nn.GroupNorm(4, 8))
     got = norm_activation(x, norm)
     assert got.dtype == torch.bfloat16 and torch.equal(got, norm_activation(x.float(), norm).bfloat16())
 
@@ -195,7 +182,7 @@ def test_halves_do_not_overflow_where_their_product_would():
 @pytest.mark.parametrize("sampling", ["same", "down", "up"])
 @covers("eq:unet-residual")
 def test_a_residual_block_is_its_formula(modulated, sampling):
-    block = stirred(ResidualBlock(4, 6, 5, modulated=modulated, sampling=sampling, groups=2).double())
+    block = redrawn(ResidualBlock(4, 6, 5, modulated=modulated, sampling=sampling, groups=2).double())
     x, embedding = draw(2, 4, 4, 4), draw(2, 5, seed=1)
 
     def norm(layer, h):
@@ -223,7 +210,7 @@ def test_a_fresh_block_is_the_identity_and_a_fresh_attention_too():
 
 
 def test_dropout_of_a_block_is_for_training_only():
-    block = stirred(ResidualBlock(8, 8, 5, dropout=0.5, groups=4))
+    block = redrawn(ResidualBlock(8, 8, 5, dropout=0.5, groups=4))
     x, embedding = torch.randn(2, 8, 4, 4), torch.randn(2, 5)
     assert not torch.equal(block(x, embedding), block(x, embedding))
     block.eval()
@@ -236,7 +223,7 @@ def test_a_block_with_an_unknown_sampling_is_refused():
 
 
 def test_places_attend_to_the_context_first_and_then_to_all_places():
-    layer = stirred(SpatialAttention(6, 2, context=5, groups=3).double())
+    layer = redrawn(SpatialAttention(6, 2, context=5, groups=3).double())
     x, context = draw(2, 6, 2, 3), draw(2, 4, 5, seed=1)
     tokens = F.group_norm(x, 3, layer.norm.weight, layer.norm.bias, 1e-5).flatten(2).transpose(1, 2)
     q, k, v = (tokens @ layer.in_weight.T + layer.in_bias).split(6, dim=2)
@@ -304,7 +291,7 @@ def test_a_fresh_unet_predicts_nothing_and_every_parameter_learns():
 
 
 def test_every_map_of_the_way_down_reaches_the_way_up(monkeypatch):
-    model = stirred(UNet(TINY))
+    model = redrawn(UNet(TINY))
     x, t = torch.randn(1, 3, 8, 8), torch.tensor([5])
     want, (middle, kept) = model(x, t), model.descend(x, model.time(t))
     assert [one.shape[1] for one in kept] == model.kept == [8, 8, 8, 16]
@@ -315,7 +302,7 @@ def test_every_map_of_the_way_down_reaches_the_way_up(monkeypatch):
 
 
 def test_a_row_of_a_batch_is_what_it_is_alone_and_so_is_the_layout():
-    model = stirred(UNet(TINY)).eval()
+    model = redrawn(UNet(TINY)).eval()
     x, t = torch.randn(3, 3, 8, 8), torch.tensor([0, 500, 999])
     whole = model(x, t)
     for i in range(3):
@@ -324,7 +311,7 @@ def test_a_row_of_a_batch_is_what_it_is_alone_and_so_is_the_layout():
 
 
 def test_a_unet_runs_under_autocast_and_without_a_gradient():
-    model = stirred(UNet(TINY))
+    model = redrawn(UNet(TINY))
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 2])
     want = model(x, t)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers, vectors
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from mmlearn.text2image.blocks import kl_to_standard_normal
@@ -32,19 +33,7 @@ from mmlearn.text2image.vae import (
     vae_loss,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-def vectors(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 SMALL = VAEConfig((8, 8), 3, 4, (8, 16), "convolutional", "gaussian", 0.2)
@@ -59,10 +48,6 @@ KINDS = {
 def pictures(config, n=5):
     x = torch.rand(n, config.channels, *config.size)
     return x if config.likelihood == "bernoulli" else 2 * x - 1
-
-
-def count(model):
-    return sum(p.numel() for p in model.parameters())
 
 
 # -------------------------------------------------------------------------------------------------- equations
@@ -414,7 +399,7 @@ def test_a_handful_of_pictures_is_learnt_by_heart(models):
         assert float(error) < 0.02, (kind, float(error))                       # the variance is 0.75
 
 
-def test_e2_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(models):
+def test_erratum_e26_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(models):
     """The survey says that a VAE learns the distribution of the data by encoding; it is the prior term that
     makes noise decodable, and a plain autoencoder has none."""
     distances, hits, spread = {}, {}, {}
@@ -428,7 +413,7 @@ def test_e2_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(m
     assert spread["ae"] > 2 > 1.3 > spread["vae"] > 0.5, spread            # codes of the one lie anywhere
 
 
-def test_e2_each_picture_has_its_distribution_and_the_bound_stays_below_the_likelihood(models):
+def test_erratum_e26_each_picture_has_its_distribution_and_the_bound_stays_below_the_likelihood(models):
     model, x = models["vae"]
     mu, log_var = model.encode(x)
     assert mu.shape == (25, 8) and len(mu.round(decimals=3).unique(dim=0)) > 20

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import covers, vectors
 
 from mmlearn.text2image import vector_quantisation as vq
 from mmlearn.text2image.vector_quantisation import (
@@ -29,19 +30,7 @@ from mmlearn.text2image.vector_quantisation import (
     vq_loss,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-def vectors(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def naive_codes(z, codebook):
@@ -495,18 +484,18 @@ def test_factorised_normalised_codes_are_those_of_vector_quantize_pytorch():
 
 # ----------------------------------------------------------------------------------------------------- errata
 
-def test_e1_the_codes_of_dall_e_are_13312_bits_and_192_times_fewer_numbers():
+def test_erratum_e25_the_codes_of_dall_e_are_13312_bits_and_192_times_fewer_numbers():
     assert code_bits(32 * 32, 8192) == 13_312
     assert 256 * 256 * 3 / (32 * 32) == 192
 
 
-def test_b4_a_codebook_is_k_entries_of_n_z_numbers_and_not_k_dimensional():
+def test_booklet_b4_a_codebook_is_k_entries_of_n_z_numbers_and_not_k_dimensional():
     assert Codebook(512, 64).weight.shape == (512, 64) == EMACodebook(512, 64).weight.shape
     with pytest.raises(ValueError, match="the vectors have 512 numbers, the codes 64"):
         Codebook(512, 64)(torch.randn(2, 512))
 
 
-def test_p7_the_legacy_weight_makes_gradients_of_the_codebook_four_times_smaller():
+def test_erratum_p13_the_legacy_weight_makes_gradients_of_the_codebook_four_times_smaller():
     book, z = Codebook(12, 6).double(), vectors(40, 6)
     grads = {}
     for legacy in (False, True):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import count, covers
 from torch import nn
 
 from mmlearn.text2image.vector_quantisation import EMACodebook, perplexity, usage
@@ -22,23 +23,11 @@ from mmlearn.text2image.vqvae import (
     vqvae_loss,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def pictures(n=3, size=16):
     return torch.rand(n, 3, size, size) * 2 - 1
-
-
-def count(model):
-    return sum(p.numel() for p in model.parameters())
 
 
 PAPER = VQVAEConfig(16, 8, 6, 1, 10, 4)

@@ -23,6 +23,7 @@ from mmlearn.text2image.dalle import DALLE, DALLEConfig
 from mmlearn.text2image.dvae import DVAE, DVAEConfig
 from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge, sheet
 from mmlearn.text2image.token_drawing import TokenDrawer, clip_score, codes_of, save_token_drawer
+from mmlearn.text2image.vqgan import VQGAN, VQGANConfig
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.train import fit, warmup_cosine
 
@@ -31,7 +32,8 @@ SHOWN = ("a blue car in the snow", "a red house in a meadow", "a green bird at n
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", type=Path, default=CHECKPOINTS / "dvae.safetensors",
-                        help="the dVAE that makes the codes")
+                        help="the dVAE or the VQGAN that makes the codes")
+    parser.add_argument("--size", type=int, help="pixels a side (default: the dVAE's, 64 for a VQGAN)")
     parser.add_argument("--attention", choices=("sparse", "full"), default="sparse")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10_000)
@@ -46,11 +48,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
 
 
-def load_stage(path: Path) -> DVAE:
-    """The trained dVAE, frozen. Raises ``FileNotFoundError``, ``ValueError``."""
-    model, _ = load_model(path, {"dvae": (DVAEConfig, DVAE)},
+def load_stage(path: Path) -> DVAE | VQGAN:
+    """The trained first stage, frozen. Raises ``FileNotFoundError``, ``ValueError``."""
+    model, _ = load_model(path, {"dvae": (DVAEConfig, DVAE), "vqgan": (VQGANConfig, VQGAN)},
                           "train one with `python -m mmlearn.experiments dvae`")
-    return cast(DVAE, model.requires_grad_(False).eval())
+    return cast(DVAE | VQGAN, model.requires_grad_(False).eval())
 
 
 class TokenPairs(Batches):
@@ -81,7 +83,10 @@ def attribute_accuracy(model: TokenDrawer, judge: SceneClassifier, data: PairDat
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     stage, judge = load_stage(args.stage), load_judge()
-    size = stage.config.size
+    if isinstance(stage, DVAE):
+        size, kinds = args.size or stage.config.size, stage.config.vocab
+    else:
+        size, kinds = args.size or SIZE, stage.config.codes
     data, val = thing_pairs(args.train, size=size), thing_pairs(50, "val", size=size)
     test = thing_pairs(args.test, "test", size=size)
     unseen = thing_pairs(args.test, "compositional", size=size)
@@ -89,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         text for part in (data, val, test, unseen) for texts in part.captions for text in texts))
     codes = codes_of(stage, cast(Tensor, data.images))
     with seeded(args.seed):
-        config = DALLEConfig.mini(len(tokeniser), stage.config.vocab, stage.config.side, width=args.width)
+        config = DALLEConfig.mini(len(tokeniser), kinds, size // stage.config.factor, width=args.width)
         model = DALLE(DALLEConfig(**{**vars(config), "attention": args.attention}))
     batches = TokenPairs(data, codes, tokeniser, args.batch, config.text_len, args.seed)
 

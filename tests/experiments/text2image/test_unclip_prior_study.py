@@ -1,4 +1,4 @@
-"""The study of unCLIP's prior measures what it says, and its committed results say what the chapter tells."""
+"""The study of unCLIP's prior measures what it says, and is a function of its seed."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from mmlearn.experiments import main, results
 from mmlearn.experiments.text2image.unclip_prior import ARMS, embedded, job, run
 from mmlearn.text_for_vision.training import load_mini
 
-SMALL = {"steps": 3, "batch": 8, "lr": 1e-3, "train": 20, "test": 6, "draws": 3, "scale": 1.0}
+SMALL = {"steps": 3, "batch": 8, "lr": 1e-3, "train": 20, "test": 6, "draws": 3, "bound": 2.0, "scale": 1.0}
 
 
 def test_embeddings_are_of_length_one_and_fit_their_captions_better_than_others():
@@ -55,3 +55,10 @@ def test_predicting_the_embedding_comes_nearer_to_the_picture_than_predicting_it
     arms = results("unclip-prior")["arms"]
     for x0, noise in zip(arms["x0"], arms["noise"]):
         assert x0["one"]["with the picture"] > noise["one"]["with the picture"]
+
+
+def test_after_so_few_steps_predicted_noise_is_not_learnt_yet():
+    arms = results("unclip-prior")["arms"]
+    assert all(found["loss"] > 0.5 for found in arms["noise"])              # 1 for no prediction at all
+    assert all(found["one"]["with the picture"] > found["caption itself"]["with the picture"]
+               for found in arms["x0"])
