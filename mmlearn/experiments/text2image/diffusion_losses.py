@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=5)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--chain", type=int, default=1000, help="steps of the chain")
     parser.add_argument("--lr", type=float, default=5e-3, help="at first; it falls to a hundredth along a "
                                                                "line")
     parser.add_argument("--width", type=int, default=64)
@@ -103,7 +104,7 @@ def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
 def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """One training, and what its model draws with all steps."""
     predicts, loss = ARMS[name]
-    schedule, ring = NoiseSchedule.linear(), Mixture.ring(radius=1.4, std=args.std)
+    schedule, ring = NoiseSchedule.linear(args.chain), Mixture.ring(radius=1.4, std=args.std)
     weights, began = weights_of(loss, schedule), time.process_time()
     with seeded(seed):
         model = PointDenoiser(schedule, args.width, predicts)
@@ -135,5 +136,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found[name].append(measured)
         told = ", ".join(f"{key} {value:.3f}" for key, value in measured["scores"].items())
         print(f"seed {seed}  {name:20}  {told}", flush=True)
-    settings = {key: getattr(args, key) for key in ("steps", "batch", "lr", "width", "std", "samples")}
+    names = ("steps", "batch", "chain", "lr", "width", "std", "samples")
+    settings = {key: getattr(args, key) for key in names}
     return {"settings": {**settings, "modes": 8, "radius": 1.4, "seeds": seeds(args.seeds)}, "arms": found}

@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from mmlearn.experiments import main
+from mmlearn.claims import paired
+from mmlearn.experiments import main, results
 from mmlearn.experiments.text2image.diffusion_losses import (
     ARMS,
     BASE,
@@ -19,7 +20,7 @@ from mmlearn.experiments.text2image.diffusion_losses import (
 from mmlearn.text2image.diffusion import NoiseSchedule, noised, posterior_mean_from_noise
 from mmlearn.text2image.toy_diffusion import Mixture, MixtureDenoiser
 
-SMALL = argparse.Namespace(steps=3, batch=16, lr=1e-3, width=8, std=0.15, samples=40)
+SMALL = argparse.Namespace(steps=3, batch=16, chain=50, lr=1e-3, width=8, std=0.15, samples=40)
 SCHEDULE = NoiseSchedule.linear()
 
 
@@ -87,6 +88,22 @@ def test_a_study_of_losses_is_a_function_of_its_seed():
 def test_the_study_of_losses_runs_from_the_command_line(tmp_path):
     out = tmp_path / "r.json"
     assert main(["diffusion-losses", "--seeds", "1", "--steps", "2", "--batch", "8", "--samples", "20",
-                 "--processes", "1", "--out", str(out)]) == 0
+                 "--chain", "50", "--processes", "1", "--out", str(out)]) == 0
     told = json.loads(out.read_text())
     assert set(told["arms"]) == set(ARMS) and told["settings"]["seeds"] == [0]
+
+
+# ---- what the chapter says about the committed results -----------------------------------------------------
+
+@pytest.mark.parametrize("arm", [name for name in ARMS if name != BASE])
+@pytest.mark.parametrize("key, lower", [("at blobs", False), ("distance", True), ("bound lacks", True)])
+def test_every_other_way_is_worse_than_the_noise_with_the_simple_loss(arm, key, lower):
+    arms = results("diffusion-losses")["arms"]
+    ours, base = ([run["scores"][key] for run in arms[name]] for name in (arm, BASE))
+    assert paired(ours, base, lower_is_better=lower).verdict == "worse"
+
+
+def test_the_mean_is_far_behind_with_either_loss():
+    arms = results("diffusion-losses")["arms"]
+    lacks = {name: [run["scores"]["bound lacks"] for run in runs] for name, runs in arms.items()}
+    assert min(lacks["mean, bound"] + lacks["mean, squared error"]) > 4 * max(lacks[BASE])
