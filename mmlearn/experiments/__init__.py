@@ -45,6 +45,9 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "DAMSM and char-CNN-RNN, trained on pictures of one thing and their sentences",
     "text2image/text-to-image":
         "the miniatures that draw: GAN-INT-CLS, AttnGAN, DM-GAN, DF-GAN, trained and judged",
+    "text2image/diffusion-losses":
+        "a ring of blobs: a diffusion model that predicts the noise or the mean, by the bound or the simple "
+        "loss",
     "text2image/glide":
         "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of "
         "guidance",
