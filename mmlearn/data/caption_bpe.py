@@ -21,7 +21,8 @@ from mmlearn.data.tokenisers import BPETokeniser
 
 
 def drop_merges(
-    pieces: Sequence[str], ranks: dict[tuple[str, str], int], dropout: float | int, draws: random.Random
+    pieces: Sequence[str], ranks: dict[tuple[str, str], int],
+    dropout: float | int, draws: random.Random
 ) -> list[str]:
     """The tokens of a word: again and again the pair of the lowest rank is merged, but in each round every
     pair is passed over with the probability ``dropout``; it ends when no pair is left in a round.
@@ -30,7 +31,9 @@ def drop_merges(
     """
     word = list(pieces)
     while True:
-        pairs = [(ranks[pair], i) for i, pair in enumerate(zip(word, word[1:])) if pair in ranks
+        pairs = [(ranks[pair], i)
+                 for i, pair in enumerate(zip(word, word[1:]))
+                 if pair in ranks
                  and not (dropout and draws.random() < dropout)]
         if not pairs:
             return word

@@ -45,6 +45,9 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "DAMSM and char-CNN-RNN, trained on pictures of one thing and their sentences",
     "text2image/text-to-image":
         "the miniatures that draw: GAN-INT-CLS, AttnGAN, DM-GAN, DF-GAN, trained and judged",
+    "text2image/diffusion-losses":
+        "a ring of blobs: a diffusion model that predicts the noise or the mean, by the bound or the simple "
+        "loss",
     "text2image/glide":
         "the miniature of GLIDE: base model, holes, upsampler; trained and judged at several scales of "
         "guidance",
@@ -60,6 +63,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature dVAE: pictures of one thing as codes, with the paper's three annealings",
     "text2image/dalle":
         "the miniature DALL-E: codes of pictures after the words of a sentence, and a choice by CLIP",
+    "text2image/dvae-kl":
+        "a small dVAE with three weights of its KL: errors, codes in use, seeds",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":

@@ -43,5 +43,12 @@ for (const R of document.querySelectorAll('[data-mm="__ID__"]:not([data-on])')) 
     const d = e.clientX - x0;
     if (x0 !== null && Math.abs(d) > 40 && sliders.length < 2) go(at + (d < 0 ? 1 : -1));
     x0 = null;};
+  if (D.area) {
+    const [l, t, r, m] = D.area, [nx, ny] = D.axes.map(a => a.length);
+    const point = e => {
+      const b = frames[at].querySelector('svg,img').getBoundingClientRect();
+      const u = ((e.clientX - b.left) / b.width - l) / (r - l), v = (m - (e.clientY - b.top) / b.height) / (m - t);
+      if (u >= 0 && u < 1 && v >= 0 && v < 1) go(Math.floor(u * nx) * ny + Math.floor(v * ny));};
+    S.onpointerdown = point; S.onpointermove = e => {if (e.pointerType == 'mouse') point(e);};}
   show(at);
 }})();

@@ -70,6 +70,24 @@ def slider(values: Mapping[str, Sequence[Any]], frames: Sequence[Any], alt: str,
     return _block(frames, labels or [""] * len(frames), alt, start, width, axes=axes, under=under)
 
 
+def plane(values: Mapping[str, Sequence[Any]], frames: Sequence[Any], alt: str, *,
+          area: tuple[Number, Number, Number, Number], under: Diagram | None = None,
+          labels: Sequence[str] | None = None, start: int = 0, width: int = 640) -> Block:
+    """Frames over two parameters, as ``slider`` with two, that can also be chosen by pointing.
+
+    ``area`` is the part of a frame that is pointed at: its left, top, right and bottom edge as shares of the
+    frame's sides. The first parameter runs from left to right, the second from the bottom up.
+    Raises ``ValueError`` for an empty area and for another number of parameters.
+    """
+    if len(values) != 2:
+        raise ValueError(f"{len(values)} parameters for a plane; give 2, or use slider")
+    left, top, right, bottom = area
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError(f"area is {area}; give left, top, right and bottom as growing shares from 0 to 1")
+    axes = {name: [str(value) for value in each] for name, each in values.items()}
+    return _block(frames, labels or [""] * len(frames), alt, start, width, axes=axes, under=under, area=area)
+
+
 def hover(words: Sequence[str], panels: Sequence[Any], alt: str, *, under: Diagram | None = None,
           labels: Sequence[str] | None = None, start: int = 0, width: int = 640) -> Block:
     """A row of words over one panel each; seen is that of the word which is pointed at, tapped or focused.
@@ -81,7 +99,8 @@ def hover(words: Sequence[str], panels: Sequence[Any], alt: str, *, under: Diagr
 
 def _block(frames: Sequence[Any], labels: Sequence[str], alt: str, start: int, width: int, *,
            bar: str = "", axes: Mapping[str, Sequence[str]] | None = None, words: Sequence[str] = (),
-           wait: Number = 1.0, under: Diagram | None = None) -> Block:
+           wait: Number = 1.0, under: Diagram | None = None,
+           area: tuple[Number, Number, Number, Number] | None = None) -> Block:
     axes = axes or {}
     wanted = len(words) or math.prod(len(values) for values in axes.values())
     if not alt.strip():
@@ -102,8 +121,11 @@ def _block(frames: Sequence[Any], labels: Sequence[str], alt: str, start: int, w
     for axis, values in axes.items():
         bar += (f'<label>{html.escape(axis)}<input type="range" min="0" max="{len(values) - 1}" step="1" '
                 f'aria-label="{html.escape(axis or "step")}"><output></output></label>')
-    data = {"frames": parts, "start": start, "under": under.svg if under else "", "words": row, "bar": bar,
-            "axes": [*axes.values()], "wait": round(1000 * wait), **_ICONS}
+    data: dict[str, Any] = {
+        "frames": parts, "start": start, "under": under.svg if under else "", "words": row, "bar": bar,
+        "axes": [*axes.values()], "wait": round(1000 * wait), **_ICONS}
+    if area:
+        data["area"] = [round(float(share), 4) for share in area]
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     text = text.replace("</", "<\\/").replace("<!", "<\\u0021")           # nothing may end or hide the script
     name = f"mm-{zlib.crc32((still + text).encode()):08x}-{next(_numbers)}"

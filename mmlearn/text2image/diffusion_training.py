@@ -55,8 +55,9 @@ def random_holes(
 
 
 def glide_loss(
-    model: GLIDE, images: Float[Tensor, "b 3 y x"], tokens: Tensor, schedule: NoiseSchedule,
-    drop: float | int = 0.1, generator: torch.Generator | None = None
+    model: GLIDE, images: Float[Tensor, "b 3 y x"], tokens: Tensor,
+    schedule: NoiseSchedule, drop: float | int = 0.1,
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of a batch of pictures with captions, of which a share ``drop`` is read as empty
     (eq:glide-drop).

@@ -327,10 +327,12 @@ class DVAE(nn.Module):
         self.encoder, self.decoder = DVAEEncoder(config), DVAEDecoder(config)
 
     def forward(
-        self, images: Float[Tensor, "b c y x"], tau: float | int, generator: torch.Generator | None = None
+        self, images: Float[Tensor, "b c y x"], tau: float | int,
+        generator: torch.Generator | None = None,
     ) -> Relaxed:
         logits = self.encoder(map_pixels(images))
-        u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
+        u = torch.rand(logits.shape, generator=generator,
+                       device=logits.device, dtype=logits.dtype)
         g = gumbel(u.clamp_min(torch.finfo(u.dtype).tiny))
         codes = gumbel_softmax(logits, g, tau)
         return Relaxed(logits, codes, *self.decoder(codes))

@@ -159,7 +159,8 @@ def padded_states(
 
 
 def summarised(
-    states: Float[Tensor, "b t d"], W: Float[Tensor, "d e"], bias: Float[Tensor, " e"]
+    states: Float[Tensor, "b t d"], W: Float[Tensor, "d e"],
+    bias: Float[Tensor, " e"],
 ) -> Float[Tensor, "b e"]:
     r"""eq:glide-summary: $e=z_tW+b$ of the last position's state, be it padding; it is added to
     the embedding of the timestep."""

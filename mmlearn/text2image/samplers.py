@@ -300,6 +300,18 @@ def half_log_snr(alpha_bar: float) -> float:
     return 0.5 * (math.log(alpha_bar) - math.log1p(-alpha_bar))
 
 
+def even_in_lambda(schedule: NoiseSchedule, count: int) -> list[int]:
+    r"""Places of a chain whose $\lambda$ (eq:dpm-lambda) are as evenly spaced
+    as the chain allows, both ends included; for ``respaced``.
+
+    Fewer than ``count`` where several would fall on one place.
+    """
+    values = [half_log_snr(bar) for bar in schedule.alpha_bars.tolist()]
+    wanted = torch.linspace(values[0], values[-1], count).double()
+    away = (torch.tensor(values).double() - wanted[:, None]).abs()
+    return sorted({*away.argmin(dim=1).tolist()})
+
+
 def dpm_data(
     x0: Float[Tensor, "*s"], before: Float[Tensor, "*s"], ratio: float
 ) -> Float[Tensor, "*s"]:

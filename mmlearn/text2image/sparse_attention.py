@@ -141,21 +141,25 @@ def block_attention(
     if kind == "full" or n <= 0:
         return F.scaled_dot_product_attention(Q, K, V, is_causal=True)
     K_t, V_t = K[:, :, :text], V[:, :, :text]
-    read = F.scaled_dot_product_attention(Q[:, :, :text], K_t, V_t, is_causal=True)
+    read = F.scaled_dot_product_attention(
+        Q[:, :, :text], K_t, V_t, is_causal=True)
     rows = -(-n // side)
     q, k, v = (F.pad(x[:, :, text:], (0, 0, 0, rows * side - n))
                for x in (Q / math.sqrt(Q.shape[-1]), K, V))
     if kind == "column":
-        q, k, v = (x.unflatten(2, (rows, side)).transpose(2, 3) for x in (q, k, v))
+        q, k, v = (x.unflatten(2, (rows, side)).transpose(2, 3)
+                   for x in (q, k, v))
     else:
         back = rows_back(kind, side, kernel)
-        q, k, v = q.unflatten(2, (rows, side)), *(_windows(x, side, back) for x in (k, v))
-    mask = _near(kind, side, rows, kernel, Q.device)
-    to_text = (q.flatten(2, 3) @ K_t.mT).unflatten(2, q.shape[2:4])         # b h g w t
-    near = (q @ k.mT).masked_fill(~mask, -math.inf)                         # b h g w u
+        q = q.unflatten(2, (rows, side))
+        k, v = (_windows(x, side, back) for x in (k, v))
+    mask, blocks = _near(kind, side, rows, kernel, Q.device), q.shape[2:4]
+    to_text = (q.flatten(2, 3) @ K_t.mT).unflatten(2, blocks)   # b h g w t
+    near = (q @ k.mT).masked_fill(~mask, -math.inf)             # b h g w u
     weights = torch.cat([to_text, near], dim=-1).softmax(dim=-1)
-    out = weights[..., text:] @ v                                           # b h g w e
-    out = out + (weights[..., :text].flatten(2, 3) @ V_t).unflatten(2, q.shape[2:4])
+    out = weights[..., text:] @ v                               # b h g w e
+    of_text = weights[..., :text].flatten(2, 3) @ V_t
+    out = out + of_text.unflatten(2, blocks)
     out = (out.transpose(2, 3) if kind == "column" else out).flatten(2, 3)
     return torch.cat([read, out[:, :, :n]], dim=2)
 
@@ -252,13 +256,16 @@ class SparseAttention(MultiHeadAttention):
         return self.project_out(self.join(read), x)
 
     def step(
-        self, Q: Float[Tensor, "b h 1 e"], K: Float[Tensor, "b h s e"], V: Float[Tensor, "b h s e"]
+        self, Q: Float[Tensor, "b h 1 e"], K: Float[Tensor, "b h s e"],
+        V: Float[Tensor, "b h s e"]
     ) -> Float[Tensor, "b h 1 e"]:
         """One new token of the picture, and the keys that it attends to: one softmax over text and
         picture."""
         t = self.text
-        keys = keys_of(self.kind, K.shape[2] - t - 1, self.side, self.kernel)
+        place = K.shape[2] - t - 1
+        keys = keys_of(self.kind, place, self.side, self.kernel)
         near, values = (x[:, :, t:][:, :, keys] for x in (K, V))
         Q = Q / math.sqrt(Q.shape[-1])
-        weights = torch.cat([Q @ K[:, :, :t].mT, Q @ near.mT], dim=-1).softmax(dim=-1)
+        scores = torch.cat([Q @ K[:, :, :t].mT, Q @ near.mT], dim=-1)
+        weights = scores.softmax(dim=-1)
         return weights[..., :t] @ V[:, :, :t] + weights[..., t:] @ values

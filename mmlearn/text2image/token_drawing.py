@@ -56,13 +56,16 @@ class Ranked(NamedTuple):
 
 
 @torch.no_grad()
-def rerank(pictures: Float[Tensor, "n 3 y x"], text: str, clip: Score) -> Ranked:
+def rerank(
+    pictures: Float[Tensor, "n 3 y x"], text: str, clip: Score
+) -> Ranked:
     """Pictures of one text in the order of ``clip(pictures, text)``, the best first; of equal ones the
     earlier. Raises ``ValueError`` if there is not one finite score a picture."""
     scores = clip(pictures, text).float().cpu()
     if scores.shape != (len(pictures),) or not scores.isfinite().all():
-        raise ValueError(f"the score has the shape {tuple(scores.shape)}, expected {len(pictures)} finite "
-                         "numbers; give one score a picture")
+        raise ValueError(
+            f"the score has the shape {tuple(scores.shape)}, expected "
+            f"{len(pictures)} finite numbers; give one score a picture")
     order = scores.argsort(descending=True, stable=True)
     return Ranked(pictures[order], scores[order], order)
 

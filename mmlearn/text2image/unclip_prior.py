@@ -194,9 +194,11 @@ class DiffusionPrior(nn.Module):
         embedding: Float[Tensor, "b e"],
     ) -> Float[Tensor, "b e"]:
         if states.shape[1] != self.config.context:
-            raise ValueError(f"captions have {states.shape[1]} states, the prior reads "
-                             f"{self.config.context}; pad them, and say so in the mask")
-        time = self.time2(F.silu(self.time1(sinusoids(t, self.config.width).to(z))))
+            raise ValueError(f"captions have {states.shape[1]} states, the prior "
+                             f"reads {self.config.context}; pad them, and say "
+                             f"so in the mask")
+        waves = sinusoids(t, self.config.width).to(z)
+        time = self.time2(F.silu(self.time1(waves)))
         rest = [self.embedding_in(embedding), time, self.noisy_in(z),
                 self.query.expand(len(z), -1)]
         x = torch.cat([self.states_in(states), torch.stack(rest, dim=1)], dim=1)

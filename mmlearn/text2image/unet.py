@@ -83,37 +83,45 @@ class UNetConfig:
 
 
 def sinusoids(
-    t: Float[Tensor, " b"] | Int[Tensor, " b"], width: int, base: float | int = 10_000
+    t: Float[Tensor, " b"] | Int[Tensor, " b"], width: int,
+    base: float | int = 10_000,
 ) -> Float[Tensor, "b w"]:
     r"""eq:unet-time: $[\cos(t\omega_k);\sin(t\omega_k)]$, $\omega_k=10000^{-k/h}$,
     $k=0,\dots,h-1$, with $h$ half of the width: ADM's and GLIDE's."""
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=t.device)
     angles = t[:, None].float() * torch.exp(-math.log(base) / half * k)
-    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width % 2))
+    waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return F.pad(waves, (0, width % 2))
 
 
 def sinusoids_ddpm(
-    t: Float[Tensor, " b"] | Int[Tensor, " b"], width: int, base: float | int = 10_000
+    t: Float[Tensor, " b"] | Int[Tensor, " b"], width: int,
+    base: float | int = 10_000,
 ) -> Float[Tensor, "b w"]:
     r"""eq:unet-time-ddpm: $[\sin(t\omega_k);\cos(t\omega_k)]$,
     $\omega_k=10000^{-k/(h-1)}$: DDPM's, sines first and the last wave at $1/10000$."""
     half = width // 2
     k = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t[:, None].float() * torch.exp(-math.log(base) / max(half - 1, 1) * k)
-    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
+    slower = -math.log(base) / max(half - 1, 1)
+    angles = t[:, None].float() * torch.exp(slower * k)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    return F.pad(waves, (0, width % 2))
 
 
-def doubled_kernel(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "i o 4 4"]:
+def doubled_kernel(
+    weight: Float[Tensor, "o i 3 3"]
+) -> Float[Tensor, "i o 4 4"]:
     r"""eq:unet-up: $K_{mn}=\sum_{k\in\{2-m,3-m\}}\sum_{l\in\{2-n,3-n\}}W_{kl}$: doubling a map and
     filtering it by $W$ is one transposed convolution by $K$ of stride 2."""
-    A = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])     # K = A W A^T, in one product
-    K = weight.flatten(2) @ torch.kron(A, A).mT                             # o i 9 -> o i 16
+    A = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    K = weight.flatten(2) @ torch.kron(A, A).mT     # A W A^T: o i 9 -> o i 16
     return K.unflatten(2, (4, 4)).transpose(0, 1)
 
 
 def read_maps(
-    Q: Float[Tensor, "b h t e"], K: Float[Tensor, "b h s e"], V: Float[Tensor, "b h s e"]
+    Q: Float[Tensor, "b h t e"], K: Float[Tensor, "b h s e"],
+    V: Float[Tensor, "b h s e"],
 ) -> Float[Tensor, "b h t e"]:
     r"""eq:unet-attention: $\mathrm{softmax}\big((Qe^{-1/4})(Ke^{-1/4})^\top\big)V$ for heads of
     $e$ channels: eq:attention, scaled before the product so that half precision does not overflow."""
@@ -229,17 +237,19 @@ class ResidualBlock(nn.Module):
         condition = self.condition(F.silu(embedding))
         h = norm_activation(x, self.norm1)
         if self.sampling == "up":
-            h, x = conv_doubled(h, self.conv1), F.interpolate(x, scale_factor=2.0)
+            h = conv_doubled(h, self.conv1)
+            x = F.interpolate(x, scale_factor=2.0)
         elif self.sampling == "down":
             h, x = self.conv1(F.avg_pool2d(h, 2)), F.avg_pool2d(x, 2)
         else:
             h = self.conv1(h)
         scale = shift = None
-        if self.modulated:                                                  # ADM
+        if self.modulated:                                      # ADM
             scale, shift = condition.chunk(2, dim=1)
-        else:                                                               # DDPM
+        else:                                                   # DDPM
             h = h.add_(condition[:, :, None, None])
-        h = norm_activation(h, self.norm2, scale, shift, self.dropout if self.training else 0)
+        dropout = self.dropout if self.training else 0
+        h = norm_activation(h, self.norm2, scale, shift, dropout)
         return self.conv2(h).add_(self.shortcut(x))
 
 

@@ -6,12 +6,21 @@ from notebooks import ROOT
 from sections import exercises, solutions_of
 
 import mmlearn.exercises
-from mmlearn.exercises import Hint, measured_table, same, text2image, text2image_metrics, text2image_systems
+from mmlearn.exercises import (
+    Hint,
+    measured_table,
+    same,
+    text2image,
+    text2image_diffusion,
+    text2image_likelihood,
+    text2image_metrics,
+    text2image_systems,
+)
 from mmlearn.text2image.adversarial import optimal_discriminator, value_of_game
 
 PAGE = ROOT / "book" / "exercises" / "2-text2image.ipynb"
 PARTS = exercises(solutions_of(PAGE))[1]
-MODULES = (text2image, text2image_metrics, text2image_systems)
+MODULES = (text2image, text2image_metrics, text2image_systems, text2image_likelihood, text2image_diffusion)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.title.split()[1])
@@ -91,3 +100,27 @@ def test_a_table_of_a_study_holds_what_was_measured_with_seeds_of_their_own():
 def test_a_table_of_a_study_has_settings_seeds_and_a_control(table, control, words):
     with pytest.raises(Hint, match=words):
         measured_table(table, {}, "slots", ("accuracy", "accuracies"), control)
+
+
+def best_of(n, seed):
+    """What doubling gains is halved from 8 on."""
+    return {1: 0.2, 2: 0.4, 4: 0.6, 8: 0.75, 16: 0.8, 32: 0.84, 64: 0.86}[n] + 1e-4 * seed
+
+
+@pytest.mark.parametrize("number, said", [
+    (8, "right:"), (16, "this is already the double"), (64, "the largest number measured is no answer"),
+    (4, "from 8 on, not from 4")])
+def test_the_number_of_pictures_is_read_off_the_students_own_table(number, said):
+    def study(measure):
+        return {2**i: [measure(2**i, seed) for seed in range(3)] for i in range(7)}, number
+
+    assert said in text2image_likelihood.best_of_many.verdict(study, best_of)
+
+
+def test_a_step_of_ddim_is_a_way_back_only_if_it_is_the_inverse():
+    def towards_the_data_only(x, noise, start, end):
+        data = (x - (1 - start) ** 0.5 * noise) / start**0.5
+        late = end**0.5 * data + (1 - end) ** 0.5 * noise
+        return late if end > start else late + 1e-3
+
+    assert "should be" in text2image_diffusion.both_ways.verdict(towards_the_data_only)

@@ -6,7 +6,7 @@ import pytest
 from mmlearn.figures.diagram import Diagram
 from mmlearn.figures.image2text import architecture, decoding, m2, scores, training
 from mmlearn.figures.image2text.looking import where_words_look
-from mmlearn.figures.interactive import hover, player, slider
+from mmlearn.figures.interactive import hover, plane, player, slider
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -99,6 +99,26 @@ def test_two_sliders_choose_a_frame(open_blocks):
     assert seen(page) == ["bar 2"] and outputs.all_inner_texts() == ["0", "4"]
     assert page.get_by_label("scale").get_attribute("aria-valuetext") == "4"
     assert wrong == []
+
+
+def test_a_plane_is_pointed_at_and_its_sliders_follow(open_blocks):
+    page, wrong = open_blocks(plane({"a": "xyz", "b": "uv"}, bars(6), "plane", area=(0.25, 0, 1, 1)),
+                              has_touch=True)
+    assert seen(page) == ["bar 0"]
+    box = page.locator(".mm-frame svg").first.bounding_box()
+
+    def at(across: float, down: float) -> tuple[float, float]:
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    for place, frame in ((0.95, 0.1), "bar 5"), ((0.95, 0.9), "bar 4"), ((0.3, 0.4), "bar 1"):
+        page.mouse.move(*at(*place))
+        assert seen(page) == [frame]
+    page.mouse.move(*at(0.1, 0.9))                                          # outside of the area
+    assert seen(page) == ["bar 1"]
+    page.touchscreen.tap(*at(0.6, 0.9))
+    assert seen(page) == ["bar 2"] and page.locator("output").all_text_contents() == ["y", "u"]
+    page.get_by_label("b", exact=True).press("ArrowRight")
+    assert seen(page) == ["bar 3"] and not wrong
 
 
 def test_words_are_pointed_at_focused_and_tapped(open_blocks):

@@ -29,6 +29,7 @@ from mmlearn.text2image.samplers import (
     dynamic_threshold,
     encode,
     estimate_at,
+    even_in_lambda,
     flow_step,
     gradient_guide,
     guided,
@@ -212,6 +213,18 @@ def test_steps_of_the_second_order_solver_are_those_of_diffusers(spacing, name):
         ours, previous = rule(now, chain) if i else now.x0, now
         torch.testing.assert_close(ours, x, rtol=2e-4, atol=2e-4)
         ours = x                                                    # step by step
+
+
+def test_steps_that_are_even_in_lambda_keep_both_ends_and_are_as_even_as_the_chain_allows():
+    schedule = NoiseSchedule.linear()
+    kept = even_in_lambda(schedule, 20)
+    assert len(kept) == 20 and kept[0] == 0 and kept[-1] == 999 and kept == sorted(kept)
+    bars = schedule.alpha_bars[kept]
+    lengths = (0.5 * (bars / (1 - bars)).log()).diff()
+    assert (lengths / lengths.mean() - 1).abs().max() < 0.25        # a step near the data is long
+    gaps = torch.tensor(kept).diff()
+    assert gaps[0] < 10 and gaps[-1] > 40
+    assert len(even_in_lambda(schedule, 400)) < 400                     # several fall on one place
 
 
 @pytest.mark.parity
