@@ -291,6 +291,12 @@ def noise_from_velocity(
     return (1 - alpha_bar)**0.5 * x + alpha_bar**0.5 * v
 
 
+def velocity_weight(alpha_bar: Level) -> Level:
+    r"""eq:diffusion-velocity-weight: $1/\bar\alpha_t$, with which the error of the noise is that of the
+    velocity: $\|v - \hat v\|^2 = \|\epsilon - \hat\epsilon\|^2 / \bar\alpha_t$."""
+    return 1 / alpha_bar
+
+
 # ------------------------------------------------------------------------------------------ the reverse step
 
 def learned_log_variance(
@@ -470,19 +476,19 @@ def diffusion_loss(
     """The loss of a batch: noise it to random steps and ask for the noise.
 
     The simple loss, or the hybrid if the model learns its variance. ``weights``
-    (n) multiplies the loss of each step, as ``bound_weight`` would.
+    (n) multiplies the squared error of each step, as ``bound_weight`` and
+    ``velocity_weight`` would.
     """
     i = torch.randint(len(schedule), (len(x0),), generator=generator)
     noise = draw(x0.shape, generator).to(x0)
     x = noised(x0, noise, per_example(schedule.alpha_bars, i, x0))
     output = model(x, schedule.timesteps[i].to(x0.device), **conditions)
     predicted = split(output, x0.shape[1])
-    if predicted.variance is None:
-        loss = simple_loss(noise, predicted.noise)
-    else:
+    loss = error = simple_loss(noise, predicted.noise)
+    if predicted.variance is not None:
         loss = hybrid_loss(predicted, noise, x0, x, schedule, i)
     if weights is not None:
-        loss = loss * weights[i].to(loss)
+        loss = loss + (weights[i].to(loss) - 1) * error
     return loss.mean()
 
 

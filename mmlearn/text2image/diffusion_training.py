@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmlearn.data.pairs import PairBatch, PairBatches, PairData, signed_pixels
 from mmlearn.data.tokenisers import Tokeniser
-from mmlearn.text2image.diffusion import NoiseSchedule, diffusion_loss
+from mmlearn.text2image.diffusion import NoiseSchedule, diffusion_loss, velocity_weight
 from mmlearn.text2image.glide import GLIDE, drop_captions, quantised
 from mmlearn.text2image.noised_clip import NoisedCLIP, noised_clip_loss
 from mmlearn.train import History, fit, warmup_cosine
@@ -60,7 +60,8 @@ def glide_loss(
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
     """The loss of a batch of pictures with captions, of which a share ``drop`` is read as empty
-    (eq:glide-drop).
+    (eq:glide-drop). A model that says the velocity is judged by the velocity's error
+    (eq:diffusion-velocity-weight).
 
     An upsampler gets the picture itself, reduced and with colours of bytes; a model that fills holes the
     picture with a random one. No guidance is part of it.
@@ -72,8 +73,9 @@ def glide_loss(
         kept = random_holes(len(images), config.size, generator=generator)
         conditions |= {"known": images, "kept": kept.to(images)}
     dropped = drop_captions(tokens, config.text.pad, drop, generator)
-    return diffusion_loss(model, images, schedule, generator, tokens=dropped,
-                          **conditions)
+    weights = velocity_weight(schedule.alpha_bars) if config.predicts == "velocity" else None
+    return diffusion_loss(model, images, schedule, generator, weights,
+                          tokens=dropped, **conditions)
 
 
 def train_diffusion(

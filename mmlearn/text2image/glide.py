@@ -6,7 +6,9 @@ arXiv:2112.10741, sec. 4 (text), 4.1 (guidance), 4.2 (inpainting); sizes of
 github.com/openai/glide-text2im.  Survey: 2.3, 2.3.1.
 Differs from the paper: the low resolution is enlarged bilinearly, as in the code (the paper says
 bicubically). The text transformer of the full upsampler has 16 layers and 16 heads: an assumption, with which
-the count is 1,541 million (the paper has 1.5 billion and gives its width alone).
+the count is 1,541 million (the paper has 1.5 billion and gives its width alone). What the U-Net says may be read as the velocity
+(T. Salimans and J. Ho, 2022, arXiv:2202.00512, app. D): the miniatures learn faster so; GLIDE's own says the
+noise.
 
 Text enters twice: the last state is projected and added to the timestep's embedding, and all states stand as
 keys and values before those of the picture in every attention layer. The transformer is trained with the
@@ -14,6 +16,7 @@ U-Net, from scratch. Guidance is no part of training: captions are dropped there
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -25,9 +28,10 @@ from mmlearn.nn.configuration import FieldError, check, check_divides
 from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer
 from mmlearn.text2image.adm import ADMConfig, ADMUNet
-from mmlearn.text2image.diffusion import NoiseSchedule
+from mmlearn.text2image.diffusion import NoiseSchedule, noise_from_velocity, per_example
 
 SCHEDULES = {"cosine": NoiseSchedule.cosine, "linear": NoiseSchedule.linear}
+PREDICTIONS = ("noise", "velocity")
 LARGE = (1, 1, 2, 2, 4, 4)              # multipliers of the upsamplers to 256 pixels
 
 
@@ -58,12 +62,16 @@ class GLIDEConfig:
     low: int = 0                # side of the picture that is enlarged, in pixels; 0: there is none
     inpaint: bool = False       # is there a picture with a hole?
     schedule: str = "cosine"    # of the noise: "cosine" or "linear", over 1000 steps
+    predicts: str = "noise"     # what the U-Net says: "noise", or "velocity", from which the noise follows
 
     def __post_init__(self) -> None:
         check(self, low=(0, 65_536))
         if self.schedule not in SCHEDULES:
             raise FieldError("GLIDEConfig", "schedule", f"is {self.schedule!r}; use one of "
                                                         f"{', '.join(SCHEDULES)}")
+        if self.predicts not in PREDICTIONS:
+            raise FieldError("GLIDEConfig", "predicts", f"is {self.predicts!r}; use one of "
+                                                        f"{', '.join(PREDICTIONS)}")
         if self.unet.context != self.text.width:
             raise FieldError("GLIDEConfig", "unet", f"reads tokens of size {self.unet.context}, those of the "
                              f"text have {self.text.width}; make context and width the same")
@@ -109,15 +117,18 @@ class GLIDEConfig:
 
     @classmethod
     def mini(cls, vocab: int = 800, size: int = 32, context: int = 24) -> "GLIDEConfig":
-        """A miniature for the scene world, at 32 pixels: about 2.1 million parameters."""
+        """A miniature for the scene world, at 32 pixels: about 2.1 million parameters; it says the
+        velocity."""
         unet = ADMConfig(size, 32, (1, 2, 2.5), 1, (size // 4,), groups=16, head_channels=40)
-        return fitted(unet, GLIDETextConfig(vocab, context, 80, 3, 4))
+        return replace(fitted(unet, GLIDETextConfig(vocab, context, 80, 3, 4)), predicts="velocity")
 
     @classmethod
     def mini_upsampler(cls, vocab: int = 800, size: int = 64, context: int = 24) -> "GLIDEConfig":
-        """The miniature's upsampler, from 32 to 64 pixels: about 0.3 million parameters."""
+        """The miniature's upsampler, from 32 to 64 pixels: about 0.3 million parameters; it says the
+        velocity."""
         unet = ADMConfig(size, 16, (1, 1, 2), 1, (), groups=8, head_channels=16)
-        return fitted(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
+        made = fitted(unet, GLIDETextConfig(vocab, context, 32, 1, 2), size // 2, "linear")
+        return replace(made, predicts="velocity")
 
     def with_hole(self) -> "GLIDEConfig":
         """The same with four channels more, for a picture with a hole."""
@@ -137,7 +148,13 @@ class GLIDEConfig:
     @property
     def noise(self) -> NoiseSchedule:
         """The schedule of the noise, over all 1000 steps."""
-        return SCHEDULES[self.schedule]()
+        return schedule_named(self.schedule)
+
+
+@cache
+def schedule_named(name: str) -> NoiseSchedule:
+    """The schedule of ``SCHEDULES``, made once: its tables are read at every step."""
+    return SCHEDULES[name]()
 
 
 def fitted(unet: ADMConfig, text: GLIDETextConfig, low: int = 0, schedule: str = "cosine") -> GLIDEConfig:
@@ -317,8 +334,12 @@ class GLIDE(nn.Module):
     ) -> Float[Tensor, "b o y x"]:
         """The noise, for captions that have been read."""
         seen = self.inputs(x, known, kept, low)
-        said = self.unet(seen, t, embedding=summary, context=states)
-        return said.to(x.dtype)
+        said = self.unet(seen, t, embedding=summary, context=states).to(x.dtype)
+        if self.config.predicts == "noise":
+            return said
+        v, variance = said.split([3, said.shape[1] - 3], dim=1)
+        noise = noise_from_velocity(x, v, per_example(self.config.noise.alpha_bars, t, x))
+        return torch.cat([noise, variance], dim=1)
 
     def forward(
         self, x: Float[Tensor, "b 3 y x"], t: Int[Tensor, " b"], tokens: Int[Tensor, "b t"],
