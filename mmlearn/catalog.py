@@ -802,6 +802,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.glide",
         model="mmlearn.text2image.glide:GLIDE",
         command="glide",
+        trainer="mmlearn.cli.train_glide",
         configurations=(
             Configuration("full", "mmlearn.text2image.glide:GLIDEConfig.full", 3_554_414_086,
                           "counted in the released code with the paper's sizes, where it says 3.5B"),
