@@ -1,9 +1,9 @@
 r"""Words as numbers: the vocabulary of a corpus, the corpus as one row of ids, and what of it is read.
 
-Papers: T. Mikolov, I. Sutskever, K. Chen, G. Corrado and J. Dean (2013), *Distributed Representations of Words
-and Phrases and their Compositionality*, NeurIPS, arXiv:1310.4546, sec. 2.3 (subsampling); T. Mikolov, K. Chen,
-G. Corrado and J. Dean (2013), *Efficient Estimation of Word Representations in Vector Space*, arXiv:1301.3781,
-sec. 3.2 (windows of random width); github.com/tmikolov/word2vec.  Survey: 3.2.
+Papers: T. Mikolov, I. Sutskever, K. Chen, G. Corrado and J. Dean (2013), *Distributed Representations of
+Words and Phrases and their Compositionality*, NeurIPS, arXiv:1310.4546, sec. 2.3 (subsampling); T. Mikolov,
+K. Chen, G. Corrado and J. Dean (2013), *Efficient Estimation of Word Representations in Vector Space*,
+arXiv:1301.3781, sec. 3.2 (windows of random width); github.com/tmikolov/word2vec.  Survey: 3.2.
 Differs from the code: a sentence is as long as it is (the code cuts it at 1000 words, the length of its
 buffer), and ``</s>`` is no word.
 
@@ -31,8 +31,8 @@ from mmlearn.files import read_text
 class Vocabulary:
     """The words of a corpus by falling count (of two alike the earlier one first), and how often each occurs.
 
-    ``ids`` gives the number of a word. Raises ``ValueError`` for no word, a word that stands twice, and counts
-    that are below 1 or rise.
+    ``ids`` gives the number of a word. Raises ``ValueError`` for no word, a word that stands twice, and
+    counts that are below 1 or rise.
     """
 
     words: tuple[str, ...]
@@ -104,8 +104,8 @@ def numbered(sentences: Iterable[Sequence[str]], vocabulary: Vocabulary) -> Text
 def read_corpus(path: str | Path) -> list[list[str]]:
     """The sentences of a text file in UTF-8, one a line, their words separated by white space.
 
-    Empty lines are passed over. Raises ``FileNotFoundError``, and ``ValueError`` for a file that is no text or
-    holds no word.
+    Empty lines are passed over. Raises ``FileNotFoundError``, and ``ValueError`` for a file that is no text
+    or holds no word.
     """
     remedy = "give a text file in UTF-8 with one sentence a line"
     lines = read_text(path, remedy).split("\n")
@@ -116,7 +116,7 @@ def read_corpus(path: str | Path) -> list[list[str]]:
     return sentences
 
 
-# ------------------------------------------------------------------------------------- equations: what is read
+# ------------------------------------------------------------------------------------ equations: what is read
 
 def keep_probability(
     f: Float[Tensor, "*n"], t: float | int
@@ -145,7 +145,7 @@ def window_share(
     return (c - j.abs() + 1).clamp(min=0) / c
 
 
-# -------------------------------------------------------------------------------------- subsampling and windows
+# ------------------------------------------------------------------------------------ subsampling and windows
 
 def stays(
     ids: Int64[Tensor, " n"], keep: Float[Tensor, " v"], generator: torch.Generator | None = None

@@ -47,7 +47,8 @@ class _Tree:
 
 
 def growth(counts: Sequence[int], roots: bool = True) -> Iterator[Joined]:
-    """The v - 1 steps in which a tree grows from ``counts``, by each join; without ``roots`` the forest is not
+    """The v - 1 steps in which a tree grows from ``counts``, by each join; without ``roots`` the forest is
+    not
     listed, which takes time for a large vocabulary.
 
     Raises ``ValueError`` for fewer than two words or a count below 1.
@@ -95,15 +96,14 @@ class HuffmanTree:
             depth[node] = depth[parent[node]] + 1
         longest = max(depth)
         paths, bits = (torch.zeros(v, longest, dtype=torch.int64) for _ in range(2))
-        node = torch.arange(v)
-        up, down, left = torch.tensor(parent), torch.tensor(bit), torch.tensor(depth)[:v]
-        lengths = left.clone()
-        while bool((left > 0).any()):                              # all leaves climb one step together
-            word = torch.nonzero(left > 0)[:, 0]
-            bits[word, left[word] - 1] = down[node[word]]
-            node[word] = up[node[word]]
-            left[word] -= 1
-            paths[word, left[word]] = node[word] - v
+        up, down, lengths = torch.tensor(parent), torch.tensor(bit), torch.tensor(depth)[:v]
+        at = torch.arange(v)
+        for step in range(1, longest + 1):                         # all leaves climb one step together
+            word = torch.nonzero(lengths >= step)[:, 0]
+            place = lengths[word] - step
+            bits[word, place] = down[at[word]]
+            at[word] = up[at[word]]
+            paths[word, place] = at[word] - v
         return cls(tuple(counts), paths, bits, torch.arange(longest) < lengths[:, None], children)
 
     def __len__(self) -> int:

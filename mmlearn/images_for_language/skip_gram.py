@@ -3,9 +3,9 @@ r"""word2vec's skip-gram: a word's vector is what helps to predict the words aro
 Papers: T. Mikolov, K. Chen, G. Corrado and J. Dean (2013), *Efficient Estimation of Word Representations in
 Vector Space*, arXiv:1301.3781, sec. 3.2 (skip-gram, hierarchical softmax); T. Mikolov, I. Sutskever, K. Chen,
 G. Corrado and J. Dean (2013), *Distributed Representations of Words and Phrases and their Compositionality*,
-NeurIPS, arXiv:1310.4546, sec. 2 (negative sampling, subsampling); O. Levy and Y. Goldberg (2014), *Neural Word
-Embedding as Implicit Matrix Factorization*, NeurIPS, sec. 3 (what negative sampling converges to); defaults of
-github.com/tmikolov/word2vec.  Survey: 3.2.
+NeurIPS, arXiv:1310.4546, sec. 2 (negative sampling, subsampling); O. Levy and Y. Goldberg (2014), *Neural
+Word Embedding as Implicit Matrix Factorization*, NeurIPS, sec. 3 (what negative sampling converges to);
+defaults of github.com/tmikolov/word2vec.  Survey: 3.2.
 Differs from the papers: they read a word and predict those around it; here, as in the released code, a word
 around is read and the one in the middle predicted, which gives the same pairs over a corpus. The full softmax
 is what the two others replace; the paper trains none.
@@ -72,8 +72,8 @@ class SkipGramConfig:
         check(self, vocab=(2, 10_000_000), sample=(0, 1), min_count=(1, 10**9), lr=(0, 100), least=(0, 1),
               power=(0, 10), init=(0, 1000), window=(1, 1000))
         if self.objective not in OBJECTIVES:
-            raise FieldError("SkipGramConfig", "objective", f"is {self.objective!r}, with which nothing would "
-                             f"be learnt; use one of {', '.join(OBJECTIVES)}")
+            raise FieldError("SkipGramConfig", "objective", f"is {self.objective!r}, with which nothing "
+                             f"would be learnt; use one of {', '.join(OBJECTIVES)}")
         if self.keep not in KEEP:
             raise FieldError("SkipGramConfig", "keep", f"is {self.keep!r}; use one of {', '.join(KEEP)}")
 
@@ -193,8 +193,9 @@ def expected_ns_loss(
     x: Float[Tensor, "v c"], pairs: Float[Tensor, "v c"],
     P_n: Float[Tensor, " c"], K: int
 ) -> Float[Tensor, ""]:
-    r"""eq:skipgram-ns-expected: $-\sum_{i,o}\Big(\#(i,o)\log\sigma(x_{io})+K\,\#(i)\,P_n(o)\log\sigma(-x_{io})
-    \Big)$: what negative sampling costs on average over its draws, all terms of a pair of words collected."""
+    r"""eq:skipgram-ns-expected: $-\sum_{i,o}\Big(\#(i,o)\log\sigma(x_{io})+K\,\#(i)\,P_n(o)
+    \log\sigma(-x_{io})\Big)$: what negative sampling costs on average over its draws, all terms of a pair of
+    words collected."""
     drawn = K * pairs.sum(1, keepdim=True) * P_n
     return -(pairs * F.logsigmoid(x) + drawn * F.logsigmoid(-x)).sum()
 
@@ -229,11 +230,15 @@ class SkipGram(nn.Module):
     eq:skipgram-softmax, as the configuration says).
 
     ``inputs`` and ``targets`` (m) are ids; ``W_in`` (v, d) are the words' vectors, ``W_out`` those of outputs
-    (v, d) or of inner nodes (v - 1, d). The size is that of the vocabulary, whose counts make the tree and the
-    noise; without one it is the configuration's, and there is no loss. Losses are in nats a pair.
+    (v, d) or of inner nodes (v - 1, d). The size is that of the vocabulary, whose counts make the tree and
+    the noise; without one it is the configuration's, and there is no loss. Losses are in nats a pair.
     """
 
     tree: HuffmanTree
+    paths: Tensor
+    bits: Tensor
+    mask: Tensor
+    noise: Tensor
 
     def __init__(self, config: SkipGramConfig, vocabulary: Vocabulary | None = None) -> None:
         super().__init__()
@@ -350,21 +355,22 @@ def train_skip_gram(
     """Train a skip-gram with "hs" or "ns" as published: one update a pair, word after word, on the CPU.
 
     ``config`` has word2vec.c's defaults; ``vocabulary`` is that of the corpus unless given; with ``model``
-    training begins from its weights, with its configuration and vocabulary. ``table_sigmoid`` takes word2vec.c's table for the sigmoid, with which
-    the hierarchical softmax equals gensim's number for number. ``workers`` threads update the same weights
-    without waiting for each other, as word2vec.c's do: with more than one, no run is quite like another.
+    training begins from its weights, with its configuration and vocabulary. ``table_sigmoid`` takes
+    word2vec.c's table for the sigmoid, with which the hierarchical softmax equals gensim's number for number.
+    ``workers`` threads update the same weights without waiting for each other, as word2vec.c's do: with more
+    than one, no run is quite like another.
 
-    ``fit`` trains by batches: a step costs it a millisecond, in which a thousand pairs are learnt here. So this
-    is a loop of its own, with the same promise: with ``folder`` a checkpoint is written every ``save_every``
-    parts of 10,000 words (default: a tenth of the run); if one is there, the run goes on from it, to the same
-    result with one worker. ``progress``: True, False, or a file.
+    ``fit`` trains by batches: a step costs it a millisecond, in which a thousand pairs are learnt here. So
+    this is a loop of its own, with the same promise: with ``folder`` a checkpoint is written every
+    ``save_every`` parts of 10,000 words (default: a tenth of the run); if one is there, the run goes on from
+    it, to the same result with one worker. ``progress``: True, False, or a file.
 
     Raises ``ValueError`` for a corpus without a pair, settings that make no sense, a loss that is not finite,
     and a folder that holds another run.
     """
     if model is not None and (config is not None or vocabulary is not None):
-        raise ValueError("a model is given, and a configuration or a vocabulary, too; it has its own, so give "
-                         "it alone")
+        raise ValueError("a model is given, and a configuration or a vocabulary, too; it has its own, so "
+                         "give it alone")
     config = model.config if model is not None else config or SkipGramConfig()
     if config.objective == "softmax":
         raise ValueError("objective is 'softmax', every pair of which moves the vectors of all words; choose "
@@ -404,8 +410,8 @@ class _Run:
         self.weights = [w.detach().numpy() for w in (model.W_in, model.W_out)]
         if self.config.objective == "hs":
             tree = model.tree
-            self.update, small = updates.hs_updates, tree.paths.int().numpy()
-            self.fixed: tuple[Any, ...] = (small, tree.bits.to(torch.int8).numpy(),
+            self.update: Any = updates.hs_updates
+            self.fixed: tuple[Any, ...] = (tree.paths.int().numpy(), tree.bits.to(torch.int8).numpy(),
                                            tree.lengths.int().numpy())
         else:
             self.update = updates.ns_updates
@@ -439,8 +445,8 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         if not self.history.loss:
-            raise ValueError("no two words of the vocabulary stand in one window; give sentences of two words "
-                             "and more, or lower min_count")
+            raise ValueError("no two words of the vocabulary stand in one window; give sentences of two "
+                             "words and more, or lower min_count")
         self.history.finished = True
         self.model.eval()
         return SkipGramTraining(self.model, self.history, self.config.epochs * len(self.text.ids))
@@ -473,8 +479,8 @@ class _Run:
     def record(self, step: int, loss: float, pairs: int) -> None:
         """Note the mean loss of a part; one without a pair leaves no note."""
         if not math.isfinite(loss):
-            raise ValueError(f"the loss of the words up to {step * PART:,} is {loss}; lower the learning rate "
-                             f"(lr, {self.config.lr})")
+            raise ValueError(f"the loss of the words up to {step * PART:,} is {loss}; lower the learning "
+                             f"rate (lr, {self.config.lr})")
         if pairs:
             self.history.steps.append(step)
             self.history.loss.append(loss / pairs)
@@ -498,8 +504,8 @@ class _Run:
             checkpoints.fill(self.model, found.tensors["model"], str(folder))
             self.history = History(**found.state["history"])
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{folder} holds no run that can go on ({type(error).__name__}: {error}); delete "
-                             f"the folder to start again") from error
+            raise ValueError(f"{folder} holds no run that can go on ({type(error).__name__}: {error}); "
+                             f"delete the folder to start again") from error
         return found.step
 
 

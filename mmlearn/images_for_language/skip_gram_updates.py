@@ -1,19 +1,19 @@
 r"""Skip-gram's training as it was published: one update of the weights a pair, word after word.
 
-Code: github.com/tmikolov/word2vec.  Survey: 3.2.  Differs from the code: see ``table``; negatives are drawn by
-the alias method (A. J. Walker, 1977) instead of from a table of 100 million entries, with the exact
+Code: github.com/tmikolov/word2vec.  Survey: 3.2.  Differs from the code: see ``table``; negatives are drawn
+by the alias method (A. J. Walker, 1977) instead of from a table of 100 million entries, with the exact
 probabilities.
 
 An update reads what the update before it has written: a loop over a corpus that no tensor operation can do
 at once. The functions below are therefore compiled by numba when they are first called (some seconds, once;
 the result is kept beside this file), and are imported when training begins. Each goes over the centres
-``begin`` … ``end`` - 1 of a corpus and returns the sum of the losses of its pairs in nats, before each update,
-and their number. The gradients are those of eq:skipgram-hs-gradient and eq:skipgram-ns-gradient.
+``begin`` … ``end`` - 1 of a corpus and returns the sum of the losses of its pairs in nats, before each
+update, and their number. The gradients are those of eq:skipgram-hs-gradient and eq:skipgram-ns-gradient.
 
 ``W_in`` (v, d) and ``W_out`` hold float32 and change; ``ids``, ``sentence`` and ``width`` (n) are int32.
 ``table`` holds the sigmoid at 1000 points from -6 to 6 as word2vec.c has it, at which it looks up
-$\lfloor 83(x+6)\rfloor$ (83 where 83.3 would be right); with an empty table the sigmoid is exact. With a table
-the hierarchical softmax leaves out nodes with $|x|\ge6$, and negative sampling takes 0 or 1 there.
+$\lfloor 83(x+6)\rfloor$ (83 where 83.3 would be right); with an empty table the sigmoid is exact. With a
+table the hierarchical softmax leaves out nodes with $|x|\ge6$, and negative sampling takes 0 or 1 there.
 """
 
 import inspect
@@ -25,7 +25,7 @@ import numba
 import numpy as np
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}      # sums in any order; infinities stay what they are
-LEAST = 1e-100                                     # of a product of probabilities before its logarithm is taken
+LEAST = 1e-100                                     # a product of probabilities, its logarithm is taken
 
 
 def compiled(function: Callable[..., Any]) -> Any:
