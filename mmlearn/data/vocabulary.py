@@ -141,7 +141,7 @@ def window_share(
     j: Int[Tensor, "*n"], c: int
 ) -> Float[Tensor, "*n"]:
     r"""eq:skipgram-window: $P(|j|\le B)=\max\big(0,(c-|j|+1)/c\big)$ for a width $B$ drawn uniformly from
-    $1,\dots,c$: how often a word at distance $j$ is read; near words weigh more."""
+    $1,\dots,c$: how often a word at distance $j\ne0$ is read; near words weigh more."""
     return (c - j.abs() + 1).clamp(min=0) / c
 
 

@@ -375,7 +375,7 @@ def train_skip_gram(
     if config.objective == "softmax":
         raise ValueError("objective is 'softmax', every pair of which moves the vectors of all words; choose "
                          "'hs' or 'ns', or train a SkipGram with fit, pair_loss and WindowBatches")
-    for name, number, most in (("workers", workers, 1024), ("save_every", save_every or 1, 10**9)):
+    for name, number, most in (("workers", workers, 1024), ("save_every", 1 if save_every is None else save_every, 10**9)):
         if not 1 <= number <= most:
             raise ValueError(f"{name} is {number}; take a whole number from 1 to {most:,}")
     if not 0 <= seed < 2**32:
@@ -484,7 +484,7 @@ class _Run:
         if pairs:
             self.history.steps.append(step)
             self.history.loss.append(loss / pairs)
-            self.history.scalars.setdefault("pairs", []).append(pairs)
+            self.history.scalars.setdefault("pairs", []).append(float(pairs))
 
     def note(self) -> str:
         return f"loss {self.history.loss[-1]:.3f}" if self.history.loss else ""
