@@ -5,11 +5,11 @@
     python benchmarks/glove.py --memory             # by how much a training makes a process grow
 
 The corpus is drawn: words by Zipf's law, each after one that it goes with half of the time; its counts, of a
-window of 10 words with weights 1/distance, are made by mmlearn and given to both. "mmlearn" is ``train_glove``
-with ``updates="all"`` in float32, "mmlearn float64" the same in double precision, "mittens" is
-``mittens.GloVe`` (NumPy, double precision, on the whole table). A training of few steps is timed, its
-preparation included. All begin with the same numbers; their vectors are compared before anything is timed.
-mmlearn computes at the counts that are not zero alone, mittens in every cell of the table.
+window of 10 words with weights 1/distance, are made by mmlearn and given to both. "mmlearn" is
+``train_glove`` with ``updates="all"`` in float32, "mmlearn float64" the same in double precision, "mittens"
+is ``mittens.GloVe`` (NumPy, double precision, on the whole table). A training of few steps is timed, with what
+it prepares. All begin with the same numbers; their vectors are compared before anything is timed. mmlearn
+computes at the counts that are not zero alone, mittens in every cell of the table.
 
 A ratio is peer over mmlearn; the goal, mmlearn over peer at most 1, stands in brackets.
 """
@@ -58,7 +58,8 @@ def prepared(way: str, counts: Counts, args: argparse.Namespace) -> Callable[[],
         def theirs() -> np.ndarray:
             W, C, b, b_c = (p.detach().numpy().copy() for p in (start.W, start.C, start.b, start.b_c))
             peer = Mittens(n=args.dim, max_iter=args.steps, display_progress=0, test_mode=True)
-            return peer.fit(table, fixed_initialization={"W": W, "C": C, "bw": b[:, None], "bc": b_c[:, None]})
+            return peer.fit(table, fixed_initialization={"W": W, "C": C, "bw": b[:, None],
+                                                         "bc": b_c[:, None]})
         return theirs
     dtype = torch.float64 if way.endswith("64") else torch.float32
 
@@ -96,8 +97,9 @@ def main() -> None:
         measuring.forget_peak()
         print(measuring.growth(run, "cpu"))
         return
-    about = (f"{args.words:,} words, {len(counts):,} counts ({len(counts) / args.words**2:.1%} of the table), "
-             f"{args.dim} numbers, {args.steps} steps, {args.threads} threads, torch {torch.__version__}")
+    about = (f"{args.words:,} words, {len(counts):,} counts ({len(counts) / args.words**2:.1%} of the "
+             f"table), {args.dim} numbers, {args.steps} steps, {args.threads} threads, torch "
+             f"{torch.__version__}")
     if args.memory:
         found = measuring.growth_of({"train": WAYS}, __file__, args,
                                     ("words", "tokens", "dim", "steps", "threads"))
