@@ -4,12 +4,12 @@
     python benchmarks/glove.py --cpu-time           # processor time, for a busy machine
     python benchmarks/glove.py --memory             # by how much a training makes a process grow
 
-The corpus is drawn: words by Zipf's law, each after one that it goes with half of the time; its counts, of a
-window of 10 words with weights 1/distance, are made by mmlearn and given to both. "mmlearn" is
-``train_glove`` with ``updates="all"`` in float32, "mmlearn float64" the same in double precision, "mittens"
-is ``mittens.GloVe`` (NumPy, double precision, on the whole table). A training of few steps is timed, with what
-it prepares. All begin with the same numbers; their vectors are compared before anything is timed. mmlearn
-computes at the counts that are not zero alone, mittens in every cell of the table.
+The corpus is drawn: words by Zipf's law, each after one that it goes with half of the time; its counts,
+of a window of 10 words with weights 1/distance, are made by mmlearn and given to both. "mmlearn" is
+``train_glove`` with ``updates="all"`` in float32, "mmlearn float64" the same in double precision,
+"mittens" is ``mittens.GloVe`` (NumPy, double precision, on the whole table). A training of few steps is
+timed, with what it prepares. All begin with the same numbers; their vectors are compared before anything
+is timed. mmlearn computes at the counts that are not zero alone, mittens in every cell of the table.
 
 A ratio is peer over mmlearn; the goal, mmlearn over peer at most 1, stands in brackets.
 """

@@ -36,7 +36,8 @@ BASE = "GloVe"
 NARROW = "4 numbers"
 ARMS: dict[str, dict[str, Any]] = {
     BASE: {}, "no biases": {"biases": False}, "alpha 1": {"alpha": 1.0}, "no weight": {"alpha": 0.0},
-    "no distance": {"distance": False}, NARROW: {"dim": 4}, f"no biases, {NARROW}": {"biases": False, "dim": 4}}
+    "no distance": {"distance": False}, NARROW: {"dim": 4},
+    f"no biases, {NARROW}": {"biases": False, "dim": 4}}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mmlearn.experiments import main
 from mmlearn.experiments.images_for_language.glove_terms import ARMS, BASE, job
 
-SMALL = {"sentences": 400, "pairs": 50, "dim": 4, "window": 3, "x_max": 5.0, "lr": 0.05, "epochs": 4}
+SMALL = {"sentences": 400, "pairs": 50, "dim": 6, "window": 3, "x_max": 5.0, "lr": 0.05, "epochs": 4}
 
 
 def test_arms_of_a_seed_read_the_same_sentences_and_are_functions_of_it():
