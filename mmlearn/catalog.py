@@ -843,6 +843,53 @@ SYSTEMS: tuple[System, ...] = (
         equations=("eq:noised-clip-embed", "eq:noised-clip-pixels", "eq:guidance-clip"),
     ),
     System(
+        name="Skip-gram",
+        section="3.2",
+        paper="Mikolov et al. (2013), Distributed Representations of Words and Phrases and their "
+              "Compositionality, arXiv:1310.4546; Efficient Estimation of Word Representations in Vector "
+              "Space, arXiv:1301.3781",
+        module="mmlearn.images_for_language.skip_gram",
+        model="mmlearn.images_for_language.skip_gram:SkipGram",
+        command="words",
+        trainer="mmlearn.cli.train_words",
+        configurations=(
+            Configuration("word2vec", "mmlearn.images_for_language.skip_gram:SkipGramConfig.word2vec",
+                          14_258_200, "2 v d with the 71,291 words of text8 and word2vec.c's defaults"),
+            Configuration("ldc", "mmlearn.images_for_language.skip_gram:SkipGramConfig.ldc",
+                          104_959_360, "(2 v - 1) d with v = 82,000 and d = 640; arXiv:1301.3781, table 3"),
+            Configuration("neg5", "mmlearn.images_for_language.skip_gram:SkipGramConfig.neg5",
+                          415_200_000, "2 v d with v = 692,000 and d = 300; arXiv:1310.4546, sec. 3"),
+            Configuration("neg15", "mmlearn.images_for_language.skip_gram:SkipGramConfig.neg15",
+                          415_200_000, "2 v d with v = 692,000 and d = 300; arXiv:1310.4546, sec. 3"),
+            Configuration("hs_huffman", "mmlearn.images_for_language.skip_gram:SkipGramConfig.hs_huffman",
+                          415_199_700, "(2 v - 1) d with v = 692,000 and d = 300; arXiv:1310.4546, sec. 3"),
+            Configuration("mini", "mmlearn.images_for_language.skip_gram:SkipGramConfig.mini"),
+        ),
+        oracle="gensim.models.Word2Vec: codes, probabilities, and training with the hierarchical softmax "
+               "number for number",
+        weights="any file of word2vec's or GloVe's formats, as word vectors (mmlearn.data.word_vectors)",
+    ),
+    System(
+        name="GloVe",
+        section="3.2",
+        paper="Pennington, Socher and Manning (2014), GloVe: Global Vectors for Word Representation, EMNLP",
+        module="mmlearn.images_for_language.glove",
+        model="mmlearn.images_for_language.glove:GloVe",
+        command="glove",
+        trainer="mmlearn.cli.train_glove",
+        configurations=(
+            Configuration("glove_300", "mmlearn.images_for_language.glove:GloVeConfig.glove_300",
+                          240_800_000, "2 v (d + 1) with v = 400,000 and d = 300; the paper, sec. 4.2"),
+            Configuration("glove_100", "mmlearn.images_for_language.glove:GloVeConfig.glove_100",
+                          80_800_000, "2 v (d + 1) with v = 400,000 and d = 100; the paper, sec. 4.2"),
+            Configuration("demo", "mmlearn.images_for_language.glove:GloVeConfig.demo"),
+            Configuration("mini", "mmlearn.images_for_language.glove:GloVeConfig.mini"),
+        ),
+        oracle="mittens.GloVe: 50 steps of full-batch AdaGrad number for number; the released program, entry "
+               "by entry, by a loop",
+        weights="glove.6B, 42B, 840B and twitter as word vectors (mmlearn.data.word_vectors)",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "
