@@ -205,7 +205,7 @@ def shifted_pmi(
 ) -> Float[Tensor, "v c"]:
     r"""eq:skipgram-shifted-pmi: $x^*_{io}=\log\frac{\#(i,o)}{\#(i)\,P_n(o)}-\log K$: where that is least; the
     PMI minus $\log K$ if $P_n$ is the unigram distribution. $-\infty$ for words that never meet."""
-    return (pairs / (pairs.sum(1, keepdim=True) * P_n)).log() - torch.tensor(K).log()
+    return (pairs / (pairs.sum(1, keepdim=True) * P_n)).log() - math.log(K)
 
 
 def implied_log_p(

@@ -384,7 +384,6 @@ def test_the_defaults_are_those_of_word2vec_c():
     ({"dim": 0}, "dim of SkipGramConfig is 0"),
     ({"vocab": 1}, "vocab of SkipGramConfig is 1"),
     ({"lr": math.nan}, "lr of SkipGramConfig is nan"),
-    ({"epochs": "5"}, "epochs of SkipGramConfig is '5', expected a whole number"),
 ])
 def test_settings_that_teach_nothing_are_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -406,4 +405,4 @@ def test_the_probabilities_of_negatives_are_those_of_gensims_table():
     theirs = Word2Vec(min_count=1, negative=5, workers=1)
     theirs.build_vocab(SENTENCES)
     table = np.diff(np.concatenate([[0], theirs.cum_table.astype(np.float64)])) / (2**31 - 1)
-    np.testing.assert_allclose(model_of("ns").noise.float().numpy(), table, atol=2e-7)
+    np.testing.assert_allclose(model_of("ns").noise.numpy(), table, atol=1e-7)

