@@ -48,7 +48,7 @@ def test_rare_words_are_dropped_and_unknown_ones_are_not_encoded():
 @pytest.mark.parametrize("make, sentence", [
     (lambda: Vocabulary.of([]), "the corpus holds no word"),
     (lambda: Vocabulary.of([[], []]), "the corpus holds no word"),
-    (lambda: Vocabulary.of(SENTENCES, 4), "no word occurs 4 times, the most frequent one, 'a', 3 times; lower"),
+    (lambda: Vocabulary.of(SENTENCES, 4), "no word occurs 4 times, the most frequent one, 'a', 3 times"),
     (lambda: Vocabulary((), ()), "at least one word"),
     (lambda: Vocabulary(("a", "b"), (1,)), "2 words and 1 counts"),
     (lambda: Vocabulary(("a", "a"), (2, 1)), "lists 'a' twice"),
@@ -86,7 +86,7 @@ def test_a_corpus_is_one_row_of_ids_and_the_numbers_of_their_sentences():
     assert text.sentence.tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
-# ------------------------------------------------------------------------------------------ subsampling, windows
+# ---------------------------------------------------------------------------------------- subsampling, windows
 
 @covers("eq:skipgram-keep", "eq:skipgram-keep-code")
 def test_frequent_words_are_kept_with_the_roots_of_paper_and_code():
