@@ -27,7 +27,7 @@ import measuring
 import numpy as np
 import torch
 
-from mmlearn.data.vocabulary import numbered, pairs
+from mmlearn.data.vocabulary import Vocabulary, numbered, pairs
 from mmlearn.images_for_language.skip_gram import SkipGram, SkipGramConfig, train_skip_gram
 
 TASKS, WAYS = ("ns", "hs"), ("mmlearn", "gensim")
@@ -66,12 +66,10 @@ def prepared(task: str, way: str, sentences: list[list[str]], args: argparse.Nam
 
 
 def as_ours(theirs: Any, ours: SkipGram) -> SkipGram:
-    """A model of gensim's with the same words, as one of ours; of words alike the order differs, and with it
-    the tree: so ours gets its own."""
-    from mmlearn.data.vocabulary import Vocabulary
-
+    """A model of gensim's as one of ours; it keeps its order of words, from which its tree follows."""
     words = tuple(theirs.wv.index_to_key)
-    model = SkipGram(ours.config, Vocabulary(words, tuple(int(theirs.wv.get_vecattr(w, "count")) for w in words)))
+    counts = tuple(int(theirs.wv.get_vecattr(word, "count")) for word in words)
+    model = SkipGram(ours.config, Vocabulary(words, counts))
     with torch.no_grad():
         model.W_in.copy_(torch.from_numpy(theirs.wv.vectors))
         model.W_out.copy_(torch.from_numpy(theirs.syn1[:-1] if ours.config.objective == "hs"

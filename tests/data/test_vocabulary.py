@@ -86,7 +86,7 @@ def test_a_corpus_is_one_row_of_ids_and_the_numbers_of_their_sentences():
     assert text.sentence.tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
-# ---------------------------------------------------------------------------------------- subsampling, windows
+# -------------------------------------------------------------------------------- subsampling, windows
 
 @covers("eq:skipgram-keep", "eq:skipgram-keep-code")
 def test_frequent_words_are_kept_with_the_roots_of_paper_and_code():

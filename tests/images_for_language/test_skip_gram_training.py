@@ -67,8 +67,8 @@ def test_an_epoch_is_gradient_descent_pair_after_pair(objective):
     columns = [c.int().numpy() for c in (*text, width)]
     if objective == "hs":
         tree = model.tree
-        found = hs_updates(*W, *columns, 0, len(text.ids), tree.paths.int().numpy(),
-                           tree.bits.to(torch.int8).numpy(), tree.lengths.int().numpy(), np.float32(lr), EXACT)
+        way = tree.paths.int().numpy(), tree.bits.to(torch.int8).numpy(), tree.lengths.int().numpy()
+        found = hs_updates(*W, *columns, 0, len(text.ids), *way, np.float32(lr), EXACT)
         torch.testing.assert_close(model.W_out.detach().double(), want.W_out.detach(), atol=2e-5, rtol=0)
         torch.testing.assert_close(model.W_in.detach().double(), want.W_in.detach(), atol=2e-5, rtol=0)
         assert found[1] == len(inputs) and found[0] == pytest.approx(loss, rel=1e-5)
@@ -229,7 +229,8 @@ def test_the_loss_that_is_reported_is_the_mean_of_the_pairs_of_each_part():
     want = float(model.loss(inputs, targets))
     done = train_skip_gram(SENTENCES, model=model, progress=False)
     assert done.history.loss == pytest.approx([want, want], rel=1e-5)
-    assert done.history.scalars["pairs"] == [len(inputs)] * 2 and done.loss(2) == pytest.approx(want, rel=1e-5)
+    assert done.history.scalars["pairs"] == [len(inputs)] * 2
+    assert done.loss(2) == pytest.approx(want, rel=1e-5)
 
 
 @pytest.mark.slow
