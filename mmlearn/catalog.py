@@ -814,6 +814,26 @@ SYSTEMS: tuple[System, ...] = (
         weights="any file of word2vec's or GloVe's formats, as word vectors (mmlearn.data.word_vectors)",
     ),
     System(
+        name="GloVe",
+        section="3.2",
+        paper="Pennington, Socher and Manning (2014), GloVe: Global Vectors for Word Representation, EMNLP",
+        module="mmlearn.images_for_language.glove",
+        model="mmlearn.images_for_language.glove:GloVe",
+        command="glove",
+        trainer="mmlearn.cli.train_glove",
+        configurations=(
+            Configuration("glove_300", "mmlearn.images_for_language.glove:GloVeConfig.glove_300",
+                          240_800_000, "2 v (d + 1) with v = 400,000 and d = 300; the paper, sec. 4.2"),
+            Configuration("glove_100", "mmlearn.images_for_language.glove:GloVeConfig.glove_100",
+                          80_800_000, "2 v (d + 1) with v = 400,000 and d = 100; the paper, sec. 4.2"),
+            Configuration("demo", "mmlearn.images_for_language.glove:GloVeConfig.demo"),
+            Configuration("mini", "mmlearn.images_for_language.glove:GloVeConfig.mini"),
+        ),
+        oracle="mittens.GloVe: 50 steps of full-batch AdaGrad number for number; the released program, entry "
+               "by entry, by a loop",
+        weights="glove.6B, 42B, 840B and twitter as word vectors (mmlearn.data.word_vectors)",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "
