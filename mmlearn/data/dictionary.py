@@ -22,7 +22,8 @@ from types import MappingProxyType
 
 FUNCTION_WORDS = frozenset(
     "a an the of in on at by to from with for and or not no that which who is are has have can it its one "
-    "two all be yet after before as than into up out other so much more very where when what you do does something someone".split())
+    "two all be yet after before as than into up out other so much more very where when what you do does "
+    "something someone".split())
 
 # The words of the dictionary with their definitions, each in words of the dictionary and function words.
 DICTIONARY: Mapping[str, str] = MappingProxyType({
