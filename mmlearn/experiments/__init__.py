@@ -84,6 +84,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
     "text_for_vision/caption-bias":
         "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
+    "images_for_language/grounding":
+        "nouns with the same text and different pictures: told apart by vectors with and without pictures",
 }
 
 
