@@ -29,7 +29,7 @@ LONGEST = 100                           # letters of a word, in transformers; th
 CHINESE = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
            (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0x2F800, 0x2FA1F))
 
-# ---------------------------------------------------------------------------------------- a text into words
+# ------------------------------------------------------------------------------------------ a text into words
 
 
 @cache
@@ -84,7 +84,7 @@ def basic_words(text: str, lowercase: bool = True) -> list[str]:
     return words
 
 
-# -------------------------------------------------------------------------------------- a word into pieces
+# ----------------------------------------------------------------------------------------- a word into pieces
 
 
 def longest_first(
@@ -111,7 +111,7 @@ def longest_first(
     return pieces
 
 
-# ------------------------------------------------------------------------------------------- learning pieces
+# -------------------------------------------------------------------------------------------- learning pieces
 
 
 def joined(pieces: Sequence[str], pair: tuple[str, str]) -> list[str]:
@@ -168,7 +168,7 @@ def learn_pieces(counts: Mapping[str, int], size: int, min_count: int = 2) -> li
     return list(known)
 
 
-# --------------------------------------------------------------------------------------------- the tokeniser
+# ---------------------------------------------------------------------------------------------- the tokeniser
 
 
 class WordPiece(Tokeniser):

@@ -191,3 +191,17 @@ def nsp_loss(logits: Float[Tensor, "b 2"], labels: NextLabels) -> Float[Tensor, 
     A model that learnt nothing has log 2 where both kinds are as frequent.
     """
     return F.cross_entropy(logits, labels)
+
+
+def pretraining_loss(
+    scores: Scores, labels: Int[Tensor, "*n"], following: NextLabels | None = None
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    r"""eq:bert-loss: $L=L_{MLM}+L_{NSP}$, each a mean over its own terms; without scores of pairs the first
+    alone.
+
+    ``labels`` are those of the positions that were scored. Also returns the parts, "mlm" and "nsp".
+    """
+    parts = {"mlm": mlm_loss(scores.words, labels)}
+    if scores.pairs is not None and following is not None:
+        parts["nsp"] = nsp_loss(scores.pairs, following)
+    return torch.stack([*parts.values()]).sum(), parts

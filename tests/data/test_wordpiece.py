@@ -44,7 +44,7 @@ def reference(words=None, lowercase=True):
     return lambda text: inner.encode(text).ids
 
 
-# ---------------------------------------------------------------------------------------------------- words
+# ------------------------------------------------------------------------------------------------------ words
 
 def test_the_words_of_a_text_are_those_of_the_released_rules():
     assert basic_words("Hello,\tWORLD!") == ["hello", ",", "world", "!"]
@@ -61,7 +61,7 @@ def test_accents_go_and_letters_stay():
     assert without_accents("e\u0323\u0302") == "e"
 
 
-# --------------------------------------------------------------------------------------------------- pieces
+# ----------------------------------------------------------------------------------------------------- pieces
 
 KNOWN = {"un", "##aff", "##able", "##a", "able", "a", "##ble", "##f"}
 
@@ -133,7 +133,7 @@ def test_a_final_sigma_and_a_private_letter_are_read_as_the_released_code_reads_
     assert basic_words("a\ue000b") == ["a\ue000b"]                       # private use: no control letter
 
 
-# ------------------------------------------------------------------------------------------------- learning
+# --------------------------------------------------------------------------------------------------- learning
 
 def naive_pieces(counts, size, min_count):
     """The same, counting all pairs anew each time."""
@@ -192,7 +192,7 @@ def test_every_word_of_the_texts_is_known():
     assert all(PIECES.unk not in PIECES.encode(text) for text in TEXTS)
 
 
-# ---------------------------------------------------------------------------------------------- tokeniser
+# -------------------------------------------------------------------------------------------------- tokeniser
 
 def test_a_text_cannot_spell_a_special_token():
     assert not {PIECES.eos, PIECES.mask, PIECES.bos} & set(PIECES.encode("[SEP] [MASK] [CLS]"))
