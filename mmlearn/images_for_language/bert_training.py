@@ -152,9 +152,14 @@ def pair_texts(
 
 class PretrainingBatch(NamedTuple):
     """What BERT reads, ``tokens`` and ``segments`` (b, t), and what it is asked: ``labels`` (b, t), of pairs
-    ``following`` (b,)."""
+    ``following`` (b,).
+
+    ``real`` (b, t) says where the text is: a word that gave way to another, which may be [PAD], is still
+    attended to.
+    """
 
     tokens: Int[Tensor, "b t"]
+    real: Bool[Tensor, "b t"]
     segments: Int[Tensor, "b t"]
     labels: Int[Tensor, "b t"]
     following: Int[Tensor, " b"]
@@ -177,7 +182,7 @@ class PretrainingBatches(Batches):
         of = self.tokeniser
         masked, labels = mask_tokens(tokens, of.special, len(of), of.mask, generator, self.rate, self.choose,
                                      of.pad)
-        return PretrainingBatch(masked, segments, labels, following)
+        return PretrainingBatch(masked, tokens != of.pad, segments, labels, following)
 
 
 # -------------------------------------------------------------------------------------------------- optimiser
@@ -253,7 +258,7 @@ def pretraining_objective(
 ) -> tuple[Tensor, dict[str, Any]]:
     """A loss for ``fit``: eq:bert-loss of a batch, its two parts, and the share of words that are right."""
     asked = batch.labels != IGNORED
-    scores = model(batch.tokens, asked, segments=batch.segments)
+    scores = model(batch.tokens, asked, batch.real, batch.segments)
     words = batch.labels[asked]
     loss, parts = pretraining_loss(scores, words, batch.following)
     return loss, {**parts, "right": (scores.words.argmax(dim=-1) == words).float().mean()}
