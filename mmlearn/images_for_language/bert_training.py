@@ -266,7 +266,7 @@ def pretraining_objective(
 
 def train_bert(
     model: BERTForPreTraining, texts: PairTexts, tokeniser: WordPiece, *, steps: int, batch: int = 64,
-    lr: float = 2e-3, warmup: int = 100, weight_decay: float = 0.01, rate: float = 0.15,
+    lr: float = 1e-3, warmup: int = 100, weight_decay: float = 0.01, rate: float = 0.15,
     choose: Chooser = choose_exactly, seed: int = 0, **options: Any,
 ) -> History:
     """Train BERT on pairs of sentences: eq:bert-loss, ``BERTAdam``, a warm-up of at most a tenth of the steps
