@@ -1,12 +1,12 @@
 """What a small BERT learns of captions: hidden words, captions of one scene, and the two senses of a word.
 
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805, sec. 3.1 and 5.1 (without next-sentence
-prediction); W. Gale, K. Church and D. Yarowsky (1992), *Work on Statistical Methods for Word Sense
-Disambiguation*, AAAI Fall Symposium (a word with two senses is made of two words).  Survey: 3.1.
+prediction).  Survey: 3.1.
 
-A document is the five captions of a scene. "boat" and "bed" are both spelt "boatbed": a static vector has to
-serve both, the states in their sentences need not. All arms of a seed start from the same numbers and see the
-same pairs; "no positions" is the same model with a table of positions that is 0 and stays so.
+A document is the five captions of a scene. A word with two senses is made of two words: "boat" and "bed" are
+both spelt "boatbed". A static vector has to serve both, the states in their sentences need not. All arms of a
+seed start from the same numbers and see the same pairs; "no positions" is the same model with a table of
+positions that is 0 and stays so.
 """
 
 import argparse
