@@ -1,7 +1,7 @@
 r"""BERT is trained: pairs of sentences out of documents, batches with new masks, the released optimiser.
 
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805, app. A.1 and A.2; rules of
-github.com/google-research/bert (create_pretraining_data.py, optimization.py).  Survey: 3.1.
+github.com/google-research/bert (create_pretraining_data.py, optimization.py).  Survey: 3.2.
 Differs from the paper: a mask is a function of (seed, number of the batch), so that a run resumes exactly;
 miniatures see thousands of pairs, not billions, so that the learning rate is higher and the warm-up shorter.
 """

@@ -2,7 +2,7 @@ r"""Vectors of words in their sentences, and one vector a word out of them.
 
 Papers: S. Pezzelle, E. Takmaz and R. Fernández (2021), *Word Representation Learning in Multimodal
 Pre-Trained Transformers: An Intrinsic Evaluation*, TACL 9 (a word's vector is its mean over several
-sentences, each layer for itself); J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805.  Survey: 3.1.
+sentences, each layer for itself); J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805.  Survey: 3.2.
 Differs from the papers: how many sentences a word is averaged over is up to the caller.
 
 A contextual model has no vector of a word: the same word has another state in each sentence. To compare it

@@ -1,7 +1,7 @@
 """What a small BERT learns of captions: hidden words, captions of one scene, and the two senses of a word.
 
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805, sec. 3.1 and 5.1 (without next-sentence
-prediction).  Survey: 3.1.
+prediction).  Survey: 3.2.
 
 A document is the five captions of a scene. A word with two senses is made of two words: "boat" and "bed" are
 both spelt "boatbed". A static vector has to serve both, the states in their sentences need not. All arms of a
