@@ -890,6 +890,43 @@ SYSTEMS: tuple[System, ...] = (
         weights="glove.6B, 42B, 840B and twitter as word vectors (mmlearn.data.word_vectors)",
     ),
     System(
+        name="WordPiece",
+        section="3.2",
+        paper="Wu et al. (2016), Google's Neural Machine Translation System, arXiv:1609.08144; Devlin et al. "
+              "(2019), BERT, NAACL, arXiv:1810.04805",
+        module="mmlearn.data.wordpiece",
+        oracle="tokenizers (BertNormalizer, BertPreTokenizer, WordPiece); transformers.BertTokenizer",
+        weights="any vocab.txt of BERT's family",
+    ),
+    System(
+        name="BERT",
+        section="3.2",
+        paper="Devlin et al. (2019), BERT: Pre-training of Deep Bidirectional Transformers for Language "
+              "Understanding, NAACL, arXiv:1810.04805",
+        module="mmlearn.images_for_language.bert",
+        model="mmlearn.images_for_language.bert:BERTForPreTraining",
+        configurations=(
+            Configuration("base", "mmlearn.nn.bert:BERTConfig.base", 110_106_428,
+                          "counted in transformers.BertForPreTraining (published: 110M)"),
+            Configuration("large", "mmlearn.nn.bert:BERTConfig.large", 336_226_108,
+                          "counted in transformers.BertForPreTraining (published: 340M)"),
+            Configuration("small", "mmlearn.nn.bert:BERTConfig.small", 35_363_644,
+                          "counted in transformers.BertForPreTraining, at the size of airsplay/vokenization"),
+            Configuration("mini", "mmlearn.nn.bert:BERTConfig.mini"),
+        ),
+        oracle="transformers.BertForPreTraining, BertForMaskedLM, DataCollatorForLanguageModeling; "
+               "torch.optim.AdamW for the optimiser",
+        weights="google-bert/bert-base-uncased, -large-uncased, -cased (Apache-2.0), with their heads; "
+                "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)",
+    ),
+    System(
+        name="Self-attention",
+        section="3.5",
+        paper="Vaswani et al. (2017), Attention Is All You Need, arXiv:1706.03762",
+        module="mmlearn.images_for_language.self_attention",
+        oracle="the formulas one token at a time; torch.nn.RNN for the recurrence",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

@@ -67,6 +67,9 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "a small dVAE with three weights of its KL: errors, codes in use, seeds",
     "images_for_language/glove-terms":
         "GloVe without biases, weight or distance, and the two vectors of a word alone",
+    "images_for_language/bert-mini":
+        "a small BERT on captions: hidden words, pairs of captions, two senses of a word; without pairs or "
+        "positions",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
