@@ -24,26 +24,26 @@ BLOCK = 1_000_000           # positions of the corpus that are counted at once
 # -------------------------------------------------------------------------------------------------- equations
 
 def pmi(
-    n: Float[Tensor, "*s"], row: Float[Tensor, "*s"],
-    column: Float[Tensor, "*s"], total: float | int
+    n: Float[Tensor, "*s"], row: Float[Tensor, "*r"],
+    column: Float[Tensor, "*c"], total: float | int
 ) -> Float[Tensor, "*s"]:
-    r"""eq:counts-pmi: $\mathrm{PMI}(t,c)=\log\frac{P(t,c)}{P(t)P(c)}=\log\frac{\#(t,c)\,N}{\#(t)\,\#(c)}$ with
-    $\#(t)=\sum_c\#(t,c)$ and $N=\sum_{t,c}\#(t,c)$: minus infinity where nothing was counted."""
+    r"""eq:counts-pmi: $\mathrm{PMI}(t,c)=\log\frac{P(t,c)}{P(t)P(c)}=\log\frac{\#(t,c)\,N}{\#(t)\,\#(c)}$
+    with $\#(t)=\sum_c\#(t,c)$ and $N=\sum_{t,c}\#(t,c)$: minus infinity where nothing was counted."""
     expected = (row * column).clamp(min=1e-300)     # a row without counts: log 0, not 0/0
     return torch.log(n * total / expected)
 
 
 def ppmi(
-    n: Float[Tensor, "*s"], row: Float[Tensor, "*s"],
-    column: Float[Tensor, "*s"], total: float | int
+    n: Float[Tensor, "*s"], row: Float[Tensor, "*r"],
+    column: Float[Tensor, "*c"], total: float | int
 ) -> Float[Tensor, "*s"]:
     r"""eq:counts-ppmi: $\max(\mathrm{PMI}(t,c),0)$."""
     return pmi(n, row, column, total).clamp(min=0)
 
 
 def lmi(
-    n: Float[Tensor, "*s"], row: Float[Tensor, "*s"],
-    column: Float[Tensor, "*s"], total: float | int
+    n: Float[Tensor, "*s"], row: Float[Tensor, "*r"],
+    column: Float[Tensor, "*c"], total: float | int
 ) -> Float[Tensor, "*s"]:
     r"""eq:counts-lmi: $\max\big(\#(t,c)\,\mathrm{PMI}(t,c),\,0\big)=\#(t,c)\,\mathrm{PPMI}(t,c)$: the count
     speaks, too, so that a pair that was met once cannot outweigh one that was met often."""
@@ -51,8 +51,8 @@ def lmi(
 
 
 def shifted_pmi(
-    n: Float[Tensor, "*s"], row: Float[Tensor, "*s"],
-    column: Float[Tensor, "*s"], total: float | int, K: int
+    n: Float[Tensor, "*s"], row: Float[Tensor, "*r"],
+    column: Float[Tensor, "*c"], total: float | int, K: int
 ) -> Float[Tensor, "*s"]:
     r"""eq:counts-shifted: $\mathrm{PMI}(t,c)-\log K$: what skip-gram with $K$ negatives from the unigram
     distribution factorises, $u_c^\top v_t$ at its optimum."""
@@ -60,8 +60,8 @@ def shifted_pmi(
 
 
 def shifted_ppmi(
-    n: Float[Tensor, "*s"], row: Float[Tensor, "*s"],
-    column: Float[Tensor, "*s"], total: float | int, K: int
+    n: Float[Tensor, "*s"], row: Float[Tensor, "*r"],
+    column: Float[Tensor, "*c"], total: float | int, K: int
 ) -> Float[Tensor, "*s"]:
     r"""eq:counts-shifted-positive: $\max(\mathrm{PMI}(t,c)-\log K,\,0)$, which is sparse again."""
     return shifted_pmi(n, row, column, total, K).clamp(min=0)
@@ -161,9 +161,9 @@ def pair_keys(sentences: Iterable[Sequence[int]], size: int, window: int) -> Ite
 
 
 def blocks(
-    sentences: Iterable[Sequence[int]], size: int, positions: int = BLOCK
+    sentences: Iterable[Sequence[int]], size: int
 ) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
-    """Whole sentences joined until they have ``positions`` words: the words, and each one's sentence."""
+    """Whole sentences joined until they have ``BLOCK`` words: the words, and each one's sentence."""
     words: list[int] = []
     lengths: list[int] = []
 
@@ -177,7 +177,7 @@ def blocks(
     for sentence in sentences:
         words += sentence
         lengths.append(len(sentence))
-        if len(words) >= positions:
+        if len(words) >= BLOCK:
             yield joined()
             words, lengths = [], []
     if words:

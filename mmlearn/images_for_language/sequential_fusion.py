@@ -1,5 +1,5 @@
-r"""Sequential fusion: a text space and a picture space, made apart, mixed by a truncated SVD and joined by one
-weight.
+r"""Sequential fusion: a text space and a picture space, made apart, mixed by a truncated SVD and joined by
+one weight.
 
 Paper: E. Bruni, N.-K. Tran and M. Baroni (2014), *Multimodal Distributional Semantics*, JAIR 49, sec. 3.3
 (mixing and the two fusions), 4 (the search), 5 (what was chosen).  Survey: 3.3, which tells the weighted
@@ -115,9 +115,9 @@ def compact(
     U: Float[Tensor, "w k"], S: Float[Tensor, " k"],
     V: Float[Tensor, "c k"], columns: int
 ) -> Blocks:
-    r"""eq:fusion-compact: $V_{1:j}=QR$ with $Q^\top Q=I$, so $F_tF_t^\top=(U\Sigma R^\top)(U\Sigma R^\top)^\top$:
-    k numbers a word have the inner products of the block of $j$ columns. For the whole of $M_k$, $R=I$; for
-    a block it is not, which is why the two blocks carry two similarities."""
+    r"""eq:fusion-compact: $V_{1:j}=QR$ with $Q^\top Q=I$, so $F_tF_t^\top=(U\Sigma R^\top)(U\Sigma
+    R^\top)^\top$: k numbers a word have the inner products of the block of $j$ columns. For the whole of
+    $M_k$, $R=I$; for a block it is not, which is why the two blocks carry two similarities."""
     parts = (V[:columns], V[columns:])
     return Blocks(*((U * S) @ torch.linalg.qr(part).R.mT for part in parts))
 
@@ -147,10 +147,10 @@ def score_weight(alpha: float | int) -> float:
 def inner_cosines(
     text: Float[Tensor, "3 q"], image: Float[Tensor, "3 q"], alpha: float | int
 ) -> Float[Tensor, " q"]:
-    r"""eq:fusion-cosine: $\frac{\alpha^2\langle t_i,t_j\rangle+(1-\alpha)^2\langle v_i,v_j\rangle}{\sqrt{\alpha
-    ^2\lVert t_i\rVert^2+(1-\alpha)^2\lVert v_i\rVert^2}\sqrt{\alpha^2\lVert t_j\rVert^2+(1-\alpha)^2\lVert
-    v_j\rVert^2}}$, the cosine of fused features, without fusing them: rows are $\langle x_i,x_j\rangle$,
-    $\lVert x_i\rVert^2$, $\lVert x_j\rVert^2$ of each pair."""
+    r"""eq:fusion-cosine: $\frac{\alpha^2\langle t_i,t_j\rangle+(1-\alpha)^2\langle v_i,v_j\rangle}{\sqrt{
+    \alpha^2\lVert t_i\rVert^2+(1-\alpha)^2\lVert v_i\rVert^2}\sqrt{\alpha^2\lVert t_j\rVert^2+(1-\alpha)^2
+    \lVert v_j\rVert^2}}$, the cosine of fused features, without fusing them: rows are $\langle x_i,x_j
+    \rangle$, $\lVert x_i\rVert^2$, $\lVert x_j\rVert^2$ of each pair."""
     both = alpha**2 * text + (1 - alpha)**2 * image
     lengths = (both[1] * both[2]).sqrt()
     return torch.where(lengths > 0, both[0] / lengths.clamp(min=1e-300), 0)
@@ -159,14 +159,13 @@ def inner_cosines(
 # -------------------------------------------------------------------------------------------------------- SVD
 
 def truncated_svd(
-    table: Float[Tensor, "w c"], rank: int, tolerance: float = 1e-9, rounds: int = 300
+    table: Float[Tensor, "w c"], rank: int
 ) -> tuple[Float[Tensor, "w k"], Float[Tensor, " k"], Float[Tensor, "c k"]]:
     """The ``rank`` largest singular values S of a table, and their vectors U and V; fewer where the table has
     fewer rows or columns. The table is not centred.
 
-    Up to ``CELLS`` cells the whole SVD is computed and cut. A larger or sparse table is multiplied with a
-    block of vectors again and again (subspace iteration), until no singular value grows by more than
-    ``tolerance`` of the largest in a round. Raises ``ValueError`` for a rank below 1.
+    Up to ``CELLS`` cells the whole SVD is computed and cut; a larger table stays sparse (``krylov_svd``).
+    Raises ``ValueError`` for a rank below 1.
     """
     if rank < 1:
         raise ValueError(f"rank is {rank}; keep at least 1 dimension")
@@ -174,37 +173,47 @@ def truncated_svd(
     if table.numel() <= CELLS:
         U, S, Vh = torch.linalg.svd(table.to_dense(), full_matrices=False)
         return U[:, :rank], S[:rank], Vh[:rank].mT
-    return subspace_svd(table, rank, tolerance, rounds)
+    return krylov_svd(table, rank)
 
 
-def subspace_svd(
-    table: Float[Tensor, "w c"], rank: int, tolerance: float = 1e-9, rounds: int = 300
+def krylov_svd(
+    table: Float[Tensor, "w c"], rank: int, tolerance: float = 1e-12
 ) -> tuple[Float[Tensor, "w k"], Float[Tensor, " k"], Float[Tensor, "c k"]]:
-    """The ``rank`` largest singular values and vectors by subspace iteration with twice as many vectors."""
-    width = min(2 * rank + 10, *table.shape)
-    start = torch.randn(table.shape[1], width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    Q = torch.linalg.qr(table @ start.to(table.device, table.dtype)).Q
-    before = Q.new_zeros(rank)
-    for _ in range(rounds):
-        Q = torch.linalg.qr(table @ torch.linalg.qr(table.mT @ Q).Q).Q
-        U, S, Vh = torch.linalg.svd((table.mT @ Q).mT, full_matrices=False)
-        now = S[:rank]
-        if float((now - before).abs().max()) <= tolerance * float(now[0]):
+    """The ``rank`` largest singular values and vectors from products with the table alone (block Krylov).
+
+    A basis of the span of $MX, (MM^\\top)MX, \\dots$ grows by ``rank`` + 10 columns at a time, until no
+    singular value moves by more than ``tolerance`` of the largest; it is exact when it spans all rows.
+    """
+    rows, turned = len(table), table.transpose(0, 1)
+    width = min(rank + 10, *table.shape)
+    start = torch.randn(table.shape[1], width, dtype=torch.float64,
+                        generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(table @ start.to(table.device, table.dtype)).Q
+    seen = turned @ basis                                       # M^T Q, (c, columns of the basis)
+    before = basis.new_zeros(rank)
+    while True:
+        now = torch.linalg.eigvalsh(seen.mT @ seen).flip(0)[:rank].clamp(min=0).sqrt()
+        if float((now - before).abs().max()) <= tolerance * float(now[0]) or basis.shape[1] == rows:
             break
-        before = now
-    return (Q @ U)[:, :rank], S[:rank], Vh[:rank].mT
+        before, new = now, table @ seen[:, -width:]
+        for _ in range(3):                                      # once is not enough in floating point
+            new = torch.linalg.qr(new - basis @ (basis.mT @ new)).Q
+        new = new[:, :rows - basis.shape[1]]
+        basis, seen = torch.cat([basis, new], dim=1), torch.cat([seen, turned @ new], dim=1)
+    U, S, Vh = torch.linalg.svd(seen.mT, full_matrices=False)
+    return (basis @ U)[:, :rank], S[:rank], Vh[:rank].mT
 
 
 # ----------------------------------------------------------------------------------------------------- fusion
 
-def joined(text: Float[Tensor, "w j"], image: Float[Tensor, "w m"], weight: str = "lmi") -> Blocks:
+def joined(text: Float[Tensor, "w j"], image: Float[Tensor, "n m"], weight: str = "lmi") -> Blocks:
     """Both tables of counts, weighed and with unit rows (eq:fusion-rows).
 
     Raises ``ValueError`` if they do not have the same number of words.
     """
     if len(text) != len(image):
-        raise ValueError(f"the text counts have {len(text)} rows, those of pictures {len(image)}; give both the "
-                         f"same words in the same order")
+        raise ValueError(f"the text counts have {len(text)} rows, those of pictures {len(image)}; give both "
+                         f"the same words in the same order")
     return Blocks(unit_rows(weigh(text, weight)), unit_rows(weigh(image, weight)))
 
 
@@ -218,7 +227,8 @@ def mixed(blocks: Blocks, rank: int | None) -> Blocks:
 
 @dataclass(frozen=True)
 class FusedSpace:
-    """Two blocks of vectors and how they are fused; ``cosines`` of pairs of rows, ``vectors`` of all words."""
+    """Two blocks of vectors and how they are fused; ``cosines`` of pairs of rows, ``vectors`` of all
+    words."""
 
     blocks: Blocks
     level: str = "feature"
@@ -229,10 +239,10 @@ class FusedSpace:
         return replace(self, share=share, level=level or self.level)
 
     def vectors(self) -> Float[Tensor, "w c"]:
-        """eq:fusion-features of all words. Raises ``ValueError`` where similarities are fused, not vectors."""
+        """eq:fusion-features of all words. Raises ``ValueError`` where similarities are fused."""
         if self.level == "score":
-            raise ValueError("scores are fused, and these have no vectors; ask for cosines(first, second), or "
-                             "fuse features")
+            raise ValueError("scores are fused, and these have no vectors; ask for cosines(first, second), "
+                             "or fuse features")
         return fuse_features(self.blocks.text.to_dense(), self.blocks.image.to_dense(), self.share)
 
     def cosines(self, first: Int[Tensor, " q"], second: Int[Tensor, " q"]) -> Float[Tensor, " q"]:
@@ -240,7 +250,9 @@ class FusedSpace:
         return fused_cosines(*(inner(block, first, second) for block in self.blocks), self.level, self.share)
 
 
-def inner(block: Float[Tensor, "w c"], first: Int[Tensor, " q"], second: Int[Tensor, " q"]) -> Float[Tensor, "3 q"]:
+def inner(
+    block: Float[Tensor, "w c"], first: Int[Tensor, " q"], second: Int[Tensor, " q"]
+) -> Float[Tensor, "3 q"]:
     """The inner product of each pair of rows, and the squared lengths of both."""
     rows, place = torch.cat([first, second]).unique(return_inverse=True)
     a, b = block.index_select(0, rows).to_dense()[place].chunk(2)
@@ -257,7 +269,7 @@ def fused_cosines(
 
 
 def fuse(
-    text: Float[Tensor, "w j"], image: Float[Tensor, "w m"], config: SequentialFusionConfig
+    text: Float[Tensor, "w j"], image: Float[Tensor, "n m"], config: SequentialFusionConfig
 ) -> FusedSpace:
     """The whole fusion of two tables of counts: weigh, unit rows, mix, split, fuse."""
     blocks = mixed(joined(text, image, config.weight), config.rank)
@@ -280,11 +292,11 @@ def multimodal_space(
     ids = {word: number for number, word in enumerate(dict.fromkeys([*contexts, *pictures]))}
     encoded = [[ids[word] for word in sentence if word in ids] for sentence in sentences]
     counts = window_counts(encoded, len(ids), config.window)
-    rows = torch.tensor([ids[word] for word in pictures])
-    text = counts.index_select(0, rows)
+    rows, columns = (torch.tensor([ids[word] for word in words]) for words in (pictures, contexts))
+    text = counts.index_select(0, rows).index_select(1, columns)
     if absent := [word for word, total in zip(pictures, sums(text, 1)) if not total]:
-        raise ValueError(f"{absent[0]!r} has pictures and no context in the corpus (so have {len(absent)} words "
-                         f"of {len(pictures)}); leave them out")
+        raise ValueError(f"{absent[0]!r} has pictures and no context in the corpus (so have {len(absent)} "
+                         f"words of {len(pictures)}); leave them out")
     bag = BagOfVisualWords(config.images).learn(torch.cat(list(pictures.values())), generator)
     return fuse(text, bag.of_words(pictures.values()), config)
 
@@ -301,9 +313,9 @@ class Setting(NamedTuple):
 
 
 def settings(
-    text: Float[Tensor, "w j"], image: Float[Tensor, "w m"], first: Int[Tensor, " q"], second: Int[Tensor, " q"],
-    judge: Callable[[Tensor], float], weight: str = "lmi", ranks: Sequence[int | None] = RANKS,
-    shares: Sequence[float] = SHARES, unit_again: bool = False
+    text: Float[Tensor, "w j"], image: Float[Tensor, "n m"], first: Int[Tensor, " q"],
+    second: Int[Tensor, " q"], judge: Callable[[Tensor], float], weight: str = "lmi",
+    ranks: Sequence[int | None] = RANKS, shares: Sequence[float] = SHARES, unit_again: bool = False
 ) -> Iterator[Setting]:
     """Every setting of Bruni's search, 9 ranks times (11 weights of features and 11 of scores), with what
     ``judge`` says of its similarities of the pairs of rows ``first`` and ``second``.

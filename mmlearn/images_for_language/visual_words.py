@@ -5,11 +5,11 @@ Papers: E. Bruni, N.-K. Tran and M. Baroni (2014), *Multimodal Distributional Se
 (the pipeline and its sizes); D. Lowe (2004), *Distinctive Image Features from Scale-Invariant Keypoints*,
 IJCV 60, sec. 6 (the descriptor); J. Sivic and A. Zisserman (2003), *Video Google*, ICCV (visual words);
 S. Lloyd (1982), *Least Squares Quantization in PCM* (k-means).  Survey: 3.3.
-Differs from the papers: Bruni averages the descriptors of hue, saturation and value to 128 numbers, and speaks
-of 3 x 128 where they are clustered: ``colour`` says which. How a radius is laid out in cells is not said
-there; here it is half the side of the 4 x 4 cells, and the deviation of the window that weighs them, as Lowe
-has it. Descriptors are taken where these cells lie within the picture, and k-means starts from descriptors
-drawn at random.
+Differs from the papers: Bruni averages the descriptors of hue, saturation and value to 128 numbers, and
+speaks of 3 x 128 where they are clustered: ``colour`` says which. How a radius is laid out in cells is not
+said there; here it is half the side of the 4 x 4 cells, and the deviation of the window that weighs them, as
+Lowe has it. Descriptors are taken where these cells lie within the picture, and k-means starts from
+descriptors drawn at random.
 
 A descriptor of a grid point: gradients of the picture, shared among 8 directions and 4 x 4 cells around the
 point by linear weights, under a Gaussian window; unit length, numbers above 0.2 cut, unit length again.
@@ -101,9 +101,9 @@ def direction_maps(
 
 
 def cell_weights(radius: int) -> Float[Tensor, "4 n"]:
-    r"""eq:words-cells: $k_i(x)=e^{-x^2/2r^2}\max\big(0,\,1-\tfrac{2}{r}\lvert x-o_i\rvert\big)$, $o_i=\tfrac r2
-    (i-\tfrac32)$, $i=0\dots3$: what a pixel x beside a grid point gives to the cells of a side, for whole
-    numbers from $-\lfloor5r/4\rfloor$ to $\lfloor5r/4\rfloor$."""
+    r"""eq:words-cells: $k_i(x)=e^{-x^2/2r^2}\max\big(0,\,1-\tfrac{2}{r}\lvert x-o_i\rvert\big)$,
+    $o_i=\tfrac r2(i-\tfrac32)$, $i=0\dots3$: what a pixel x beside a grid point gives to the cells of a
+    side, for whole numbers from $-\lfloor5r/4\rfloor$ to $\lfloor5r/4\rfloor$."""
     reach = 5 * radius // 4
     x = torch.arange(-reach, reach + 1, dtype=torch.float64)
     middles = radius / 2 * (torch.arange(CELLS, dtype=torch.float64)
@@ -143,8 +143,8 @@ def grid(length: int, radius: int, step: int) -> Int[Tensor, " n"]:
     """The points of a side around which ``radius`` pixels fit, ``step`` apart, in the middle of the side."""
     room = length - 2 * radius
     if room < 0:
-        raise ValueError(f"a descriptor of radius {radius} needs {2 * radius} pixels, the picture has {length}; "
-                         f"enlarge it, or use smaller radii")
+        raise ValueError(f"a descriptor of radius {radius} needs {2 * radius} pixels, the picture has "
+                         f"{length}; enlarge it, or use smaller radii")
     count = room // step + 1
     return torch.arange(count) * step + (length - (count - 1) * step) // 2
 
@@ -278,7 +278,7 @@ class BagOfVisualWords(nn.Module):
 
 
 def word_sum(counts: Float[Tensor, "b c"]) -> Float[Tensor, " c"]:
-    r"""eq:words-sum: $\#(t,\cdot)=\sum_{I\in\mathcal I_t}h(I)$: the visual words of all pictures of word t."""
+    r"""eq:words-sum: $\#(t,\cdot)=\sum_{I\in\mathcal I_t}h(I)$: the visual words of all its pictures."""
     return counts.sum(dim=0)
 
 
