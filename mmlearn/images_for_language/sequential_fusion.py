@@ -313,16 +313,15 @@ class Setting(NamedTuple):
 
 
 def settings(
-    text: Float[Tensor, "w j"], image: Float[Tensor, "n m"], first: Int[Tensor, " q"],
-    second: Int[Tensor, " q"], judge: Callable[[Tensor], float], weight: str = "lmi",
+    blocks: Blocks, first: Int[Tensor, " q"], second: Int[Tensor, " q"], judge: Callable[[Tensor], float],
     ranks: Sequence[int | None] = RANKS, shares: Sequence[float] = SHARES, unit_again: bool = False
 ) -> Iterator[Setting]:
     """Every setting of Bruni's search, 9 ranks times (11 weights of features and 11 of scores), with what
     ``judge`` says of its similarities of the pairs of rows ``first`` and ``second``.
 
-    One SVD serves all ranks, and inner products of the pairs all weights. A rank of None is no mixing.
+    ``blocks`` are those of ``joined``. One SVD serves all ranks, and inner products of the pairs all weights.
+    A rank of None is no mixing.
     """
-    blocks = joined(text, image, weight)
     largest = max((rank for rank in ranks if rank is not None), default=0)
     if largest:
         U, S, V = truncated_svd(torch.cat(list(blocks), dim=1), largest)

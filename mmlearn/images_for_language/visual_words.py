@@ -72,7 +72,7 @@ class VisualWordsConfig:
 # -------------------------------------------------------------------------------------------------- equations
 
 def rgb_to_hsv(pixels: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b 3 y x"]:
-    r"""eq:words-hsv: value $\max$, saturation $(\max-\min)/\max$, and the hue as the place of the largest
+    r"""eq:bovw-hsv: value $\max$, saturation $(\max-\min)/\max$, and the hue as the place of the largest
     channel plus the difference of the other two, in sixths of a turn: all in [0, 1]; grey has hue 0."""
     value, largest = pixels.max(dim=1)
     spread = value - pixels.min(dim=1).values
@@ -88,7 +88,7 @@ def rgb_to_hsv(pixels: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b 3 y x"]:
 def direction_maps(
     pixels: Float[Tensor, "b y x"]
 ) -> Float[Tensor, "b 8 y x"]:
-    r"""eq:words-directions: $G_o=\lVert\nabla I\rVert\,\max\big(0,\,1-\tfrac{8}{2\pi}\lvert\theta-o\,\tfrac{2
+    r"""eq:bovw-directions: $G_o=\lVert\nabla I\rVert\,\max\big(0,\,1-\tfrac{8}{2\pi}\lvert\theta-o\,\tfrac{2
     \pi}8\rvert\big)$, $o=0\dots7$: each gradient is shared by the two directions beside its own; $\theta=0$
     points along the row, a quarter turn down."""
     down, right = torch.gradient(pixels, dim=(1, 2))
@@ -101,7 +101,7 @@ def direction_maps(
 
 
 def cell_weights(radius: int) -> Float[Tensor, "4 n"]:
-    r"""eq:words-cells: $k_i(x)=e^{-x^2/2r^2}\max\big(0,\,1-\tfrac{2}{r}\lvert x-o_i\rvert\big)$,
+    r"""eq:bovw-cells: $k_i(x)=e^{-x^2/2r^2}\max\big(0,\,1-\tfrac{2}{r}\lvert x-o_i\rvert\big)$,
     $o_i=\tfrac r2(i-\tfrac32)$, $i=0\dots3$: what a pixel x beside a grid point gives to the cells of a
     side, for whole numbers from $-\lfloor5r/4\rfloor$ to $\lfloor5r/4\rfloor$."""
     reach = 5 * radius // 4
@@ -115,7 +115,7 @@ def cell_weights(radius: int) -> Float[Tensor, "4 n"]:
 def limited(
     histograms: Float[Tensor, "*b d"], cut: float | int = CUT
 ) -> Float[Tensor, "*b d"]:
-    r"""eq:words-limit: $h\mapsto h'/\lVert h'\rVert$ with $h'=\min(h/\lVert h\rVert,\,0.2)$: one strong edge
+    r"""eq:bovw-limit: $h\mapsto h'/\lVert h'\rVert$ with $h'=\min(h/\lVert h\rVert,\,0.2)$: one strong edge
     does not outweigh the rest; nothing stays nothing."""
     return F.normalize(F.normalize(histograms, dim=-1).clamp(max=cut), dim=-1)
 
@@ -123,7 +123,7 @@ def limited(
 def sift(
     pixels: Float[Tensor, "b y x"], radius: int, step: int
 ) -> Float[Tensor, "b r c 128"]:
-    """Descriptors (eq:words-directions, -cells, -limit) of the points of a
+    """Descriptors (eq:bovw-directions, -cells, -limit) of the points of a
     grid, upright, of one radius."""
     maps = direction_maps(pixels)
     weights = cell_weights(radius).to(maps)[:, None]
@@ -170,7 +170,7 @@ def described(
 def lloyd_step(
     points: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]
 ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
-    r"""eq:words-lloyd: $a_i=\arg\min_j\lVert x_i-\mu_j\rVert$, then $\mu_j=\frac1{\lvert\{i:a_i=j\}\rvert}
+    r"""eq:bovw-lloyd: $a_i=\arg\min_j\lVert x_i-\mu_j\rVert$, then $\mu_j=\frac1{\lvert\{i:a_i=j\}\rvert}
     \sum_{i:a_i=j}x_i$: neither step raises $\sum_i\lVert x_i-\mu_{a_i}\rVert^2$. A centre without points
     takes the point that is furthest from its own."""
     nearest = nearest_codes(points, centres)
@@ -224,7 +224,7 @@ def random_start(
 def binned(
     nearest: Int[Tensor, "b n"], places: Float[Tensor, "n 2"], words: int, bins: int
 ) -> Float[Tensor, "b c"]:
-    r"""eq:words-histogram: $h_{u,v,j}=\sum_i[a_i=j]\,[\lfloor Br_i\rfloor=u]\,[\lfloor Bc_i\rfloor=v]$: how
+    r"""eq:bovw-histogram: $h_{u,v,j}=\sum_i[a_i=j]\,[\lfloor Br_i\rfloor=u]\,[\lfloor Bc_i\rfloor=v]$: how
     often visual word j stands in part (u, v) of the picture, B parts a side; (r, c) is a point's place."""
     part = (places * bins).long().clamp(max=bins - 1)
     column = (part[:, 0] * bins + part[:, 1]) * words + nearest
@@ -233,7 +233,7 @@ def binned(
 
 
 class BagOfVisualWords(nn.Module):
-    """A vocabulary of visual words and the pictures it counts (eq:words-lloyd, eq:words-histogram).
+    """A vocabulary of visual words and the pictures it counts (eq:bovw-lloyd, eq:bovw-histogram).
 
     ``learn`` finds the centres; ``forward``: pictures (b, 3, y, x) of bytes -> counts (b, bins^2 * words);
     ``of_words`` sums over the pictures of each word. Raises ``ValueError`` where nothing was learnt yet.
@@ -273,12 +273,12 @@ class BagOfVisualWords(nn.Module):
         return torch.cat(counted)
 
     def of_words(self, pictures: Iterable[UInt8[Tensor, "_ 3 _ _"]]) -> Float[Tensor, "w c"]:
-        """eq:words-sum, a row for the pictures of each word; sparse where the table is large."""
+        """eq:bovw-sum, a row for the pictures of each word; sparse where the table is large."""
         return stacked(word_sum(self(images)) for images in pictures)
 
 
 def word_sum(counts: Float[Tensor, "b c"]) -> Float[Tensor, " c"]:
-    r"""eq:words-sum: $\#(t,\cdot)=\sum_{I\in\mathcal I_t}h(I)$: the visual words of all its pictures."""
+    r"""eq:bovw-sum: $\#(t,\cdot)=\sum_{I\in\mathcal I_t}h(I)$: the visual words of all its pictures."""
     return counts.sum(dim=0)
 
 

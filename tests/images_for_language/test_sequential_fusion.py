@@ -270,7 +270,7 @@ def test_the_search_tries_every_setting_once_and_finds_the_planted_one():
     planted = SequentialFusionConfig(rank=5, level="score", share=0.3)
     wanted = fuse(TEXT, IMAGE, planted).cosines(first, second)
     ranks, shares = (2, 5, None), (0.0, 0.3, 0.6, 1.0)
-    found = list(settings(TEXT, IMAGE, first, second, agreement(wanted), ranks=ranks, shares=shares))
+    found = list(settings(joined(TEXT, IMAGE), first, second, agreement(wanted), ranks, shares))
     assert len(found) == 3 * 2 * 4 == len({setting[:3] for setting in found})
     assert tuned(SequentialFusionConfig(), found) == planted
     for setting in found:
@@ -286,7 +286,7 @@ def test_the_grid_of_the_paper_has_198_settings():
 
 def test_settings_without_a_number_are_passed_over():
     first, second = pairs(9)
-    found = list(settings(TEXT, IMAGE, first, second, lambda x: float("nan"), ranks=(2,), shares=(0.5,)))
+    found = list(settings(joined(TEXT, IMAGE), first, second, lambda x: float("nan"), (2,), (0.5,)))
     with pytest.raises(ValueError, match="none of 2 settings has a correlation"):
         tuned(SequentialFusionConfig(), found)
 
