@@ -94,9 +94,9 @@ def test_the_loss_weighs_reconstruction_labels_and_squared_weights():
         model = BimodalAutoencoder(replace(MINI, decay=1.0, reconstruction=0, classification=0))
     batch = data()
     got = model.loss(batch.text, batch.image, batch.image, batch.word)
-    weights = [p for name, p in model.named_parameters() if name.endswith("weight")]
+    weights = {name: p for name, p in model.named_parameters() if name.endswith("weight")}
     assert len(weights) == 6
-    want = sum(float(p.square().sum()) * (1 if len(p) == MINI.labels else 2) for p in weights)
+    want = sum(float(p.square().sum()) * (1 if "labels" in name else 2) for name, p in weights.items())
     assert float(got.detach()) == pytest.approx(want, rel=1e-5)
 
 
@@ -141,8 +141,8 @@ def test_every_parameter_learns_and_the_words_are_told_apart():
     batch = data()
     model.loss(batch.text, batch.image, batch.image, batch.word).backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
-    losses = train_bimodal(model, batch, torch.Generator().manual_seed(0), 60, 150, 36, 1e-2)
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    losses = train_bimodal(model, batch, torch.Generator().manual_seed(0), 20, 80, 36, 3e-2)
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     with torch.no_grad():
         out = model.unfolded(batch.text, batch.image)
     assert float((out.labels.argmax(dim=1) == batch.word).double().mean()) > 0.9
@@ -154,7 +154,7 @@ def test_a_text_that_is_hidden_is_guessed_from_its_picture():
     with seeded(0):
         model = BimodalAutoencoder(replace(MINI, noise=0.5))
     batch = data()
-    train_bimodal(model, batch, torch.Generator().manual_seed(0), 60, 200, 36, 1e-2)
+    train_bimodal(model, batch, torch.Generator().manual_seed(0), 20, 80, 36, 3e-2)
     with torch.no_grad():
         none = torch.zeros(len(batch.word), 12, dtype=torch.bool)
         guess = torch.sign(model.unfolded(batch.text, batch.image, none).text)

@@ -11,6 +11,7 @@ is tuned on other pairs of "mixed". The pictures of a shuffled arm are those of 
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -80,10 +81,12 @@ def rows_of(pairs: WordPairs) -> tuple[Tensor, Tensor]:
 Similar = Callable[[Tensor, Tensor], Tensor]
 
 
-def scores(similar: Similar, count: int, names: tuple[str, ...] = SETS) -> dict[str, float]:
-    """Spearman's rho on each set of pairs."""
-    known = judgements(count)
-    return {name: round(spearman(similar(*rows_of(known[name])), known[name].score), 4) for name in names}
+def scores(similar: Similar, count: int) -> dict[str, float | None]:
+    """Spearman's rho on each set of pairs; nothing where all pairs look alike, as words without pictures do
+    to pictures alone."""
+    rho = {name: spearman(similar(*rows_of(judgements(count)[name])), judgements(count)[name].score)
+           for name in SETS}
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in rho.items()}
 
 
 # --------------------------------------------------------------------------------------------- what is learnt
@@ -105,7 +108,7 @@ def with_all_nouns(table: Tensor) -> Tensor:
 
 def skip_gram_vectors(sentences: list[list[str]], dim: int, seed: int) -> Tensor:
     """Vectors of all nouns, of a skip-gram with negative sampling."""
-    config = SkipGramConfig(dim=dim, min_count=1)
+    config = SkipGramConfig(dim=dim, min_count=1, sample=0.0, epochs=10, lr=0.05)
     vectors = train_skip_gram(sentences, config, seed=seed, progress=False).vectors()
     return torch.stack([vectors[word] for word in word_world.NOUNS]).double()
 
@@ -160,9 +163,10 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
             space = FusedSpace(mixed(blocks, best.rank), level, best.share)
             arms[f"{which}: tuned {level}s"] = judged(space.cosines)
             chosen[f"{which}: tuned {level}s"] = {"rank": best.rank, "share": best.share}
-            if level == "feature":
-                arms[f"{which}: text mixed"] = judged(space.with_share(1.0).cosines)
-                arms[f"{which}: image mixed"] = judged(space.with_share(0.0).cosines)
+        for name, share in (("text", 1.0), ("image", 0.0)):
+            best = tuned(SequentialFusionConfig(), [s for s in found if s.rank and s.share == share])
+            arms[f"{which}: {name} mixed"] = judged(FusedSpace(mixed(blocks, best.rank), share=share).cosines)
+            chosen[f"{which}: {name} mixed"] = {"rank": best.rank, "share": share}
     words = unit_rows(skip_gram)
     arms["skip-gram"] = judged(FusedSpace(Blocks(words, words), share=1.0).cosines)
     for how in ("CNN mean", "CNN max"):
@@ -175,7 +179,7 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     arms: dict[str, list[dict[str, Any]]] = {}
-    curves: dict[str, list[list[dict[str, float]]]] = {}
+    curves: dict[str, list[list[dict[str, float | None]]]] = {}
     chosen: dict[str, list[dict[str, Any]]] = {}
     for (_, seed), measured in run_jobs(job, [("fusion", seed) for seed in seeds(args.seeds)], args):
         for name, found in measured["arms"].items():
