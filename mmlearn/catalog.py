@@ -860,6 +860,26 @@ SYSTEMS: tuple[System, ...] = (
         oracle="sklearn.linear_model.Ridge",
     ),
     System(
+        name="Pseudo-sentences",
+        section="3.4",
+        paper="Hill and Korhonen (2014), Learning Abstract Concept Embeddings from Multi-Modal Data: Since "
+              "You Probably Can't See What I Mean, EMNLP",
+        module="mmlearn.images_for_language.pseudo_sentences",
+        oracle="expected counts",
+    ),
+    System(
+        name="Grounded space",
+        section="3.3",
+        paper="Bordes et al. (2019), Incorporating Visual Semantics into Sentence Representations within a "
+              "Grounded Space, EMNLP, arXiv:2002.02734",
+        module="mmlearn.images_for_language.grounded_space",
+        model="mmlearn.images_for_language.grounded_space:GroundedSpace",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.images_for_language.grounded_space:GroundedSpaceConfig.{name}")
+            for name in ("skip_thought", "mini")),
+        oracle="the losses by loops",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "
