@@ -84,7 +84,8 @@ def perceptual_loss(
     g: Float[Tensor, "b d"], v: Float[Tensor, "b f"]
 ) -> Float[Tensor, ""]:
     r"""eq:grounded-perceptual: $L_P=-\rho\big(\cos(g_i,g_j),\cos(v_i,v_j)\big)$ over the pairs $i<j$ of a
-    batch: what is alike to the eye is to be alike in the grounded space; scale and origin are left to the text."""
+    batch: what is alike to the eye is to be alike in the grounded space; scale and origin are left
+    to the text."""
     i, j = torch.triu_indices(len(g), len(g), 1, device=g.device)
     return -pearson(cosine_table(g)[i, j], cosine_table(v)[i, j])
 
