@@ -12,7 +12,7 @@ Rows are words. Both tables of counts have the same words; how many columns each
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mmlearn.data.word_vectors import WordVectors
 from mmlearn.images_for_language.counts import WEIGHTS, sums, weigh, window_counts
 from mmlearn.images_for_language.visual_words import BagOfVisualWords, VisualWordsConfig
 from mmlearn.nn.configuration import check
@@ -233,6 +234,7 @@ class FusedSpace:
     blocks: Blocks
     level: str = "feature"
     share: float | int = 0.5
+    words: tuple[str, ...] = ()         # of the rows, where they are named
 
     def with_share(self, share: float | int, level: str | None = None) -> "FusedSpace":
         """The same blocks, weighted otherwise."""
@@ -244,6 +246,21 @@ class FusedSpace:
             raise ValueError("scores are fused, and these have no vectors; ask for cosines(first, second), "
                              "or fuse features")
         return fuse_features(self.blocks.text.to_dense(), self.blocks.image.to_dense(), self.share)
+
+    def word_vectors(self) -> WordVectors:
+        """``vectors`` by their words. Raises ``ValueError`` where rows have no names or no vectors."""
+        return WordVectors(self.words, self.vectors())
+
+    def likeness(self, a: Sequence[str], b: Sequence[str]) -> Float[Tensor, " q"]:
+        """``cosines`` of pairs of words, not a number where one is unknown: what
+        ``mmlearn.metrics.similarity`` judges, also where scores are fused."""
+        rows = {word: row for row, word in enumerate(self.words)}
+        first, second = (torch.tensor([rows.get(word, -1) for word in words], dtype=torch.long)
+                         for words in (a, b))
+        found = torch.full((len(first),), math.nan, dtype=torch.float64)
+        known = (first >= 0) & (second >= 0)
+        found[known] = self.cosines(first[known], second[known]).double()
+        return found
 
     def cosines(self, first: Int[Tensor, " q"], second: Int[Tensor, " q"]) -> Float[Tensor, " q"]:
         """The similarity of the words of each pair of rows; 0 where a word has nothing."""
@@ -269,13 +286,15 @@ def fused_cosines(
 
 
 def fuse(
-    text: Float[Tensor, "w j"], image: Float[Tensor, "n m"], config: SequentialFusionConfig
+    text: Float[Tensor, "w j"], image: Float[Tensor, "n m"], config: SequentialFusionConfig,
+    words: Iterable[str] = ()
 ) -> FusedSpace:
-    """The whole fusion of two tables of counts: weigh, unit rows, mix, split, fuse."""
+    """The whole fusion of two tables of counts: weigh, unit rows, mix, split, fuse; ``words`` name
+    the rows."""
     blocks = mixed(joined(text, image, config.weight), config.rank)
     if config.unit_again:
         blocks = Blocks(*map(unit_rows, blocks))
-    return FusedSpace(blocks, config.level, config.share)
+    return FusedSpace(blocks, config.level, config.share, tuple(words))
 
 
 def multimodal_space(
@@ -298,7 +317,7 @@ def multimodal_space(
         raise ValueError(f"{absent[0]!r} has pictures and no context in the corpus (so have {len(absent)} "
                          f"words of {len(pictures)}); leave them out")
     bag = BagOfVisualWords(config.images).learn(torch.cat(list(pictures.values())), generator)
-    return fuse(text, bag.of_words(pictures.values()), config)
+    return fuse(text, bag.of_words(pictures.values()), config, pictures)
 
 
 # ----------------------------------------------------------------------------------------------------- search

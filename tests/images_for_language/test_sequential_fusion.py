@@ -37,6 +37,7 @@ from mmlearn.images_for_language.sequential_fusion import (
     unit_rows,
 )
 from mmlearn.images_for_language.visual_words import BagOfVisualWords, VisualWordsConfig
+from mmlearn.metrics.similarity import WordPairs, evaluate_pairs
 
 
 def table(rows, columns, seed=0):
@@ -333,6 +334,21 @@ def test_the_pipeline_from_sentences_and_pictures_is_its_parts_one_after_the_oth
     assert few.blocks.text.shape == (4, 4)
     with pytest.raises(ValueError, match="'whale' has pictures and no context"):
         multimodal_space(SENTENCES, pictures | {"whale": striped(4, 4)}, config, torch.Generator())
+
+
+def test_a_space_with_names_is_judged_as_vectors_of_words_are():
+    words = tuple("abcdefghi")
+    first, second = pairs(9)
+    people = WordPairs(tuple(words[i] for i in first), tuple(words[j] for j in second),
+                       torch.linspace(0, 1, len(first), dtype=torch.float64))
+    space = fuse(TEXT, IMAGE, SequentialFusionConfig(rank=4), words)
+    judged = evaluate_pairs(space.word_vectors(), people)
+    assert judged == pytest.approx(evaluate_pairs(space.likeness, people)) and judged["covered"] == 36
+    scores = space.with_share(0.3, "score")
+    torch.testing.assert_close(scores.likeness(people.first, people.second), scores.cosines(first, second))
+    assert torch.isnan(space.likeness(["a", "a"], ["b", "zebra"])).tolist() == [False, True]
+    with pytest.raises(ValueError, match="0 words and 9 vectors"):
+        fuse(TEXT, IMAGE, SequentialFusionConfig(rank=4)).word_vectors()
 
 
 def test_twins_in_text_are_told_apart_by_their_pictures_alone():
