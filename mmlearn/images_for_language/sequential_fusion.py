@@ -264,7 +264,8 @@ class FusedSpace:
 
     def cosines(self, first: Int[Tensor, " q"], second: Int[Tensor, " q"]) -> Float[Tensor, " q"]:
         """The similarity of the words of each pair of rows; 0 where a word has nothing."""
-        return fused_cosines(*(inner(block, first, second) for block in self.blocks), self.level, self.share)
+        text, image = (inner(block, first, second) for block in self.blocks)
+        return fused_cosines(text, image, self.level, self.share)
 
 
 def inner(
@@ -348,10 +349,10 @@ def settings(
         now = blocks if rank is None else compact(U[:, :rank], S[:rank], V[:, :rank], blocks.text.shape[1])
         if unit_again:
             now = Blocks(*map(unit_rows, now))
-        products = [inner(block, first, second) for block in now]
+        text, image = (inner(block, first, second) for block in now)
         for level in LEVELS:
             for share in shares:
-                yield Setting(rank, level, share, judge(fused_cosines(*products, level, share)))
+                yield Setting(rank, level, share, judge(fused_cosines(text, image, level, share)))
 
 
 def tuned(config: SequentialFusionConfig, found: Sequence[Setting]) -> SequentialFusionConfig:

@@ -132,8 +132,8 @@ def prepared(vectors: Float[Tensor, "w f"], order: str = "unit") -> Float[Tensor
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; use one of {', '.join(ORDERS)}")
     for step in order.split("-"):
-        vectors = {"none": vectors.clone, "unit": lambda v=vectors: unit_rows(v),
-                   "centre": lambda v=vectors: centred(v)}[step]()
+        if step != "none":
+            vectors = unit_rows(vectors) if step == "unit" else centred(vectors)
     return vectors
 
 
