@@ -927,6 +927,99 @@ SYSTEMS: tuple[System, ...] = (
         oracle="the formulas one token at a time; torch.nn.RNN for the recurrence",
     ),
     System(
+        name="Counts of contexts",
+        section="3.3",
+        paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49; Levy and Goldberg (2014), "
+              "Neural Word Embedding as Implicit Matrix Factorization, NIPS",
+        module="mmlearn.images_for_language.counts",
+        oracle="the formulas by loops",
+    ),
+    System(
+        name="Bag of visual words",
+        section="3.3",
+        paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49; Lowe (2004), Distinctive "
+              "Image Features from Scale-Invariant Keypoints, IJCV 60",
+        module="mmlearn.images_for_language.visual_words",
+        oracle="scikit-image's SIFT at upright keypoints; sklearn.cluster.KMeans; the formulas by loops",
+    ),
+    System(
+        name="Sequential fusion",
+        section="3.3",
+        paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49",
+        module="mmlearn.images_for_language.sequential_fusion",
+        oracle="sklearn.decomposition.TruncatedSVD with arpack; the formulas by loops",
+    ),
+    System(
+        name="CNN word vectors",
+        section="3.3",
+        paper="Kiela and Bottou (2014), Learning Image Embeddings using Convolutional Neural Networks for "
+              "Improved Multi-Modal Semantics, EMNLP; Oquab et al. (2014), Learning and Transferring "
+              "Mid-Level Image Representations using Convolutional Neural Networks, CVPR",
+        module="mmlearn.images_for_language.visual_vectors",
+        model="mmlearn.images_for_language.visual_vectors:AlexNet",
+        configurations=(
+            Configuration("oquab", "mmlearn.images_for_language.visual_vectors:AlexNetConfig.oquab",
+                          106_009_448, "counted from the papers: convolutions of Krizhevsky et al. (2012) "
+                                       "in two groups, FC6 and FC7 of 6144, 1512 classes"),
+            Configuration("krizhevsky",
+                          "mmlearn.images_for_language.visual_vectors:AlexNetConfig.krizhevsky", 60_965_224,
+                          "counted from the layers of Krizhevsky et al. (2012), who say 60 million"),
+            Configuration("torchvision",
+                          "mmlearn.images_for_language.visual_vectors:AlexNetConfig.torchvision", 61_100_840,
+                          "torchvision's documentation of AlexNet"),
+            Configuration("mini", "mmlearn.images_for_language.visual_vectors:AlexNetConfig.mini"),
+        ),
+        oracle="torchvision.models.alexnet; the formulas by loops",
+        weights="torchvision's alexnet-owt-7be5be79.pth (BSD-3-Clause); none of the 6144-wide network",
+    ),
+    System(
+        name="Stacked bimodal autoencoder",
+        section="3.3",
+        paper="Silberer and Lapata (2014), Learning Grounded Meaning Representations with Autoencoders, ACL",
+        module="mmlearn.images_for_language.bimodal_autoencoder",
+        model="mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoder",
+        configurations=(
+            Configuration("paper",
+                          "mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoderConfig.paper",
+                          2_668_037, "counted from sec. 4.2: 2362-700-500 and 414-170-100, tied, 600-500, "
+                                    "541 labels"),
+            Configuration("mini",
+                          "mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoderConfig.mini"),
+        ),
+        oracle="the stack written out layer by layer",
+    ),
+    System(
+        name="Imagined vectors (MAP-C)",
+        section="3.3",
+        paper="Collell et al. (2017), Imagined Visual Representations as Multimodal Embeddings, AAAI",
+        module="mmlearn.images_for_language.imagined_vectors",
+        model="mmlearn.images_for_language.imagined_vectors:ImaginedVectors",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.images_for_language.imagined_vectors:ImaginedConfig.{name}")
+            for name in ("glove_linear", "glove_network", "mini")),
+        oracle="sklearn.linear_model.Ridge",
+    ),
+    System(
+        name="Pseudo-sentences",
+        section="3.4",
+        paper="Hill and Korhonen (2014), Learning Abstract Concept Embeddings from Multi-Modal Data: Since "
+              "You Probably Can't See What I Mean, EMNLP",
+        module="mmlearn.images_for_language.pseudo_sentences",
+        oracle="expected counts",
+    ),
+    System(
+        name="Grounded space",
+        section="3.3",
+        paper="Bordes et al. (2019), Incorporating Visual Semantics into Sentence Representations within a "
+              "Grounded Space, EMNLP, arXiv:2002.02734",
+        module="mmlearn.images_for_language.grounded_space",
+        model="mmlearn.images_for_language.grounded_space:GroundedSpace",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.images_for_language.grounded_space:GroundedSpaceConfig.{name}")
+            for name in ("skip_thought", "mini")),
+        oracle="the losses by loops",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

@@ -70,6 +70,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
     "images_for_language/bert-mini":
         "a small BERT on captions: hidden words, pairs of captions, two senses of a word; without pairs or "
         "positions",
+    "images_for_language/sequential-fusion":
+        "text and pictures of words, counted, mixed and fused: Spearman's rho over the weight, with controls",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
