@@ -120,21 +120,27 @@ def fit_ridge(
 
 
 def hold_out(
-    words: Sequence[str], share: float, never: Collection[str] = (), seed: int = 0
+    words: Sequence[str], share: float, never: Collection[str] = (), always: Collection[str] = (),
+    seed: int = 0,
 ) -> tuple[list[int], list[int]]:
     """The strict split: numbers of the words that are seen with pictures, and of those that are held out,
     about ``share`` of all.
 
     Words in ``never`` are not held out: the classes that the network of the features was trained to tell
-    apart, whose pictures it has seen with a label. Raises ``ValueError`` where too few words are left.
+    apart, whose pictures it has seen with a label. Those in ``always`` are. Raises ``ValueError`` where that
+    cannot be.
     """
-    free = [i for i, word in enumerate(words) if word not in set(never)]
+    both, barred = set(never) & set(always), set(never) | set(always)
+    held = {i for i, word in enumerate(words) if word in set(always)}
+    free = [i for i, word in enumerate(words) if word not in barred]
     wanted = round(share * len(words))
-    if not 0 < wanted <= len(free):
-        raise ValueError(f"{wanted} of {len(words)} words are to be held out, and {len(free)} may be; choose "
-                         f"another share")
+    if both:
+        raise ValueError(f"{sorted(both)[0]!r} is never and always held out; decide")
+    if not 0 < wanted <= len(held) + len(free) or wanted < len(held):
+        raise ValueError(f"{wanted} of {len(words)} words are to be held out, of {len(held) + len(free)} that "
+                         f"may and {len(held)} that must be; choose another share")
     order = torch.randperm(len(free), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = {free[i] for i in order[:wanted]}
+    held |= {free[i] for i in order[:wanted - len(held)]}
     return [i for i in range(len(words)) if i not in held], sorted(held)
 
 

@@ -121,13 +121,16 @@ def test_words_that_the_network_learned_to_tell_apart_are_not_held_out():
     seen, held = hold_out(words, 0.25, never=words[:10], seed=3)
     assert sorted(seen + held) == list(range(20)) and len(held) == 5
     assert min(held) >= 10
-    assert hold_out(words, 0.25, words[:10], 3) == (seen, held) != hold_out(words, 0.25, words[:10], 4)
+    assert hold_out(words, 0.25, words[:10], seed=3) == (seen, held)
+    assert hold_out(words, 0.25, words[:10], seed=4) != (seen, held)
+    assert {11, 12} < set(hold_out(words, 0.25, words[:10], words[11:13])[1])
 
 
-@pytest.mark.parametrize("share, never", [(0.9, ["a", "b"]), (0.0, []), (0.01, [])])
-def test_a_split_that_cannot_be_is_refused(share, never):
-    with pytest.raises(ValueError, match="choose another share"):
-        hold_out(["a", "b", "c", "d"], share, never)
+@pytest.mark.parametrize("share, never, always", [(0.9, "ab", ""), (0.0, "", ""), (0.01, "", ""),
+                                                  (0.5, "", "abc"), (0.5, "a", "a")])
+def test_a_split_that_cannot_be_is_refused(share, never, always):
+    with pytest.raises(ValueError, match="choose another share|decide"):
+        hold_out(list("abcd"), share, never, always)
 
 
 def world(n=40, d=6, f=9, noise=0.0):
