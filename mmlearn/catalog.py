@@ -787,6 +787,33 @@ SYSTEMS: tuple[System, ...] = (
         weights="clip_image_enc.pt, clip_text_enc.pt of openai/glide-text2im (code MIT)",
     ),
     System(
+        name="Skip-gram",
+        section="3.2",
+        paper="Mikolov et al. (2013), Distributed Representations of Words and Phrases and their "
+              "Compositionality, arXiv:1310.4546; Efficient Estimation of Word Representations in Vector "
+              "Space, arXiv:1301.3781",
+        module="mmlearn.images_for_language.skip_gram",
+        model="mmlearn.images_for_language.skip_gram:SkipGram",
+        command="words",
+        trainer="mmlearn.cli.train_words",
+        configurations=(
+            Configuration("word2vec", "mmlearn.images_for_language.skip_gram:SkipGramConfig.word2vec",
+                          14_258_200, "2 v d with the 71,291 words of text8 and word2vec.c's defaults"),
+            Configuration("ldc", "mmlearn.images_for_language.skip_gram:SkipGramConfig.ldc",
+                          104_959_360, "(2 v - 1) d with v = 82,000 and d = 640; arXiv:1301.3781, table 3"),
+            Configuration("neg5", "mmlearn.images_for_language.skip_gram:SkipGramConfig.neg5",
+                          415_200_000, "2 v d with v = 692,000 and d = 300; arXiv:1310.4546, sec. 3"),
+            Configuration("neg15", "mmlearn.images_for_language.skip_gram:SkipGramConfig.neg15",
+                          415_200_000, "2 v d with v = 692,000 and d = 300; arXiv:1310.4546, sec. 3"),
+            Configuration("hs_huffman", "mmlearn.images_for_language.skip_gram:SkipGramConfig.hs_huffman",
+                          415_199_700, "(2 v - 1) d with v = 692,000 and d = 300; arXiv:1310.4546, sec. 3"),
+            Configuration("mini", "mmlearn.images_for_language.skip_gram:SkipGramConfig.mini"),
+        ),
+        oracle="gensim.models.Word2Vec: codes, probabilities, and training with the hierarchical softmax "
+               "number for number",
+        weights="any file of word2vec's or GloVe's formats, as word vectors (mmlearn.data.word_vectors)",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "
