@@ -137,8 +137,8 @@ def hold_out(
     if both:
         raise ValueError(f"{sorted(both)[0]!r} is never and always held out; decide")
     if not 0 < wanted <= len(held) + len(free) or wanted < len(held):
-        raise ValueError(f"{wanted} of {len(words)} words are to be held out, of {len(held) + len(free)} that "
-                         f"may and {len(held)} that must be; choose another share")
+        raise ValueError(f"{wanted} of {len(words)} words are to be held out, of {len(held) + len(free)} "
+                         f"that may and {len(held)} that must be; choose another share")
     order = torch.randperm(len(free), generator=torch.Generator().manual_seed(seed)).tolist()
     held |= {free[i] for i in order[:wanted - len(held)]}
     return [i for i in range(len(words)) if i not in held], sorted(held)
