@@ -1020,6 +1020,29 @@ SYSTEMS: tuple[System, ...] = (
         oracle="the losses by loops",
     ),
     System(
+        name="Multimodal skip-gram",
+        section="3.4",
+        paper="Lazaridou et al. (2015), Combining Language and Vision with a Multimodal Skip-gram Model, "
+              "NAACL-HLT, arXiv:1501.02598",
+        module="mmlearn.images_for_language.multimodal_skip_gram",
+        model="mmlearn.images_for_language.multimodal_skip_gram:MultimodalSkipGram",
+        configurations=tuple(        # the paper does not state its vocabulary: no count to compare with
+            Configuration(name, f"mmlearn.images_for_language.multimodal_skip_gram:"
+                                f"MultimodalSkipGramConfig.{name}")
+            for name in ("paper_a", "paper_b", "fc7", "mini_a", "mini")),
+        oracle="skip-gram without pictures, to the last bit; torch.autograd.gradcheck; model A for B with "
+               "the identity as its mapping",
+    ),
+    System(
+        name="Zero-shot naming and retrieval of words",
+        section="3.4",
+        paper="Lazaridou et al. (2015), Combining Language and Vision with a Multimodal Skip-gram Model, "
+              "NAACL-HLT, arXiv:1501.02598; Hoerl and Kennard (1970), Ridge Regression: Biased Estimation "
+              "for Nonorthogonal Problems, Technometrics 12",
+        module="mmlearn.images_for_language.zero_shot",
+        oracle="sklearn.linear_model.Ridge and RidgeCV; the formulas by loops",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

@@ -72,6 +72,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "positions",
     "images_for_language/sequential-fusion":
         "text and pictures of words, counted, mixed and fused: Spearman's rho over the weight, with controls",
+    "images_for_language/zero-shot-words":
+        "words that were only read: are their pictures found and named? skip-gram and ridge, A, B, controls",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
