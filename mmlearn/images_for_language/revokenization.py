@@ -2,7 +2,7 @@ r"""Revokenization: vokens that were given to the tokens of one tokeniser, carri
 
 Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, app. (RoBERTa's tokens get the
 vokens of BERT's); github.com/airsplay/vokenization (MIT), whose released scripts build this part and do not
-call it.  Survey: 3.3.
+call it.  Survey: 3.5.1.
 Differs from the paper: the text that both tokenisers read is put together from the tokens themselves, so that
 their places in it are known; the released code tokenises it again, and cuts or repeats tokens where another
 number comes out. A token whose characters no source token touches gets the voken of the next one.

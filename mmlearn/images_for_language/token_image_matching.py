@@ -2,7 +2,7 @@ r"""Token-image matching: which picture does a word of this sentence speak of?
 
 Paper: H. Tan and M. Bansal (2020), *Vokenization: Improving Language Understanding with Contextualized,
 Visual-Grounded Supervision*, EMNLP, arXiv:2010.06775, sec. 3.2; sizes and loss of
-github.com/airsplay/vokenization (MIT).  Survey: 3.3 (its E14: the system is named there, not described).
+github.com/airsplay/vokenization (MIT).  Survey: 3.5.1, which names the system and links to a blog.
 Differs from the paper: nothing. Where the released code and the paper are silent on one another, this is what
 the code does: the image of a sentence of the other half of the batch is the wrong one, [CLS] and [SEP] are
 tokens like others. Only the dropout of the frozen BERT is off throughout; there it is off until the first
@@ -12,11 +12,11 @@ Letters: $w_i$ is a token of the sentence $s$, $x$ a picture, $x'$ another one, 
 that leaves a small network and $f(w_i;s)$, $g(x)$ such rows on the unit sphere.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -115,13 +115,9 @@ def undecided_hinge(
 def last_states(
     bert: BERT, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], count: int
 ) -> Float[Tensor, "b t n*d"]:
-    """The states of the last ``count`` layers side by side, the lowest of them first."""
-    bert.check(tokens)
-    x, kept = bert.embed(tokens), []
-    for layer in bert.layers:
-        x = layer(x, mask)
-        kept.append(x)
-    return torch.cat(kept[-count:], dim=-1)
+    """The states of the last ``count`` layers side by side, the lowest of
+    them first."""
+    return torch.cat(list(deque(bert.by_layer(tokens, mask), count)), dim=-1)
 
 
 def small_network(

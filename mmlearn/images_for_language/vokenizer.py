@@ -2,10 +2,11 @@ r"""The vokenizer: every token of a text gets the picture that fits it best, its
 
 Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 3.1 and 3.2;
 github.com/airsplay/vokenization (MIT); J. Johnson, M. Douze and H. Jegou (2019), *Billion-scale Similarity
-Search with GPUs*, arXiv:1702.08734 (the index that the authors use).  Survey: 3.3, 3.6 (its formula 3.6 is
+Search with GPUs*, arXiv:1702.08734 (the index that the authors use).  Survey: 3.5.1, 3.6 (its formula 3.6 is
 this section's identity, with an equals sign that does not hold; E1).
-Differs from the paper: long texts are cut in parts whose lengths differ by one at most; the released code cuts
-257 tokens in parts of 85, 85, 85 and 2. Vokens are looked up in blocks of bounded memory, without an index.
+Differs from the paper: long texts are cut in parts whose lengths differ by one at most; the released code
+cuts 257 tokens in parts of 85, 85, 85 and 2. Vokens are looked up in blocks of bounded memory, without an
+index.
 
 Letters: $f$ is the embedding of a token, $g(x)$ that of a picture $x$ of the set $X$, $v(w_i;s)$ the voken.
 """
