@@ -114,7 +114,7 @@ def undecided_hinge(
 
 def last_states(
     bert: BERT, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], count: int
-) -> Float[Tensor, "b t n*d"]:
+) -> Float[Tensor, "b t f"]:
     """The states of the last ``count`` layers side by side, the lowest of
     them first."""
     return torch.cat(list(deque(bert.by_layer(tokens, mask), count)), dim=-1)
