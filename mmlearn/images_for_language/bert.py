@@ -10,8 +10,8 @@ The encoder and its sizes are ``mmlearn.nn.bert``. Only what was chosen is score
 the largest of the model, multiplies 15 % of the states.
 """
 
-from collections.abc import Collection
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +28,7 @@ NextLabels = Int[Tensor, " b"]
 # ---------------------------------------------------------------------------------------------------- masking
 
 
-class Chooser(Protocol):
-    """A rule that chooses among ``candidates``, in texts of ``lengths`` tokens, a share ``rate``."""
-
-    def __call__(
-        self, candidates: Bool[Tensor, "b t"], lengths: Int[Tensor, " b"], rate: float,
-        generator: torch.Generator | None,
-    ) -> Bool[Tensor, "b t"]: ...
+Chooser = Callable[..., Tensor]     # (candidates (b, t), lengths (b,), rate, generator) -> chosen (b, t)
 
 
 def choose_exactly(
@@ -92,7 +86,8 @@ def mask_tokens(
 
     ``special`` are the ids that are never chosen, [PAD], [CLS] and [SEP]; ``vocab`` the number of words.
     ``choose`` is ``choose_exactly`` or ``choose_independently``. Labels are the ids at the chosen positions,
-    whatever stands there now, and -100 elsewhere. Raises ``ValueError`` for a rate or an id that cannot be.
+    whatever stands there now, and -100 elsewhere. A word may give way to [PAD]: a model that reads the result
+    is given the mask of ``ids``. Raises ``ValueError`` for a rate or an id that cannot be.
     """
     if not 0 < rate <= 1:
         raise ValueError(f"rate is {rate}; give the share of tokens to choose, above 0 and at most 1")
@@ -191,3 +186,17 @@ def nsp_loss(logits: Float[Tensor, "b 2"], labels: NextLabels) -> Float[Tensor, 
     A model that learnt nothing has log 2 where both kinds are as frequent.
     """
     return F.cross_entropy(logits, labels)
+
+
+def pretraining_loss(
+    scores: Scores, labels: Int[Tensor, "*n"], following: NextLabels | None = None
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    r"""eq:bert-loss: $L=L_{MLM}+L_{NSP}$, each a mean over its own terms; without scores of pairs the first
+    alone.
+
+    ``labels`` are those of the positions that were scored. Also returns the parts, "mlm" and "nsp".
+    """
+    parts = {"mlm": mlm_loss(scores.words, labels)}
+    if scores.pairs is not None and following is not None:
+        parts["nsp"] = nsp_loss(scores.pairs, following)
+    return torch.stack([*parts.values()]).sum(), parts
