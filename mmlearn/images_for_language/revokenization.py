@@ -1,6 +1,6 @@
 r"""Revokenization: vokens that were given to the tokens of one tokeniser, carried over to those of another.
 
-Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, app. (RoBERTa's tokens get the
+Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 3 (RoBERTa's tokens get the
 vokens of BERT's); github.com/airsplay/vokenization (MIT), whose released scripts build this part and do not
 call it.  Survey: 3.5.1.
 Differs from the paper: the text that both tokenisers read is put together from the tokens themselves, so that

@@ -1,7 +1,7 @@
 r"""Token-image matching: which picture does a word of this sentence speak of?
 
 Paper: H. Tan and M. Bansal (2020), *Vokenization: Improving Language Understanding with Contextualized,
-Visual-Grounded Supervision*, EMNLP, arXiv:2010.06775, sec. 3.2; sizes and loss of
+Visual-Grounded Supervision*, EMNLP, arXiv:2010.06775, sec. 3; sizes and loss of
 github.com/airsplay/vokenization (MIT).  Survey: 3.5.1, which names the system and links to a blog.
 Differs from the paper: nothing. Where the released code and the paper are silent on one another, this is what
 the code does: the image of a sentence of the other half of the batch is the wrong one, [CLS] and [SEP] are

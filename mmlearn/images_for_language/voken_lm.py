@@ -1,6 +1,6 @@
 r"""A language model that is asked for vokens: beside the hidden words it tells the picture of every token.
 
-Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 2 and 4.1; head, means and
+Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 2; head, means and
 ablations of github.com/airsplay/vokenization (MIT).  Survey: 3.5.1.
 Differs from the paper: nothing. Where it writes sums, the released code has means, each over its own
 positions, and so has this. For later tasks head and vokens are dropped, and BERT alone stays (``.bert``).

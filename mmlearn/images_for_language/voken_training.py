@@ -1,6 +1,6 @@
 r"""How Vokenization is trained: the matcher on pictures and captions, the language model on text with vokens.
 
-Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 4.1 and app. A; settings of
+Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 4; settings of
 the scripts in github.com/airsplay/vokenization (MIT), which differ from the defaults of its programs.
 Survey: 3.5.1.  Differs from the paper: the released optimiser decays the gain of the voken head's
 normalisation, whose name its list of exceptions does not match; here no gain is decayed.
@@ -17,17 +17,18 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms import v2
 
 from mmlearn.data.batches import Batches
 from mmlearn.data.pairs import PairBatches, PairData
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.images_for_language.bert import IGNORED, Chooser, choose_independently, mask_tokens
+from mmlearn.images_for_language.bert_training import decay_groups, warmup_linear
 from mmlearn.images_for_language.token_image_matching import TokenImageMatcher, matching_loss
 from mmlearn.images_for_language.voken_lm import VokenLM, voken_lm_losses
 from mmlearn.nn.modes import eval_mode, seeded
-from mmlearn.train import History, Schedule, fit
+from mmlearn.train import History, fit
 
 BLOCK = 126                             # tokens of a block without its two special ones
 Augment = Callable[[Tensor], Tensor]
@@ -131,7 +132,7 @@ class MaskedBatches(Batches):
     one. As in the released code each word is chosen for itself with probability ``rate``.
     """
 
-    def __init__(self, tokens: Int[Tensor, "n t"], vokens: Int[Tensor, "n t"] | None, batch: int, *,
+    def __init__(self, tokens: Int[Tensor, "n t"], vokens: Int[Tensor, "n s"] | None, batch: int, *,
                  special: Collection[int], vocab: int, mask_id: int, pad: int, rate: float = 0.15,
                  choose: Chooser = choose_independently, seed: int = 0) -> None:
         if vokens is not None and vokens.shape != tokens.shape:
@@ -180,24 +181,6 @@ def text_blocks(
     return framed(tokens, bos, eos), framed(labels, IGNORED, IGNORED)
 
 
-def warmup_linear(lr: float | int, warmup: int, steps: int) -> Schedule:
-    """A straight line up to ``lr`` at step ``warmup``, then one down to 0 after ``steps``."""
-    def rate(step: int) -> float:
-        if step <= warmup:
-            return lr * step / max(1, warmup)
-        return lr * max(0.0, (steps + 1 - step) / max(1, steps + 1 - warmup))
-    return Schedule(f"warmup_linear({lr}, warmup={warmup}, steps={steps})", rate)
-
-
-def decayed(model: nn.Module, lr: float | int, decay: float | int = 0.01) -> torch.optim.AdamW:
-    """AdamW whose decay leaves biases and the gains of normalisation alone."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": decay},
-                                    {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, eps=1e-6, fused=True)
-
-
 def lm_step(model: VokenLM, batch: MaskedBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch and its parts."""
     parts = voken_lm_losses(model, *batch)
@@ -210,5 +193,6 @@ def train_voken_lm(
 ) -> History:
     """Train a language model on hidden words, and on vokens where the batches have some; ``options`` are
     those of ``fit``."""
-    return fit(model, lm_step, batches, steps=steps, optimizer=decayed(model, lr, decay), clip=clip,
+    optimizer = torch.optim.AdamW(decay_groups(model, decay), lr=lr, eps=1e-6, fused=True)
+    return fit(model, lm_step, batches, steps=steps, optimizer=optimizer, clip=clip,
                schedule=warmup_linear(lr, warmup, steps), seed=seed, title="language model", **options)

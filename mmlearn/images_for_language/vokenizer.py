@@ -1,6 +1,6 @@
 r"""The vokenizer: every token of a text gets the picture that fits it best, its voken.
 
-Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 3.1 and 3.2;
+Paper: H. Tan and M. Bansal (2020), *Vokenization*, EMNLP, arXiv:2010.06775, sec. 3;
 github.com/airsplay/vokenization (MIT); J. Johnson, M. Douze and H. Jegou (2019), *Billion-scale Similarity
 Search with GPUs*, arXiv:1702.08734 (the index that the authors use).  Survey: 3.5.1, 3.6 (its formula 3.6 is
 this section's identity, with an equals sign that does not hold; E1).

@@ -11,7 +11,6 @@ its classifier. BEST.pth.model beside it is a pickle of whole modules, which not
 were taken from the released code; the archives themselves were not at hand.
 """
 
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -25,7 +24,15 @@ from mmlearn.nn.bert import BERTConfig
 from mmlearn.nn.modes import blank
 from mmlearn.nn.vision import IMAGENET_MEAN, IMAGENET_STD
 from mmlearn.pretrained import fitting
-from mmlearn.pretrained.bert import BUFFERS, config_of, expected_shapes, joined
+from mmlearn.pretrained.bert import (
+    BUFFERS,
+    config_of,
+    expected_shapes,
+    joined,
+    present,
+    untied,
+    without,
+)
 from mmlearn.pretrained.files import HUGGING_FACE, layers_of, read_state, shape_of, weights_in, whole
 from mmlearn.weights import SUFFIXES
 
@@ -41,8 +48,6 @@ LM_NAMES = (("words.dense", "cls.predictions.transform.dense"),
             ("words.bias", "cls.predictions.bias"),
             ("vokens.dense", "visual_cls_head.dense"), ("vokens.norm", "visual_cls_head.layer_norm"),
             ("vokens.decoder", "visual_cls_head.decoder"))
-TIED = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias"}
 MATCHER_NAMES = (("words", "lang_model.mlp"), ("pictures", "visn_model.mlp"))
 COUNTS = "num_batches_tracked"          # of batch normalisation; the released one is frozen and has none
 
@@ -55,7 +60,7 @@ def renamed(name: str, table: tuple[tuple[str, str], ...]) -> str:
     raise ValueError(f"{name} is no tensor of Vokenization")
 
 
-def without(prefix: str, tensors: Mapping[str, Tensor]) -> State:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> State:
     """The tensors whose names begin with ``prefix``, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -64,25 +69,10 @@ def without(prefix: str, tensors: Mapping[str, Tensor]) -> State:
 
 
 def lm_shapes(model: VokenLM) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that the file of a language model has, tied ones left out."""
-    shapes = {f"bert.{name}": shape for name, shape in expected_shapes(model.bert).items()}
-    return shapes | {renamed(name, LM_NAMES): tuple(value.shape)
-                     for name, value in model.state_dict().items() if not name.startswith("bert.")}
-
-
-def untied(state: State, where: str) -> State:
-    """Without what a file may hold twice, and without a pooler, which language models have and do not read.
-
-    Raises ``ValueError`` where the two copies of a tensor differ.
-    """
-    for copy, original in TIED.items():
-        if copy in state and original in state and not torch.equal(state[copy], state[original]):
-            raise ValueError(f"{where}: {copy} and {original} differ, which are one tensor in this model; "
-                             "take the file as it was published")
-    if any(name.startswith("bert.pooler.") for name in state):
-        print(f"{where}: left out bert.pooler, which no loss had reached", file=sys.stderr)
-    return {name: value for name, value in state.items()
-            if name not in TIED and not name.startswith("bert.pooler.") and not BUFFERS.fullmatch(name)}
+    """Name and shape of every tensor of a language model, as ``untied`` leaves them."""
+    return expected_shapes(model.bert) | {
+        renamed(name, LM_NAMES): tuple(value.shape)
+        for name, value in model.state_dict().items() if not name.startswith("bert.")}
 
 
 def load_lm(path: Path) -> VokenLM:
@@ -97,8 +87,10 @@ def load_lm(path: Path) -> VokenLM:
     config = VokenLMConfig(text, whole(found, "voken_size", 50_000, str(settings)))
     with blank():
         model = VokenLM(config)
-    state = fitting(untied(read_state(file), where), lm_shapes(model), where)
-    ours = {f"bert.{name}": value for name, value in joined(model.bert, without("bert.", state)).items()}
+    state = untied(present(read_state(file)), where)
+    state = without(state, r"pooler\..*", "which no loss had reached", where)
+    state = fitting(state, lm_shapes(model), where)
+    ours = {f"bert.{name}": value for name, value in joined(model.bert, state).items()}
     ours |= {name: state[renamed(name, LM_NAMES)].float().clone()
              for name in model.state_dict() if not name.startswith("bert.")}
     model.load_state_dict(ours, assign=True)
@@ -146,14 +138,14 @@ def load_matcher(
     where = str(file)
     state = {name: value for name, value in read_state(file).items()
              if not name.endswith(COUNTS) and not BUFFERS.fullmatch(name)}
-    text = text_config(without("lang_model.backbone.", state), where, heads)
+    text = text_config(under("lang_model.backbone.", state), where, heads)
     hidden, into = shape_of(state, "lang_model.mlp.0.weight", 2, where)
     config = MatcherConfig(text, max(1, into // text.width), trunk, hidden,
                            shape_of(state, "lang_model.mlp.3.weight", 2, where)[0])
     with blank():
         model = TokenImageMatcher(config)
     state = fitting(state, matcher_shapes(model), where)
-    bert = joined(model.bert, without("lang_model.backbone.", state))
+    bert = joined(model.bert, under("lang_model.backbone.", state))
     ours = {f"bert.{name}": value for name, value in bert.items()}
     for name in model.state_dict():
         if name.endswith(COUNTS):

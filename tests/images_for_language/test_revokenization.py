@@ -36,7 +36,7 @@ def test_overlap_is_the_shared_part_of_all_characters(a, b, want):
 
 
 def cuts(dice, length):
-    """Neighbouring spans that cover most of ``length`` characters, with gaps, as words with spaces between."""
+    """Neighbouring spans that cover most of ``length`` characters, some with a gap before them."""
     ends = sorted({dice.randrange(1, length) for _ in range(dice.randrange(1, 9))} | {length})
     spans, start = [], 0
     for end in ends:
@@ -73,7 +73,7 @@ def test_a_token_that_nothing_covers_gets_the_next_ones_voken():
     assert align([(0, 2)], []) == [] and align([(0, 2)], [(5, 6)]) == [0]
     with pytest.raises(ValueError, match="there is no source token"):
         align([], [(0, 1)])
-    with pytest.raises(ValueError, match=r"target token 1 has the characters 0 to 1, the one before \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"target token 1 has .* 0 to 1, the one before \(2, 3\)"):
         align([(0, 2)], [(2, 3), (0, 1)])
 
 

@@ -108,7 +108,7 @@ def test_a_token_that_cannot_tell_costs_the_margin_at_least_and_nothing_pulls_it
     both = (hinge(delta, torch.zeros_like(delta), 0.5) + hinge(-delta, torch.zeros_like(delta), 0.5)) / 2
     torch.testing.assert_close(undecided_hinge(delta, 0.5), both)
     assert (both >= 0.5).all() and (both[delta.abs() <= 0.5] == 0.5).all() and both[-1] > 0.5
-    f = on_sphere(numbers(1, 1, 5)).requires_grad_()            # one token; pictures a and b are as often right
+    f = on_sphere(numbers(1, 1, 5)).requires_grad_()        # one token: a is right as often as b
     a, b = on_sphere(numbers(2, 5, seed=3))
     mask = torch.ones(2, 1, dtype=torch.bool)
     loss = (paired_hinge(f.expand(2, 1, 5), torch.stack([a, b]), mask, 1.9)
@@ -117,7 +117,7 @@ def test_a_token_that_cannot_tell_costs_the_margin_at_least_and_nothing_pulls_it
     loss.backward()
     assert f.grad.abs().max() < 1e-12
     drawn = torch.rand(20_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-    assert float(hinge(drawn[:, 0], drawn[:, 1], 0.5).mean()) > 0.5     # right and wrong alike in distribution
+    assert float(hinge(drawn[:, 0], drawn[:, 1], 0.5).mean()) > 0.5 
 
 
 # ------------------------------------------------------------------------------------------------ sizes

@@ -25,12 +25,10 @@ from mmlearn.images_for_language.voken_training import (
     AugmentedBatches,
     FeatureBatches,
     MaskedBatches,
-    decayed,
     matcher_step,
     text_blocks,
     train_matcher,
     train_voken_lm,
-    warmup_linear,
 )
 from mmlearn.nn.bert import BERTConfig
 from mmlearn.nn.modes import blank, seeded
@@ -121,8 +119,6 @@ def test_vokens_may_be_asked_of_all_of_the_hidden_or_of_the_other_words():
     ours = voken_lm_losses(lm, tokens, labels, vokens)["voken"]
     only = vokens.masked_fill(~hidden, -100)
     torch.testing.assert_close(ours, voken_loss(lm.vokens(lm(tokens)), only))
-    with pytest.raises(ValueError, match="asked of VokenLMConfig is 'most'"):
-        replace(SMALL, asked="most")
 
 
 def test_ablations_change_vokens_and_never_where_they_stand():
@@ -141,7 +137,8 @@ def test_ablations_change_vokens_and_never_where_they_stand():
     whole = ablated(vokens.view(1, -1), tokens.view(1, -1), "shuffle", 9, draws).view_as(vokens)
     assert sorted(whole[has].tolist()) == sorted(vokens[has].tolist())
     assert any(sorted(a.tolist()) != sorted(b.tolist()) for a, b in zip(whole, vokens))
-    many = ablated(torch.zeros(1, 5000, dtype=torch.long), torch.zeros(1, 5000, dtype=torch.long), "random", 9)
+    zeros = torch.zeros(1, 5000, dtype=torch.long)
+    many = ablated(zeros, zeros, "random", 9)
     assert torch.bincount(many[0], minlength=9).min() > 450
 
 
@@ -241,8 +238,7 @@ def test_a_batch_follows_from_its_number_and_hides_no_special_token():
     assert all(torch.equal(a, b) for a, b in zip(first, again))
     assert not torch.equal(first.labels, later.labels)
     hidden = first.labels >= 0
-    special = torch.isin(first.inputs, torch.tensor([0, 2, 3]))
-    assert hidden.any() and (first.labels[hidden] > 3).all() and not (special & ~hidden & (first.vokens >= 0)).any()
+    assert hidden.any() and (first.labels[hidden] > 3).all()
     assert (masked(vokens=False)[0].vokens == -100).all()
     with pytest.raises(ValueError, match=r"tokens are \(3, 8\), vokens \(3, 7\)"):
         MaskedBatches(rows()[0], rows()[2][:, :7], 3, special=(), vocab=40, mask_id=1, pad=0)
@@ -258,25 +254,11 @@ def test_a_corpus_is_cut_in_blocks_between_two_special_tokens():
         text_blocks([[5]], [[1]], 2, 3)
 
 
-def test_the_rate_rises_in_a_line_and_falls_in_a_line():
-    rate = warmup_linear(2e-4, 5000, 200_000)
-    assert rate(1) == pytest.approx(2e-4 / 5000) and rate(5000) == pytest.approx(2e-4)
-    assert rate(102_500) == pytest.approx(1e-4, rel=1e-3) and rate(200_000) == pytest.approx(0, abs=2e-9)
-
-
-def test_decay_leaves_biases_and_gains_alone():
-    lm = model()
-    matrices, others = decayed(lm, 1e-3).param_groups
-    assert matrices["weight_decay"] == 0.01 and others["weight_decay"] == 0.0 and matrices["eps"] == 1e-6
-    assert all(p.ndim > 1 for p in matrices["params"]) and all(p.ndim == 1 for p in others["params"])
-    assert len(matrices["params"]) + len(others["params"]) == len(list(lm.parameters()))
-
-
 def test_a_handful_of_sentences_and_their_vokens_is_learnt_by_heart():
     lm = model().train()
     tokens, _, vokens = rows()
     batches = MaskedBatches(tokens, vokens, 3, special=(0, 2, 3), vocab=40, mask_id=1, pad=0, rate=0.3)
-    train_voken_lm(lm, batches, steps=150, lr=5e-3, warmup=10, progress=False)
+    train_voken_lm(lm, batches, steps=80, lr=1e-2, warmup=5, progress=False)
     with torch.no_grad():
         found = lm.vokens(lm.eval()(tokens)).argmax(-1)
     assert ((found == vokens) | (vokens < 0)).all()
@@ -290,6 +272,8 @@ def test_a_matcher_learns_from_pictures_or_from_their_rows_alike(tmp_path):
                            (4, 8, 8), 16, 8, 0.0)
     with seeded(0):
         matcher = TokenImageMatcher(config)
+        stirred(matcher.bert, scale=0.3)
+        stirred(matcher.trunk, scale=0.3)
     rows_of = FeatureBatches(matcher, data, tokeniser, 7)
     pictures = AugmentedBatches(data, tokeniser, 7, augment=lambda images: images)
     assert rows_of.size == pictures.size == 6                       # halves, each the other's negatives

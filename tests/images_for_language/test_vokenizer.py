@@ -185,6 +185,7 @@ def test_keys_that_would_mislead_are_refused():
 
 def test_keys_of_pictures_do_not_depend_on_the_batch():
     made = vokenizer()
-    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=draws)
     torch.testing.assert_close(image_keys(made.model, images, 2), image_keys(made.model, images))
     assert image_keys(made.model, images).shape == (5, 6)
