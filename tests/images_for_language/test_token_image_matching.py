@@ -117,7 +117,7 @@ def test_a_token_that_cannot_tell_costs_the_margin_at_least_and_nothing_pulls_it
     loss.backward()
     assert f.grad.abs().max() < 1e-12
     drawn = torch.rand(20_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-    assert float(hinge(drawn[:, 0], drawn[:, 1], 0.5).mean()) > 0.5 
+    assert float(hinge(drawn[:, 0], drawn[:, 1], 0.5).mean()) > 0.5
 
 
 # ------------------------------------------------------------------------------------------------ sizes
