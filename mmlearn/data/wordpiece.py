@@ -2,7 +2,7 @@ r"""WordPiece as BERT has it: a text is cut into words, and each word into the l
 
 Papers: Y. Wu et al. (2016), *Google's Neural Machine Translation System*, arXiv:1609.08144, sec. 4.1; J.
 Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805, sec. 3; rules of github.com/google-research/bert
-(tokenization.py).  Survey: 3.1.
+(tokenization.py).  Survey: 3.2.
 Differs from the papers: how Google learns its pieces was never released ("dependencies on Google's internal
 libraries", says the README); here, as in the `tokenizers` library, the pair that occurs most often becomes a
 piece, and pairs that occur alike are taken by the alphabet, so that the same texts give the same pieces.

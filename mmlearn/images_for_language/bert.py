@@ -2,7 +2,7 @@ r"""BERT's pre-training: words that were hidden, and sentences that follow each 
 
 Paper: J. Devlin, M.-W. Chang, K. Lee and K. Toutanova (2019), *BERT: Pre-training of Deep Bidirectional
 Transformers for Language Understanding*, NAACL, arXiv:1810.04805, sec. 3.1 and app. A.1; rules of
-github.com/google-research/bert (create_pretraining_data.py).  Survey: 3.1; Vokenization (3.4) builds on it.
+github.com/google-research/bert (create_pretraining_data.py).  Survey: 3.2; Vokenization (3.5.1) builds on it.
 Differs from the paper: masks are drawn anew each time a text is seen, where the released code draws ten for
 all; a configuration without a pooler has no next-sentence prediction (Vokenization's language models).
 

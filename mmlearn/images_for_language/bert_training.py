@@ -1,7 +1,7 @@
 r"""BERT is trained: pairs of sentences out of documents, batches with new masks, the released optimiser.
 
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805, app. A.1 and A.2; rules of
-github.com/google-research/bert (create_pretraining_data.py, optimization.py).  Survey: 3.1.
+github.com/google-research/bert (create_pretraining_data.py, optimization.py).  Survey: 3.2.
 Differs from the paper: a mask is a function of (seed, number of the batch), so that a run resumes exactly;
 miniatures see thousands of pairs, not billions, so that the learning rate is higher and the warm-up shorter.
 """
@@ -266,7 +266,7 @@ def pretraining_objective(
 
 def train_bert(
     model: BERTForPreTraining, texts: PairTexts, tokeniser: WordPiece, *, steps: int, batch: int = 64,
-    lr: float = 2e-3, warmup: int = 100, weight_decay: float = 0.01, rate: float = 0.15,
+    lr: float = 1e-3, warmup: int = 100, weight_decay: float = 0.01, rate: float = 0.15,
     choose: Chooser = choose_exactly, seed: int = 0, **options: Any,
 ) -> History:
     """Train BERT on pairs of sentences: eq:bert-loss, ``BERTAdam``, a warm-up of at most a tenth of the steps

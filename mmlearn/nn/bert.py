@@ -2,7 +2,7 @@
 
 Paper: J. Devlin, M.-W. Chang, K. Lee and K. Toutanova (2019), *BERT: Pre-training of Deep Bidirectional
 Transformers for Language Understanding*, NAACL, arXiv:1810.04805, sec. 3 and app. A.2; sizes and
-initialisation of github.com/google-research/bert.  Survey: 3.1 and 4.3.1; chapter 5 builds on it.
+initialisation of github.com/google-research/bert.  Survey: 3.2 and 4.3.1; chapter 5 builds on it.
 Differs from the paper: no dropout on the attention weights; GELU in its exact form unless the configuration
 asks for the released code's tanh form.
 """

