@@ -1043,6 +1043,58 @@ SYSTEMS: tuple[System, ...] = (
         oracle="sklearn.linear_model.Ridge and RidgeCV; the formulas by loops",
     ),
     System(
+        name="Token-image matching",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.token_image_matching",
+        model="mmlearn.images_for_language.token_image_matching:TokenImageMatcher",
+        configurations=(
+            Configuration("paper", "mmlearn.images_for_language.token_image_matching:MatcherConfig.paper",
+                          1_344_128, "counted in the released code, airsplay/vokenization: words 803,136, "
+                                     "pictures 540,992, over frozen backbones"),
+            Configuration("mini", "mmlearn.images_for_language.token_image_matching:MatcherConfig.mini"),
+        ),
+        oracle="transformers.BertModel, torchvision's ResNets with the released small networks; the loss by "
+               "loops",
+        weights="coco_hinge05_dim64_resxt101_bertl4 of airsplay/vokenization (code MIT)",
+    ),
+    System(
+        name="Vokenizer",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.vokenizer",
+        oracle="faiss' IndexFlatL2 and IndexFlatIP; all distances one by one",
+    ),
+    System(
+        name="Revokenizer",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.revokenization",
+        oracle="trying all source tokens; the offsets of the tokenizers library",
+    ),
+    System(
+        name="Voken language model",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.voken_lm",
+        model="mmlearn.images_for_language.voken_lm:VokenLM",
+        configurations=(
+            Configuration("base", "mmlearn.images_for_language.voken_lm:VokenLMConfig.base", 148_556_426,
+                          "transformers.BertForMaskedLM, 109,514,298, and the head of the released code, "
+                          "39,042,128"),
+            Configuration("small", "mmlearn.images_for_language.voken_lm:VokenLMConfig.small", 61_013_642,
+                          "transformers.BertForMaskedLM, 35,099,962, and the head of the released code, "
+                          "25,913,680"),
+            Configuration("mini", "mmlearn.images_for_language.voken_lm:VokenLMConfig.mini"),
+        ),
+        oracle="transformers.BertForMaskedLM with the released head; the losses by loops",
+        weights="vlm_12L_768H_wiki, vlm_roberta_12L_768H_wiki of airsplay/vokenization (code MIT)",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

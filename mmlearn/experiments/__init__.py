@@ -67,6 +67,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "a small dVAE with three weights of its KL: errors, codes in use, seeds",
     "images_for_language/glove-terms":
         "GloVe without biases, weight or distance, and the two vectors of a word alone",
+    "images_for_language/vokens":
+        "vokens beside hidden words, and shuffled, random and other ones: colours that no sentence says",
     "images_for_language/bert-mini":
         "a small BERT on captions: hidden words, pairs of captions, two senses of a word; without pairs or "
         "positions",
