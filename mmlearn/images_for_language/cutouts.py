@@ -1,8 +1,8 @@
 r"""Cutouts: a picture as CLIP sees it many times, each time turned, bent, recoloured, torn and noised anew.
 
-Paper: K. Crowson et al. (2022), *VQGAN-CLIP*, ECCV, arXiv:2204.08583 (augmentations); the list and its numbers
-are those of the released code as iACE runs it (github.com/YujieLu10/IACE-NLU), whose transformations are
-kornia's.  Survey: 3.6.
+Paper: K. Crowson et al. (2022), *VQGAN-CLIP*, ECCV, arXiv:2204.08583 (augmentations); the list and its
+numbers are those of the released code as iACE runs it (github.com/YujieLu10/IACE-NLU), whose
+transformations are kornia's.  Survey: 3.6.
 Differs from the code: corners are those of the picture, not the centres of its corner pixels. All cuts of a
 step are made at once, and all pictures of a batch get the same cuts, so that what becomes of a picture does
 not depend on its neighbours. Noise is drawn cut by cut, so that few cuts at a time are the same cuts. Nothing
@@ -183,8 +183,8 @@ def noisy(
 
 @dataclass(frozen=True)
 class Cuts:
-    """What is done in one step: matrices of k cuts, factors of their colours and which get them, the rectangle
-    that all lose, if any, noise."""
+    """What is done in one step: matrices of k cuts, factors of their colours and which get them, the
+    rectangle that all lose, if any, noise."""
 
     affine: Float[Tensor, "k 3 3"]
     perspective: Float[Tensor, "k 3 3"]
@@ -202,9 +202,9 @@ class Cuts:
         """The same cuts, ``at_once`` at a time."""
         for start in range(0, len(self), at_once):
             part = slice(start, start + at_once)
-            yield replace(
-                self, affine=self.affine[part], perspective=self.perspective[part], colours=self.colours[part],
-                coloured=self.coloured[part], noise=self.noise[part], seeds=self.seeds[part])
+            yield replace(self, affine=self.affine[part], perspective=self.perspective[part],
+                          colours=self.colours[part], coloured=self.coloured[part], noise=self.noise[part],
+                          seeds=self.seeds[part])
 
 
 def draw_cuts(config: CutoutConfig, generator: torch.Generator) -> Cuts:
@@ -228,12 +228,11 @@ def draw_cuts(config: CutoutConfig, generator: torch.Generator) -> Cuts:
                          uniform(-config.jitter, config.jitter, k, 1)], dim=1)
     order = tuple(torch.randperm(4, generator=generator).tolist())
     hole = draw_hole(config, uniform)
-    if float(uniform(0, 1, 1)) >= config.share:
-        hole = None
+    torn = float(uniform(0, 1, 1)) < config.share
     seeds = tuple(torch.randint(2**31, (k,), generator=generator).tolist())
     return Cuts(torch.where(turned[:, None, None], affine, still),
                 torch.where(bent[:, None, None], perspective, still),
-                colours, coloured, order, hole, uniform(0, config.noise, k), seeds)
+                colours, coloured, order, hole if torn else None, uniform(0, config.noise, k), seeds)
 
 
 def draw_hole(config: CutoutConfig, uniform: Callable[..., Tensor]) -> Hole:

@@ -5,8 +5,8 @@ Understanding*, NAACL, arXiv:2204.08535; the head, the order of its inputs and t
 those of the released code, github.com/YujieLu10/IACE-NLU.  Survey: 3.6.
 Differs from the paper: its weight $\lambda$ is not known to us, ours is 0.5; the code has none and adds
 (``released_loss``). Both parts take a step together and their gradients are cleared together; the code steps
-only one of two optimisers an epoch (``head_learns``), while the gradients of the other pile up. A head without
-``bounded`` has no tanh before its loss, and a regression compares vectors of the same shape.
+only one of two optimisers an epoch (``head_learns``), while the gradients of the other pile up. A head
+without ``bounded`` has no tanh before its loss, and a regression compares vectors of the same shape.
 
 Two phases: a visually supervised language model is trained (a BERT that classifies vokens, or any other), and
 ``IACE.of`` takes its trunk, which is then trained on a task. CLIP's features of picture and sentence are
@@ -47,7 +47,7 @@ class IACEConfig:
 
     @classmethod
     def base(cls) -> "IACEConfig":
-        """BERT-base and CLIP ViT-B/32 for two classes: 110,272,260 parameters, of which 788,482 of the head."""
+        """BERT-base and CLIP ViT-B/32 for two classes: 110,272,260 parameters, 788,482 of the head."""
         return cls()
 
     @classmethod
@@ -225,8 +225,8 @@ class IACE(nn.Module):
     """A language model and a head that reads CLIP's features of imagined
     pictures; one head reads both inputs (eq:iace-slots).
 
-    ``forward``: ``Examples`` -> ``Logits``; ``answer`` is eq:iace-ensemble. ``of`` takes the trunk of a trained
-    BERT.
+    ``forward``: ``Examples`` -> ``Logits``; ``answer`` is eq:iace-ensemble.
+    ``of`` takes the trunk of a trained BERT.
     """
 
     def __init__(self, config: IACEConfig) -> None:
@@ -239,9 +239,10 @@ class IACE(nn.Module):
     @classmethod
     def of(cls, bert: BERT, embed: int = 512, width: int = 512, classes: int = 2, bounded: bool = False,
            weight: float | int = 0.5) -> "IACE":
-        """The second phase: the trunk of a BERT that was trained with vokens, or otherwise, copied, with a new
-        layer for the task and a new head. A trunk without a pooler gets a new one."""
-        config = IACEConfig(replace(bert.config, pooler=True), embed, width, classes, bounded=bounded, weight=weight)
+        """The second phase: the trunk of a BERT that was trained with vokens, or otherwise, copied, with a
+        new layer for the task and a new head. A trunk without a pooler gets a new one."""
+        trunk = replace(bert.config, pooler=True)
+        config = IACEConfig(trunk, embed, width, classes, bounded=bounded, weight=weight)
         model = cls(config)
         state = model.language.bert.state_dict()
         state.update({name: value.detach().clone() for name, value in bert.state_dict().items()})
@@ -286,14 +287,15 @@ class ExampleBatches(Batches):
 
 def fine_tune(model: IACE, examples: Examples, *, steps: int, batch: int = 32, lr: float | int = 1e-4,
               warmup: float | int = 0.1, decay: float | int = 0.0, seed: int = 0, **options: Any) -> History:
-    """The second phase: both parts together, by AdamW (eps 1e-6) with a rate that rises over a share ``warmup``
-    of the steps and then falls to 0, gradients cut to length 1, each part by itself. Further options go to
-    ``fit``. The history's scalars hold the two losses."""
+    """The second phase: both parts together, by AdamW (eps 1e-6) with a rate that rises over a share
+    ``warmup`` of the steps and then falls to 0, gradients cut to length 1. Further options go to ``fit``. The
+    history's scalars hold the two losses."""
     check_examples(model.config, examples)
     size = min(batch, len(examples.labels))
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, eps=1e-6, fused=True)
     schedule = warmup_linear(lr, max(1, round(warmup * steps)), steps + 1)
     return fit(model, iace_step, ExampleBatches(examples, size, seed=seed), steps=steps, optimizer=optimizer,
@@ -304,8 +306,8 @@ def check_examples(config: IACEConfig, examples: Examples) -> None:
     """Refuse examples that the model would misread."""
     if examples.images.shape != examples.texts.shape or examples.images.shape[-1] != config.embed:
         raise ValueError(f"features have shapes {tuple(examples.images.shape)} and "
-                         f"{tuple(examples.texts.shape)}, the head reads {config.embed} numbers of each; embed "
-                         f"pictures and sentences with the same CLIP")
+                         f"{tuple(examples.texts.shape)}, the head reads {config.embed} numbers of each; "
+                         f"embed pictures and sentences with the same CLIP")
     labels = examples.labels
     if config.classes == 1:
         return

@@ -43,12 +43,13 @@ def embedded(clip: CLIP, tokeniser: Tokeniser, texts: Sequence[str],
 def seen(clip: CLIP, pictures: UInt8[Tensor, "n 3 s s"], batch: int = 100) -> Float[Tensor, "n e"]:
     """CLIP's embeddings of pictures, not normalised, in evaluation mode, where its weights are."""
     with eval_mode(clip) as device, torch.no_grad():
-        return torch.cat([clip.encode_image(pixels(part.to(device))) for part in pictures.split(batch)]).float()
+        return torch.cat([clip.encode_image(pixels(part.to(device))).float()
+                          for part in pictures.split(batch)])
 
 
 def imagined_pictures(
-    model: VQGANCLIP, tokeniser: Tokeniser, texts: Sequence[str], folder: Path | None = None, *, seed: int = 0,
-    batch: int = 16, at_once: int = 8, progress: bool = False,
+    model: VQGANCLIP, tokeniser: Tokeniser, texts: Sequence[str], folder: Path | None = None, *,
+    seed: int = 0, batch: int = 16, at_once: int = 8, progress: bool = False,
 ) -> UInt8[Tensor, "n 3 y x"]:
     """A picture of every sentence, ``batch`` different ones at a time.
 
@@ -84,7 +85,7 @@ def _draw(model: VQGANCLIP, tokeniser: Tokeniser, texts: Sequence[str], folder: 
         for start in range(0, len(texts), batch):
             part = texts[start : start + batch]
             found = model.imagine(embedded(model.clip, tokeniser, part), seed=seed, at_once=at_once)
-            for text, picture in zip(part, as_bytes((found.images + 1) / 2)):
+            for text, picture in zip(part, as_bytes(found.images)):
                 made[text] = picture
                 if folder is not None:
                     _write(place_of(folder, text), picture)
@@ -101,8 +102,8 @@ def _write(path: Path, picture: Tensor) -> None:
 def _read(path: Path, size: int) -> Tensor:
     picture = torch.from_numpy(np.array(read_image(path).convert("RGB"))).permute(2, 0, 1)
     if tuple(picture.shape) != (3, size, size):
-        raise ValueError(f"{path} has {picture.shape[1]} x {picture.shape[2]} pixels, expected {size} x {size}; "
-                         f"delete it, so that it is imagined again")
+        raise ValueError(f"{path} has {picture.shape[1]} x {picture.shape[2]} pixels, expected {size} x "
+                         f"{size}; delete it, so that it is imagined again")
     return picture
 
 
@@ -122,5 +123,5 @@ def _check_settings(path: Path, wanted: dict[str, object]) -> None:
     found = read_json(path)
     if found != wanted:
         differ = [name for name in wanted if found.get(name) != wanted[name]]
-        raise ValueError(f"{path.parent} holds pictures that were imagined with another {' and '.join(differ)}; "
-                         f"give another folder")
+        raise ValueError(f"{path.parent} holds pictures that were imagined with another "
+                         f"{' and '.join(differ)}; give another folder")

@@ -3,11 +3,11 @@ r"""VQGAN+CLIP: a picture is imagined from a sentence, and nothing is trained bu
 Paper: K. Crowson, S. Biderman, D. Kornis, D. Stander, E. Hallahan, L. Castricato and E. Raff (2022),
 *VQGAN-CLIP: Open Domain Image Generation and Editing with Natural Language Guidance*, ECCV, arXiv:2204.08583.
 Survey: 3.6, where it imagines for iACE.
-Differs from the paper: the recipe is that of the released code as iACE runs it (github.com/YujieLu10/IACE-NLU,
-a copy of nerdyrodent/VQGAN-CLIP): Adam at 0.1, 32 cuts, no decay. The rates and steps of the paper's own
-experiments could not be checked. The code counts from 0 to 500 and so takes 501 steps; here it is 500.
-Sentences of a batch start at the same codes and get the same cuts, so that a picture depends on its sentence
-and the seed alone.
+Differs from the paper: the recipe is that of the released code as iACE runs it
+(github.com/YujieLu10/IACE-NLU, a copy of nerdyrodent/VQGAN-CLIP): Adam at 0.1, 32 cuts, no decay. The rates
+and steps of the paper's own experiments could not be checked. The code counts from 0 to 500 and so takes 501
+steps; here it is 500. Sentences of a batch start at the same codes and get the same cuts, so that a picture
+depends on its sentence and the seed alone.
 
 Latents are grids (b, n, h, w) of vectors; b sentences, e numbers of CLIP's embeddings. Pictures that come out
 are in [-1, 1], as all models of chapter 2 draw them.
@@ -149,11 +149,11 @@ def latent_decay(
     return weight / (2 * (2 * step + 1)) * z.square().flatten(1).mean(dim=1)
 
 
-# ------------------------------------------------------------------------------------------------- first stage
+# ------------------------------------------------------------------------------------------------ first stage
 
 class Latents(NamedTuple):
-    """What is optimised of a model with codes: its ``books`` of codes (K, n_i), whose vectors stand one behind
-    the other at a place, what draws (b, n, h, w) in [-1, 1], and the ``factor`` f."""
+    """What is optimised of a model with codes: its ``books`` of codes (K, n_i), whose vectors stand one
+    behind the other at a place, what draws (b, n, h, w) in [-1, 1], and the ``factor`` f."""
 
     books: tuple[Tensor, ...]
     draw: Callable[[Tensor], Tensor]
@@ -182,8 +182,8 @@ class Latents(NamedTuple):
 
 
 def latents_of(model: nn.Module) -> Latents:
-    """The latents of a VQGAN, also of the Gumbel kind, whose codes are then those nearest to z; of a VQ-VAE, of
-    whose 256 likelihoods the mean is drawn; of a ViT-VQGAN. Raises ``ValueError`` for other models."""
+    """The latents of a VQGAN, also of the Gumbel kind, whose codes are then those nearest to z; of a VQ-VAE,
+    of whose 256 likelihoods the mean is drawn; of a ViT-VQGAN. Raises ``ValueError`` for other models."""
     if isinstance(model, VQGAN):
         book = model.codebook
         return Latents((getattr(book, "vectors", book.weight).detach(),), model.draw, model.config.factor)
@@ -195,7 +195,8 @@ def latents_of(model: nn.Module) -> Latents:
             return model.draw(model.codebook.up(z.movedim(1, -1)).movedim(-1, 1))
 
         return Latents((model.codebook.codebook.vectors.detach(),), draw, model.config.patch)
-    raise ValueError(f"{type(model).__name__} has no codes to imagine with; give a VQGAN, a VQVAE or a ViTVQGAN")
+    raise ValueError(f"{type(model).__name__} has no codes to imagine with; give a VQGAN, a VQVAE or a "
+                     f"ViTVQGAN")
 
 
 def mean_pixels(output: Tensor, levels: int) -> Float[Tensor, "b 3 y x"]:
@@ -210,6 +211,12 @@ def drawn(latents: Latents, z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 y
     """Latents -> pictures in [0, 1], with the gradients of eq:vq-straight-through and eq:imagine-clamp."""
     z_q = straight_through(z, latents.look_up(latents.nearest(z)))
     return clamped((latents.draw(z_q) + 1) / 2)
+
+
+@torch.no_grad()
+def pictures_of(latents: Latents, z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 y x"]:
+    """Latents -> pictures in [-1, 1], without a gradient."""
+    return drawn(latents, z) * 2 - 1
 
 
 # ------------------------------------------------------------------------------------------------------ model
@@ -240,8 +247,9 @@ class VQGANCLIP(nn.Module):
         self.clip = CLIP(config.clip)
 
     @classmethod
-    def of(cls, vqgan: VQGAN | VQVAE, clip: CLIP, cutouts: CutoutConfig | None = None, size: int | None = None,
-           steps: int = 500, lr: float | int = 0.1, decay: float | int = 0.0) -> "VQGANCLIP":
+    def of(cls, vqgan: VQGAN | VQVAE, clip: CLIP, cutouts: CutoutConfig | None = None,
+           size: int | None = None, steps: int = 500, lr: float | int = 0.1,
+           decay: float | int = 0.0) -> "VQGANCLIP":
         """The two models, which stay the caller's, with the recipe of ``paper`` where nothing else is said;
         pictures have the size that CLIP reads."""
         with torch.device("meta"):
@@ -280,6 +288,22 @@ class VQGANCLIP(nn.Module):
             loss += found.detach()
         return loss, torch.autograd.grad(seen, images, gradient)[0]
 
+    def descend(
+        self, latents: Latents, z: Tensor, optimizer: torch.optim.Optimizer,
+        goals: Float[Tensor, "b g e"], weights: Float[Tensor, " g"],
+        cuts: Cuts, step: int, at_once: int,
+    ) -> Float[Tensor, " b"]:
+        """One step of the latents ``z``, in place; the losses before it."""
+        x = drawn(latents, z)
+        at_x = x.detach().requires_grad_()
+        loss, by_x = self.pull(at_x, goals, weights, cuts, at_once)
+        pulls = latent_decay(z, step, self.config.decay).sum()
+        z.grad, = torch.autograd.grad((x * by_x).sum() + pulls, z)
+        optimizer.step()
+        with torch.no_grad():
+            z.copy_(latents.within(z))
+        return loss.cpu()
+
     @torch.enable_grad()
     def imagine(
         self, goals: Tensor, *, weights: Tensor | None = None, seed: int = 0,
@@ -291,44 +315,33 @@ class VQGANCLIP(nn.Module):
         with; every ``keep_every`` steps the pictures are kept."""
         latents, c = latents_of(self.vqgan), self.config
         goals, weights = checked_goals(goals, weights, c.clip.embed)
-        b, frames, losses = len(goals), [], []
+        draws = torch.Generator().manual_seed(seed + 1)
+        losses, kept = [], {}
         with eval_mode(self), frozen(self):
-            z = (self.first(b, seed) if start is None
-                 else self.encoded(start)).float().clone()
-            z.requires_grad_()
+            z = (self.first(len(goals), seed) if start is None
+                 else self.encoded(start)).float().clone().requires_grad_()
             optimizer = torch.optim.Adam([z], lr=c.lr)
-            g = torch.Generator().manual_seed(seed + 1)
             for step in range(c.steps):
-                x = drawn(latents, z)
                 if keep_every and step % keep_every == 0:
-                    frames.append((step, as_bytes(x)))
-                at_x = x.detach().requires_grad_()
-                cuts = draw_cuts(c.cutouts, g)
-                loss, by_x = self.pull(at_x, goals, weights, cuts, at_once)
-                pulls = latent_decay(z, step, c.decay).sum()
-                z.grad, = torch.autograd.grad((x * by_x).sum() + pulls, z)
-                optimizer.step()
-                with torch.no_grad():
-                    z.copy_(latents.within(z))
-                losses.append(loss.cpu())
+                    kept[step] = pictures_of(latents, z)
+                cuts = draw_cuts(c.cutouts, draws)
+                losses.append(self.descend(latents, z, optimizer, goals,
+                                           weights, cuts, step, at_once))
                 if on_step is not None:
                     on_step(step + 1)
-            with torch.no_grad():
-                x = drawn(latents, z)
-        frames += [(c.steps, as_bytes(x))] if keep_every else []
-        return Imagined(
-            x * 2 - 1, latents.nearest(z),
-            torch.stack(losses) if losses else torch.empty(0, b),
-            torch.stack([f for _, f in frames]) if frames else as_bytes(x)[None][:0],
-            tuple(step for step, _ in frames))
+            last = pictures_of(latents, z)
+        if keep_every:
+            kept[c.steps] = last
+        return Imagined(last, latents.nearest(z), stacked(losses, len(goals)),
+                        as_frames(kept, last), tuple(kept))
 
     @torch.no_grad()
     def encoded(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b n h w"]:
         """The vectors of pictures' codes, to begin with."""
         size = (self.config.size, self.config.size)
         if tuple(images.shape[-2:]) != size:
-            raise ValueError(f"the pictures to start with have {images.shape[-2]} x {images.shape[-1]} pixels; "
-                             f"resize them to {size[0]} x {size[1]}")
+            raise ValueError(f"the pictures to start with have {images.shape[-2]} x {images.shape[-1]} "
+                             f"pixels; resize them to {size[0]} x {size[1]}")
         codes = self.vqgan.encode(images)                               # type: ignore[operator]
         return latents_of(self.vqgan).look_up(codes if codes.ndim == 4 else codes[:, None])
 
@@ -346,19 +359,20 @@ class VQGANCLIP(nn.Module):
 def checked_goals(goals: Tensor, weights: Tensor | None, embed: int) -> tuple[Tensor, Tensor]:
     """Goals (b, g, e) and weights (g)."""
     if goals.ndim not in (2, 3) or goals.shape[-1] != embed:
-        raise ValueError(f"goals have shape {tuple(goals.shape)}, and CLIP's embeddings have {embed} numbers; "
-                         f"embed the texts with the CLIP that guides")
+        raise ValueError(f"goals have shape {tuple(goals.shape)}, and CLIP's embeddings have {embed} "
+                         f"numbers; embed the texts with the CLIP that guides")
     goals = goals.detach()[:, None] if goals.ndim == 2 else goals.detach()
     weights = goals.new_ones(goals.shape[1]) if weights is None else weights.to(goals)
     if weights.shape != goals.shape[1:2]:
-        raise ValueError(f"there are {weights.numel()} weights of {goals.shape[1]} texts a picture; give one each")
+        raise ValueError(f"there are {weights.numel()} weights of {goals.shape[1]} texts a picture; "
+                         f"give one each")
     return goals, weights
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter wants a gradient in the block, so that none of what only they need is kept; afterwards each
-    is as before."""
+    """No parameter wants a gradient in the block, so that none of what only they need is kept; afterwards
+    each is as before."""
     wanted = [p for p in model.parameters() if p.requires_grad]
     for p in wanted:
         p.requires_grad_(False)
@@ -370,5 +384,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def as_bytes(x: Float[Tensor, "b 3 y x"]) -> UInt8[Tensor, "b 3 y x"]:
-    """Pictures in [0, 1] as bytes, on the CPU."""
-    return (x.detach() * 255).round().to(torch.uint8).cpu()
+    """Pictures in [-1, 1] as bytes, on the CPU."""
+    return ((x.detach() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def as_frames(kept: dict[int, Tensor], like: Tensor) -> UInt8[Tensor, "f b 3 y x"]:
+    """Pictures of several steps as bytes."""
+    return torch.stack([as_bytes(x) for x in kept.values()]) if kept else as_bytes(like)[None][:0]
+
+
+def stacked(losses: list[Tensor], b: int) -> Float[Tensor, "steps b"]:
+    """The losses of all steps, of which there may be none."""
+    return torch.stack(losses) if losses else torch.empty(0, b)
