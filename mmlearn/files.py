@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -111,9 +111,10 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: str | Path, content: bytes | str) -> None:
-    """Write ``content`` (text as UTF-8) to ``path``; whoever reads it sees the old file or the new one, never
-    a part.
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write bytes into, which is at ``path`` when the block has ended well: whoever reads ``path``
+    sees the old file or the new one, never a part.
 
     The folder is made if it is missing. Raises ``OSError``, with the path, if it cannot be written.
     """
@@ -123,7 +124,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
         descriptor, partial = tempfile.mkstemp(".partial", f".{path.name}-", path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(partial, 0o666 & ~_umask())             # mkstemp makes files only their owner can read
@@ -132,6 +133,16 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
             Path(partial).unlink(missing_ok=True)
             raise
         flush(path.parent)
+
+
+def write_atomically(path: str | Path, content: bytes | str) -> None:
+    """Write ``content`` (text as UTF-8) to ``path``; whoever reads it sees the old file or the new one, never
+    a part.
+
+    The folder is made if it is missing. Raises ``OSError``, with the path, if it cannot be written.
+    """
+    with written_whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def _umask() -> int:
