@@ -65,6 +65,10 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature DALL-E: codes of pictures after the words of a sentence, and a choice by CLIP",
     "text2image/dvae-kl":
         "a small dVAE with three weights of its KL: errors, codes in use, seeds",
+    "images_for_language/cutouts":
+        "a picture imagined with cutouts and without: what the CLIP that guided says, and another one",
+    "images_for_language/imagined-sentences":
+        "a language model with few examples, alone and beside real, imagined and shuffled pictures",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":

@@ -285,21 +285,43 @@ class ExampleBatches(Batches):
         return self.examples.rows(indices)
 
 
-def fine_tune(model: IACE, examples: Examples, *, steps: int, batch: int = 32, lr: float | int = 1e-4,
-              warmup: float | int = 0.1, decay: float | int = 0.0, seed: int = 0, **options: Any) -> History:
-    """The second phase: both parts together, by AdamW (eps 1e-6) with a rate that rises over a share
-    ``warmup`` of the steps and then falls to 0, gradients cut to length 1. Further options go to ``fit``. The
-    history's scalars hold the two losses."""
-    check_examples(model.config, examples)
-    size = min(batch, len(examples.labels))
+def tuner(model: nn.Module, steps: int, lr: float | int, warmup: float | int,
+          decay: float | int) -> dict[str, Any]:
+    """The optimiser and schedule of the second phase, for ``fit``: AdamW (eps 1e-6), a rate that rises over a
+    share ``warmup`` of the steps and then falls to 0; only matrices decay."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=lr, eps=1e-6, fused=True)
-    schedule = warmup_linear(lr, max(1, round(warmup * steps)), steps + 1)
-    return fit(model, iace_step, ExampleBatches(examples, size, seed=seed), steps=steps, optimizer=optimizer,
-               schedule=schedule, clip=options.pop("clip", 1.0), seed=seed, **options)
+    return {"optimizer": torch.optim.AdamW(groups, lr=lr, eps=1e-6, fused=True),
+            "schedule": warmup_linear(lr, max(1, round(warmup * steps)), steps + 1)}
+
+
+def fine_tune(model: IACE, examples: Examples, *, steps: int, batch: int = 32, lr: float | int = 1e-4,
+              warmup: float | int = 0.1, decay: float | int = 0.0, seed: int = 0, **options: Any) -> History:
+    """The second phase: both parts take every step together (``tuner``). Gradients are not cut to a common
+    length, which would couple the parts. Further options go to ``fit``; the history's scalars hold both
+    losses. Raises ``ValueError`` for features and labels that the model would misread."""
+    check_examples(model.config, examples)
+    batches = ExampleBatches(examples, min(batch, len(examples.labels)), seed=seed)
+    return fit(model, iace_step, batches, steps=steps, seed=seed, **tuner(model, steps, lr, warmup, decay),
+               **options)
+
+
+def fine_tune_head(model: IACE, examples: Examples, *, steps: int, batch: int = 32, lr: float | int = 1e-4,
+                   warmup: float | int = 0.1, decay: float | int = 0.0, seed: int = 0,
+                   **options: Any) -> History:
+    """What ``fine_tune`` does to the head, without the language model, which it does not touch: several heads
+    are compared beside one language model."""
+    check_examples(model.config, examples)
+
+    def step(head: FusionHead, part: Examples) -> Tensor:
+        first, second = (task_loss(head(x), part.labels) for x in slots(part.images, part.texts))
+        return model.config.weight * (first + second) / 2
+
+    batches = ExampleBatches(examples, min(batch, len(examples.labels)), seed=seed)
+    return fit(model.head, step, batches, steps=steps, seed=seed,
+               **tuner(model.head, steps, lr, warmup, decay), **options)
 
 
 def check_examples(config: IACEConfig, examples: Examples) -> None:

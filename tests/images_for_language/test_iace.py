@@ -19,6 +19,7 @@ from mmlearn.images_for_language.iace import (
     bounded_logits,
     ensemble,
     fine_tune,
+    fine_tune_head,
     first_rows,
     fused,
     head_learns,
@@ -163,6 +164,30 @@ def test_erratum_c3_e13_the_loss_has_a_language_part_an_imagination_part_and_a_w
     assert float(loss) == pytest.approx(0.5 * float(parts["imagine"]) + 0.5 * float(parts["language"]))
 
 
+def test_the_head_learns_the_same_with_the_language_model_and_without():
+    both, alone, batch = tiny(), tiny(), examples(12)
+    fine_tune(both, batch, steps=12, batch=4, lr=0.01, progress=False)
+    fine_tune_head(alone, batch, steps=12, batch=4, lr=0.01, progress=False)
+    for name, value in both.head.state_dict().items():
+        torch.testing.assert_close(value, alone.head.state_dict()[name])
+    before = tiny().language.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in alone.language.state_dict().items())
+
+
+def test_no_input_of_the_head_holds_both_sentences_so_that_it_cannot_compare_them():
+    model = tiny()
+    a, b = torch.randn(2, 2, 6, generator=torch.Generator().manual_seed(0))     # two sentences: picture, text
+    c, d = torch.randn(2, 2, 6, generator=torch.Generator().manual_seed(1))
+
+    def answer(first, second):
+        features = torch.stack([first, second])[None]                           # 1, s, (picture, text), e
+        one, two = slots(features[:, :, 0], features[:, :, 1])
+        return (model.head(one) + model.head(two)) / 2
+
+    # an answer to "do they match?" would be high for (a, c) and (b, d), low for (a, d) and (b, c)
+    torch.testing.assert_close(answer(a, c) + answer(b, d), answer(a, d) + answer(b, c))
+
+
 def test_counts_are_those_of_the_released_head_and_of_bert():
     assert count_blank(FusionHead, 512, 512, 2) == 788_482 and count_blank(FusionHead, 512, 512, 3) == 788_995
     assert count_blank(BERTClassifier, BERTConfig.base()) == 109_482_240 + 2 * 768 + 2
@@ -187,6 +212,15 @@ def test_padding_changes_nothing():
     longer = batch._replace(tokens=F.pad(batch.tokens, (0, 2), value=1),
                             segments=F.pad(batch.segments, (0, 2)))
     torch.testing.assert_close(model(longer).language, model(batch).language)
+
+
+def test_a_trunk_that_classified_vokens_is_taken_over():
+    from mmlearn.images_for_language.voken_lm import VokenLM, VokenLMConfig
+
+    config = BERTConfig(20, 8, 16, 1, 2, 32, pad=1, dropout=0.0, pooler=False)
+    first = VokenLM(VokenLMConfig(config, 7)).eval()
+    second, tokens = IACE.of(first.bert, 6, 10).eval(), examples().tokens
+    torch.testing.assert_close(second.language.bert(tokens), first(tokens))
 
 
 def test_dropout_works_while_training_only():

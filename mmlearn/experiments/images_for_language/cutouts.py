@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -41,8 +40,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def measured(pictures: Tensor, goals: dict[str, Tensor], clips: dict[str, Any]) -> dict[str, float]:
-    """Of pictures (n, 3, s, s) as bytes and each CLIP: the mean cosine with the own sentence, and the share of
-    pictures whose own sentence is closer than all others."""
+    """Of pictures (n, 3, s, s) as bytes and each CLIP: the mean cosine with the own sentence, and the share
+    of pictures whose own sentence is closer than all others."""
     found = {}
     for name, mini in clips.items():
         cosines = F.normalize(seen(mini.model, pictures), dim=-1) @ F.normalize(goals[name], dim=-1).T
@@ -60,7 +59,8 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     texts = [sentences[0] for sentences in data.captions]
     clips = {"guide": load_mini(args.guide), "second": load_mini(args.second)}
     goals = {which: embedded(mini.model, mini.tokeniser, texts) for which, mini in clips.items()}
-    model = VQGANCLIP.of(load_vqgan(args.vqgan), clips["guide"].model, ARMS[name], steps=args.steps, lr=args.lr)
+    model = VQGANCLIP.of(load_vqgan(args.vqgan), clips["guide"].model, ARMS[name], steps=args.steps,
+                         lr=args.lr)
     found = model.imagine(goals["guide"], seed=seed, at_once=args.at_once)
     plain = VQGANCLIP.of(model.vqgan, model.clip, CutoutConfig.none(), steps=0)      # type: ignore[arg-type]
     angles = (plain.scores(found.images, goals["guide"]).arccos().square() / 2).mean()
