@@ -28,7 +28,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="more sentences, one a line of a text file")
     parser.add_argument("--weights", default=DEFAULT, metavar="NAME",
                         help=f"a trained VQGAN: a saved model, a file or folder that its authors published, "
-                             f"or {DEFAULT}, that of the book, where it came with this copy (default {DEFAULT})")
+                             f"or {DEFAULT}, that of the book, where it came with this copy (default "
+                             f"{DEFAULT})")
     parser.add_argument("--clip", default=GUIDE, metavar="NAME",
                         help=f"the CLIP that looks: as --weights of mmlearn classify (default {GUIDE}, which "
                              f"knows drawings only)")
@@ -38,7 +39,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="how many altered copies CLIP looks at in each step; 0: at the picture alone "
                              "(default 8 for a CLIP of 64 pixels, else 32)")
     parser.add_argument("--at-once", type=int, default=8, metavar="N",
-                        help="copies at a time: less memory, the same picture (default 8)")
+                        help="copies at a time: fewer take less memory and give the same picture, but for "
+                             "rounding (default 8)")
     parser.add_argument("--size", type=int, metavar="N", help="pixels a side (default: what the CLIP reads)")
     parser.add_argument("--samples", type=int, default=1, metavar="N",
                         help="pictures of each sentence (default 1)")

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from mmlearn.data.images import standardise
 from mmlearn.images_for_language.cutouts import CutoutConfig, Cuts, cut, draw_cuts, pooled
 from mmlearn.nn.configuration import check
-from mmlearn.nn.modes import eval_mode
+from mmlearn.nn.modes import blank, eval_mode
 from mmlearn.text2image.vector_quantisation import nearest_codes, straight_through, to_rows
-from mmlearn.text2image.vit_vqgan import ViTVQGAN
+from mmlearn.text2image.vit_vqgan import ViTVQGAN, ViTVQGANConfig
 from mmlearn.text2image.vqgan import VQGAN, VQGANConfig
 from mmlearn.text2image.vqvae import VQVAE, VQVAEConfig
 from mmlearn.text_for_vision.clip import CLIP, CLIPConfig
@@ -38,7 +38,7 @@ FACTOR = 4              # how many times a VQ-VAE's grid is smaller
 
 @dataclass(frozen=True)
 class VQGANCLIPConfig:
-    vqgan: VQGANConfig | VQVAEConfig = field(default_factory=VQGANConfig.imagenet_f16_16384)
+    vqgan: VQGANConfig | VQVAEConfig | ViTVQGANConfig = field(default_factory=VQGANConfig.imagenet_f16_16384)
     clip: CLIPConfig = field(default_factory=CLIPConfig.vit_b32)
     cutouts: CutoutConfig = field(default_factory=CutoutConfig)
     size: int = 512             # pixels a side of the picture: a multiple of the grid's factor
@@ -51,10 +51,15 @@ class VQGANCLIPConfig:
         if self.size % self.factor:
             raise ValueError(f"size is {self.size} pixels, and a code stands for {self.factor} a side; use a "
                              f"multiple of {self.factor}")
+        if isinstance(self.vqgan, ViTVQGANConfig) and self.size != self.vqgan.size:
+            raise ValueError(f"size is {self.size} pixels, and this transformer draws {self.vqgan.size}; use "
+                             f"its size")
 
     @property
     def factor(self) -> int:
         """f, pixels a side for which one code stands."""
+        if isinstance(self.vqgan, ViTVQGANConfig):
+            return self.vqgan.patch
         return self.vqgan.factor if isinstance(self.vqgan, VQGANConfig) else FACTOR
 
     @classmethod
@@ -242,17 +247,17 @@ class VQGANCLIP(nn.Module):
     def __init__(self, config: VQGANCLIPConfig) -> None:
         super().__init__()
         self.config = config
-        self.vqgan: nn.Module = (VQGAN(config.vqgan) if isinstance(config.vqgan, VQGANConfig)
-                                 else VQVAE(config.vqgan))
+        kinds = {VQGANConfig: VQGAN, VQVAEConfig: VQVAE, ViTVQGANConfig: ViTVQGAN}
+        self.vqgan: nn.Module = kinds[type(config.vqgan)](config.vqgan)  # type: ignore[arg-type]
         self.clip = CLIP(config.clip)
 
     @classmethod
-    def of(cls, vqgan: VQGAN | VQVAE, clip: CLIP, cutouts: CutoutConfig | None = None,
+    def of(cls, vqgan: VQGAN | VQVAE | ViTVQGAN, clip: CLIP, cutouts: CutoutConfig | None = None,
            size: int | None = None, steps: int = 500, lr: float | int = 0.1,
            decay: float | int = 0.0) -> "VQGANCLIP":
         """The two models, which stay the caller's, with the recipe of ``paper`` where nothing else is said;
         pictures have the size that CLIP reads."""
-        with torch.device("meta"):
+        with blank():
             model = cls(VQGANCLIPConfig(vqgan.config, clip.config, cutouts or CutoutConfig(),
                                         size or clip.config.size, steps, lr, decay))
         model.vqgan, model.clip = vqgan, clip

@@ -164,6 +164,10 @@ def test_a_transformers_codes_serve_too_and_other_models_are_refused():
     z = latents.look_up(codes)
     assert torch.equal(latents.nearest(z), codes)
     torch.testing.assert_close(latents.draw(z), model.decode(codes[:, 0]))
+    whole = VQGANCLIP.of(model, CLIP(TINY_CLIP), CutoutConfig.none(), size=16, steps=2)
+    assert whole.config.factor == 4 and whole.imagine(goals()).images.shape == (2, 3, 16, 16)
+    with pytest.raises(ValueError, match="this transformer draws 16; use its size"):
+        VQGANCLIP.of(model, CLIP(TINY_CLIP), size=8)
     with pytest.raises(ValueError, match="DVAE has no codes to imagine with; give a VQGAN"):
         latents_of(DVAE(DVAEConfig.mini(16, 8, 8)))
 

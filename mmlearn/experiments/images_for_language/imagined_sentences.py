@@ -45,7 +45,7 @@ from mmlearn.text_for_vision.training import Mini, load_mini
 
 BASE = "text only"
 ARMS = ("real", "imagined", "shuffled", "text twice")
-TASKS: dict[str, Callable[[Tensor], Tensor]] = {  # of pictures (n, 3, s, s) in [0, 1]: what is cut at its median
+TASKS: dict[str, Callable[[Tensor], Tensor]] = {  # of pictures in [0, 1]: what is cut at its median
     "bright": lambda x: x.mean(dim=(1, 2, 3)),
     "warm": lambda x: x[:, 0].mean(dim=(1, 2)) - x[:, 2].mean(dim=(1, 2)),
     "bright ground": lambda x: (x[:, :, x.shape[2] // 2 :].mean(dim=(1, 2, 3))
