@@ -20,11 +20,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mmlearn.data.images import read_image
-from mmlearn.data.pairs import pixels
+from mmlearn.data.images import read_image, standardise
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.files import locked, make_folder, read_json, write_atomically
-from mmlearn.images_for_language.vqgan_clip import VQGANCLIP, as_bytes
+from mmlearn.images_for_language.vqgan_clip import VQGANCLIP, as_bytes, resized
 from mmlearn.nn.modes import eval_mode
 from mmlearn.progress import Progress
 from mmlearn.text_for_vision.clip import CLIP
@@ -41,9 +40,11 @@ def embedded(clip: CLIP, tokeniser: Tokeniser, texts: Sequence[str],
 
 
 def seen(clip: CLIP, pictures: UInt8[Tensor, "n 3 s s"], batch: int = 100) -> Float[Tensor, "n e"]:
-    """CLIP's embeddings of pictures, not normalised, in evaluation mode, where its weights are."""
+    """CLIP's embeddings of square pictures, resized where they are not of its size, not normalised, in
+    evaluation mode, where its weights are."""
+    size = clip.config.size
     with eval_mode(clip) as device, torch.no_grad():
-        return torch.cat([clip.encode_image(pixels(part.to(device))).float()
+        return torch.cat([clip.encode_image(standardise(resized(part.to(device).float() / 255, size))).float()
                           for part in pictures.split(batch)])
 
 

@@ -356,7 +356,7 @@ class VQGANCLIP(nn.Module):
     ) -> Float[Tensor, " b"]:
         """Cosines of whole pictures in [-1, 1] with their texts, as CLIP sees them."""
         with eval_mode(self):
-            seen = pooled((images + 1) / 2, self.config.clip.size)
+            seen = resized((images + 1) / 2, self.config.clip.size)
             u = self.clip.encode_image(standardise(seen), normalise=True)
         return (u * F.normalize(goals, dim=-1)).sum(dim=-1)
 
@@ -386,6 +386,13 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for p in wanted:
             p.requires_grad_(True)
+
+
+def resized(x: Float[Tensor, "b 3 y x"], size: int) -> Float[Tensor, "b 3 s s"]:
+    """Square pictures in [0, 1] at CLIP's size, as it wants whole ones: bicubic, without aliasing."""
+    if x.shape[-1] == size:
+        return x
+    return F.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def as_bytes(x: Float[Tensor, "b 3 y x"]) -> UInt8[Tensor, "b 3 y x"]:

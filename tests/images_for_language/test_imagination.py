@@ -73,3 +73,6 @@ def test_features_are_clips_and_not_normalised(model):
         torch.testing.assert_close(texts, model.clip.encode_text(WORDS.batch(TEXTS, 6)))
     assert images.shape == (3, 6) and not torch.allclose(images.norm(dim=1), torch.ones(3))
     assert not images.requires_grad and not texts.requires_grad
+    large = torch.full((1, 3, 24, 24), 128, dtype=torch.uint8)
+    small = seen(model.clip, large[:, :, :8, :8])
+    torch.testing.assert_close(seen(model.clip, large), small, atol=1e-4, rtol=0)
