@@ -11,7 +11,10 @@ without ``bounded`` has no tanh before its loss, and a regression compares vecto
 Two phases: a visually supervised language model is trained (a BERT that classifies vokens, or any other), and
 ``IACE.of`` takes its trunk, which is then trained on a task. CLIP's features of picture and sentence are
 constants, so the language model gets no gradient from the imagination: the method is an ensemble of two
-classifiers. Letters of shapes: s sentences of an example (1 or 2), e numbers of a CLIP feature, c classes.
+classifiers. No input of the released head holds both sentences of a pair, so that it cannot compare them;
+``compare`` gives it both pictures, then both texts, which is ours (``compared_slots``).
+
+Letters of shapes: s sentences of an example (1 or 2), e numbers of a CLIP feature, c classes.
 """
 
 import math
@@ -41,6 +44,7 @@ class IACEConfig:
     dropout: float | int = 0.1
     bounded: bool = False       # logits through tanh, as in the released code
     weight: float | int = 0.5   # lambda, of the imagination's loss
+    compare: bool = False       # of two sentences: both pictures in one input, both texts in the other
 
     def __post_init__(self) -> None:
         check(self, weight=(0, 1))
@@ -77,6 +81,15 @@ def slots(
     its text in the place of the picture."""
     return (torch.cat([images[:, 0], texts[:, 0]], dim=1),
             torch.cat([texts[:, -1], images[:, -1]], dim=1))
+
+
+def compared_slots(
+    images: Float[Tensor, "b s e"], texts: Float[Tensor, "b s e"]
+) -> tuple[Float[Tensor, "b 2*e"], Float[Tensor, "b 2*e"]]:
+    r"""eq:iace-compared: $x_1=[v_1;v_s]$, $x_2=[t_1;t_s]$: a head that can
+    see whether two pictures, or two texts, are alike; not in the paper."""
+    return (torch.cat([images[:, 0], images[:, -1]], dim=1),
+            torch.cat([texts[:, 0], texts[:, -1]], dim=1))
 
 
 def bounded_logits(a: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
@@ -238,19 +251,26 @@ class IACE(nn.Module):
 
     @classmethod
     def of(cls, bert: BERT, embed: int = 512, width: int = 512, classes: int = 2, bounded: bool = False,
-           weight: float | int = 0.5) -> "IACE":
+           weight: float | int = 0.5, compare: bool = False) -> "IACE":
         """The second phase: the trunk of a BERT that was trained with vokens, or otherwise, copied, with a
         new layer for the task and a new head. A trunk without a pooler gets a new one."""
         trunk = replace(bert.config, pooler=True)
-        config = IACEConfig(trunk, embed, width, classes, bounded=bounded, weight=weight)
+        config = IACEConfig(trunk, embed, width, classes, bounded=bounded, weight=weight, compare=compare)
         model = cls(config)
         state = model.language.bert.state_dict()
         state.update({name: value.detach().clone() for name, value in bert.state_dict().items()})
         model.language.bert.load_state_dict(state)
         return model
 
+    def inputs(
+        self, batch: Examples
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b f"]]:
+        """What the head reads, twice."""
+        arranged = compared_slots if self.config.compare else slots
+        return arranged(batch.images, batch.texts)
+
     def forward(self, batch: Examples) -> Logits:
-        first, second = slots(batch.images, batch.texts)
+        first, second = self.inputs(batch)
         return Logits(
             self.language(batch.tokens, segments=batch.segments),
             self.head(first), self.head(second))
@@ -316,7 +336,7 @@ def fine_tune_head(model: IACE, examples: Examples, *, steps: int, batch: int = 
     check_examples(model.config, examples)
 
     def step(head: FusionHead, part: Examples) -> Tensor:
-        first, second = (task_loss(head(x), part.labels) for x in slots(part.images, part.texts))
+        first, second = (task_loss(head(x), part.labels) for x in model.inputs(part))
         return model.config.weight * (first + second) / 2
 
     batches = ExampleBatches(examples, min(batch, len(examples.labels)), seed=seed)

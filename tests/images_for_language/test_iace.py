@@ -17,6 +17,7 @@ from mmlearn.images_for_language.iace import (
     accuracy,
     bounded_floor,
     bounded_logits,
+    compared_slots,
     ensemble,
     fine_tune,
     fine_tune_head,
@@ -184,8 +185,31 @@ def test_no_input_of_the_head_holds_both_sentences_so_that_it_cannot_compare_the
         one, two = slots(features[:, :, 0], features[:, :, 1])
         return (model.head(one) + model.head(two)) / 2
 
+    def compare(first, second):
+        features = torch.stack([first, second])[None]
+        one, two = compared_slots(features[:, :, 0], features[:, :, 1])
+        return (model.head(one) + model.head(two)) / 2
+
     # an answer to "do they match?" would be high for (a, c) and (b, d), low for (a, d) and (b, c)
     torch.testing.assert_close(answer(a, c) + answer(b, d), answer(a, d) + answer(b, c))
+    assert not torch.allclose(compare(a, c) + compare(b, d), compare(a, d) + compare(b, c), atol=1e-3)
+
+
+@covers("eq:iace-compared")
+def test_with_both_pictures_in_one_input_it_can():
+    v, t = numbers(2, 2, 3), numbers(2, 2, 3, seed=1)
+    first, second = compared_slots(v, t)
+    for i in range(2):
+        assert first[i].tolist() == [*v[i, 0].tolist(), *v[i, 1].tolist()]
+        assert second[i].tolist() == [*t[i, 0].tolist(), *t[i, 1].tolist()]
+    codes = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(4, 1)
+    batch = examples(16, s=2)._replace(images=2 * F.one_hot(codes, 6).float(), texts=torch.zeros(16, 2, 6),
+                                       labels=(codes[:, 0] == codes[:, 1]).long())
+    for compare, reached in ((False, False), (True, True)):
+        model = tiny(IACEConfig(TINY_BERT, 6, 32, dropout=0.0, compare=compare))
+        fine_tune_head(model, batch, steps=150, lr=0.01, progress=False)
+        _, first, second = model(batch)
+        assert (accuracy(first + second, batch.labels) == 1) is reached
 
 
 def test_counts_are_those_of_the_released_head_and_of_bert():

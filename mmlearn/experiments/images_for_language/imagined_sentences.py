@@ -4,25 +4,31 @@ the real picture, an imagined one, somebody else's, or the sentence twice.
 Paper: Y. Lu et al. (2022), *Imagination-Augmented Natural Language Understanding*, NAACL, arXiv:2204.08535,
 sec. 4 (few-shot).  Survey: 3.6.
 
-A task asks for a fact of the picture that its sentence does not state: is it bright, is it more red than
+Three tasks ask for a fact of the picture that its sentence does not state: is it bright, is it more red than
 blue, is its lower half brighter than its upper half? Labels are read off the real pixels, cut at the median
-of all training pictures. A sentence, its real and its imagined picture are read by the guide's CLIP. For each
-seed the trunk is trained to fill in hidden words; then, for each number of examples, the language model is
-fine-tuned once, and for every arm a head beside it, from the same start with the same batches: as no gradient
-passes between both, that is what a joint training does.
+of all training pictures. The fourth asks of two captions whether their pictures have the same dominant
+colour; there the released head, none of whose inputs holds both, is tried ("same colour"), and one that can
+compare ("same colour, compared"). A sentence, its real and its imagined picture are read by the guide's CLIP.
+
+For each seed the trunk is trained to fill in hidden words; then, for each number of examples, the language
+model is fine-tuned once, and for every arm a head beside it, from the same start with the same batches: as no
+gradient passes between both, that is what a joint training does.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from mmlearn.data.things import thing_pairs
+from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.data.word_tasks import scene_pairs
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.images_for_language.cutouts import CutoutConfig
@@ -30,6 +36,7 @@ from mmlearn.images_for_language.iace import (
     IACE,
     Examples,
     accuracy,
+    ensemble,
     fine_tune,
     fine_tune_head,
     sampled_rows,
@@ -53,6 +60,11 @@ TASKS: dict[str, Callable[[Tensor], Tensor]] = {  # of pictures in [0, 1]: what 
 }
 
 
+PAIRS = "same colour"
+NAMES = (*TASKS, PAIRS, f"{PAIRS}, compared")
+LONGEST = 32                                            # tokens of a sentence
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=5)
     parser.add_argument("--examples", default="16,32,64,128,256", help="numbers of training examples")
@@ -74,9 +86,9 @@ def trunk_of(seed: int, steps: int, captions: int, guide: str) -> BERT:
     """The first phase: a small BERT that fills in hidden words of the world's sentences."""
     words = load_mini(guide).tokeniser
     texts = [text for group in thing_pairs(captions).captions for text in group]
-    tokens = words.batch(texts, 32)
+    tokens = words.batch(texts, LONGEST)
     with seeded(seed):
-        model = VokenLM(VokenLMConfig.mini(len(words), words.pad, 32, vokens=1))
+        model = VokenLM(VokenLMConfig.mini(len(words), words.pad, 2 * LONGEST, vokens=1))
     batches = MaskedBatches(tokens, None, 64, special=(words.pad, words.bos, words.eos), vocab=len(words),
                             mask_id=words.unk, pad=words.pad, seed=seed)
     if steps:
@@ -85,11 +97,39 @@ def trunk_of(seed: int, steps: int, captions: int, guide: str) -> BERT:
     return model.bert
 
 
-def world(args: argparse.Namespace) -> tuple[list[str], Tensor]:
-    """Sentences and real pictures: first those to learn from, then those of the test."""
-    parts = [thing_pairs(args.train, "train"), thing_pairs(args.test, "test")]
-    texts = [sentences[0] for part in parts for sentences in part.captions]
-    return texts, torch.cat([cast(Tensor, part.images) for part in parts])
+class Data(NamedTuple):
+    """Examples of a task, those to learn from first: s sentences each, their real pictures, labels."""
+
+    texts: tuple[tuple[str, ...], ...]
+    real: UInt8[Tensor, "n s 3 y x"]
+    labels: Int[Tensor, " n"]
+
+
+@cache
+def data_of(name: str, train: int, test: int) -> Data:
+    """The examples of a task."""
+    if name in TASKS:
+        parts = [thing_pairs(train, "train"), thing_pairs(test, "test")]
+        real = torch.cat([cast(Tensor, part.images) for part in parts])
+        score = TASKS[name](real.float() / 255)
+        texts = tuple((sentences[0],) for part in parts for sentences in part.captions)
+        return Data(texts, real[:, None], (score > score[:train].median()).long())
+    pairs = [scene_pairs(train, "train"), scene_pairs(test, "test")]
+    return Data(tuple(both for part in pairs for both in zip(part.first, part.second)),
+                torch.cat([torch.stack(part.pictures(), dim=1) for part in pairs]),
+                torch.cat([part.labels for part in pairs]))
+
+
+def tokens_of(words: WordTokeniser, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+    """Sentences of examples one behind the other, each with its end, and which of them a token belongs to."""
+    rows = [[words.bos] + [i for text in one for i in words.batch([text], LONGEST)[0, 1:].tolist()]
+            for one in texts]
+    tokens = torch.full((len(rows), max(map(len, rows))), words.pad)
+    for row, ids in zip(tokens, rows):
+        row[: len(ids)] = torch.tensor(ids)
+    ended = (tokens == words.eos).long().cumsum(dim=1)
+    segments = ended - (tokens == words.eos).long()             # an end belongs to the sentence before it
+    return tokens, segments.clamp(max=1) * (tokens != words.pad)
 
 
 def imaginer(args: argparse.Namespace, mini: Mini) -> VQGANCLIP:
@@ -114,36 +154,36 @@ def shuffled(n: int, train: int, seed: int) -> Tensor:
     return torch.cat(orders)
 
 
-def arms_of(texts: Tensor, real: Tensor, imagined: Tensor, train: int, seed: int) -> dict[str, Tensor]:
-    """What stands in the slot of the picture, by arm."""
-    return {"real": real, "imagined": imagined, "shuffled": imagined[shuffled(len(texts), train, seed)],
-            "text twice": texts}
+def features_of(data: Data, mini: Mini, args: argparse.Namespace,
+                seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """CLIP's features (n, s, e) of the sentences, and of what stands in the place of pictures, by arm."""
+    flat = [text for one in data.texts for text in one]
+    shape = (len(data.texts), -1)
+    texts = embedded(mini.model, mini.tokeniser, flat).unflatten(0, shape)
+    real = seen(mini.model, data.real.flatten(0, 1)).unflatten(0, shape)
+    imagined = seen(mini.model, pictures_of(args, mini, flat)).unflatten(0, shape)
+    others = imagined[shuffled(len(texts), args.train, seed)]
+    return texts, {"real": real, "imagined": imagined, "shuffled": others, "text twice": texts}
 
 
 def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """One task and seed: for each number of examples the test accuracy of the language model, of each head
     alone, and of both together."""
-    mini = load_mini(args.guide)
-    sentences, real = world(args)
-    score = TASKS[name](real.float() / 255)
-    labels = (score > score[: args.train].median()).long()
-    tokens = mini.tokeniser.batch(sentences, 32)
-    texts = embedded(mini.model, mini.tokeniser, sentences)
-    features = arms_of(texts, seen(mini.model, real), seen(mini.model, pictures_of(args, mini, sentences)),
-                       args.train, seed)
+    mini, data = load_mini(args.guide), data_of(name.split(",")[0], args.train, args.test)
+    tokens, segments = tokens_of(cast(WordTokeniser, mini.tokeniser), data.texts)
+    texts, pictures = features_of(data, mini, args, seed)
     trunk = trunk_of(seed, args.phase_one, args.captions, args.guide)
 
     def examples(arm: str, rows: list[int]) -> Examples:
-        return Examples(tokens, torch.zeros_like(tokens), features[arm][:, None], texts[:, None],
-                        labels).rows(rows)
+        return Examples(tokens, segments, pictures[arm], texts, data.labels).rows(rows)
 
-    test = list(range(args.train, len(sentences)))
+    test = list(range(args.train, len(texts)))
     found: dict[str, dict[str, float]] = {}
     for n in counts(args):
         rows = sampled_rows(args.train, n, seed)
         options: dict[str, Any] = {"steps": args.steps, "lr": args.lr, "seed": seed, "progress": False}
         with seeded(seed):
-            model = IACE.of(trunk, texts.shape[1], 64)
+            model = IACE.of(trunk, texts.shape[2], 64, compare=name.endswith("compared"))
         start = {key: value.clone() for key, value in model.head.state_dict().items()}
         scores: dict[str, float] = {}
         for arm in ARMS:
@@ -157,9 +197,9 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
                 language, first, second = model.eval()(given)
             scores[BASE] = accuracy(language, given.labels)
             scores[f"{arm}, head alone"] = accuracy(first + second, given.labels)
-            scores[arm] = accuracy(model.answer(given), given.labels)
+            scores[arm] = accuracy(ensemble(language, first, second), given.labels)
         found[str(n)] = {key: round(value, 4) for key, value in scores.items()}
-    return {"seed": seed, "scores": found, "share of ones": round(float(labels[test].float().mean()), 4)}
+    return {"seed": seed, "scores": found, "share of ones": round(float(data.labels[test].float().mean()), 4)}
 
 
 def counts(args: argparse.Namespace) -> list[int]:
@@ -176,14 +216,16 @@ def counts(args: argparse.Namespace) -> list[int]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     counts(args)
-    jobs = [(name, seed) for seed in seeds(args.seeds) for name in TASKS]
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in TASKS}
+    jobs = [(name, seed) for seed in seeds(args.seeds) for name in NAMES]
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
+    kinds = [data_of(name, args.train, args.test).texts for name in (next(iter(TASKS)), PAIRS)]
+    everything = [text for texts in kinds for one in texts for text in one]
     with tempfile.TemporaryDirectory() as folder:
         args.pictures = args.pictures or Path(folder)
-        pictures_of(args, load_mini(args.guide), world(args)[0], progress=True)
+        pictures_of(args, load_mini(args.guide), everything, progress=True)
         for (name, seed), result in run_jobs(job, jobs, args):
             results[name].append(result)
-            print(f"seed {seed}  {name:14}  {result['scores']}", flush=True)
+            print(f"seed {seed}  {name:22}  {result['scores']}", flush=True)
     settings = {key: getattr(args, key) for key in ("examples", "train", "test", "imagine_steps", "phase_one",
                                                     "captions", "steps", "lr", "guide")}
     return {"settings": {**settings, "seeds": seeds(args.seeds)}, "tasks": results}
