@@ -105,13 +105,17 @@ class PulledClamp(torch.autograd.Function):
     into it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float | int, high: float | int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, low: float | int, high: float | int
+    ) -> Tensor:
         y = x.clamp(low, high)
         ctx.save_for_backward(x - y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(                                       # type: ignore[override]
+        ctx: Any, g: Tensor
+    ) -> tuple[Tensor, None, None]:
         beyond, = ctx.saved_tensors
         return g * (g * beyond >= 0), None, None
 
@@ -208,12 +212,16 @@ def mean_pixels(output: Tensor, levels: int) -> Float[Tensor, "b 3 y x"]:
     """Pixels as they are, or of logits (b, 3, levels, y, x) their mean: the likeliest has no gradient."""
     if not levels:
         return output
-    values = (torch.arange(levels, device=output.device).to(output) + 0.5) / levels * 2 - 1
+    values = torch.arange(levels, device=output.device).to(output)
+    values = (values + 0.5) / levels * 2 - 1
     return torch.einsum("bcvyx,v->bcyx", output.softmax(dim=2), values)
 
 
-def drawn(latents: Latents, z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 y x"]:
-    """Latents -> pictures in [0, 1], with the gradients of eq:vq-straight-through and eq:imagine-clamp."""
+def drawn(
+    latents: Latents, z: Float[Tensor, "b n h w"]
+) -> Float[Tensor, "b 3 y x"]:
+    """Latents -> pictures in [0, 1], with the gradients of
+    eq:vq-straight-through and eq:imagine-clamp."""
     z_q = straight_through(z, latents.look_up(latents.nearest(z)))
     return clamped((latents.draw(z_q) + 1) / 2)
 
@@ -238,8 +246,9 @@ class Imagined(NamedTuple):
 
 
 class VQGANCLIP(nn.Module):
-    """A model with codes and a CLIP, both as they are; ``imagine`` moves a grid of latents until CLIP sees in
-    its picture what a text says (eq:imagine-loss). ``of`` puts two trained models together.
+    """A model with codes and a CLIP, both as they are; ``imagine`` moves a
+    grid of latents until CLIP sees in its picture what a text says
+    (eq:imagine-loss). ``of`` puts two trained models together.
 
     Raises ``ValueError`` for goals of another size than CLIP's embeddings.
     """
