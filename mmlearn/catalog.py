@@ -1095,6 +1095,41 @@ SYSTEMS: tuple[System, ...] = (
         weights="vlm_12L_768H_wiki, vlm_roberta_12L_768H_wiki of airsplay/vokenization (code MIT)",
     ),
     System(
+        name="VQGAN+CLIP",
+        section="3.6",
+        paper="Crowson et al. (2022), VQGAN-CLIP: Open Domain Image Generation and Editing with Natural "
+              "Language Guidance, ECCV, arXiv:2204.08583",
+        module="mmlearn.images_for_language.vqgan_clip",
+        model="mmlearn.images_for_language.vqgan_clip:VQGANCLIP",
+        configurations=(
+            *(Configuration(name, f"mmlearn.images_for_language.vqgan_clip:VQGANCLIPConfig.{name}",
+                            227_351_172, "VQGAN's 76,073,859 and CLIP's 151,277,313, counted in their "
+                                         "authors' code") for name in ("paper", "small")),
+            Configuration("mini", "mmlearn.images_for_language.vqgan_clip:VQGANCLIPConfig.mini"),
+        ),
+        oracle="the formulas by loops; torchvision's warps and colours; torch.autograd.gradcheck",
+        weights="those of VQGAN and of CLIP",
+    ),
+    System(
+        name="iACE",
+        section="3.6",
+        paper="Lu et al. (2022), Imagination-Augmented Natural Language Understanding, NAACL, "
+              "arXiv:2204.08535",
+        module="mmlearn.images_for_language.iace",
+        model="mmlearn.images_for_language.iace:IACE",
+        configurations=(
+            *(Configuration(name, f"mmlearn.images_for_language.iace:IACEConfig.{name}", 110_272_260,
+                            "109,483,778 of transformers' BertForSequenceClassification and 788,482 of the "
+                            "head, counted in the authors' code, YujieLu10/IACE-NLU")
+              for name in ("base", "released")),
+            Configuration("nli", "mmlearn.images_for_language.iace:IACEConfig.nli", 110_273_542,
+                          "the same with three classes: 109,484,547 and 788,995"),
+            Configuration("mini", "mmlearn.images_for_language.iace:IACEConfig.mini"),
+        ),
+        oracle="transformers' BertForSequenceClassification; the head's formula by loops",
+        weights="those of BERT, of VQGAN and of CLIP",
+    ),
+    System(
         name="Contrastive losses",
         section="4.2",
         paper="van den Oord et al. (2018), Representation Learning with Contrastive Predictive Coding, "

@@ -76,6 +76,10 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "text and pictures of words, counted, mixed and fused: Spearman's rho over the weight, with controls",
     "images_for_language/zero-shot-words":
         "words that were only read: are their pictures found and named? skip-gram and ridge, A, B, controls",
+    "images_for_language/cutouts":
+        "a picture imagined with cutouts and without: what the CLIP that guided says, and another one",
+    "images_for_language/imagined-sentences":
+        "a language model with few examples, alone and beside real, imagined and shuffled pictures",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
