@@ -1,6 +1,6 @@
 """``mmlearn train glide``: a base model, the same for holes, and an upsampler, one after the other.
 
-Each phase has its checkpoints in a folder of that name, and the captions make the byte pairs of the tokeniser.
+Each phase has its checkpoints in a folder of that name; the captions make the byte pairs of the tokeniser.
 """
 
 import argparse
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BATCH, LR = 32, 1e-3
 EPOCHS = 100                                # of a run whose steps are not given
 EVALUATIONS = 10                            # of a phase
-JUDGED, SHOWN, DRAWN_IN = 100, 12, 25       # pictures of an evaluation; captions on the sheet, and their steps
+JUDGED, SHOWN, DRAWN_IN = 100, 12, 25       # pictures of an evaluation; captions of the sheet, their steps
 MERGES = 4000                               # byte pairs, at most
 PIXELS = (16, 32, 64, 128)
 PHASES = ("base", "hole", "upsampler")

@@ -19,9 +19,9 @@ from mmlearn.data.pairs import SIZE, pixels, signed_pixels
 from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser, WordTokeniser
 from mmlearn.nn.feature_networks import resized
 from mmlearn.nn.modes import eval_mode
+from mmlearn.text2image import pipeline
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
 from mmlearn.text2image.dvae import DVAE, DVAEConfig
-from mmlearn.text2image import pipeline
 from mmlearn.text2image.pipeline import check_words
 from mmlearn.text2image.vqgan import VQGAN, VQGANConfig
 from mmlearn.text_for_vision.training import Mini

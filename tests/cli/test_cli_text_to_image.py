@@ -293,7 +293,8 @@ def test_a_model_that_writes_codes_draws_by_its_name_and_by_its_file(book, tmp_p
         capsys, "generate", "a red car", "--model", "dalle", "--out", tmp_path / "x.png")
     words = PlainWordTokeniser.train(["a red car in the snow"])
     with seeded(0):
-        stage, dalle = DVAE(DVAEConfig.mini(16, 8, 4)), DALLE(DALLEConfig.mini(len(words), 8, side=4, width=16))
+        stage = DVAE(DVAEConfig.mini(16, 8, 4))
+        dalle = DALLE(DALLEConfig.mini(len(words), 8, side=4, width=16))
     for place in (book / "dalle.safetensors", tmp_path / "own.safetensors"):
         save_token_drawer(place, TokenDrawer.of(stage, dalle, words), {})
     try:

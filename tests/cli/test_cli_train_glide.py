@@ -45,8 +45,8 @@ def test_a_run_on_own_pictures_draws_and_fills_holes(trained, folder, tmp_path, 
     assert main(["generate", "a cat", "--weights", str(trained), "--steps", "2", "--out", str(picture)]) == 0
     assert Image.open(picture).size == (16, 16)
     Image.fromarray(np.tril(np.full((16, 16), 255, np.uint8))).save(mask)
-    assert main(["edit", str(picture), "--mask", str(mask), "a dog", "--weights", str(trained), "--steps", "2",
-                 "--out", str(tmp_path / "q.png")]) == 0
+    assert main(["edit", str(picture), "--mask", str(mask), "a dog", "--weights", str(trained), "--steps",
+                 "2", "--out", str(tmp_path / "q.png")]) == 0
     before, after = (np.asarray(Image.open(path)) for path in (picture, tmp_path / "q.png"))
     assert (before[np.triu_indices(16, 1)] == after[np.triu_indices(16, 1)]).all()
 
