@@ -222,21 +222,27 @@ def imagenet_pixels(images: Float[Tensor, "b 3 y x"], size: int) -> Float[Tensor
 
 
 @torch.no_grad()
+def features_of(
+    network: Callable[[Tensor], Tensor], images: UInt8[Tensor, "n 3 _ _"], batch: int = 64
+) -> Float[Tensor, "n f"]:
+    """The features of the pictures of a word, 0 to 255, which ``network`` gets in [-1, 1].
+
+    Raises ``ValueError`` where there are none.
+    """
+    if not len(images):
+        raise ValueError("a word has no pictures; leave it out, or give at least one")
+    return torch.cat([network(signed_pixels(part)) for part in images.split(batch)])
+
+
 def word_vectors(
     network: Callable[[Tensor], Tensor], pictures: Iterable[UInt8[Tensor, "_ 3 _ _"]], how: str = "mean",
     batch: int = 64
 ) -> Float[Tensor, "w f"]:
-    """A row a word: the aggregated features of its pictures (n, 3, y, x), 0 to 255, which ``network`` gets in
-    [-1, 1].
+    """A row a word: the aggregated features of its pictures (n, 3, y, x), 0 to 255.
 
     Raises ``ValueError`` for a word without pictures and an unknown aggregate.
     """
-    rows = []
-    for images in pictures:
-        if not len(images):
-            raise ValueError("a word has no pictures; leave it out, or give at least one")
-        features = torch.cat([network(signed_pixels(part)) for part in images.split(batch)])
-        rows.append(aggregated(features, how))
+    rows = [aggregated(features_of(network, images, batch), how) for images in pictures]
     if not rows:
         raise ValueError("there are no words; give the pictures of at least one")
     return torch.stack(rows)

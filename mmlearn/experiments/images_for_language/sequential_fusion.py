@@ -34,7 +34,7 @@ from mmlearn.images_for_language.sequential_fusion import (
     unit_rows,
 )
 from mmlearn.images_for_language.skip_gram import SkipGramConfig, train_skip_gram
-from mmlearn.images_for_language.visual_vectors import prepared, word_vectors
+from mmlearn.images_for_language.visual_vectors import aggregated, features_of, prepared
 from mmlearn.images_for_language.visual_words import BagOfVisualWords, VisualWordsConfig
 from mmlearn.metrics.similarity import WordPairs, pairs_within, spearman
 from mmlearn.pretrained.feature_networks import SCENES, open_network
@@ -107,10 +107,11 @@ def with_all_nouns(table: Tensor) -> Tensor:
 
 
 def skip_gram_vectors(sentences: list[list[str]], dim: int, seed: int) -> Tensor:
-    """Vectors of all nouns, of a skip-gram with negative sampling."""
+    """Vectors of all nouns, of a skip-gram with negative sampling; zeros for one that is not in the text."""
     config = SkipGramConfig(dim=dim, min_count=1, sample=0.0, epochs=10, lr=0.05)
     vectors = train_skip_gram(sentences, config, seed=seed, progress=False).vectors()
-    return torch.stack([vectors[word] for word in word_world.NOUNS]).double()
+    none = torch.zeros(dim)
+    return torch.stack([vectors[word] if word in vectors else none for word in word_world.NOUNS]).double()
 
 
 def shuffled(table: Tensor, generator: torch.Generator) -> Tensor:
@@ -127,10 +128,12 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
                 for word in word_world.PICTURED]
     text = unit_rows(weigh(text_counts(sentences, 2)))
     config = VisualWordsConfig(args.words, args.bins, 4, (6, 10), "concatenate")
-    bag = BagOfVisualWords(config).learn(torch.cat(pictures), draws, sample=20_000, iterations=30)
+    bag = BagOfVisualWords(config).learn(torch.cat([images[:4] for images in pictures]), draws, sample=20_000,
+                                         iterations=30)
     counts = bag.of_words(pictures).double()
     network = open_network(args.network)
-    features = {how: word_vectors(network, pictures, how).double() for how in ("mean", "max")}
+    seen = [features_of(network, images).double() for images in pictures]
+    features = {how: torch.stack([aggregated(found, how) for found in seen]) for how in ("mean", "max")}
     skip_gram = skip_gram_vectors(sentences, args.dim, seed)
 
     def counted(table: Tensor) -> Tensor:
@@ -171,8 +174,8 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     arms["skip-gram"] = judged(FusedSpace(Blocks(words, words), share=1.0).cosines)
     for how in ("CNN mean", "CNN max"):
         arms[f"skip-gram, {how}"] = judged(FusedSpace(Blocks(words, visual[how])).cosines)
-    seen = torch.tensor([word in set(word_world.PICTURED) for word in word_world.NOUNS])
-    guess = RidgeMap.fit(words[seen], visual["CNN mean"][seen], args.penalty)(words)
+    known = torch.tensor([word in set(word_world.PICTURED) for word in word_world.NOUNS])
+    guess = RidgeMap.fit(words[known], visual["CNN mean"][known], args.penalty)(words)
     arms["skip-gram, imagined"] = judged(FusedSpace(Blocks(words, unit_rows(guess))).cosines)
     return {"seed": seed, "arms": arms, "curves": curves, "chosen": chosen}
 
