@@ -12,7 +12,7 @@ Two phases: a visually supervised language model is trained (a BERT that classif
 ``IACE.of`` takes its trunk, which is then trained on a task. CLIP's features of picture and sentence are
 constants, so the language model gets no gradient from the imagination: the method is an ensemble of two
 classifiers. No input of the released head holds both sentences of a pair, so that it cannot compare them;
-``compare`` gives it both pictures, then both texts, which is ours (``compared_slots``).
+``compare`` gives it how both pictures, then both texts, differ, which is ours (``compared_slots``).
 
 Letters of shapes: s sentences of an example (1 or 2), e numbers of a CLIP feature, c classes.
 """
@@ -44,7 +44,7 @@ class IACEConfig:
     dropout: float | int = 0.1
     bounded: bool = False       # logits through tanh, as in the released code
     weight: float | int = 0.5   # lambda, of the imagination's loss
-    compare: bool = False       # of two sentences: both pictures in one input, both texts in the other
+    compare: bool = False       # of two sentences: one input compares their pictures, the other their texts
 
     def __post_init__(self) -> None:
         check(self, weight=(0, 1))
@@ -86,10 +86,13 @@ def slots(
 def compared_slots(
     images: Float[Tensor, "b s e"], texts: Float[Tensor, "b s e"]
 ) -> tuple[Float[Tensor, "b 2*e"], Float[Tensor, "b 2*e"]]:
-    r"""eq:iace-compared: $x_1=[v_1;v_s]$, $x_2=[t_1;t_s]$: a head that can
-    see whether two pictures, or two texts, are alike; not in the paper."""
-    return (torch.cat([images[:, 0], images[:, -1]], dim=1),
-            torch.cat([texts[:, 0], texts[:, -1]], dim=1))
+    r"""eq:iace-compared: $x_1=[|v_1-v_s|;v_1\odot v_s]$, and $x_2$ of the
+    texts: how far two pictures, or two texts, are apart in each number, and
+    where both are large. Not in the paper."""
+    first, second = (
+        torch.cat([(f[:, 0] - f[:, -1]).abs(), f[:, 0] * f[:, -1]], dim=1)
+        for f in (images, texts))
+    return first, second
 
 
 def bounded_logits(a: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:

@@ -200,8 +200,9 @@ def test_with_both_pictures_in_one_input_it_can():
     v, t = numbers(2, 2, 3), numbers(2, 2, 3, seed=1)
     first, second = compared_slots(v, t)
     for i in range(2):
-        assert first[i].tolist() == [*v[i, 0].tolist(), *v[i, 1].tolist()]
-        assert second[i].tolist() == [*t[i, 0].tolist(), *t[i, 1].tolist()]
+        for row, f in ((first[i], v[i]), (second[i], t[i])):
+            assert row.tolist() == [*(abs(float(f[0, k] - f[1, k])) for k in range(3)),
+                                    *(float(f[0, k] * f[1, k]) for k in range(3))]
     codes = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(4, 1)
     batch = examples(16, s=2)._replace(images=2 * F.one_hot(codes, 6).float(), texts=torch.zeros(16, 2, 6),
                                        labels=(codes[:, 0] == codes[:, 1]).long())

@@ -233,12 +233,15 @@ def test_nothing_of_the_models_moves_and_they_are_left_as_they_were():
 
 def test_the_angle_falls_and_the_score_rises():
     model, text = tiny(steps=40, cutouts=CutoutConfig.none()), goals()
-    start = model.scores(drawn(latents_of(model.vqgan), model.first(2)) * 2 - 1, text)
+    first = drawn(latents_of(model.vqgan), model.first(2))
+    start = model.scores(first * 2 - 1, text)
     seen = []
     found = model.imagine(text, on_step=seen.append)
     assert found.losses.shape == (40, 2) and (found.losses[-5:].mean(dim=0) < 0.9 * found.losses[0]).all()
     assert (model.scores(found.images, text) > start).all() and seen == list(range(1, 41))
-    torch.testing.assert_close(found.losses[0], start.arccos().square() / 2, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        u = model.clip.encode_image(standardise(pooled(first, 8)))
+    torch.testing.assert_close(found.losses[0], spherical_loss(u, text), atol=1e-5, rtol=1e-4)
 
 
 def test_a_weight_below_zero_repels_and_a_decay_pulls_the_latents_together():
