@@ -12,7 +12,7 @@ separated by white space. Letters of shapes: n words of a corpus, m pairs, v wor
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
@@ -93,12 +93,19 @@ class Text(NamedTuple):
 
 def numbered(sentences: Iterable[Sequence[str]], vocabulary: Vocabulary) -> Text:
     """A corpus as numbers. Raises ``ValueError`` if it holds no word of the vocabulary."""
-    rows = [vocabulary.encode(sentence) for sentence in sentences]
-    ids = np.fromiter((i for row in rows for i in row), np.int64, sum(map(len, rows)))
+    lengths: list[int] = []
+
+    def each() -> Iterator[int]:
+        for sentence in sentences:
+            row = vocabulary.encode(sentence)
+            lengths.append(len(row))
+            yield from row
+
+    ids = np.fromiter(each(), np.int64)
     if not len(ids):
         raise ValueError(f"none of the {len(vocabulary)} words of the vocabulary occurs in the corpus; "
                          f"use the vocabulary of this corpus")
-    sentence = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    sentence = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     return Text(torch.from_numpy(ids), torch.from_numpy(sentence))
 
 

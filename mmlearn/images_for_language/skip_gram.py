@@ -8,7 +8,8 @@ Word Embedding as Implicit Matrix Factorization*, NeurIPS, sec. 3 (what negative
 defaults of github.com/tmikolov/word2vec.  Survey: 3.2.
 Differs from the papers: they read a word and predict those around it; here, as in the released code, a word
 around is read and the one in the middle predicted, which gives the same pairs over a corpus. The full softmax
-is what the two others replace; the paper trains none.
+is what the two others replace; the paper trains none. The sizes by name are those of the papers' tables as
+later accounts report them: we could not check them there; epochs that no account gives are one.
 
 Each word has a vector as input, ``W_in``, which is the word's vector in the end, and ``W_out`` holds those of
 the output: a vector a word, or with the hierarchical softmax one for each inner node of Huffman's tree. Two
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -421,9 +423,8 @@ class _Run:
         else:
             self.update = updates.ns_updates
             self.fixed = (*updates.alias_table(model.noise.numpy()), self.config.negatives)
-        frequencies = _known(model).frequencies()
-        sample = self.config.sample
-        self.keep = KEEP[self.config.keep](frequencies, sample) if sample else torch.ones_like(frequencies)
+        frequencies, sample = _known(model).frequencies(), self.config.sample
+        self.keep = KEEP[self.config.keep](frequencies, sample).float() if sample else None
         self.about = checkpoints.describe(model, {
             "seed": seed, "workers": workers, "table_sigmoid": table_sigmoid,
             "corpus": f"{len(text.ids)} words, {zlib.crc32(text.ids.numpy().tobytes()):08x}"})
@@ -465,12 +466,14 @@ class _Run:
 
     def epoch(self, epoch: int) -> Callable[[int], tuple[float, int]]:
         """What is read in an epoch, as a function of the part, which does its updates."""
-        generator = generator_of(self.seed, epoch)
-        read = stays(self.text.ids, self.keep, generator)
-        text = self.text.kept(read)
+        generator, text = generator_of(self.seed, epoch), self.text
+        place = [*range(0, len(text.ids), PART), len(text.ids)]              # where the parts begin
+        if self.keep is not None:
+            read = stays(text.ids, self.keep, generator)
+            text = text.kept(read)
+            place = [0, *accumulate(int(part.sum()) for part in read.split(PART))]
         width = widths(len(text.ids), self.config.window, generator, self.config.dynamic)
         corpus = [column.int().numpy() for column in (*text, width)]
-        place = [0, *read.cumsum(0)[PART - 1::PART].tolist(), len(text.ids)]
 
         def part(number: int) -> tuple[float, int]:
             done = (epoch + number / self.parts) / self.config.epochs
