@@ -244,21 +244,24 @@ class SkipGram(nn.Module):
     mask: Tensor
     noise: Tensor
 
-    def __init__(self, config: SkipGramConfig, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, config: SkipGramConfig, vocabulary: Vocabulary | None = None
+    ) -> None:
         super().__init__()
         if vocabulary is not None:
             config = replace(config, vocab=len(vocabulary))
         self.config, self.vocabulary = config, vocabulary
         v, d, hs = config.vocab, config.dim, config.objective == "hs"
-        self.W_in = nn.Parameter(torch.empty(v, d).uniform_(-config.init / d, config.init / d))
+        bound = config.init / d
+        self.W_in = nn.Parameter(torch.empty(v, d).uniform_(-bound, bound))
         self.W_out = nn.Parameter(torch.zeros(v - 1 if hs else v, d))
         if vocabulary is not None and hs:
             self.tree = HuffmanTree.of(vocabulary.counts)
             for name in ("paths", "bits", "mask"):
-                self.register_buffer(name, getattr(self.tree, name), persistent=False)
+                self.register_buffer(name, getattr(self.tree, name), False)
         elif vocabulary is not None:
             counts = torch.tensor(vocabulary.counts, dtype=torch.float64)
-            self.register_buffer("noise", noise(counts, config.power), persistent=False)
+            self.register_buffer("noise", noise(counts, config.power), False)
 
     def losses(
         self, inputs: Int64[Tensor, " m"], targets: Int64[Tensor, " m"],
@@ -266,18 +269,19 @@ class SkipGram(nn.Module):
     ) -> Float[Tensor, " m"]:
         """The loss of each pair; negatives are drawn with ``generator``. Raises ``ValueError`` without a
         vocabulary."""
-        if self.vocabulary is None:
-            raise ValueError("this skip-gram knows no counts; make it with the vocabulary of a corpus")
+        _known(self)
         v, config = self.W_in[inputs], self.config
         if config.objective == "softmax":
             return softmax_loss(v, self.W_out, targets)
         if config.objective == "hs":
             x = (self.W_out[self.paths[targets]] @ v[:, :, None])[:, :, 0]
             return hs_loss(x, self.bits[targets], self.mask[targets])
-        shape = (len(targets), config.negatives)
-        drawn = torch.multinomial(self.noise, shape[0] * shape[1], True, generator=generator).view(shape)
+        count = len(targets) * config.negatives
+        drawn = torch.multinomial(self.noise, count, True, generator=generator)
+        drawn = drawn.view(len(targets), config.negatives)
+        x_o = (self.W_out[targets] * v).sum(1)
         x_k = (self.W_out[drawn] @ v[:, :, None])[:, :, 0]
-        return ns_loss((self.W_out[targets] * v).sum(1), x_k, drawn != targets[:, None])
+        return ns_loss(x_o, x_k, drawn != targets[:, None])
 
     def loss(
         self, inputs: Int64[Tensor, " m"], targets: Int64[Tensor, " m"],
@@ -291,20 +295,20 @@ class SkipGram(nn.Module):
     def log_p(self, inputs: Int64[Tensor, " m"]) -> Float[Tensor, "m v"]:
         """Log-probability of every word near each input: it sums to 1 over the words by itself with "hs" and
         "softmax", and is eq:skipgram-implied with "ns"."""
-        if self.vocabulary is None:
-            raise ValueError("this skip-gram knows no counts; make it with the vocabulary of a corpus")
+        _known(self)
         x = self.W_in[inputs] @ self.W_out.mT
         if self.config.objective == "softmax":
             return x.log_softmax(1)
         if self.config.objective == "ns":
             return implied_log_p(x, self.noise.to(x))
-        words = torch.arange(len(self.vocabulary), device=x.device)
-        return torch.stack([-hs_loss(row[self.paths], self.bits[words], self.mask[words]) for row in x])
+        return torch.stack([-hs_loss(row[self.paths], self.bits, self.mask)
+                            for row in x])
 
     @torch.no_grad()
     def score(self, text: Text) -> float:
         """Sum of log p over all pairs of a corpus, windows in full width, no word left out."""
-        inputs, targets = pairs(text, torch.full_like(text.ids, self.config.window))
+        width = torch.full_like(text.ids, self.config.window)
+        inputs, targets = pairs(text, width)
         there, which = inputs.unique(return_inverse=True)
         return float(self.log_p(there)[which, targets].double().sum())
 
@@ -312,9 +316,13 @@ class SkipGram(nn.Module):
         """The words' vectors."""
         from mmlearn.data.word_vectors import WordVectors
 
-        if self.vocabulary is None:
-            raise ValueError("this skip-gram knows no words; make it with the vocabulary of a corpus")
-        return WordVectors(self.vocabulary.words, self.W_in.detach().cpu().clone())
+        return WordVectors(_known(self).words, self.W_in.detach().cpu().clone())
+
+
+def _known(model: SkipGram) -> Vocabulary:
+    if model.vocabulary is None:
+        raise ValueError("this skip-gram knows no words and counts; make it with the vocabulary of a corpus")
+    return model.vocabulary
 
 
 def pair_loss(
@@ -393,12 +401,6 @@ def train_skip_gram(
     run = _Run(model, numbered(sentences, _known(model)), seed, workers, table_sigmoid)
     with locked(folder) if folder is not None else nullcontext():
         return run(folder, save_every, progress)
-
-
-def _known(model: SkipGram) -> Vocabulary:
-    if model.vocabulary is None:
-        raise ValueError("the model knows no words; make it with the vocabulary of the corpus")
-    return model.vocabulary
 
 
 class _Run:

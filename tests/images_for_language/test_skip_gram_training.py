@@ -354,7 +354,7 @@ def test_a_run_says_how_far_it_is():
     (SENTENCES, {"config": SkipGramConfig(objective="softmax")}, "objective is 'softmax'.* fit, pair_loss"),
     (SENTENCES, {"config": SkipGramConfig(min_count=10**6)}, "no word occurs 1000000 times"),
     (SENTENCES, {"config": SkipGramConfig(min_count=1, lr=100.0, window=9, epochs=9)}, "lower the learning"),
-    (SENTENCES, {"model": SkipGram(SkipGramConfig(vocab=4))}, "the model knows no words"),
+    (SENTENCES, {"model": SkipGram(SkipGramConfig(vocab=4))}, "this skip-gram knows no words"),
     (SENTENCES, {"model": SkipGram(SkipGramConfig(vocab=4)), "config": PLAIN}, "give it alone"),
 ])
 def test_what_cannot_be_trained_is_refused_in_a_sentence(sentences, more, sentence):
