@@ -214,7 +214,6 @@ def test_vectors_agree_with_human_judgement_as_gensims_do():
     judged = read_pairs(str(data / "wordsim353.tsv"))
     rho, theirs, difference, covered = agreement(
         [simple_preprocess(line) for line in lines], judged, SkipGramConfig(dim=50, epochs=20))
-    print(rho, theirs, difference, covered)
     assert covered > 50 and theirs.low < rho < theirs.high and difference.low < 0 < difference.high
 
 
@@ -232,7 +231,6 @@ def test_vectors_find_known_likenesses_as_gensims_do():
                        torch.from_numpy((unit[a] * unit[b]).sum(1)))
     rho, theirs, difference, covered = agreement(sentences, judged,
                                                  SkipGramConfig(dim=32, epochs=3, sample=0.0))
-    print(rho, theirs, difference, covered)
     assert covered == 600 and rho > 0.7 and theirs.low < rho < theirs.high
 
 
@@ -356,7 +354,7 @@ def test_a_run_says_how_far_it_is():
     (SENTENCES, {"config": SkipGramConfig(objective="softmax")}, "objective is 'softmax'.* fit, pair_loss"),
     (SENTENCES, {"config": SkipGramConfig(min_count=10**6)}, "no word occurs 1000000 times"),
     (SENTENCES, {"config": SkipGramConfig(min_count=1, lr=100.0, window=9, epochs=9)}, "lower the learning"),
-    (SENTENCES, {"model": SkipGram(SkipGramConfig(vocab=4))}, "the model knows no words"),
+    (SENTENCES, {"model": SkipGram(SkipGramConfig(vocab=4))}, "this skip-gram knows no words"),
     (SENTENCES, {"model": SkipGram(SkipGramConfig(vocab=4)), "config": PLAIN}, "give it alone"),
 ])
 def test_what_cannot_be_trained_is_refused_in_a_sentence(sentences, more, sentence):
