@@ -352,6 +352,8 @@ SYSTEMS: tuple[System, ...] = (
                "formulas by loops",
         weights="last.ckpt of CompVis/taming-transformers and CompVis/latent-diffusion (MIT), with their "
                 "discriminators; diffusers' VQModel",
+        equations=("eq:autoencoder-residual", "eq:vqgan-edges", "eq:vqgan-reconstruction",
+                   "eq:vqgan-adaptive", "eq:vqgan-generator", "eq:vqgan-loss", "eq:vqgan-temperature"),
     ),
     System(
         name="VQGAN's discriminator",
@@ -367,6 +369,7 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="taming-transformers",
         weights="in last.ckpt of CompVis/taming-transformers (MIT)",
+        equations=("eq:vqgan-discriminator",),
     ),
     System(
         name="Perceptual distance (LPIPS)",
@@ -377,6 +380,7 @@ SYSTEMS: tuple[System, ...] = (
         oracle="the package lpips, with its heads and a random network; the formulas by loops",
         weights="vgg.pth of the package lpips (BSD-2-Clause) with torchvision's VGG-16; or last.ckpt of "
                 "VQGAN, which holds both",
+        equations=("eq:lpips-unit", "eq:lpips-layer", "eq:lpips-distance"),
     ),
     System(
         name="Taming transformer",
@@ -390,6 +394,7 @@ SYSTEMS: tuple[System, ...] = (
             for name in ("semantic", "faces", "imagenet", "mini")),
         oracle="taming-transformers' GPT",
         weights="the second stages of CompVis/taming-transformers (MIT)",
+        equations=("eq:taming-loss", "eq:taming-window", "eq:taming-keep"),
     ),
     System(
         name="First stage of latent diffusion",
@@ -408,6 +413,8 @@ SYSTEMS: tuple[System, ...] = (
         oracle="diffusers' AutoencoderKL; torch.distributions; the formulas by loops",
         weights="Stable Diffusion's checkpoints (CreativeML OpenRAIL-M), stabilityai/sd-vae-ft-mse (MIT), "
                 "CompVis/latent-diffusion (MIT)",
+        equations=("eq:kl-autoencoder-nll", "eq:kl-autoencoder-variance", "eq:kl-autoencoder-loss",
+                   "eq:kl-autoencoder-scale"),
     ),
     System(
         name="Latent diffusion",
@@ -431,6 +438,7 @@ SYSTEMS: tuple[System, ...] = (
         oracle="diffusers' UNet2DConditionModel and LDMBertModel; a stand-in with the released names",
         weights="CompVis/stable-diffusion-v1-4 (CreativeML OpenRAIL-M), CompVis/ldm-text2im-large-256 (its "
                 "U-Net)",
+        equations=("eq:ldm-geglu", "eq:ldm-snr", "eq:ldm-loss"),
     ),
     System(
         name="unCLIP's diffusion prior",
@@ -447,6 +455,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.unclip_prior:PriorConfig.mini"),
         ),
         oracle="diffusers' PriorTransformer; the formulas by loops",
+        equations=("eq:unclip-scale", "eq:unclip-loss", "eq:unclip-choose"),
     ),
     System(
         name="unCLIP's autoregressive prior",
@@ -460,6 +469,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.unclip_prior:ARPriorConfig.mini"),
         ),
         oracle="one teacher-forced pass beside drawing with a cache; the formulas by loops",
+        equations=("eq:unclip-pca", "eq:unclip-bucket", "eq:unclip-unbucket"),
     ),
     System(
         name="unCLIP's decoder",
@@ -473,6 +483,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.unclip:UnCLIPConfig.mini"),
         ),
         oracle="the U-Net's; the formulas by loops",
+        equations=("eq:unclip-tokens", "eq:unclip-time", "eq:unclip-drop"),
     ),
     System(
         name="Karlo's decoder",
@@ -496,6 +507,7 @@ SYSTEMS: tuple[System, ...] = (
         configurations=tuple(Configuration(name, f"mmlearn.text2image.unclip:UpsamplerConfig.{name}")
                              for name in ("to_256", "to_1024", "mini")),
         oracle="the U-Net's",
+        equations=("eq:unclip-blur",),
     ),
     System(
         name="T5's encoder",
@@ -511,6 +523,7 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="transformers' T5EncoderModel",
         weights="google/t5-v1_1-xxl and smaller (Apache-2.0)",
+        equations=("eq:t5-norm", "eq:t5-bucket", "eq:t5-attention", "eq:t5-feed-forward"),
     ),
     System(
         name="Imagen",
@@ -524,6 +537,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.imagen:ImagenConfig.mini"),
         ),
         oracle="diffusers' DDPMScheduler for dynamic thresholding; the formulas by loops",
+        equations=("eq:imagen-pool", "eq:imagen-augmentation", "eq:imagen-drop",
+                   "eq:guidance-dynamic-threshold"),
     ),
     System(
         name="Imagen's Efficient U-Net",
@@ -536,6 +551,7 @@ SYSTEMS: tuple[System, ...] = (
                                                  f"EfficientUNetConfig.{name}")
                              for name in ("to_256", "to_1024", "mini")),
         oracle="the formulas by loops",
+        equations=("eq:imagen-skip",),
     ),
     System(
         name="ViT-VQGAN",
@@ -546,6 +562,7 @@ SYSTEMS: tuple[System, ...] = (
         configurations=tuple(Configuration(name, f"mmlearn.text2image.vit_vqgan:ViTVQGANConfig.{name}")
                              for name in ("small", "base", "large", "parti", "mini")),
         oracle="the formulas by loops",
+        equations=("eq:parti-patches", "eq:parti-tokeniser"),
     ),
     System(
         name="Parti",
@@ -557,6 +574,7 @@ SYSTEMS: tuple[System, ...] = (
         configurations=tuple(Configuration(name, f"mmlearn.text2image.parti:PartiConfig.{name}")
                              for name in ("m350", "m750", "b3", "b20", "mini")),
         oracle="one teacher-forced pass beside drawing with a cache; masks by loops",
+        equations=("eq:parti-window", "eq:parti-guidance", "eq:parti-rerank", "eq:parti-loss"),
     ),
     System(
         name="DDPM",
@@ -576,6 +594,21 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="diffusers' UNet2DModel",
         weights="google/ddpm-cifar10-32, -celebahq-256, -bedroom-256, -cat-256, -church-256 (Apache-2.0)",
+        equations=("eq:diffusion-linear", "eq:diffusion-cosine", "eq:diffusion-scaled-linear",
+                   "eq:diffusion-respaced", "eq:diffusion-step", "eq:diffusion-marginal",
+                   "eq:diffusion-posterior-variance", "eq:diffusion-posterior-mean",
+                   "eq:diffusion-posterior-mean-noise", "eq:diffusion-x0", "eq:diffusion-noise",
+                   "eq:diffusion-velocity", "eq:diffusion-x0-velocity", "eq:diffusion-noise-velocity",
+                   "eq:diffusion-learned-variance", "eq:diffusion-prior", "eq:diffusion-discretised",
+                   "eq:diffusion-bound-weight", "eq:diffusion-bound-term", "eq:diffusion-bound",
+                   "eq:diffusion-simple", "eq:diffusion-hybrid", "eq:ancestral-step", "eq:ddim-sigma",
+                   "eq:ddim-step", "eq:dpm-step", "eq:dpm-lambda", "eq:dpm-data", "eq:ddim-ode",
+                   "eq:ddim-time", "eq:score-noise", "eq:score-to-noise", "eq:score-tweedie",
+                   "eq:score-matching", "eq:score-beta", "eq:score-alpha-bar", "eq:score-sde",
+                   "eq:score-reverse", "eq:score-flow", "eq:score-straight", "eq:score-straight-velocity",
+                   "eq:score-straight-level", "eq:score-straight-noise", "eq:score-mixture",
+                   "eq:score-mixture-variance", "eq:unet-time", "eq:unet-time-ddpm", "eq:unet-up",
+                   "eq:unet-attention", "eq:unet-residual", "eq:diffusion-gaussian-kl"),
     ),
     System(
         name="ADM",
@@ -600,6 +633,7 @@ SYSTEMS: tuple[System, ...] = (
         oracle="diffusers' UNet2DModel and UNet2DConditionModel; a stand-in with the released names",
         weights="64x64_diffusion.pt … 512x512_diffusion.pt, upsamplers and LSUN models of "
                 "openai/guided-diffusion (MIT)",
+        equations=("eq:norm-activation",),
     ),
     System(
         name="ADM's noisy classifier",
@@ -616,6 +650,7 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="a stand-in with the released names",
         weights="64x64_classifier.pt … 512x512_classifier.pt of openai/guided-diffusion (MIT)",
+        equations=("eq:guidance-gradient", "eq:guidance-mean", "eq:guidance-noise", "eq:guidance-tilt"),
     ),
     System(
         name="Metrics of generated pictures",
@@ -651,6 +686,10 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="torch.distributions; integrals and sampling; diffusers' DiagonalGaussianDistribution; a "
                "linear Gaussian model whose likelihood is known",
+        equations=("eq:vae-reparameterise", "eq:vae-kl", "eq:vae-kl-two", "eq:vae-normal",
+                   "eq:vae-bernoulli", "eq:vae-gaussian", "eq:vae-elbo", "eq:vae-beta",
+                   "eq:vae-mean-for-sum", "eq:vae-importance", "eq:vae-pathwise", "eq:vae-score",
+                   "eq:vae-bits"),
     ),
     System(
         name="Vector quantisation",
@@ -660,6 +699,10 @@ SYSTEMS: tuple[System, ...] = (
               "arXiv:2110.04627",
         module="mmlearn.text2image.vector_quantisation",
         oracle="loops; diffusers' VectorQuantizer, vector-quantize-pytorch",
+        equations=("eq:vq-loss", "eq:vq-distance", "eq:vq-nearest", "eq:vq-straight-through",
+                   "eq:vq-codebook", "eq:vq-commitment", "eq:vq-legacy", "eq:vq-ema", "eq:vq-debias",
+                   "eq:vq-smooth", "eq:vq-ema-code", "eq:vq-normalised", "eq:vq-usage", "eq:vq-perplexity",
+                   "eq:vq-kl", "eq:vq-bits"),
     ),
     System(
         name="VQ-VAE",
@@ -678,6 +721,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.vqvae:VQVAEConfig.mini"),
         ),
         oracle="the network of DeepMind's example in plain layers; diffusers' VectorQuantizer",
+        equations=("eq:vqvae-loss", "eq:vqvae-error", "eq:vqvae-values", "eq:vqvae-softmax",
+                   "eq:vqvae-bits", "eq:vqvae-reject"),
     ),
     System(
         name="VQ-VAE-2",
@@ -705,6 +750,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("mini", "mmlearn.text2image.pixelcnn:PixelCNNConfig.mini"),
         ),
         oracle="masked convolutions of plain torch; all maps of a small world enumerated",
+        equations=("eq:pixelcnn-mask", "eq:pixelcnn-gate", "eq:pixelcnn-likelihood"),
     ),
     System(
         name="dVAE of DALL-E",
@@ -722,6 +768,9 @@ SYSTEMS: tuple[System, ...] = (
         oracle="the package DALL-E and transformers' FlavaImageCodebook; torch.distributions",
         weights="encoder.pkl and decoder.pkl of openai/DALL-E (modified MIT); the encoder at "
                 "facebook/flava-image-codebook",
+        equations=("eq:dvae-gumbel", "eq:dvae-gumbel-max", "eq:dvae-gumbel-softmax", "eq:dvae-kl",
+                   "eq:dvae-bound", "eq:dvae-map-pixels", "eq:dvae-unmap-pixels", "eq:dvae-logit-laplace",
+                   "eq:dvae-loss", "eq:dvae-cosine", "eq:dvae-block"),
     ),
     System(
         name="DALL-E 1",
@@ -742,6 +791,8 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="GPT2LMHeadModel with full attention, scaled_dot_product_attention under each mask; "
                "dalle-pytorch for embeddings, loss and restricted logits",
+        equations=("eq:dalle-text", "eq:dalle-image", "eq:dalle-loss", "eq:dalle-row", "eq:dalle-column",
+                   "eq:dalle-convolution", "eq:dalle-mask"),
     ),
     System(
         name="GLIDE",
@@ -751,6 +802,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.text2image.glide",
         model="mmlearn.text2image.glide:GLIDE",
         command="glide",
+        trainer="mmlearn.cli.train_glide",
         configurations=(
             Configuration("full", "mmlearn.text2image.glide:GLIDEConfig.full", 3_554_414_086,
                           "counted in the released code with the paper's sizes, where it says 3.5B"),
@@ -768,6 +820,9 @@ SYSTEMS: tuple[System, ...] = (
         oracle="diffusers' UNet2DConditionModel and DDPMScheduler; transformers' GPT2Tokenizer; plain "
                "modules with the released names; the formulas by loops",
         weights="base.pt, upsample.pt, base_inpaint.pt, upsample_inpaint.pt of openai/glide-text2im (MIT)",
+        equations=("eq:glide-padding", "eq:glide-summary", "eq:glide-enlarged", "eq:glide-hole",
+                   "eq:glide-known", "eq:glide-quantised", "eq:glide-drop", "eq:guidance-free",
+                   "eq:guidance-weight"),
     ),
     System(
         name="Noised CLIP",
@@ -785,6 +840,7 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="plain modules with the released names; finite differences for the gradient",
         weights="clip_image_enc.pt, clip_text_enc.pt of openai/glide-text2im (code MIT)",
+        equations=("eq:noised-clip-embed", "eq:noised-clip-pixels", "eq:guidance-clip"),
     ),
     System(
         name="Skip-gram",
@@ -832,6 +888,246 @@ SYSTEMS: tuple[System, ...] = (
         oracle="mittens.GloVe: 50 steps of full-batch AdaGrad number for number; the released program, entry "
                "by entry, by a loop",
         weights="glove.6B, 42B, 840B and twitter as word vectors (mmlearn.data.word_vectors)",
+    ),
+    System(
+        name="WordPiece",
+        section="3.2",
+        paper="Wu et al. (2016), Google's Neural Machine Translation System, arXiv:1609.08144; Devlin et al. "
+              "(2019), BERT, NAACL, arXiv:1810.04805",
+        module="mmlearn.data.wordpiece",
+        oracle="tokenizers (BertNormalizer, BertPreTokenizer, WordPiece); transformers.BertTokenizer",
+        weights="any vocab.txt of BERT's family",
+    ),
+    System(
+        name="BERT",
+        section="3.2",
+        paper="Devlin et al. (2019), BERT: Pre-training of Deep Bidirectional Transformers for Language "
+              "Understanding, NAACL, arXiv:1810.04805",
+        module="mmlearn.images_for_language.bert",
+        model="mmlearn.images_for_language.bert:BERTForPreTraining",
+        configurations=(
+            Configuration("base", "mmlearn.nn.bert:BERTConfig.base", 110_106_428,
+                          "counted in transformers.BertForPreTraining (published: 110M)"),
+            Configuration("large", "mmlearn.nn.bert:BERTConfig.large", 336_226_108,
+                          "counted in transformers.BertForPreTraining (published: 340M)"),
+            Configuration("small", "mmlearn.nn.bert:BERTConfig.small", 35_363_644,
+                          "counted in transformers.BertForPreTraining, at the size of airsplay/vokenization"),
+            Configuration("mini", "mmlearn.nn.bert:BERTConfig.mini"),
+        ),
+        oracle="transformers.BertForPreTraining, BertForMaskedLM, DataCollatorForLanguageModeling; "
+               "torch.optim.AdamW for the optimiser",
+        weights="google-bert/bert-base-uncased, -large-uncased, -cased (Apache-2.0), with their heads; "
+                "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)",
+    ),
+    System(
+        name="Self-attention",
+        section="3.5",
+        paper="Vaswani et al. (2017), Attention Is All You Need, arXiv:1706.03762",
+        module="mmlearn.images_for_language.self_attention",
+        oracle="the formulas one token at a time; torch.nn.RNN for the recurrence",
+    ),
+    System(
+        name="Counts of contexts",
+        section="3.3",
+        paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49; Levy and Goldberg (2014), "
+              "Neural Word Embedding as Implicit Matrix Factorization, NIPS",
+        module="mmlearn.images_for_language.counts",
+        oracle="the formulas by loops",
+    ),
+    System(
+        name="Bag of visual words",
+        section="3.3",
+        paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49; Lowe (2004), Distinctive "
+              "Image Features from Scale-Invariant Keypoints, IJCV 60",
+        module="mmlearn.images_for_language.visual_words",
+        oracle="scikit-image's SIFT at upright keypoints; sklearn.cluster.KMeans; the formulas by loops",
+    ),
+    System(
+        name="Sequential fusion",
+        section="3.3",
+        paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49",
+        module="mmlearn.images_for_language.sequential_fusion",
+        oracle="sklearn.decomposition.TruncatedSVD with arpack; the formulas by loops",
+    ),
+    System(
+        name="CNN word vectors",
+        section="3.3",
+        paper="Kiela and Bottou (2014), Learning Image Embeddings using Convolutional Neural Networks for "
+              "Improved Multi-Modal Semantics, EMNLP; Oquab et al. (2014), Learning and Transferring "
+              "Mid-Level Image Representations using Convolutional Neural Networks, CVPR",
+        module="mmlearn.images_for_language.visual_vectors",
+        model="mmlearn.images_for_language.visual_vectors:AlexNet",
+        configurations=(
+            Configuration("oquab", "mmlearn.images_for_language.visual_vectors:AlexNetConfig.oquab",
+                          106_009_448, "counted from the papers: convolutions of Krizhevsky et al. (2012) "
+                                       "in two groups, FC6 and FC7 of 6144, 1512 classes"),
+            Configuration("krizhevsky",
+                          "mmlearn.images_for_language.visual_vectors:AlexNetConfig.krizhevsky", 60_965_224,
+                          "counted from the layers of Krizhevsky et al. (2012), who say 60 million"),
+            Configuration("torchvision",
+                          "mmlearn.images_for_language.visual_vectors:AlexNetConfig.torchvision", 61_100_840,
+                          "torchvision's documentation of AlexNet"),
+            Configuration("mini", "mmlearn.images_for_language.visual_vectors:AlexNetConfig.mini"),
+        ),
+        oracle="torchvision.models.alexnet; the formulas by loops",
+        weights="torchvision's alexnet-owt-7be5be79.pth (BSD-3-Clause); none of the 6144-wide network",
+    ),
+    System(
+        name="Stacked bimodal autoencoder",
+        section="3.3",
+        paper="Silberer and Lapata (2014), Learning Grounded Meaning Representations with Autoencoders, ACL",
+        module="mmlearn.images_for_language.bimodal_autoencoder",
+        model="mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoder",
+        configurations=(
+            Configuration("paper",
+                          "mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoderConfig.paper",
+                          2_668_037, "counted from sec. 4.2: 2362-700-500 and 414-170-100, tied, 600-500, "
+                                    "541 labels"),
+            Configuration("mini",
+                          "mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoderConfig.mini"),
+        ),
+        oracle="the stack written out layer by layer",
+    ),
+    System(
+        name="Imagined vectors (MAP-C)",
+        section="3.3",
+        paper="Collell et al. (2017), Imagined Visual Representations as Multimodal Embeddings, AAAI",
+        module="mmlearn.images_for_language.imagined_vectors",
+        model="mmlearn.images_for_language.imagined_vectors:ImaginedVectors",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.images_for_language.imagined_vectors:ImaginedConfig.{name}")
+            for name in ("glove_linear", "glove_network", "mini")),
+        oracle="sklearn.linear_model.Ridge",
+    ),
+    System(
+        name="Pseudo-sentences",
+        section="3.4",
+        paper="Hill and Korhonen (2014), Learning Abstract Concept Embeddings from Multi-Modal Data: Since "
+              "You Probably Can't See What I Mean, EMNLP",
+        module="mmlearn.images_for_language.pseudo_sentences",
+        oracle="expected counts",
+    ),
+    System(
+        name="Grounded space",
+        section="3.3",
+        paper="Bordes et al. (2019), Incorporating Visual Semantics into Sentence Representations within a "
+              "Grounded Space, EMNLP, arXiv:2002.02734",
+        module="mmlearn.images_for_language.grounded_space",
+        model="mmlearn.images_for_language.grounded_space:GroundedSpace",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.images_for_language.grounded_space:GroundedSpaceConfig.{name}")
+            for name in ("skip_thought", "mini")),
+        oracle="the losses by loops",
+    ),
+    System(
+        name="Multimodal skip-gram",
+        section="3.4",
+        paper="Lazaridou et al. (2015), Combining Language and Vision with a Multimodal Skip-gram Model, "
+              "NAACL-HLT, arXiv:1501.02598",
+        module="mmlearn.images_for_language.multimodal_skip_gram",
+        model="mmlearn.images_for_language.multimodal_skip_gram:MultimodalSkipGram",
+        configurations=tuple(        # the paper does not state its vocabulary: no count to compare with
+            Configuration(name, f"mmlearn.images_for_language.multimodal_skip_gram:"
+                                f"MultimodalSkipGramConfig.{name}")
+            for name in ("paper_a", "paper_b", "fc7", "mini_a", "mini")),
+        oracle="skip-gram without pictures, to the last bit; torch.autograd.gradcheck; model A for B with "
+               "the identity as its mapping",
+    ),
+    System(
+        name="Zero-shot naming and retrieval of words",
+        section="3.4",
+        paper="Lazaridou et al. (2015), Combining Language and Vision with a Multimodal Skip-gram Model, "
+              "NAACL-HLT, arXiv:1501.02598; Hoerl and Kennard (1970), Ridge Regression: Biased Estimation "
+              "for Nonorthogonal Problems, Technometrics 12",
+        module="mmlearn.images_for_language.zero_shot",
+        oracle="sklearn.linear_model.Ridge and RidgeCV; the formulas by loops",
+    ),
+    System(
+        name="Token-image matching",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.token_image_matching",
+        model="mmlearn.images_for_language.token_image_matching:TokenImageMatcher",
+        configurations=(
+            Configuration("paper", "mmlearn.images_for_language.token_image_matching:MatcherConfig.paper",
+                          1_344_128, "counted in the released code, airsplay/vokenization: words 803,136, "
+                                     "pictures 540,992, over frozen backbones"),
+            Configuration("mini", "mmlearn.images_for_language.token_image_matching:MatcherConfig.mini"),
+        ),
+        oracle="transformers.BertModel, torchvision's ResNets with the released small networks; the loss by "
+               "loops",
+        weights="coco_hinge05_dim64_resxt101_bertl4 of airsplay/vokenization (code MIT)",
+    ),
+    System(
+        name="Vokenizer",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.vokenizer",
+        oracle="faiss' IndexFlatL2 and IndexFlatIP; all distances one by one",
+    ),
+    System(
+        name="Revokenizer",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.revokenization",
+        oracle="trying all source tokens; the offsets of the tokenizers library",
+    ),
+    System(
+        name="Voken language model",
+        section="3.5.1",
+        paper="Tan and Bansal (2020), Vokenization: Improving Language Understanding with Contextualized, "
+              "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
+        module="mmlearn.images_for_language.voken_lm",
+        model="mmlearn.images_for_language.voken_lm:VokenLM",
+        configurations=(
+            Configuration("base", "mmlearn.images_for_language.voken_lm:VokenLMConfig.base", 148_556_426,
+                          "transformers.BertForMaskedLM, 109,514,298, and the head of the released code, "
+                          "39,042,128"),
+            Configuration("small", "mmlearn.images_for_language.voken_lm:VokenLMConfig.small", 61_013_642,
+                          "transformers.BertForMaskedLM, 35,099,962, and the head of the released code, "
+                          "25,913,680"),
+            Configuration("mini", "mmlearn.images_for_language.voken_lm:VokenLMConfig.mini"),
+        ),
+        oracle="transformers.BertForMaskedLM with the released head; the losses by loops",
+        weights="vlm_12L_768H_wiki, vlm_roberta_12L_768H_wiki of airsplay/vokenization (code MIT)",
+    ),
+    System(
+        name="VQGAN+CLIP",
+        section="3.6",
+        paper="Crowson et al. (2022), VQGAN-CLIP: Open Domain Image Generation and Editing with Natural "
+              "Language Guidance, ECCV, arXiv:2204.08583",
+        module="mmlearn.images_for_language.vqgan_clip",
+        model="mmlearn.images_for_language.vqgan_clip:VQGANCLIP",
+        configurations=(
+            *(Configuration(name, f"mmlearn.images_for_language.vqgan_clip:VQGANCLIPConfig.{name}",
+                            227_351_172, "VQGAN's 76,073,859 and CLIP's 151,277,313, counted in their "
+                                         "authors' code") for name in ("paper", "small")),
+            Configuration("mini", "mmlearn.images_for_language.vqgan_clip:VQGANCLIPConfig.mini"),
+        ),
+        oracle="the formulas by loops; torchvision's warps and colours; torch.autograd.gradcheck",
+        weights="those of VQGAN and of CLIP",
+    ),
+    System(
+        name="iACE",
+        section="3.6",
+        paper="Lu et al. (2022), Imagination-Augmented Natural Language Understanding, NAACL, "
+              "arXiv:2204.08535",
+        module="mmlearn.images_for_language.iace",
+        model="mmlearn.images_for_language.iace:IACE",
+        configurations=(
+            *(Configuration(name, f"mmlearn.images_for_language.iace:IACEConfig.{name}", 110_272_260,
+                            "109,483,778 of transformers' BertForSequenceClassification and 788,482 of the "
+                            "head, counted in the authors' code, YujieLu10/IACE-NLU")
+              for name in ("base", "released")),
+            Configuration("nli", "mmlearn.images_for_language.iace:IACEConfig.nli", 110_273_542,
+                          "the same with three classes: 109,484,547 and 788,995"),
+            Configuration("mini", "mmlearn.images_for_language.iace:IACEConfig.mini"),
+        ),
+        oracle="transformers' BertForSequenceClassification; the head's formula by loops",
+        weights="those of BERT, of VQGAN and of CLIP",
     ),
     System(
         name="Contrastive losses",

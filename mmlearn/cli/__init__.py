@@ -21,6 +21,7 @@ COMMANDS = {
     "caption": "caption an image with a trained captioner",
     "classify": "say which of some sentences fits an image best (CLIP)",
     "generate": "draw a picture of a sentence",
+    "imagine": "move the codes of a VQGAN until CLIP sees in their picture what a sentence says",
     "edit": "draw a part of a picture anew, as a sentence says",
     "retrieve": "find images by a text, or texts by an image (CLIP)",
     "words": "the words nearest to a word, and analogies, in a file of word vectors",

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     tenth = max(1, len(history.loss) // 10)
     result = {"out": str(args.out), "objective": args.objective, "words": words, "dim": args.dim,
               "tokens": trained.words // args.epochs, "epochs": args.epochs,
-              "pairs": sum(history.scalars["pairs"]), "first loss": round(history.loss[0], 4),
+              "pairs": round(sum(history.scalars["pairs"])), "first loss": round(history.loss[0], 4),
               "last loss": round(trained.loss(tenth), 4), "seconds": round(history.seconds, 1),
               "words per second": round(trained.words_per_second)}
     tell(args, result,

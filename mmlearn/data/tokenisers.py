@@ -263,6 +263,19 @@ class _Subwords(Tokeniser):
             raise ValueError(f"{path}: {error}") from None
 
 
+def read_vocabulary(path: str | Path) -> list[str]:
+    """The pieces of BERT's ``vocab.txt``, one a line, in the order of their ids.
+
+    Raises ``FileNotFoundError``, and ``ValueError`` for a file that is no text or names a piece twice.
+    """
+    lines = read_text(path, "give the vocab.txt of a BERT").removesuffix("\n").split("\n")
+    if len(set(lines)) < len(lines):
+        twice = next(piece for piece, n in Counter(lines).items() if n > 1)
+        raise ValueError(f"{path} lists {twice!r} twice, where each line is a token of its own; download "
+                         f"it again")
+    return lines
+
+
 class WordPieceTokeniser(_Subwords):
     """BERT's tokeniser: words are split greedily into the longest known pieces, inner ones marked ``##``.
 
@@ -296,12 +309,7 @@ class WordPieceTokeniser(_Subwords):
 
         Raises ``FileNotFoundError``, and ``ValueError`` for a file that is no list of pieces.
         """
-        lines = read_text(path, "give the vocab.txt of a BERT").removesuffix("\n").split("\n")
-        vocabulary = {piece: i for i, piece in enumerate(lines)}
-        if len(vocabulary) < len(lines):
-            twice = next(piece for piece, n in Counter(lines).items() if n > 1)
-            raise ValueError(f"{path} lists {twice!r} twice, where each line is a token of its own; download "
-                             f"it again")
+        vocabulary = {piece: i for i, piece in enumerate(read_vocabulary(path))}
         inner = _guarded(lambda: cls._build(
             models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100), lowercase),
             f"{path} is no list of word pieces")

@@ -29,7 +29,8 @@ from mmlearn.files import read_text
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of a corpus by falling count (of two alike the earlier one first), and how often each occurs.
+    """The words of a corpus by falling count (of two alike the earlier one first; in gensim it is the later),
+    and how often each occurs.
 
     ``ids`` gives the number of a word. Raises ``ValueError`` for no word, a word that stands twice, and
     counts that are below 1 or rise.

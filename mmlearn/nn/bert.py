@@ -2,20 +2,25 @@
 
 Paper: J. Devlin, M.-W. Chang, K. Lee and K. Toutanova (2019), *BERT: Pre-training of Deep Bidirectional
 Transformers for Language Understanding*, NAACL, arXiv:1810.04805, sec. 3 and app. A.2; sizes and
-initialisation of github.com/google-research/bert.  Survey: 4.3.1; chapters 3 and 5 build on it.
-Differs from the paper: no dropout on the attention weights.
+initialisation of github.com/google-research/bert.  Survey: 3.2 and 4.3.1; chapter 5 builds on it.
+Differs from the paper: no dropout on the attention weights; GELU in its exact form unless the configuration
+asks for the released code's tanh form.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmlearn.nn.configuration import check, check_divides
 from mmlearn.nn.positions import check_tokens
-from mmlearn.nn.transformer import EncoderLayer
+from mmlearn.nn.transformer import GELU, EncoderLayer
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class BERTConfig:
     eps: float = 1e-12          # of layer normalisation
     dropout: float = 0.1
     pooler: bool = True         # a layer with tanh on the first state, for next-sentence prediction
+    gelu: Literal["erf", "tanh"] = "erf"    # exact, as in transformers; by tanh, as in the released code
 
     def __post_init__(self) -> None:
         check(self)
@@ -50,9 +56,14 @@ class BERTConfig:
         return cls(width=1024, layers=24, heads=16, ff=4096)
 
     @classmethod
-    def mini(cls, vocab: int = 400, pad: int = 1, context: int = 32) -> "BERTConfig":
-        """A miniature for the scene world, whose tokenisers pad with 1."""
-        return cls(vocab, context, 64, 2, 2, 256, pad=pad, dropout=0.0, pooler=False)
+    def small(cls) -> "BERTConfig":
+        """35,068,416 parameters: the six layers of Vokenization's small language model."""
+        return cls(width=512, layers=6, heads=8, ff=2048)
+
+    @classmethod
+    def mini(cls, vocab: int = 400, pad: int = 1, context: int = 32, pooler: bool = False) -> "BERTConfig":
+        """A miniature for the scene world, whose tokenisers of words pad with 1 (word pieces: 0)."""
+        return cls(vocab, context, 64, 2, 2, 256, pad=pad, dropout=0.0, pooler=pooler)
 
 
 class BERTEmbeddings(nn.Module):
@@ -85,12 +96,29 @@ def embedding_sum(
     return words + positions + segments
 
 
+def pooled_state(
+    h: Float[Tensor, "b d"], W_p: Float[Tensor, "d d"], b_p: Float[Tensor, " d"]
+) -> Float[Tensor, "b d"]:
+    r"""eq:bert-pooler: $\tanh(h_1W_p+b_p)$ of the first token's state, which stands for the whole text."""
+    return torch.tanh(F.linear(h, W_p.mT, b_p))
+
+
 def bert_layer(config: BERTConfig) -> EncoderLayer:
     """A post-norm layer with GELU; dropout follows the two sub-layers, not the activation between them."""
-    layer = EncoderLayer(config.width, config.heads, config.ff, config.dropout, activation=nn.GELU,
+    layer = EncoderLayer(config.width, config.heads, config.ff, config.dropout,
+                         activation=partial(GELU, config.gelu),
                          layer_norm=partial(nn.LayerNorm, eps=config.eps))
     layer.feed_forward.dropout.p = 0.0
     return layer
+
+
+def initialise(module: nn.Module) -> None:
+    """Matrices from a normal distribution of width 0.02, cut at twice that; biases 0 (released code)."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
 
 class BERT(nn.Module):
@@ -98,8 +126,9 @@ class BERT(nn.Module):
 
     ``mask`` (b, t) says which tokens are real (default: all but ``config.pad``); padding changes no other
     state. ``segments`` (b, t) are sentence kinds (default: all 0). ``pooled`` turns states into the pooler's
-    (b, d). ``record_attention`` gets the weights of layer i as "layers.i.attention" (b, h, t, t). Post-norm
-    layers with GELU. Raises ``ValueError`` for texts longer than the context and ids outside the vocabulary.
+    (b, d), ``by_layer`` yields the states of every layer. ``record_attention`` gets the weights of layer i as
+    "layers.i.attention" (b, h, t, t). Post-norm layers with GELU. Raises ``ValueError`` for texts longer than
+    the context and ids outside the vocabulary.
     """
 
     def __init__(self, config: BERTConfig) -> None:
@@ -108,11 +137,7 @@ class BERT(nn.Module):
         self.embed = BERTEmbeddings(config)
         self.layers = nn.ModuleList(bert_layer(config) for _ in range(config.layers))
         self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        initialise(self)
 
     def check(self, tokens: Int[Tensor, "b t"]) -> None:
         """Refuse texts that would be misread."""
@@ -127,15 +152,23 @@ class BERT(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
         segments: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
+        return deque(self.by_layer(tokens, mask, segments), maxlen=1).pop()          # the last layer's
+
+    def by_layer(
+        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None,
+        segments: Int[Tensor, "b t"] | None = None,
+    ) -> Iterator[Float[Tensor, "b t d"]]:
+        """The embeddings, then the states of layer 1, 2, …: l + 1 tensors (b, t, d), one after the other."""
         self.check(tokens)
         mask = tokens != self.config.pad if mask is None else mask
         x = self.embed(tokens, segments)
+        yield x
         for layer in self.layers:
             x = layer(x, mask)
-        return x
+            yield x
 
     def pooled(self, states: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
         """The first state through a layer with tanh. Raises ``ValueError`` if the model has no pooler."""
         if self.pooler is None:
             raise ValueError("this BERT has no pooler; build it with BERTConfig(pooler=True)")
-        return torch.tanh(self.pooler(states[:, 0]))
+        return pooled_state(states[:, 0], self.pooler.weight.mT, self.pooler.bias)

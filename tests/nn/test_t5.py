@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import count, covers
+from networks import count
 
 from mmlearn.nn.modes import blank
 from mmlearn.nn.t5 import (
@@ -30,7 +30,7 @@ def test_an_encoder_has_the_size_that_transformers_counts(name, published):
         assert count(T5Encoder(getattr(T5Config, name)())) == published
 
 
-@covers("eq:t5-norm")
+@pytest.mark.equation("eq:t5-norm")
 def test_the_norm_divides_by_the_root_mean_square_and_takes_no_mean_off():
     x, g = torch.randn(3, 5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
     for row, got in zip(x, rms_norm(x, g, 1e-6)):
@@ -41,7 +41,7 @@ def test_the_norm_divides_by_the_root_mean_square_and_takes_no_mean_off():
     assert RMSNorm(5)(x.bfloat16()).dtype == torch.float32               # the gain's dtype, in float32 inside
 
 
-@covers("eq:t5-bucket")
+@pytest.mark.equation("eq:t5-bucket")
 def test_near_distances_have_kinds_of_their_own_and_far_ones_share():
     def by_hand(delta, n=16, far=128):
         kind, distance = (n if delta > 0 else 0), abs(delta)
@@ -60,7 +60,7 @@ def test_near_distances_have_kinds_of_their_own_and_far_ones_share():
     assert len(set(got[:172])) == 1 and len(set(got[-172:])) == 1        # 129 tokens away or 300
 
 
-@covers("eq:t5-attention")
+@pytest.mark.equation("eq:t5-attention")
 def test_scores_are_not_divided_and_get_a_number_for_their_distance():
     Q, K, V = torch.randn(3, 2, 3, 4, 5, dtype=torch.float64)
     B = torch.randn(1, 3, 4, 4, dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_scores_are_not_divided_and_get_a_number_for_their_distance():
     torch.testing.assert_close(fused_biased_attention(Q, K, V, B), want)
 
 
-@covers("eq:t5-feed-forward")
+@pytest.mark.equation("eq:t5-feed-forward")
 def test_one_half_of_the_inner_states_gates_the_other():
     x, W_0, W_1, W_2 = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3), (3, 4), (3, 4), (4, 3)))
 

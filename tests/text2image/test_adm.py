@@ -56,7 +56,7 @@ def test_heads_are_64_channels_wide_or_four_in_number():
             assert {m.heads for m in model.modules() if hasattr(m, "in_weight")} == want
 
 
-def test_erratum_e30_the_network_of_512_pixels_was_larger_than_half_a_billion_before_glide():
+def test_e30_the_network_of_512_pixels_was_larger_than_half_a_billion_before_glide():
     """The survey calls GLIDE the first large diffusion model; ADM of May 2021 has 554 and 559 million."""
     assert count_blank(ADMUNet, ADMConfig.imagenet256()) > 550e6
     assert count_blank(ADMUNet, ADMConfig.imagenet512()) > 550e6

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 from torch import nn
 
 from mmlearn.text2image.autoencoder import (
@@ -41,7 +41,7 @@ def test_attention_stands_where_the_grid_is_sixteen_times_smaller():
         assert grid.shape == (2, 256, 16, 24) and decoder(grid).shape == (2, 3, 256, 384)
 
 
-@covers("eq:autoencoder-residual")
+@pytest.mark.equation("eq:autoencoder-residual")
 def test_a_residual_block_adds_to_the_map_what_two_convolutions_find():
     torch.manual_seed(0)
     block = stirred(ResidualBlock(4, 6, 2)).double()

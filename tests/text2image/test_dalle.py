@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 from oracles import dalle_pytorch
 from torch import nn
 
@@ -50,7 +50,7 @@ def batch(b=3, config=TINY, seed=1):
 
 # ------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:dalle-text")
+@pytest.mark.equation("eq:dalle-text")
 def test_a_word_and_each_place_of_padding_have_vectors_of_their_own():
     torch.manual_seed(0)
     E, P, position = torch.randn(6, 3), torch.randn(4, 3), torch.randn(4, 3)
@@ -63,7 +63,7 @@ def test_a_word_and_each_place_of_padding_have_vectors_of_their_own():
     assert not torch.equal(out[0, 2] - position[2], out[0, 3] - position[3])
 
 
-@covers("eq:dalle-image")
+@pytest.mark.equation("eq:dalle-image")
 def test_a_code_has_the_vectors_of_its_row_and_its_column_wherever_the_piece_begins():
     torch.manual_seed(0)
     E, R, C = torch.randn(7, 3), torch.randn(4, 3), torch.randn(4, 3)
@@ -75,7 +75,7 @@ def test_a_code_has_the_vectors_of_its_row_and_its_column_wherever_the_piece_beg
     torch.testing.assert_close(embed_image(tokens[:, 6:9], E, R, C, first=6), whole[:, 6:9])
 
 
-@covers("eq:dalle-loss")
+@pytest.mark.equation("eq:dalle-loss")
 def test_the_loss_is_an_eighth_of_the_texts_mean_and_seven_eighths_of_the_pictures():
     model = build().double()
     text, image = batch()
@@ -112,7 +112,7 @@ def test_a_model_that_has_learnt_nothing_has_the_loss_of_even_odds():
     (DALLEConfig.paper(), 12_092_178_432, 12_292_812_416),
     (DALLEConfig.width_1920(), 2_831_155_200, 2_928_236_160),
     (DALLEConfig.width_2688(), 5_549_064_192, 5_684_977_536)], ids=["12 B", "2.8 B", "5.6 B"])
-def test_erratum_e25_the_published_sizes_are_those_of_64_layers(config, matrices, whole):
+def test_e25_the_published_sizes_are_those_of_64_layers(config, matrices, whole):
     with blank():
         model = DALLE(config)
     assert sum(p.numel() for name, p in model.blocks.named_parameters() if p.ndim == 2) == matrices

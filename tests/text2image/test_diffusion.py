@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.text2image.diffusion import (
     NoiseSchedule,
@@ -33,6 +33,7 @@ from mmlearn.text2image.diffusion import (
     space_timesteps,
     split,
     velocity,
+    velocity_weight,
     x0_from_noise,
     x0_from_velocity,
 )
@@ -42,7 +43,7 @@ TINY = NoiseSchedule.of(torch.tensor([0.1, 0.3, 0.2, 0.5, 0.4], dtype=torch.floa
 
 # ---------------------------------------------------------------------------------------------- schedules
 
-@covers("eq:diffusion-linear")
+@pytest.mark.equation("eq:diffusion-linear")
 def test_the_linear_schedule_grows_evenly_and_is_scaled_for_other_lengths():
     betas = linear_betas(1000)
     for t in (1, 2, 500, 1000):
@@ -50,7 +51,7 @@ def test_the_linear_schedule_grows_evenly_and_is_scaled_for_other_lengths():
     assert linear_betas(500)[[0, -1]].tolist() == pytest.approx([2e-4, 0.04])
 
 
-@covers("eq:diffusion-cosine")
+@pytest.mark.equation("eq:diffusion-cosine")
 def test_the_cosine_schedule_is_the_quotient_of_two_squared_cosines():
     T = 1000
     for t in (1, 2, 500, 999, 1000):
@@ -58,7 +59,7 @@ def test_the_cosine_schedule_is_the_quotient_of_two_squared_cosines():
         assert cosine_betas(T)[t - 1].item() == pytest.approx(min(1 - f[0] / f[1], 0.999), rel=1e-9)
 
 
-@covers("eq:diffusion-scaled-linear")
+@pytest.mark.equation("eq:diffusion-scaled-linear")
 def test_the_scaled_linear_schedule_grows_evenly_in_its_root():
     betas = scaled_linear_betas()
     for i in (0, 400, 999):
@@ -101,12 +102,12 @@ def test_timesteps_that_are_kept_are_those_of_the_released_code():
     assert space_timesteps(10, "4,1,2") == released(10, [4, 1, 2])
 
 
-def test_erratum_p11_the_fast_schedule_of_27_steps_ends_at_997_and_not_at_999():
+def test_p11_the_fast_schedule_of_27_steps_ends_at_997_and_not_at_999():
     fast, written = space_timesteps(1000, "fast27"), space_timesteps(1000, "10,10,3,2,2")
     assert sorted(fast)[-1] == 997 and written[-1] == 999 and fast[:-1] == written[:-1]
 
 
-@covers("eq:diffusion-respaced")
+@pytest.mark.equation("eq:diffusion-respaced")
 @pytest.mark.parametrize("sections", ["100", "10,10,3,2,2", "fast27", "ddim25", 50, [3, 500, 999]])
 def test_a_shorter_chain_has_the_marginals_of_the_long_one_and_tells_the_original_timesteps(sections):
     whole = NoiseSchedule.cosine()
@@ -144,7 +145,8 @@ def test_a_schedule_that_is_none_is_refused(betas, timesteps, words):
 
 # --------------------------------------------------------------------------------- forward and posterior
 
-@covers("eq:diffusion-step", "eq:diffusion-marginal")
+@pytest.mark.equation("eq:diffusion-step")
+@pytest.mark.equation("eq:diffusion-marginal")
 def test_noising_step_by_step_has_the_mean_and_variance_of_noising_at_once():
     mean, variance = 1.0, 0.0                                   # of x_t given x_0 = 1
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
@@ -155,7 +157,7 @@ def test_noising_step_by_step_has_the_mean_and_variance_of_noising_at_once():
         assert noised(zero, one, bar).item()**2 == pytest.approx(variance)
 
 
-def test_erratum_e31_a_chain_that_only_adds_noise_has_variance_11_and_one_that_shrinks_too_has_1():
+def test_e31_a_chain_that_only_adds_noise_has_variance_11_and_one_that_shrinks_too_has_1():
     betas, forgot, right = linear_betas(), 1.0, 1.0
     for beta in betas.tolist():
         forgot, right = forgot + beta, (1 - beta) * right + beta
@@ -177,7 +179,8 @@ def test_booklet_b7_one_steps_alpha_is_098_where_ddims_alpha_is_nothing():
     assert schedule.alpha_bars[-1].item() == pytest.approx(4.0e-5, rel=0.02)
 
 
-@covers("eq:diffusion-posterior-mean", "eq:diffusion-posterior-variance")
+@pytest.mark.equation("eq:diffusion-posterior-mean")
+@pytest.mark.equation("eq:diffusion-posterior-variance")
 @pytest.mark.parametrize("t", [2, 3, 5])
 def test_the_posterior_is_what_conditioning_a_gaussian_by_brute_force_gives(t):
     """(x_{t-1}, x_t) given x_0 is a Gaussian in two dimensions: condition it on x_t."""
@@ -202,7 +205,7 @@ def test_the_posterior_of_the_first_step_is_the_data_itself():
     assert TINY.posterior_variances[0] == 0
 
 
-@covers("eq:diffusion-posterior-mean-noise")
+@pytest.mark.equation("eq:diffusion-posterior-mean-noise")
 def test_the_posterior_mean_by_the_noise_is_that_by_the_data():
     x0, noise = numbers(4, 3), numbers(4, 3, seed=1)
     tables = (TINY.betas, TINY.alpha_bars, TINY.alpha_bars_before)
@@ -212,8 +215,11 @@ def test_the_posterior_mean_by_the_noise_is_that_by_the_data():
                                    posterior_mean(x, x0, beta, bar, before))
 
 
-@covers("eq:diffusion-x0", "eq:diffusion-noise", "eq:diffusion-velocity", "eq:diffusion-x0-velocity",
-        "eq:diffusion-noise-velocity")
+@pytest.mark.equation("eq:diffusion-x0")
+@pytest.mark.equation("eq:diffusion-noise")
+@pytest.mark.equation("eq:diffusion-velocity")
+@pytest.mark.equation("eq:diffusion-x0-velocity")
+@pytest.mark.equation("eq:diffusion-noise-velocity")
 def test_noise_data_and_velocity_are_three_names_of_one_thing():
     x0, noise, bar = numbers(2, 3, 4), numbers(2, 3, 4, seed=1), torch.tensor([0.9, 0.2], dtype=torch.float64)
     bar = bar[:, None, None]
@@ -226,6 +232,15 @@ def test_noise_data_and_velocity_are_three_names_of_one_thing():
     torch.testing.assert_close(noise_from_velocity(x, v, bar), noise)
 
 
+@pytest.mark.equation("eq:diffusion-velocity-weight")
+def test_the_error_of_the_noise_with_its_weight_is_the_error_of_the_velocity():
+    x0, noise, other = numbers(3, 2, 4, 4).unbind()
+    for bar in (0.999, 0.5, 1e-4):
+        x = noised(x0, noise, bar)
+        v, said = velocity(x0, noise, bar), noise_from_velocity(x, other, bar)
+        torch.testing.assert_close(velocity_weight(bar) * (noise - said).square(), (v - other).square())
+
+
 def test_the_velocity_is_the_derivative_of_the_path_along_its_angle():
     x0, noise, angle = numbers(3), numbers(3, seed=1), torch.tensor(0.4, dtype=torch.float64)
     there, back = ((angle + h).cos() * x0 + (angle + h).sin() * noise for h in (1e-6, -1e-6))
@@ -234,7 +249,7 @@ def test_the_velocity_is_the_derivative_of_the_path_along_its_angle():
 
 # ------------------------------------------------------------------------------------------------ the bound
 
-@covers("eq:diffusion-gaussian-kl")
+@pytest.mark.equation("eq:diffusion-gaussian-kl")
 def test_the_divergence_of_two_gaussians_is_the_integral():
     m, s, n, r = 0.3, 0.5, -0.2, 0.8
     x = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
@@ -244,7 +259,7 @@ def test_the_divergence_of_two_gaussians_is_the_integral():
     assert gaussian_kl(*args).item() == pytest.approx(want.item(), rel=1e-6)
 
 
-@covers("eq:diffusion-prior")
+@pytest.mark.equation("eq:diffusion-prior")
 def test_the_prior_term_is_a_divergence_from_the_standard_normal_and_nearly_nothing():
     x0, bar = numbers(5), 0.3
     zero = torch.zeros(5, dtype=torch.float64)
@@ -256,7 +271,7 @@ def test_the_prior_term_is_a_divergence_from_the_standard_normal_and_nearly_noth
     assert prior_kl(torch.ones(1), 2.4e-9).item() >= 0           # in float32, too
 
 
-@covers("eq:diffusion-discretised")
+@pytest.mark.equation("eq:diffusion-discretised")
 def test_the_probabilities_of_256_values_are_integrals_of_the_density_and_sum_to_one():
     values = torch.arange(256, dtype=torch.float64) / 127.5 - 1
     for mean, std in ((0.1, 0.05), (-0.99, 0.3), (0.0, 2.0)):
@@ -308,7 +323,7 @@ def moments_of_direct_bound(a, c, s2, x0):
     return total.item()
 
 
-@covers("eq:diffusion-bound")
+@pytest.mark.equation("eq:diffusion-bound")
 def test_the_telescoped_bound_is_the_direct_bound_for_a_chain_of_five_steps():
     """Expectations over x_t by quadrature; the reverse steps are linear, with an unrelated variance."""
     T, x0 = len(TINY), 0.6
@@ -333,15 +348,16 @@ def test_the_telescoped_bound_is_the_direct_bound_for_a_chain_of_five_steps():
     assert total == pytest.approx(moments_of_direct_bound(a, c, s2, x0), rel=1e-10)
 
 
-@covers("eq:diffusion-bound-weight")
-def test_erratum_p14_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain():
+@pytest.mark.equation("eq:diffusion-bound-weight")
+def test_p14_the_simple_loss_drops_a_weight_that_falls_by_fifty_along_the_chain():
     betas, bars = NoiseSchedule.linear().betas, NoiseSchedule.linear().alpha_bars
     for t, want in ((1, 0.500), (10, 0.0737), (100, 0.0101), (1000, 0.0102)):
         weight = bound_weight(betas[t - 1].item(), bars[t - 1].item(), betas[t - 1].item())
         assert weight == pytest.approx(want, rel=6e-3)
 
 
-@covers("eq:diffusion-bound-term", "eq:diffusion-bound-weight")
+@pytest.mark.equation("eq:diffusion-bound-term")
+@pytest.mark.equation("eq:diffusion-bound-weight")
 def test_the_term_of_a_step_is_the_weighted_error_of_the_noise_and_a_constant():
     """With a fixed variance: KL = weight |eps - eps_theta|^2 + what does not depend on eps_theta."""
     schedule, x0 = NoiseSchedule.linear(), numbers(4, 2)
@@ -357,7 +373,7 @@ def test_the_term_of_a_step_is_the_weighted_error_of_the_noise_and_a_constant():
         torch.testing.assert_close(term - best, weight * error, rtol=1e-6, atol=1e-9)
 
 
-@covers("eq:diffusion-learned-variance")
+@pytest.mark.equation("eq:diffusion-learned-variance")
 def test_the_learned_variance_lies_between_the_two_fixed_ones_in_logarithms():
     schedule = NoiseSchedule.cosine()
     small, large = (schedule.log_variances(kind)[300].item() for kind in ("small", "large"))
@@ -383,7 +399,8 @@ def naive_vlb_bits(output, x0, x, place, schedule):
     return total / c / math.log(2)
 
 
-@covers("eq:diffusion-hybrid", "eq:diffusion-simple")
+@pytest.mark.equation("eq:diffusion-hybrid")
+@pytest.mark.equation("eq:diffusion-simple")
 def test_the_hybrid_loss_is_the_simple_one_and_a_thousandth_of_t_times_the_term_in_bits():
     schedule = NoiseSchedule.cosine(T=500)
     x0, noise, output = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 4, seed=2)
@@ -459,7 +476,7 @@ def test_a_network_that_gives_another_number_of_channels_is_refused():
         TINY.log_variances("medium")
 
 
-@covers("eq:diffusion-bound")
+@pytest.mark.equation("eq:diffusion-bound")
 def test_the_bits_of_a_picture_are_its_prior_and_the_terms_of_every_step():
     schedule = NoiseSchedule.linear().respaced(20)
     x = (torch.randint(256, (3, 2, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1).double()

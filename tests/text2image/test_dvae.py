@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 from oracles import dall_e
 from PIL import Image
 from torch import nn
@@ -50,7 +50,7 @@ def build(config=TINY, seed=0):
 
 # ------------------------------------------------------------------------------------------- samples of codes
 
-@covers("eq:dvae-gumbel")
+@pytest.mark.equation("eq:dvae-gumbel")
 def test_minus_log_of_minus_log_of_uniform_numbers_is_gumbel():
     u = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     want = torch.tensor([-math.log(-math.log(x)) for x in (0.1, 0.5, 0.9)], dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_minus_log_of_minus_log_of_uniform_numbers_is_gumbel():
     assert float(draws.var()) == pytest.approx(math.pi**2 / 6, abs=0.02)
 
 
-@covers("eq:dvae-gumbel-max")
+@pytest.mark.equation("eq:dvae-gumbel-max")
 def test_the_largest_logit_with_gumbel_noise_is_drawn_as_often_as_the_softmax_says():
     torch.manual_seed(0)
     logits, n = torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5], dtype=torch.float64), 20_000
@@ -70,7 +70,7 @@ def test_the_largest_logit_with_gumbel_noise_is_drawn_as_often_as_the_softmax_sa
     assert float(((seen - expected).square() / expected).sum()) < 18.47     # chi-square, 4 degrees, 0.1 %
 
 
-@covers("eq:dvae-gumbel-softmax")
+@pytest.mark.equation("eq:dvae-gumbel-softmax")
 def test_relaxed_codes_are_a_softmax_and_become_one_hot_as_tau_goes_to_zero():
     torch.manual_seed(0)
     logits, g = torch.randn(2, 4, 3, dtype=torch.float64), gumbel(torch.rand(2, 4, 3).double())
@@ -85,7 +85,7 @@ def test_relaxed_codes_are_a_softmax_and_become_one_hot_as_tau_goes_to_zero():
     assert torch.autograd.gradcheck(lambda z: gumbel_softmax(z, g, 0.7), logits.requires_grad_())
 
 
-@covers("eq:dvae-kl")
+@pytest.mark.equation("eq:dvae-kl")
 def test_the_kl_to_the_uniform_prior_is_that_of_torch_and_lies_between_zero_and_log_k():
     torch.manual_seed(0)
     logits = 3 * torch.randn(2, 5, 3, 2, dtype=torch.float64)
@@ -99,8 +99,8 @@ def test_the_kl_to_the_uniform_prior_is_that_of_torch_and_lies_between_zero_and_
     assert torch.autograd.gradcheck(kl_to_uniform, logits.requires_grad_())
 
 
-@covers("eq:dvae-bound")
-def test_erratum_p7_with_a_larger_weight_of_the_kl_it_is_still_a_bound_and_with_a_smaller_one_it_is_not():
+@pytest.mark.equation("eq:dvae-bound")
+def test_p7_with_a_larger_weight_of_the_kl_it_is_still_a_bound_and_with_a_smaller_one_it_is_not():
     torch.manual_seed(0)
     k, beaten = 6, False
     for _ in range(200):
@@ -119,7 +119,8 @@ def test_erratum_p7_with_a_larger_weight_of_the_kl_it_is_still_a_bound_and_with_
 
 # --------------------------------------------------------------------------------------------- the likelihood
 
-@covers("eq:dvae-map-pixels", "eq:dvae-unmap-pixels")
+@pytest.mark.equation("eq:dvae-map-pixels")
+@pytest.mark.equation("eq:dvae-unmap-pixels")
 def test_pixels_are_mapped_away_from_the_edges_and_back():
     x = torch.tensor([0.0, 0.25, 1.0])
     torch.testing.assert_close(map_pixels(x), torch.tensor([0.1, 0.3, 0.9]))
@@ -127,8 +128,8 @@ def test_pixels_are_mapped_away_from_the_edges_and_back():
     assert unmap_pixels(torch.tensor([0.02, 0.97])).tolist() == [0.0, 1.0]
 
 
-@covers("eq:dvae-logit-laplace")
-def test_erratum_p8_the_likelihood_is_a_logit_laplace_density_which_integrates_to_one():
+@pytest.mark.equation("eq:dvae-logit-laplace")
+def test_p8_the_likelihood_is_a_logit_laplace_density_which_integrates_to_one():
     for mu, log_b in ((0.0, 0.0), (1.3, -1.0), (-2.0, 0.3)):
         t = torch.linspace(-60, 60, 240_001, dtype=torch.float64)           # integrate over the logit of x
         x = t.sigmoid()
@@ -139,7 +140,7 @@ def test_erratum_p8_the_likelihood_is_a_logit_laplace_density_which_integrates_t
         assert float(torch.trapezoid(density, t[inside])) == pytest.approx(1, abs=1e-4)
 
 
-@covers("eq:dvae-logit-laplace")
+@pytest.mark.equation("eq:dvae-logit-laplace")
 def test_the_density_is_that_of_the_sigmoid_of_a_laplace_variable_and_may_exceed_one():
     torch.manual_seed(0)
     x, mu, log_b = torch.rand(50).double() * 0.8 + 0.1, torch.randn(50).double(), torch.randn(50).double()
@@ -152,7 +153,7 @@ def test_the_density_is_that_of_the_sigmoid_of_a_laplace_variable_and_may_exceed
     assert torch.autograd.gradcheck(logit_laplace_nll, inputs)
 
 
-@covers("eq:dvae-loss")
+@pytest.mark.equation("eq:dvae-loss")
 def test_the_loss_is_the_sum_over_pixels_and_places_divided_by_the_numbers_of_a_picture():
     torch.manual_seed(0)
     nll, kl = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.rand(2, 2, 2, dtype=torch.float64)
@@ -162,7 +163,7 @@ def test_the_loss_is_the_sum_over_pixels_and_places_divided_by_the_numbers_of_a_
     assert float(at_256) == pytest.approx(6.6 / 192)
 
 
-def test_erratum_e25_a_picture_of_256_pixels_becomes_13312_bits_and_a_192th_of_its_numbers():
+def test_e25_a_picture_of_256_pixels_becomes_13312_bits_and_a_192th_of_its_numbers():
     config = DVAEConfig.paper()
     places = config.side**2
     assert (config.side, places, config.vocab) == (32, 1024, 8192)
@@ -173,7 +174,7 @@ def test_erratum_e25_a_picture_of_256_pixels_becomes_13312_bits_and_a_192th_of_i
 
 # -------------------------------------------------------------------------------------------------- schedules
 
-@covers("eq:dvae-cosine")
+@pytest.mark.equation("eq:dvae-cosine")
 def test_annealing_goes_down_half_a_cosine_and_stays_there():
     values = [cosine(step, 1.0, 0.2, 100) for step in (0, 25, 50, 75, 100, 1000)]
     want = [0.2 + 0.4 * (1 + math.cos(math.pi * s)) for s in (0, 0.25, 0.5, 0.75, 1, 1)]
@@ -192,7 +193,7 @@ def test_the_three_schedules_of_the_paper_begin_and_end_where_it_says():
 
 # ---------------------------------------------------------------------------------------------- architecture
 
-@covers("eq:dvae-block")
+@pytest.mark.equation("eq:dvae-block")
 def test_a_block_adds_a_64th_of_four_convolutions_to_what_it_read():
     torch.manual_seed(0)
     block = DVAEBlock(4, 8, (3, 3, 3, 1), count=8)
@@ -204,7 +205,7 @@ def test_a_block_adds_a_64th_of_four_convolutions_to_what_it_read():
     assert isinstance(DVAEBlock(8, 8, (1, 3, 3, 3), 8).shortcut, nn.Identity)
 
 
-def test_erratum_e27_the_dvae_was_released_and_has_as_many_parameters_as_its_weights():
+def test_e27_the_dvae_was_released_and_has_as_many_parameters_as_its_weights():
     with blank():
         model = DVAE(DVAEConfig.paper())
     assert (count(model.encoder), count(model.decoder)) == (53_786_240, 43_829_766)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.checkpoints import save_model
 from mmlearn.data.pairs import signed_pixels
@@ -35,7 +34,7 @@ def images(count=12):
     return pictures_of(thing_pairs(count, size=32))
 
 
-@covers("eq:vqgan-edges")
+@pytest.mark.equation("eq:vqgan-edges")
 def test_the_energy_of_edges_is_the_mean_square_of_differences_and_falls_with_blur():
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     across = [float(x[b, c, i, j + 1] - x[b, c, i, j]) ** 2

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, redrawn
+from networks import count, redrawn
 from torch import nn
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
@@ -68,7 +68,7 @@ def case(b=2, size=8, seed=1):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:glide-padding")
+@pytest.mark.equation("eq:glide-padding")
 def test_where_the_text_has_ended_a_vector_of_the_position_stands():
     g = torch.Generator().manual_seed(0)
     words, positions, padding = (torch.randn(*s, dtype=torch.float64, generator=g)
@@ -81,15 +81,15 @@ def test_where_the_text_has_ended_a_vector_of_the_position_stands():
     torch.testing.assert_close(padded_states(words, positions, padding, mask), want)
 
 
-@covers("eq:glide-summary")
+@pytest.mark.equation("eq:glide-summary")
 def test_the_summary_is_a_projection_of_the_last_position():
     states, W, bias = torch.randn(2, 3, 4).double(), torch.randn(4, 5).double(), torch.randn(5).double()
     want = torch.stack([sum(states[i, 2, k] * W[k] for k in range(4)) + bias for i in range(2)])
     torch.testing.assert_close(summarised(states, W, bias), want)
 
 
-@covers("eq:glide-enlarged")
-def test_erratum_p10_the_low_resolution_is_enlarged_bilinearly_not_bicubically():
+@pytest.mark.equation("eq:glide-enlarged")
+def test_p10_the_low_resolution_is_enlarged_bilinearly_not_bicubically():
     low = torch.randn(1, 1, 3, 3, dtype=torch.float64)
     n, N = 3, 6
 
@@ -105,7 +105,8 @@ def test_erratum_p10_the_low_resolution_is_enlarged_bilinearly_not_bicubically()
     assert not torch.allclose(F.interpolate(low, (N, N), mode="bicubic"), want)
 
 
-@covers("eq:glide-hole", "eq:glide-known")
+@pytest.mark.equation("eq:glide-hole")
+@pytest.mark.equation("eq:glide-known")
 def test_the_hole_is_zeros_beside_its_mask_and_known_pixels_come_back():
     g = torch.Generator().manual_seed(0)
     known, drawn = torch.randn(2, 3, 2, 2, generator=g).double(), torch.randn(2, 3, 2, 2,
@@ -123,7 +124,7 @@ def test_the_hole_is_zeros_beside_its_mask_and_known_pixels_come_back():
                     assert mixed[i, c, y, x] == (known if is_known else drawn)[i, c, y, x]
 
 
-@covers("eq:glide-quantised")
+@pytest.mark.equation("eq:glide-quantised")
 def test_quantised_pixels_are_those_of_bytes():
     x = torch.rand(97, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     want = torch.tensor([math.floor((v + 1) * 127.5 + 0.5) / 127.5 - 1 for v in x.tolist()]).double()
@@ -131,7 +132,36 @@ def test_quantised_pixels_are_those_of_bytes():
     assert len(quantised(torch.linspace(-1, 1, 5000)).unique()) == 256
 
 
-@covers("eq:glide-drop")
+def test_a_model_that_says_the_velocity_gives_the_noise_that_follows_from_it():
+    config = GLIDEConfig.mini(20, 8, 4)
+    model, plain = stirred(config).eval(), stirred(replace(config, predicts="noise")).eval()
+    x, t = torch.randn(3, 3, 8, 8), torch.tensor([0, 500, 999])
+    tokens = torch.randint(20, (3, 4))
+    with torch.no_grad():
+        noise, v = model(x, t, tokens), plain(x, t, tokens)
+    for n, bar in enumerate(config.noise.alpha_bars[t].tolist()):
+        want = (1 - bar) ** 0.5 * x[n] + bar ** 0.5 * v[n, :3]
+        torch.testing.assert_close(noise[n, :3], want)
+    torch.testing.assert_close(noise[:, 3:], v[:, 3:])          # what the variance is made of
+
+
+def test_such_a_model_is_trained_by_the_error_of_the_velocity():
+    config = GLIDEConfig.mini(20, 8, 4)
+    config = replace(config, unet=replace(config.unet, out_channels=3))
+    model, x0, tokens = stirred(config).eval(), torch.rand(4, 3, 8, 8) * 2 - 1, torch.randint(20, (4, 4))
+    loss = glide_loss(model, x0, tokens, config.noise, 0, torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    torch.rand(4, generator=draws)                              # which captions are dropped: none
+    i, noise = torch.randint(1000, (4,), generator=draws), torch.randn(4, 3, 8, 8, generator=draws)
+    bar = config.noise.alpha_bars[i].float().reshape(-1, 1, 1, 1)
+    x = bar.sqrt() * x0 + (1 - bar).sqrt() * noise
+    plain = GLIDE(replace(config, predicts="noise")).eval()
+    plain.load_state_dict(model.state_dict())
+    v = bar.sqrt() * noise - (1 - bar).sqrt() * x0
+    torch.testing.assert_close(loss, (v - plain(x, i, tokens)).square().mean(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.equation("eq:glide-drop")
 def test_a_dropped_caption_is_the_empty_text_not_zeros():
     tokens = WORDS.batch(["a red cat"] * 4000)
     dropped = drop_captions(tokens, WORDS.pad, 0.2, torch.Generator().manual_seed(0))
@@ -168,6 +198,7 @@ def test_the_miniatures_fit_into_five_megabytes_of_16_bits():
 @pytest.mark.parametrize("change, message", [
     ({"low": 4}, "has 3 channels at its input, which gets 6"), ({"inpaint": True}, "which gets 7"),
     ({"schedule": "flat"}, "schedule of GLIDEConfig is 'flat'; use one of cosine, linear"),
+    ({"predicts": "x0"}, "predicts of GLIDEConfig is 'x0'; use one of noise, velocity"),
     ({"text": GLIDETextConfig(300, 6, 32, 1, 2)}, "reads tokens of size 16, those of the text have 32")])
 def test_parts_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -253,7 +284,7 @@ def test_booklet_b1_the_text_encoder_is_trained_with_the_u_net():
     assert without == [] and all(p.requires_grad for p in model.text.parameters())
 
 
-def test_erratum_e29_guidance_steers_the_sampling_and_no_loss():
+def test_e29_guidance_steers_the_sampling_and_no_loss():
     import inspect
 
     assert not {"scale", "guidance"} & set(inspect.signature(glide_loss).parameters)
@@ -271,7 +302,7 @@ def test_erratum_e29_guidance_steers_the_sampling_and_no_loss():
     torch.testing.assert_close(unconditional, model(x, t, WORDS.batch(["", ""])), atol=1e-5, rtol=1e-4)
 
 
-def test_erratum_e32_an_upsampler_reads_text_and_a_small_picture():
+def test_e32_an_upsampler_reads_text_and_a_small_picture():
     x, t, tokens = case(size=16)
     model, low = stirred(TINY_UP), torch.randn(2, 3, 8, 8).tanh()
     out = model(x, t, tokens, low=low)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 
 from mmlearn.nn.modes import blank
 from mmlearn.nn.t5 import T5Config
@@ -63,7 +63,7 @@ def test_sizes_are_told_beside_the_stated_ones():
 # ------------------------------------------------------------------------------------------ equations
 
 
-@covers("eq:imagen-pool")
+@pytest.mark.equation("eq:imagen-pool")
 def test_a_learned_query_pools_the_real_tokens_of_a_text():
     Q, K, V = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3), (2, 2, 5, 3), (2, 2, 5, 3)))
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
@@ -77,7 +77,7 @@ def test_a_learned_query_pools_the_real_tokens_of_a_text():
     assert (pooled(Q, K, V, torch.zeros(2, 5, dtype=torch.bool)) == 0).all()
 
 
-@covers("eq:imagen-augmentation")
+@pytest.mark.equation("eq:imagen-augmentation")
 def test_augmentation_adds_a_known_share_of_noise():
     low, noise = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64)
     level = torch.tensor([0.0, 0.3], dtype=torch.float64)
@@ -90,7 +90,7 @@ def test_augmentation_adds_a_known_share_of_noise():
     torch.testing.assert_close(got[1].flatten(), torch.tensor(want, dtype=torch.float64))
 
 
-@covers("eq:imagen-drop")
+@pytest.mark.equation("eq:imagen-drop")
 def test_a_dropped_text_is_zeros():
     states, mask = (part.repeat_interleave(500, 0) for part in texts())
     dropped, real = drop_text(states, mask, 0.1, torch.Generator().manual_seed(0))
@@ -99,7 +99,7 @@ def test_a_dropped_text_is_zeros():
     assert torch.equal(dropped[~gone], states[~gone])
 
 
-@covers("eq:imagen-skip")
+@pytest.mark.equation("eq:imagen-skip")
 def test_skips_are_scaled_by_the_root_of_a_half():
     x, h = torch.randn(2, 1, 2, 3, 3, dtype=torch.float64)
     want = [float(a) * 0.5**0.5 + float(b) for a, b in zip(x.flatten(), h.flatten())]

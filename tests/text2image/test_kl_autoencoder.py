@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import count, covers, far
+from networks import count, far
 from torch.distributions import Normal, kl_divergence
 
 from mmlearn.text2image.autoencoder import AutoencoderConfig
@@ -49,7 +49,7 @@ def test_the_autoencoder_of_stable_diffusion_has_its_parameters_and_its_latents(
         assert (config.autoencoder.factor, config.embed) == (factor, channels)
 
 
-@covers("eq:kl-autoencoder-nll")
+@pytest.mark.equation("eq:kl-autoencoder-nll")
 def test_the_loss_of_pixels_is_a_laplace_density_summed_over_them():
     x, x_hat = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
     d, s = torch.rand(2, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_the_loss_of_pixels_is_a_laplace_density_summed_over_them():
     assert float(summed_nll(x, x_hat, 0.0, s)) == pytest.approx(float(-density) - n * math.log(2))
 
 
-@covers("eq:kl-autoencoder-variance")
+@pytest.mark.equation("eq:kl-autoencoder-variance")
 def test_the_best_variance_is_the_mean_error():
     x, x_hat = torch.randn(2, 4, 3, 2, 2, dtype=torch.float64)
     d = torch.rand(4, dtype=torch.float64)
@@ -75,12 +75,12 @@ def test_the_best_variance_is_the_mean_error():
         assert summed_nll(x, x_hat, d, s + other, 0.7) > summed_nll(x, x_hat, d, s, 0.7)
 
 
-@covers("eq:kl-autoencoder-loss")
+@pytest.mark.equation("eq:kl-autoencoder-loss")
 def test_the_divergence_counts_one_millionth():
     assert float(kl_autoencoder_loss(torch.tensor(2.0), torch.tensor(3e6))) == pytest.approx(5)
 
 
-@covers("eq:kl-autoencoder-scale")
+@pytest.mark.equation("eq:kl-autoencoder-scale")
 def test_scaled_latents_have_a_standard_deviation_of_one():
     z = 4 + 3 * torch.randn(2, 4, 3, 3, dtype=torch.float64)
     values = z.flatten().tolist()
@@ -138,7 +138,7 @@ def test_the_loss_of_the_autoencoder_is_that_of_the_formula():
     assert float(loss) == pytest.approx(want, rel=1e-5)
 
 
-def test_in_the_authors_code_the_variance_stays_as_it_is_and_it_learns_on_request():
+def test_p15_in_the_authors_code_the_variance_stays_as_it_is_and_it_learns_on_request():
     assert not KLLossConfig.code().learn_variance
     for learn in (False, True):
         game = build(learn_variance=learn)

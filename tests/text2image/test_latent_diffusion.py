@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 
 from mmlearn.nn.attention import record_attention
 from mmlearn.nn.modes import blank
@@ -63,7 +63,7 @@ def test_sizes_are_those_published():
 # ------------------------------------------------------------------------------------------ equations
 
 
-@covers("eq:ldm-geglu")
+@pytest.mark.equation("eq:ldm-geglu")
 def test_one_half_of_the_inner_states_gates_the_other():
     x, W, V, b, c = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3), (3, 4), (3, 4), (4,), (4,)))
     for row, got in zip(x, geglu(x, W, V, b, c)):
@@ -73,7 +73,7 @@ def test_one_half_of_the_inner_states_gates_the_other():
             assert float(got[i]) == pytest.approx(float(row @ W[:, i] + b[i]) * gelu)
 
 
-@covers("eq:ldm-loss")
+@pytest.mark.equation("eq:ldm-loss")
 def test_the_loss_is_that_of_the_noise_of_scaled_latents():
     model = stirred(LatentDiffusion(WHOLE)).eval()
     images, tokens = torch.rand(3, 3, 16, 16) * 2 - 1, torch.randint(0, 20, (3, 6))
@@ -92,7 +92,7 @@ def test_the_loss_is_that_of_the_noise_of_scaled_latents():
     assert float(got) == pytest.approx(total, rel=1e-4)
 
 
-@covers("eq:ldm-snr")
+@pytest.mark.equation("eq:ldm-snr")
 def test_with_the_wrong_scale_the_last_step_is_no_noise_and_samples_have_the_wrong_mean():
     """Latents are normal with mean 5 and deviation 5.49 = 1/0.18215; the denoiser is exact for either
     scale."""

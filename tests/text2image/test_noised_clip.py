@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import count, covers
+from networks import count
 from torch import nn
 
 from mmlearn.data.pairs import PairData
@@ -40,7 +40,8 @@ def model(config=TINY, seed=0):
         return made.eval()
 
 
-@covers("eq:noised-clip-embed", "eq:noised-clip-pixels")
+@pytest.mark.equation("eq:noised-clip-embed")
+@pytest.mark.equation("eq:noised-clip-pixels")
 def test_a_vector_of_the_timestep_stands_where_clip_has_its_class_token():
     patches, time, positions = torch.randn(2, 3, 4).double(), torch.randn(2, 4).double(), torch.randn(4,
                                                                                                       4).double()
@@ -102,7 +103,7 @@ def test_other_pictures_and_timesteps_are_refused(x, t, message):
         model().encode_image(x, t)
 
 
-@covers("eq:guidance-clip")
+@pytest.mark.equation("eq:guidance-clip")
 def test_the_gradient_is_that_of_the_scaled_cosine():
     clip = model().double()
     x, t = torch.randn(2, 3, 8, 8).double(), torch.tensor([3, 15])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 
 from mmlearn import generate
 from mmlearn.nn.modes import blank
@@ -79,7 +79,7 @@ def test_the_tokenisers_sizes_are_told_beside_the_stated_ones():
 # ------------------------------------------------------------------------------------------ tokeniser
 
 
-@covers("eq:parti-patches")
+@pytest.mark.equation("eq:parti-patches")
 def test_patches_are_cut_row_by_row_and_put_together_again():
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
     rows = patches_of(x, 2)
@@ -91,7 +91,7 @@ def test_patches_are_cut_row_by_row_and_put_together_again():
     assert torch.equal(picture_of(rows, 2, 3), x)
 
 
-@covers("eq:parti-tokeniser")
+@pytest.mark.equation("eq:parti-tokeniser")
 def test_the_loss_of_the_tokeniser_is_the_sum_of_its_parts():
     x, x_hat = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64)
     found = Quantised(x, torch.zeros(2, 1), torch.tensor(0.3), torch.tensor(0.8))
@@ -125,7 +125,7 @@ def test_a_tokeniser_encodes_decodes_and_learns_a_handful_of_pictures():
 # ------------------------------------------------------------------------------------------ transformer
 
 
-@covers("eq:parti-window")
+@pytest.mark.equation("eq:parti-window")
 def test_a_token_sees_the_start_and_the_window_that_is_drawn_already():
     mask = window_mask(5, 3)
     for i in range(26):
@@ -137,7 +137,7 @@ def test_a_token_sees_the_start_and_the_window_that_is_drawn_already():
     assert int(full[1:, 1:].sum(1).max()) == 61 and attended_share(PartiConfig.b20()) < 0.12
 
 
-@covers("eq:parti-guidance")
+@pytest.mark.equation("eq:parti-guidance")
 def test_guided_logits_raise_the_ratio_of_probabilities_to_a_power():
     given, none = torch.randn(2, 7, dtype=torch.float64)
     assert torch.equal(guided_logits(given, none, 0), none)
@@ -148,7 +148,7 @@ def test_guided_logits_raise_the_ratio_of_probabilities_to_a_power():
                                torch.tensor(want, dtype=torch.float64) / sum(want))
 
 
-@covers("eq:parti-rerank")
+@pytest.mark.equation("eq:parti-rerank")
 def test_the_picture_that_fits_best_is_chosen():
     u, v = torch.randn(3, 4, 6, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
     for i, best in enumerate(best_picture(u, v)):
@@ -156,7 +156,7 @@ def test_the_picture_that_fits_best_is_chosen():
         assert int(best) == products.index(max(products))
 
 
-@covers("eq:parti-loss")
+@pytest.mark.equation("eq:parti-loss")
 def test_the_loss_is_the_mean_negative_log_probability_of_the_tokens():
     model = stirred(Parti(TINY)).eval()
     tokens, codes = batch()

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from networks import count, covers
+from networks import count
 from torch import nn
 
 from mmlearn.nn.feature_networks import Lite0Features, SceneClassifier, SceneClassifierConfig
@@ -42,7 +42,7 @@ class Given(nn.Module):
         return [images, images[:, :, ::2]]
 
 
-@covers("eq:lpips-unit")
+@pytest.mark.equation("eq:lpips-unit")
 def test_the_features_of_a_place_have_length_one():
     y = torch.randn(2, 3, 2, 2, dtype=torch.float64)
     y[0, :, 0, 0] = 0
@@ -55,7 +55,8 @@ def test_the_features_of_a_place_have_length_one():
     assert got.isfinite().all()
 
 
-@covers("eq:lpips-layer", "eq:lpips-distance")
+@pytest.mark.equation("eq:lpips-layer")
+@pytest.mark.equation("eq:lpips-distance")
 def test_the_distance_sums_weighted_squares_over_layers_and_averages_them_over_places():
     sizes = ((4, 2, 3), (3, 1, 2))
     maps, others = ([torch.randn(2, *s, dtype=torch.float64) for s in sizes] for _ in range(2))

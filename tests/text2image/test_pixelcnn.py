@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import count, covers
+from networks import count
 from torch import nn
 
 from mmlearn.text2image.pixelcnn import (
@@ -44,7 +44,7 @@ def build(kind):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:pixelcnn-mask")
+@pytest.mark.equation("eq:pixelcnn-mask")
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_the_mask_lets_through_what_comes_before_in_rows(kernel):
     middle = kernel // 2
@@ -55,14 +55,14 @@ def test_the_mask_lets_through_what_comes_before_in_rows(kernel):
             assert bool(mask[i, j]) == (before or (own and i == j == middle))
 
 
-@covers("eq:pixelcnn-gate")
+@pytest.mark.equation("eq:pixelcnn-gate")
 def test_the_gate_is_a_tanh_times_a_logistic():
     f, g = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
     want = [math.tanh(a) / (1 + math.exp(-b)) for a, b in zip(f.flatten().tolist(), g.flatten().tolist())]
     torch.testing.assert_close(gate(f, g).flatten(), torch.tensor(want, dtype=torch.float64))
 
 
-@covers("eq:pixelcnn-likelihood")
+@pytest.mark.equation("eq:pixelcnn-likelihood")
 def test_the_probabilities_of_all_maps_sum_to_one():
     model = PixelCNN(PixelCNNConfig(3, 4, 2, 3, 5)).double()
     every = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.text2image.diffusion import NoiseSchedule, Prediction, diffusion_loss, noised
 from mmlearn.text2image.samplers import (
@@ -63,7 +63,7 @@ def gaussian(mean=0.4, std=0.3, labels=(0,)):
 
 # --------------------------------------------------------------------------------------- formulas, by hand
 
-@covers("eq:ancestral-step")
+@pytest.mark.equation("eq:ancestral-step")
 def test_an_ancestral_step_adds_noise_of_the_standard_deviation():
     mean, log_variance, z = numbers(2, 3), numbers(2, 1, seed=1), numbers(2, 3, seed=2)
     want = [[mean[i, j].item() + math.sqrt(math.exp(log_variance[i, 0].item())) * z[i, j].item()
@@ -71,7 +71,8 @@ def test_an_ancestral_step_adds_noise_of_the_standard_deviation():
     torch.testing.assert_close(ancestral_step(mean, log_variance, z), torch.tensor(want, dtype=torch.float64))
 
 
-@covers("eq:ddim-step", "eq:ddim-sigma")
+@pytest.mark.equation("eq:ddim-step")
+@pytest.mark.equation("eq:ddim-sigma")
 def test_a_step_of_ddim_keeps_the_marginal_whatever_its_noise():
     """With the true data and noise, x is distributed as q(x_{t-1}|x_0): same mean, same variance."""
     bar, before, x0 = 0.3, 0.6, numbers(4)
@@ -94,7 +95,8 @@ def test_ddim_with_eta_1_is_ddpm_with_the_small_variance():
         torch.testing.assert_close(DDIM(eta=1.0)(now, chain), Ancestral("small")(now, chain))
 
 
-@covers("eq:ddim-ode", "eq:ddim-time")
+@pytest.mark.equation("eq:ddim-ode")
+@pytest.mark.equation("eq:ddim-time")
 def test_ddim_without_noise_is_eulers_step_of_an_equation_in_the_noise_for_a_signal():
     x, noise, bar, nearer = numbers(3), numbers(3, seed=1), 0.3, 0.6
     x0 = (x - math.sqrt(1 - bar) * noise) / math.sqrt(bar)
@@ -105,7 +107,9 @@ def test_ddim_without_noise_is_eulers_step_of_an_equation_in_the_noise_for_a_sig
     torch.testing.assert_close(flow_step(x, noise, bar, nearer), math.sqrt(nearer) * scaled)
 
 
-@covers("eq:dpm-step", "eq:dpm-lambda", "eq:dpm-data")
+@pytest.mark.equation("eq:dpm-step")
+@pytest.mark.equation("eq:dpm-lambda")
+@pytest.mark.equation("eq:dpm-data")
 def test_a_step_of_the_solver_is_its_formula_and_of_first_order_that_of_ddim():
     x, x0, before, bar, nearer, noisier = numbers(3), numbers(3, seed=1), numbers(3, seed=2), 0.3, 0.6, 0.2
     a, s, lam = {}, {}, {}
@@ -330,7 +334,8 @@ def test_a_mixture_is_drawn_with_all_its_modes_by_every_method():
 
 # ------------------------------------------------------------------------------------------------ guidance
 
-@covers("eq:guidance-free", "eq:guidance-weight")
+@pytest.mark.equation("eq:guidance-free")
+@pytest.mark.equation("eq:guidance-weight")
 def test_both_conventions_of_classifier_free_guidance_are_one_formula():
     conditional, unconditional = numbers(2, 3), numbers(2, 3, seed=1)
     for s in (0.0, 0.5, 1.0, 3.0):
@@ -341,7 +346,7 @@ def test_both_conventions_of_classifier_free_guidance_are_one_formula():
         torch.testing.assert_close(classifier_free_by_weight(conditional, unconditional, s - 1), want)
 
 
-def test_erratum_e29_guidance_acts_in_sampling_only_a_scale_of_1_is_the_conditional_model_itself():
+def test_e29_guidance_acts_in_sampling_only_a_scale_of_1_is_the_conditional_model_itself():
     conditional, unconditional = numbers(50).float(), 1000 * numbers(50, seed=1).float()
     assert torch.equal(classifier_free(conditional, unconditional, 1.0), conditional)
     assert torch.equal(classifier_free(conditional, unconditional, 0.0), unconditional)
@@ -380,7 +385,7 @@ def test_a_scale_of_1_calls_the_conditional_branch_alone_and_a_scale_of_0_gives_
         guided(model, some, {"text": x}, 2.0)
 
 
-@covers("eq:guidance-tilt")
+@pytest.mark.equation("eq:guidance-tilt")
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, 4.0])
 def test_guidance_with_two_exact_gaussians_of_one_variance_tilts_the_mean_as_derived(scale):
     """A label with mean 0.4 beside a second label at 0: conditional 0.4, "unconditional" 0."""
@@ -394,7 +399,7 @@ def test_guidance_with_two_exact_gaussians_of_one_variance_tilts_the_mean_as_der
     assert mean == pytest.approx(want_mean, abs=0.01) and variance == pytest.approx(want_variance, rel=0.05)
 
 
-@covers("eq:guidance-tilt")
+@pytest.mark.equation("eq:guidance-tilt")
 def test_the_tilted_density_of_two_gaussians_is_the_product_of_their_powers():
     x, s = torch.linspace(-6, 6, 4001, dtype=torch.float64), 2.0
     (m, v), (n, u) = (0.5, 0.3), (-0.2, 1.0)
@@ -420,7 +425,8 @@ def test_guided_noise_is_in_general_the_score_of_no_noised_density():
     assert s * slope(m, v) + (1 - s) * slope(n, v) == pytest.approx(slope(*tilted_gaussian(m, v, n, v, s)))
 
 
-@covers("eq:guidance-noise", "eq:guidance-gradient")
+@pytest.mark.equation("eq:guidance-noise")
+@pytest.mark.equation("eq:guidance-gradient")
 @pytest.mark.parametrize("method", ["ddim", "dpm", "heun"])
 def test_a_perfect_classifier_at_scale_1_turns_the_unconditional_model_into_the_conditional_one(method):
     whole = NoiseSchedule.cosine()
@@ -437,7 +443,7 @@ def test_a_perfect_classifier_at_scale_1_turns_the_unconditional_model_into_the_
     assert twice[0, 0] < conditional[0, 0] and (twice[1:, 0] > conditional[1:, 0]).all()    # further apart
 
 
-@covers("eq:guidance-mean")
+@pytest.mark.equation("eq:guidance-mean")
 def test_ancestral_sampling_moves_its_mean_by_the_gradient_times_the_variance():
     schedule, x, z = NoiseSchedule.cosine().respaced(50), numbers(2, 2), numbers(2, 2, seed=1)
     gradient = numbers(2, 2, seed=2)
@@ -456,7 +462,8 @@ def test_ancestral_sampling_moves_its_mean_by_the_gradient_times_the_variance():
     torch.testing.assert_close(shifted_noise(x, 0.75, gradient), x - 0.5 * gradient)
 
 
-@covers("eq:guidance-gradient", "eq:guidance-clip")
+@pytest.mark.equation("eq:guidance-gradient")
+@pytest.mark.equation("eq:guidance-clip")
 def test_guides_are_slopes_of_log_probabilities_and_of_scaled_cosines():
     x, t = numbers(2, 3), torch.tensor([3, 4])
     W, text = numbers(3, 5, seed=1), numbers(2, 5, seed=2)
@@ -482,7 +489,7 @@ def test_guides_are_slopes_of_log_probabilities_and_of_scaled_cosines():
 
 # ------------------------------------------------------------------------------ corrections of the estimate
 
-@covers("eq:guidance-dynamic-threshold")
+@pytest.mark.equation("eq:guidance-dynamic-threshold")
 def test_dynamic_thresholding_clips_at_a_quantile_of_each_picture_and_never_stretches():
     x0 = torch.stack([0.1 * numbers(3, 4, 4), 2 * numbers(3, 4, 4, seed=1)])
     out = dynamic_threshold(x0, 0.9)
@@ -556,7 +563,7 @@ def test_what_cannot_be_sampled_is_refused():
         DDIM(1.5)
 
 
-@covers("eq:ddim-ode")
+@pytest.mark.equation("eq:ddim-ode")
 def test_ddim_run_backwards_finds_the_noise_of_a_picture_better_with_more_steps():
     whole, errors = NoiseSchedule.cosine(), []
     model, x = MixtureDenoiser(Mixture.ring(std=0.2), whole), 0.5 * numbers(20, 2)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.text2image.diffusion import NoiseSchedule, forward_step, noised, simple_loss
 from mmlearn.text2image.samplers import DDIM, sample
@@ -50,7 +50,8 @@ def posterior_by_integral(x, bar, mixture=LINE):
 
 # --------------------------------------------------------------------------------------- score and denoiser
 
-@covers("eq:score-mixture", "eq:score-mixture-variance")
+@pytest.mark.equation("eq:score-mixture")
+@pytest.mark.equation("eq:score-mixture-variance")
 @pytest.mark.parametrize("bar", [0.95, 0.4, 0.01])
 def test_the_denoiser_of_a_mixture_gives_the_expected_noise(bar):
     x = torch.tensor([[-1.0], [0.1], [0.8]], dtype=torch.float64)
@@ -61,7 +62,9 @@ def test_the_denoiser_of_a_mixture_gives_the_expected_noise(bar):
     assert got == pytest.approx([bar * 0.01 + 1 - bar, bar * 0.09 + 1 - bar])
 
 
-@covers("eq:score-noise", "eq:score-to-noise", "eq:score-tweedie")
+@pytest.mark.equation("eq:score-noise")
+@pytest.mark.equation("eq:score-to-noise")
+@pytest.mark.equation("eq:score-tweedie")
 @pytest.mark.parametrize("bar", [0.95, 0.4, 0.01])
 def test_the_expected_noise_is_the_negative_slope_of_the_log_density(bar):
     x, mixture = numbers(5, 2), Mixture.ring(5, std=0.2)
@@ -80,7 +83,7 @@ def test_the_expected_noise_is_the_negative_slope_of_the_log_density(bar):
         assert tweedie(one, score, bar).item() == pytest.approx(want, abs=1e-6)
 
 
-def test_erratum_p9_the_score_is_a_negative_multiple_of_the_noise():
+def test_p9_the_score_is_a_negative_multiple_of_the_noise():
     """Standard normal data: E[eps|x_t] = sqrt(1 - alpha_bar) x_t, score -x_t."""
     unit = Mixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1), torch.zeros(1, dtype=torch.long))
     x = numbers(6, 1)
@@ -90,7 +93,7 @@ def test_erratum_p9_the_score_is_a_negative_multiple_of_the_noise():
         torch.testing.assert_close(score_from_noise(noise, bar), -x)
 
 
-@covers("eq:score-matching")
+@pytest.mark.equation("eq:score-matching")
 def test_denoising_score_matching_is_the_simple_loss_up_to_a_weight_of_the_step():
     noise, predicted, bar = numbers(3, 2, 4), numbers(3, 2, 4, seed=1), torch.tensor([0.9, 0.5, 0.1]).double()
     score = score_from_noise(predicted, bar[:, None, None])
@@ -156,7 +159,8 @@ def test_a_mixture_that_is_none_is_refused(values, words):
 
 # ------------------------------------------------------------------------------------- differential equations
 
-@covers("eq:score-beta", "eq:score-alpha-bar")
+@pytest.mark.equation("eq:score-beta")
+@pytest.mark.equation("eq:score-alpha-bar")
 def test_what_is_left_of_the_signal_is_the_exponential_of_an_integral_and_the_limit_of_ddpms_chain():
     sde = VPSDE()
     for s in (0.1, 0.5, 1.0):
@@ -167,7 +171,7 @@ def test_what_is_left_of_the_signal_is_the_exponential_of_an_integral_and_the_li
     assert sde.alpha_bar(0.5) == pytest.approx(NoiseSchedule.linear().alpha_bars[499].item(), rel=0.01)
 
 
-@covers("eq:score-sde")
+@pytest.mark.equation("eq:score-sde")
 def test_a_step_of_ddpm_is_a_step_of_the_equation_up_to_the_square_of_its_size():
     x, z = numbers(5), numbers(5, seed=1)
     errors = []
@@ -178,7 +182,9 @@ def test_a_step_of_ddpm_is_a_step_of_the_equation_up_to_the_square_of_its_size()
     assert errors[1] < 0.015 * errors[0]
 
 
-@covers("eq:score-sde", "eq:score-reverse", "eq:score-flow")
+@pytest.mark.equation("eq:score-sde")
+@pytest.mark.equation("eq:score-reverse")
+@pytest.mark.equation("eq:score-flow")
 def test_forth_and_back_equations_have_the_drifts_of_their_formulas():
     x, score, beta = numbers(4), numbers(4, seed=1), 3.0
     for i in range(4):
@@ -188,7 +194,8 @@ def test_forth_and_back_equations_have_the_drifts_of_their_formulas():
         assert flow_drift(x, score, beta)[i].item() == pytest.approx(-0.5 * beta * a - 0.5 * beta * b)
 
 
-@covers("eq:score-flow", "eq:score-reverse")
+@pytest.mark.equation("eq:score-flow")
+@pytest.mark.equation("eq:score-reverse")
 def test_flow_and_reverse_equation_carry_the_same_densities():
     """d q/ds of the forward equation is that of the flow, and minus that of the reversed one: on a grid."""
     sde, s, x = VPSDE(), 0.3, torch.linspace(-4, 4, 4001, dtype=torch.float64)[:, None]
@@ -251,8 +258,10 @@ def test_ddim_follows_the_flow():
 
 # --------------------------------------------------------------------------------------------- straight paths
 
-@covers("eq:score-straight", "eq:score-straight-velocity", "eq:score-straight-level",
-        "eq:score-straight-noise")
+@pytest.mark.equation("eq:score-straight")
+@pytest.mark.equation("eq:score-straight-velocity")
+@pytest.mark.equation("eq:score-straight-level")
+@pytest.mark.equation("eq:score-straight-noise")
 @pytest.mark.parametrize("s", [0.2, 0.5, 0.9])
 def test_rectified_flow_is_diffusion_on_another_clock(s):
     """x_s over its length is x_t at the level with as much noise for the signal: one denoiser serves both."""

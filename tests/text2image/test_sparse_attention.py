@@ -60,7 +60,9 @@ def test_a_query_has_at_most_so_many_keys_in_the_picture(kind, most):
     assert int(image_mask(kind, 32, 11).sum(1).max()) == most
 
 
-@covers("eq:dalle-row", "eq:dalle-column", "eq:dalle-convolution")
+@pytest.mark.equation("eq:dalle-row")
+@pytest.mark.equation("eq:dalle-column")
+@pytest.mark.equation("eq:dalle-convolution")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side, kernel", [(6, 5), (8, 3), (4, 7)])
 def test_masks_are_those_of_rows_columns_and_windows_place_by_place(kind, side, kernel):
@@ -77,7 +79,7 @@ def test_a_mask_depends_on_how_far_the_key_lies_back():
     assert near == [0, 1, 31, 32, 33]
 
 
-@covers("eq:dalle-mask")
+@pytest.mark.equation("eq:dalle-mask")
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_sees_the_text_before_it_and_the_picture_sees_all_of_the_text(kind):
     mask = dalle_mask(kind, TEXT, SIDE, KERNEL)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import count, covers, stirred
+from networks import count, stirred
 from oracles import taming
 
 from mmlearn.generate import score
@@ -54,7 +54,7 @@ def test_parameters_are_those_of_the_formula(name):
         assert count(TamingTransformer(c)) == c.layers * layer + 2 * c.vocab * d + c.positions * d + 2 * d
 
 
-@covers("eq:taming-loss")
+@pytest.mark.equation("eq:taming-loss")
 @torch.no_grad()
 def test_the_loss_is_the_mean_logarithm_of_each_code_given_those_before():
     model = build().double()
@@ -77,7 +77,7 @@ def test_a_fresh_model_knows_nothing():
         math.log(7), abs=0.05)
 
 
-@covers("eq:taming-window")
+@pytest.mark.equation("eq:taming-window")
 def test_a_window_has_its_code_in_the_middle_and_stays_in_the_grid():
     assert [window_start(i, 6, 4) for i in range(6)] == [0, 0, 0, 1, 2, 2]
     for size in range(16, 40):
@@ -87,7 +87,7 @@ def test_a_window_has_its_code_in_the_middle_and_stays_in_the_grid():
             assert 0 <= start <= size - 16 and i - start == row
 
 
-@covers("eq:taming-keep")
+@pytest.mark.equation("eq:taming-keep")
 def test_some_codes_are_replaced_by_any():
     codes = torch.full((200, 50), 3)
     changed = keep_most(codes, 5, 0.9, torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, stirred
+from networks import count, stirred
 
 from mmlearn import generate
 from mmlearn.nn.modes import blank
@@ -82,7 +82,7 @@ def test_sizes_are_those_stated_or_the_difference_is_known():
 # ------------------------------------------------------------------------------- equations of the prior
 
 
-@covers("eq:unclip-scale")
+@pytest.mark.equation("eq:unclip-scale")
 def test_embeddings_are_scaled_to_the_size_of_the_noise():
     z = F.normalize(torch.randn(400, 1024, dtype=torch.float64), dim=1)
     mean, std = torch.zeros(1024, dtype=torch.float64), torch.full((1024,), 1 / 17.2, dtype=torch.float64)
@@ -93,14 +93,14 @@ def test_embeddings_are_scaled_to_the_size_of_the_noise():
     torch.testing.assert_close(model.unscaled(model.scaled(z[:, :6].float())), z[:, :6].float())
 
 
-@covers("eq:unclip-loss")
+@pytest.mark.equation("eq:unclip-loss")
 def test_the_loss_is_the_square_of_the_distance_to_the_embedding_itself():
     a, z = torch.randn(2, 3, 6, dtype=torch.float64)
     want = [sum((float(a[i, j]) - float(z[i, j])) ** 2 for j in range(6)) / 6 for i in range(3)]
     torch.testing.assert_close(prior_error(a, z), torch.tensor(want, dtype=torch.float64))
 
 
-@covers("eq:unclip-choose")
+@pytest.mark.equation("eq:unclip-choose")
 def test_of_two_embeddings_the_one_that_fits_the_caption_is_kept():
     drawn, text = torch.randn(4, 2, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
     for i, kept in enumerate(choose_better(drawn, text)):
@@ -108,7 +108,9 @@ def test_of_two_embeddings_the_one_that_fits_the_caption_is_kept():
         assert torch.equal(kept, drawn[i, products.index(max(products))])
 
 
-@covers("eq:unclip-pca", "eq:unclip-bucket", "eq:unclip-unbucket")
+@pytest.mark.equation("eq:unclip-pca")
+@pytest.mark.equation("eq:unclip-bucket")
+@pytest.mark.equation("eq:unclip-unbucket")
 def test_an_embedding_becomes_tokens_of_its_widest_directions_and_comes_back():
     g = torch.Generator().manual_seed(0)
     spread = torch.tensor([5.0, 2.0, 1.0, 0.1, 0.1, 0.1])
@@ -295,7 +297,8 @@ def test_the_autoregressive_prior_learns_embeddings_and_gradients_reach_all_of_i
 # ----------------------------------------------------------------------- the decoder and the upsamplers
 
 
-@covers("eq:unclip-time", "eq:unclip-tokens")
+@pytest.mark.equation("eq:unclip-time")
+@pytest.mark.equation("eq:unclip-tokens")
 def test_an_embedding_becomes_a_vector_for_the_time_and_four_tokens():
     z, W, bias, text = (torch.randn(*s, dtype=torch.float64) for s in ((2, 3), (3, 8), (8,), (2, 8)))
     for i in range(2):
@@ -306,7 +309,7 @@ def test_an_embedding_becomes_a_vector_for_the_time_and_four_tokens():
                                    torch.stack([row[0:2], row[2:4], row[4:6], row[6:8]]))
 
 
-@covers("eq:unclip-drop")
+@pytest.mark.equation("eq:unclip-drop")
 def test_a_tenth_of_the_embeddings_is_replaced_by_nothing():
     z, nothing = torch.randn(2000, 3), torch.tensor([7.0, 8.0, 9.0])
     got = drop_embedding(z, nothing, 0.1, torch.Generator().manual_seed(0))
@@ -314,7 +317,7 @@ def test_a_tenth_of_the_embeddings_is_replaced_by_nothing():
     assert 0.08 < float(gone.float().mean()) < 0.12 and torch.equal(got[~gone], z[~gone])
 
 
-@covers("eq:unclip-blur")
+@pytest.mark.equation("eq:unclip-blur")
 def test_the_small_picture_is_blurred_by_a_normal_kernel_of_three_pixels():
     x = torch.randn(1, 2, 5, 6, dtype=torch.float64)
     k = [math.exp(-i * i / (2 * 0.36)) for i in (-1, 0, 1)]

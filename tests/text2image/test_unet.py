@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, redrawn
+from networks import redrawn
 from torch import nn
 
 from mmlearn.nn.attention import record_attention
@@ -37,7 +37,8 @@ def draw(*shape, seed=0, dtype=torch.float64):
 # -------------------------------------------------------------------------------------------------- equations
 
 
-@covers("eq:unet-time", "eq:unet-time-ddpm")
+@pytest.mark.equation("eq:unet-time")
+@pytest.mark.equation("eq:unet-time-ddpm")
 def test_waves_of_a_timestep_are_their_formulas():
     t = torch.tensor([0, 1, 37, 999])
     for waves, first, second, least in ((sinusoids, math.cos, math.sin, 4),
@@ -52,7 +53,7 @@ def test_waves_of_a_timestep_are_their_formulas():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@covers("eq:norm-activation")
+@pytest.mark.equation("eq:norm-activation")
 def test_norm_scale_shift_and_activation_are_their_formula(layout):
     x = draw(2, 6, 3, 2).to(memory_format=layout)
     scale, shift = draw(2, 6, seed=1), draw(2, 6, seed=2)
@@ -120,7 +121,7 @@ def test_in_16_bit_norm_and_activation_are_those_of_single_precision():
     assert got.dtype == torch.bfloat16 and torch.equal(got, norm_activation(x.float(), norm).bfloat16())
 
 
-@covers("eq:unet-up")
+@pytest.mark.equation("eq:unet-up")
 def test_a_doubled_map_filtered_is_one_transposed_convolution():
     conv = conv3(3, 2).double()
     x = draw(2, 3, 3, 5).requires_grad_()
@@ -144,7 +145,7 @@ def test_a_doubled_map_filtered_is_one_transposed_convolution():
         torch.testing.assert_close(a, b)
 
 
-@covers("eq:unet-up")
+@pytest.mark.equation("eq:unet-up")
 @pytest.mark.parametrize("batch", [15, 16])             # 240 places are doubled first, 256 never
 def test_few_and_many_places_are_doubled_alike(batch):
     conv = conv3(3, 2).double()
@@ -157,7 +158,7 @@ def test_few_and_many_places_are_doubled_alike(batch):
         torch.testing.assert_close(a, b)
 
 
-@covers("eq:unet-attention")
+@pytest.mark.equation("eq:unet-attention")
 def test_attention_scaled_by_both_fourth_roots_is_attention():
     Q, K, V = draw(1, 2, 3, 4), draw(1, 2, 5, 4, seed=1), draw(1, 2, 5, 4, seed=2)
     got = read_maps(Q, K, V)
@@ -180,7 +181,7 @@ def test_halves_do_not_overflow_where_their_product_would():
 
 @pytest.mark.parametrize("modulated", [True, False])
 @pytest.mark.parametrize("sampling", ["same", "down", "up"])
-@covers("eq:unet-residual")
+@pytest.mark.equation("eq:unet-residual")
 def test_a_residual_block_is_its_formula(modulated, sampling):
     block = redrawn(ResidualBlock(4, 6, 5, modulated=modulated, sampling=sampling, groups=2).double())
     x, embedding = draw(2, 4, 4, 4), draw(2, 5, seed=1)

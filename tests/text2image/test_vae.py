@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, vectors
+from networks import count, vectors
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from mmlearn.text2image.blocks import kl_to_standard_normal
@@ -52,7 +52,7 @@ def pictures(config, n=5):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:vae-reparameterise")
+@pytest.mark.equation("eq:vae-reparameterise")
 def test_a_draw_is_the_mean_plus_noise_times_the_deviation():
     mu, log_var, epsilon = vectors(3, 2, 4)
     got = reparameterise(mu, log_var, epsilon)
@@ -63,7 +63,7 @@ def test_a_draw_is_the_mean_plus_noise_times_the_deviation():
     assert torch.autograd.gradcheck(reparameterise, inputs)
 
 
-@covers("eq:vae-kl")
+@pytest.mark.equation("eq:vae-kl")
 def test_the_kl_in_closed_form_is_the_integral():
     mu, log_var = torch.tensor([[0.7, -1.2]]).double(), torch.tensor([[-0.5, 0.4]]).double()
     total = 0.0
@@ -84,7 +84,8 @@ def test_the_kl_in_closed_form_is_what_samples_say():
     assert abs(float(drawn.mean() - kl_to_prior(mu, log_var))) < 5 * error
 
 
-@covers("eq:vae-kl", "eq:vae-kl-two")
+@pytest.mark.equation("eq:vae-kl")
+@pytest.mark.equation("eq:vae-kl-two")
 def test_both_divergences_are_those_of_torch_and_of_the_other_chapters_formula():
     mu, log_var, mu2, log_var2 = vectors(4, 5, 3)
     q, p = Normal(mu, (log_var / 2).exp()), Normal(mu2, (log_var2 / 2).exp())
@@ -107,7 +108,7 @@ def test_a_kl_is_never_negative_and_zero_only_at_the_prior():
     assert (kl_between(mu, log_var, mu, log_var).abs() < 1e-9).all()
 
 
-@covers("eq:vae-normal")
+@pytest.mark.equation("eq:vae-normal")
 def test_the_density_of_a_diagonal_gaussian():
     z, mu, log_var = vectors(3, 4, 2)
     want = Independent(Normal(mu, (log_var / 2).exp()), 1).log_prob(z)
@@ -117,7 +118,7 @@ def test_the_density_of_a_diagonal_gaussian():
     torch.testing.assert_close(log_normal(z, mu, log_var), torch.tensor(by_hand, dtype=torch.float64))
 
 
-@covers("eq:vae-bernoulli")
+@pytest.mark.equation("eq:vae-bernoulli")
 def test_a_bernoulli_likelihood_is_a_sum_over_pixels_and_a_distribution_of_pictures():
     logits = vectors(1, 1, 2, 2)
     every = torch.tensor(list(itertools.product([0.0, 1], repeat=4))).double().view(-1, 1, 2, 2)
@@ -130,14 +131,15 @@ def test_a_bernoulli_likelihood_is_a_sum_over_pixels_and_a_distribution_of_pictu
     torch.testing.assert_close(got, Bernoulli(logits=logits).log_prob(every).sum(dim=(1, 2, 3)))
 
 
-@covers("eq:vae-gaussian")
+@pytest.mark.equation("eq:vae-gaussian")
 def test_a_gaussian_likelihood_is_a_squared_distance_and_a_constant():
     x_hat, x, s = vectors(3, 2, 2, 2), vectors(3, 2, 2, 2), 0.3
     want = Independent(Normal(x_hat, s), 3).log_prob(x)
     torch.testing.assert_close(gaussian_log_likelihood(x_hat, x, s), want)
 
 
-@covers("eq:vae-elbo", "eq:vae-beta")
+@pytest.mark.equation("eq:vae-elbo")
+@pytest.mark.equation("eq:vae-beta")
 def test_the_bound_is_the_likelihood_less_the_kl_and_beta_weighs_the_kl():
     a, kl = vectors(4), vectors(4).abs()
     torch.testing.assert_close(elbo(a, kl), torch.stack([a[i] - kl[i] for i in range(4)]))
@@ -173,7 +175,7 @@ def test_the_gap_below_the_log_likelihood_is_the_kl_to_the_true_posterior(mu, si
     assert bound == pytest.approx(Line.log_p - gap, rel=1e-5) and gap > 0
 
 
-@covers("eq:vae-importance")
+@pytest.mark.equation("eq:vae-importance")
 def test_more_samples_raise_the_importance_weighted_bound_to_the_log_likelihood():
     log_w = Line.weights(0.0, 1.0, (4000, 64))
     want = [math.log(sum(math.exp(float(w)) for w in row) / 64) for row in log_w[:5]]
@@ -186,7 +188,7 @@ def test_more_samples_raise_the_importance_weighted_bound_to_the_log_likelihood(
     assert exact[:, 0].tolist() == pytest.approx([Line.log_p] * 3)  # from the posterior all weights are p(x)
 
 
-@covers("eq:vae-mean-for-sum")
+@pytest.mark.equation("eq:vae-mean-for-sum")
 def test_a_mean_over_pixels_is_the_bound_of_a_decoder_with_a_huge_variance():
     x_hat, x, kl = vectors(4, 3, 8, 8), vectors(4, 3, 8, 8), vectors(4).abs()
     for weight in (1.0, 0.01):
@@ -198,7 +200,8 @@ def test_a_mean_over_pixels_is_the_bound_of_a_decoder_with_a_huge_variance():
     assert implied_variance(1, 3 * 32 * 32) == 1536
 
 
-@covers("eq:vae-pathwise", "eq:vae-score")
+@pytest.mark.equation("eq:vae-pathwise")
+@pytest.mark.equation("eq:vae-score")
 def test_both_gradients_have_the_same_mean_and_the_score_scatters_more():
     r"""For f(z) = z^2: means 2 mu; variances 4 s^2, and (mu^4 + 18 mu^2 s^2 + 15 s^4) / s^2 - 4 mu^2."""
     epsilon = vectors(400_000, 1)
@@ -220,7 +223,7 @@ def test_both_gradients_have_the_same_mean_and_the_score_scatters_more():
     torch.testing.assert_close(score, z**2 * (z - 1))
 
 
-@covers("eq:vae-bits")
+@pytest.mark.equation("eq:vae-bits")
 def test_nats_as_bits_per_number():
     assert float(bits_per_dimension(torch.tensor([-math.log(256) * 10]), 10)) == pytest.approx(8)
 
@@ -399,7 +402,7 @@ def test_a_handful_of_pictures_is_learnt_by_heart(models):
         assert float(error) < 0.02, (kind, float(error))                       # the variance is 0.75
 
 
-def test_erratum_e26_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(models):
+def test_e26_noise_decodes_into_pictures_with_a_vae_and_not_with_an_autoencoder(models):
     """The survey says that a VAE learns the distribution of the data by encoding; it is the prior term that
     makes noise decodable, and a plain autoencoder has none."""
     distances, hits, spread = {}, {}, {}
@@ -413,7 +416,7 @@ def test_erratum_e26_noise_decodes_into_pictures_with_a_vae_and_not_with_an_auto
     assert spread["ae"] > 2 > 1.3 > spread["vae"] > 0.5, spread            # codes of the one lie anywhere
 
 
-def test_erratum_e26_each_picture_has_its_distribution_and_the_bound_stays_below_the_likelihood(models):
+def test_e26_each_picture_has_its_distribution_and_the_bound_stays_below_the_likelihood(models):
     model, x = models["vae"]
     mu, log_var = model.encode(x)
     assert mu.shape == (25, 8) and len(mu.round(decimals=3).unique(dim=0)) > 20

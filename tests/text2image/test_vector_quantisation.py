@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, vectors
+from networks import vectors
 
 from mmlearn.text2image import vector_quantisation as vq
 from mmlearn.text2image.vector_quantisation import (
@@ -52,14 +52,14 @@ KINDS = {
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:vq-distance")
+@pytest.mark.equation("eq:vq-distance")
 def test_a_squared_distance_is_three_products():
     z, e = vectors(5, 3), vectors(4, 3)
     want = [[sum((z[i, m] - e[j, m]) ** 2 for m in range(3)) for j in range(4)] for i in range(5)]
     torch.testing.assert_close(squared_distances(z, e), torch.tensor(want, dtype=torch.float64))
 
 
-@covers("eq:vq-nearest")
+@pytest.mark.equation("eq:vq-nearest")
 @pytest.mark.parametrize("rows", [None, 1, 4, 7, 100])
 def test_the_nearest_code_is_that_of_the_least_distance_however_many_rows_at_a_time(rows):
     z, e = vectors(17, 3), vectors(9, 3)
@@ -84,7 +84,7 @@ def test_codes_of_half_precision_are_found_in_single_precision():
     assert torch.equal(codes, nearest_codes(z.float(), e.float()))
 
 
-@covers("eq:vq-straight-through")
+@pytest.mark.equation("eq:vq-straight-through")
 def test_straight_through_is_z_q_forwards_and_z_backwards():
     z, z_q = vectors(4, 3).requires_grad_(), vectors(4, 3).requires_grad_()
     out = straight_through(z, z_q)
@@ -94,7 +94,8 @@ def test_straight_through_is_z_q_forwards_and_z_backwards():
     assert torch.equal(z.grad, weight) and z_q.grad is None
 
 
-@covers("eq:vq-codebook", "eq:vq-commitment")
+@pytest.mark.equation("eq:vq-codebook")
+@pytest.mark.equation("eq:vq-commitment")
 def test_each_error_is_the_mean_square_and_moves_one_side_only():
     z, z_q = vectors(2, 3).requires_grad_(), vectors(2, 3).requires_grad_()
     want = sum((float(z[i, j]) - float(z_q[i, j])) ** 2 for i in range(2) for j in range(3)) / 6
@@ -108,14 +109,16 @@ def test_each_error_is_the_mean_square_and_moves_one_side_only():
         torch.testing.assert_close(moved.grad, 2 * (moved - other).detach() / 6)
 
 
-@covers("eq:vq-loss", "eq:vq-legacy")
+@pytest.mark.equation("eq:vq-loss")
+@pytest.mark.equation("eq:vq-legacy")
 def test_beta_weights_the_commitment_and_in_the_legacy_form_the_codebook():
     a, b = torch.tensor(2.0), torch.tensor(3.0)
     assert float(vq_loss(a, b, 0.25)) == 2 + 0.25 * 3
     assert float(legacy_loss(a, b, 0.25)) == 0.25 * 2 + 3
 
 
-@covers("eq:vq-ema", "eq:vq-debias")
+@pytest.mark.equation("eq:vq-ema")
+@pytest.mark.equation("eq:vq-debias")
 def test_a_corrected_moving_average_is_the_weighted_mean_of_what_came():
     values, gamma, average = vectors(6, 2), 0.8, torch.zeros(2, dtype=torch.float64)
     for s in range(1, 7):
@@ -126,7 +129,7 @@ def test_a_corrected_moving_average_is_the_weighted_mean_of_what_came():
     assert float(debias(moving_average(torch.zeros(1), torch.ones(1), gamma), gamma, 1)) == pytest.approx(1)
 
 
-@covers("eq:vq-smooth")
+@pytest.mark.equation("eq:vq-smooth")
 def test_laplace_smoothing_keeps_the_total_and_leaves_no_count_at_zero():
     counts, eps = torch.tensor([3.0, 0, 1], dtype=torch.float64), 1e-2
     want = [(n + eps) / (4 + 3 * eps) * 4 for n in (3, 0, 1)]
@@ -134,7 +137,7 @@ def test_laplace_smoothing_keeps_the_total_and_leaves_no_count_at_zero():
     assert float(smoothed_counts(counts, eps).sum()) == pytest.approx(4)
 
 
-@covers("eq:vq-ema-code")
+@pytest.mark.equation("eq:vq-ema-code")
 def test_an_averaged_code_is_the_mean_that_minimises_the_squared_distances():
     z = vectors(5, 2)
     e = averaged_codes(torch.tensor([5.0], dtype=torch.float64), z.sum(dim=0, keepdim=True), 1e-9)
@@ -153,7 +156,7 @@ def test_without_smoothing_a_code_that_nobody_chooses_ends_as_not_a_number():
     assert averaged_codes(counts, sums, 1e-5).isfinite().all()
 
 
-@covers("eq:vq-normalised")
+@pytest.mark.equation("eq:vq-normalised")
 def test_the_distance_of_normalised_vectors_is_two_minus_two_cosines():
     z, e = vectors(4, 3), vectors(4, 3)
     for a, b in zip(z, e):
@@ -162,7 +165,8 @@ def test_the_distance_of_normalised_vectors_is_two_minus_two_cosines():
         assert float(distance) == pytest.approx(2 - 2 * cosine)
 
 
-@covers("eq:vq-usage", "eq:vq-perplexity")
+@pytest.mark.equation("eq:vq-usage")
+@pytest.mark.equation("eq:vq-perplexity")
 def test_perplexity_counts_codes_as_if_they_were_used_evenly():
     codes = torch.tensor([[0, 0], [1, 3], [3, 3]])
     shares = [2 / 6, 1 / 6, 0, 3 / 6]
@@ -173,7 +177,7 @@ def test_perplexity_counts_codes_as_if_they_were_used_evenly():
     assert float(perplexity(torch.eye(8)[2])) == 1
 
 
-@covers("eq:vq-kl")
+@pytest.mark.equation("eq:vq-kl")
 def test_the_kl_of_a_certain_code_to_the_uniform_prior_is_log_k():
     q = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0.25] * 4], dtype=torch.float64)
     want = [sum(p * math.log(p / 0.25) for p in row if p) for row in q.tolist()]
@@ -181,7 +185,7 @@ def test_the_kl_of_a_certain_code_to_the_uniform_prior_is_log_k():
     assert float(kl_to_uniform(q)[1]) == pytest.approx(math.log(4)) and float(kl_to_uniform(q)[2]) == 0
 
 
-@covers("eq:vq-bits")
+@pytest.mark.equation("eq:vq-bits")
 def test_the_bits_of_a_map_of_codes():
     assert code_bits(32 * 32, 512) == 9216
     assert 128 * 128 * 3 * 8 / code_bits(32 * 32, 512) == pytest.approx(42.67, abs=0.01)
@@ -484,7 +488,7 @@ def test_factorised_normalised_codes_are_those_of_vector_quantize_pytorch():
 
 # ----------------------------------------------------------------------------------------------------- errata
 
-def test_erratum_e25_the_codes_of_dall_e_are_13312_bits_and_192_times_fewer_numbers():
+def test_e25_the_codes_of_dall_e_are_13312_bits_and_192_times_fewer_numbers():
     assert code_bits(32 * 32, 8192) == 13_312
     assert 256 * 256 * 3 / (32 * 32) == 192
 
@@ -495,7 +499,7 @@ def test_booklet_b4_a_codebook_is_k_entries_of_n_z_numbers_and_not_k_dimensional
         Codebook(512, 64)(torch.randn(2, 512))
 
 
-def test_erratum_p13_the_legacy_weight_makes_gradients_of_the_codebook_four_times_smaller():
+def test_p13_the_legacy_weight_makes_gradients_of_the_codebook_four_times_smaller():
     book, z = Codebook(12, 6).double(), vectors(40, 6)
     grads = {}
     for legacy in (False, True):

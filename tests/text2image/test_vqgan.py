@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import count, covers, far
+from networks import count, far
 from oracles import taming
 from torch import nn
 
@@ -110,7 +110,7 @@ def test_the_discriminator_starts_from_small_normal_weights():
 # -------------------------------------------------------------------------------------------------- equations
 
 
-@covers("eq:vqgan-reconstruction")
+@pytest.mark.equation("eq:vqgan-reconstruction")
 @pytest.mark.parametrize("error", ["absolute", "squared"])
 def test_the_reconstruction_is_judged_by_pixels_and_by_a_distance(error):
     x, x_hat = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
@@ -123,7 +123,7 @@ def test_the_reconstruction_is_judged_by_pixels_and_by_a_distance(error):
     assert float(reconstruction_loss(x, x_hat, d, 0.5, error)) == pytest.approx(want)
 
 
-@covers("eq:vqgan-adaptive")
+@pytest.mark.equation("eq:vqgan-adaptive")
 def test_the_adaptive_weight_is_the_ratio_of_two_norms_cut_off():
     a, b = torch.randn(2, 3, 4, dtype=torch.float64)
     norms = [math.sqrt(sum(v * v for v in g.flatten().tolist())) for g in (a, b)]
@@ -133,7 +133,8 @@ def test_the_adaptive_weight_is_the_ratio_of_two_norms_cut_off():
     assert float(adaptive_weight(1e9 * a, b)) == 1e4
 
 
-@covers("eq:vqgan-discriminator", "eq:vqgan-generator")
+@pytest.mark.equation("eq:vqgan-discriminator")
+@pytest.mark.equation("eq:vqgan-generator")
 def test_the_losses_of_the_game_are_means_over_all_patches():
     real, fake = torch.randn(2, 2, 1, 2, 3, dtype=torch.float64) * 2
     want_d = sum(max(0, 1 - r) + max(0, 1 + f)
@@ -142,14 +143,14 @@ def test_the_losses_of_the_game_are_means_over_all_patches():
     assert float(patch_generator_loss(fake)) == pytest.approx(-sum(fake.flatten().tolist()) / 12)
 
 
-@covers("eq:vqgan-loss")
+@pytest.mark.equation("eq:vqgan-loss")
 def test_the_loss_of_the_autoencoder_is_a_weighted_sum():
     nll, lam, game, codes = torch.rand(4, dtype=torch.float64)
     want = float(nll) + float(lam) * 0.8 * float(game) + 0.3 * float(codes)
     assert float(autoencoder_loss(nll, lam, game, codes, 0.8, 0.3)) == pytest.approx(want)
 
 
-@covers("eq:vqgan-temperature")
+@pytest.mark.equation("eq:vqgan-temperature")
 def test_the_temperature_falls_along_a_cosine():
     assert temperature(0) == pytest.approx(0.9) and temperature(1_000_001) == pytest.approx(1e-6)
     assert temperature(25, 100, 1.0, 0.0) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
@@ -217,7 +218,7 @@ def test_the_code_weighs_the_codebook_where_the_paper_weighs_the_commitment():
     assert pulled[True][0].abs().sum() > 0
 
 
-def test_the_paper_plays_with_logarithms_and_the_code_with_a_hinge():
+def test_p12_the_paper_plays_with_logarithms_and_the_code_with_a_hinge():
     """Erratum P6: the game, delta, the cut-off, the factor 0.8 and the error of pixels."""
     code, paper = VQGANLossConfig.code(), VQGANLossConfig.paper()
     assert (code.game, code.delta, code.most, code.adversarial, code.error) == (

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers
+from networks import count
 from torch import nn
 
 from mmlearn.text2image.vector_quantisation import EMACodebook, perplexity, usage
@@ -59,14 +59,14 @@ def spread(model):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:vqvae-loss")
+@pytest.mark.equation("eq:vqvae-loss")
 def test_the_loss_is_three_terms():
     a, b, c = torch.randn(3, dtype=torch.float64)
     assert float(vqvae_loss(a, b, c)) == pytest.approx(float(a) + float(b) + 0.25 * float(c))
     assert float(vqvae_loss(a, b, c, 2)) == pytest.approx(float(a) + float(b) + 2 * float(c))
 
 
-@covers("eq:vqvae-error")
+@pytest.mark.equation("eq:vqvae-error")
 def test_the_error_is_relative_to_the_variance_of_the_data():
     x_hat, x = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64)
     want = sum((a - b) ** 2 for a, b in zip(x_hat.flatten().tolist(), x.flatten().tolist())) / 96
@@ -75,7 +75,7 @@ def test_the_error_is_relative_to_the_variance_of_the_data():
     assert float(scaled_error(torch.full_like(x, float(mean)), x, variance)) == pytest.approx(1)
 
 
-@covers("eq:vqvae-values")
+@pytest.mark.equation("eq:vqvae-values")
 def test_pixels_become_values_and_their_middles_come_back():
     assert pixel_values(torch.tensor([-1.0, -0.001, 0.001, 0.999, 1.0])).tolist() == [0, 127, 128, 255, 255]
     for levels in (2, 7, 256):
@@ -84,7 +84,7 @@ def test_pixels_become_values_and_their_middles_come_back():
         assert torch.equal(pixel_values(middles, levels), values)
 
 
-@covers("eq:vqvae-softmax")
+@pytest.mark.equation("eq:vqvae-softmax")
 def test_the_categorical_error_is_the_cross_entropy_of_every_number():
     logits, x = torch.randn(2, 3, 5, 2, 2, dtype=torch.float64), pictures(2, 2).double()
     total = 0.0
@@ -100,7 +100,7 @@ def test_the_categorical_error_is_the_cross_entropy_of_every_number():
     assert float(even) == pytest.approx(math.log(256))
 
 
-@covers("eq:vqvae-bits")
+@pytest.mark.equation("eq:vqvae-bits")
 def test_the_bits_of_a_number_count_the_codes_too():
     assert bits_per_number(math.log(256), 0, 3072) == pytest.approx(8)
     assert bits_per_number(0, 5760, 3072) == pytest.approx(1.875)
@@ -363,7 +363,7 @@ def test_the_second_map_brings_the_details_back():
     assert error < 0.3 < shuffled, (error, shuffled)
 
 
-@covers("eq:vqvae-reject")
+@pytest.mark.equation("eq:vqvae-reject")
 def test_a_classifier_keeps_the_pictures_that_it_recognises_best():
     probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [0.3, 0.7]])
     classes = torch.tensor([0, 0, 0, 1, 1])
