@@ -12,6 +12,7 @@ from mmlearn.experiments.images_for_language.glove_terms import ARMS, BASE, NARR
 SMALL = {"sentences": 400, "pairs": 50, "dim": 6, "window": 3, "x_max": 5.0, "lr": 0.05, "epochs": 4}
 
 
+@pytest.mark.slow
 def test_arms_of_a_seed_read_the_same_sentences_and_are_functions_of_it():
     args = argparse.Namespace(**SMALL)
     one, same, other = job(BASE, 1, args), job(BASE, 1, args), job(BASE, 2, args)
