@@ -34,6 +34,7 @@ SCORES = 1 << 24                # numbers of scores that a search holds at once
 BLOCK = 1 << 22                 # bytes of a file that are read at once
 LONGEST = 1 << 16               # bytes of a word; more is no file of words
 SPACES = b" \t\r\n\v\f"
+FASTTEXT = b"\xba\x16\x4f\x2f"  # with which a model of fastText begins
 
 
 # ------------------------------------------------------------------------------------------ equations
@@ -297,8 +298,8 @@ class _Reader:
         self.words: dict[str, int] = {}                                # the line (or number) of each word
         self.dropped: list[int] = []                                   # rows of words that came before
 
-    def refuse(self, what: str, remedy: str, line: int | None = None) -> NoReturn:
-        place = "" if line is None else f", {'row' if is_binary(self.path) else 'line'} {line}"
+    def refuse(self, what: str, remedy: str, line: int | None = None, unit: str = "") -> NoReturn:
+        place = "" if line is None else f", {unit or ('row' if is_binary(self.path) else 'line')} {line}"
         raise ValueError(f"{self.path}{place}: {what}; {remedy}")
 
     def announced(self, first: bytes, least: int) -> tuple[int, int]:
@@ -307,13 +308,13 @@ class _Reader:
             v, d = map(int, first.split())
         except ValueError:
             self.refuse(f"the first line is {shown(first)}, where a file of word2vec says how many words and "
-                        f"numbers it has", "take the file as it was published", 1)
+                        f"numbers it has", "take the file as it was published", 1, "line")
         if v < 1 or d < 1:
             self.refuse(f"{v:,} words of {d:,} numbers are announced", "a file of vectors has one or more of "
-                        "both, so write it again", 1)
+                        "both, so write it again", 1, "line")
         if v * (2 + least * d) - 1 > self.size:
             self.refuse(f"{v:,} words of {d:,} numbers are announced, which do not fit into the "
-                        f"{self.path.stat().st_size:,} bytes of the file", "download it again", 1)
+                        f"{self.path.stat().st_size:,} bytes of the file", "download it again", 1, "line")
         return v, d
 
     def take(self, words: list[bytes], first_line: int) -> None:
@@ -473,10 +474,13 @@ class _Reader:
         with self.open() as file:
             first = file.readline(200)
             if not first:
-                self.refuse("the file is empty", "download it or write it again", 1)
+                self.refuse("the file is empty", "download it or write it again", 1, "line")
+            if first.startswith(FASTTEXT):
+                self.refuse("this is a model of fastText, which has a binary format of its own", "take the "
+                            "file .vec that is published beside it")
             if not first.endswith(b"\n"):
                 self.refuse(f"the first line is {shown(first)}, where a file of word2vec says how many words "
-                            f"and numbers it has", "take the file as it was published", 1)
+                            f"and numbers it has", "take the file as it was published", 1, "line")
             announced, d = self.announced(first, 4)
             v = announced if self.limit is None else min(announced, self.limit)
             vectors, done, rest, ended = self.room(v, d), 0, b"", False
