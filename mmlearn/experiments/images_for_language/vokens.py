@@ -255,7 +255,7 @@ def ridge_answers(
     x: Float[Tensor, "n d"], y: Int[Tensor, " n"], z: Float[Tensor, "m d"], classes: int,
     penalty: float = 1.0
 ) -> Int[Tensor, " m"]:
-    """Classes of rows ``z`` by ridge regression on one-hot classes of ``x``, numbers standardised by ``x``."""
+    """Classes of rows ``z`` by ridge regression on one-hot classes of ``x``, standardised by ``x``."""
     mean, std = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-4)
     x, z = (x - mean) / std, (z - mean) / std
     targets = F.one_hot(y, classes).to(x)

@@ -57,7 +57,8 @@ def test_controls_stand_where_vokens_stand_and_differ():
 
 
 def test_pictures_of_a_noun_stand_beside_sentences_that_name_it():
-    data = noun_pairs([["the", "raven", "flies"], ["a", "strawberry", "is", "sweet"], ["hope", "is", "near"]], 2)
+    texts = ["the raven flies", "a strawberry is sweet", "hope is near"]
+    data = noun_pairs([text.split() for text in texts], 2)
     assert len(data) in (2, 4) and all("raven" in text or "strawberry" in text
                                        for texts in data.captions for text in texts)
 
