@@ -139,12 +139,21 @@ def vokenizer_of(matcher: TokenImageMatcher, words: Words, images: Tensor) -> Vo
 # --------------------------------------------------------------------------------------------------- matching
 
 
-def matching(seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """A matcher of scene captions, judged on test captions: shares, and what chance would give."""
-    train, test = scene_pairs(args.scenes), scene_pairs(args.test, "test")
+def caption_matcher(seed: int, args: argparse.Namespace) -> tuple[TokenImageMatcher, Words]:
+    """A matcher of scene captions."""
+    train = scene_pairs(args.scenes)
     texts = [text for captions in train.captions for text in captions]
     words = Words(WordTokeniser.train(texts, splitter="simple"))
-    matcher = trained_matcher(words, words.tokeniser.batch(texts, CONTEXT), train, seed, args)
+    return trained_matcher(words, words.tokeniser.batch(texts, CONTEXT), train, seed, args), words
+
+
+def matching(seed: int, args: argparse.Namespace) -> dict[str, float]:
+    """How well a matcher of scene captions does on test captions."""
+    return judged(*caption_matcher(seed, args), scene_pairs(args.test, "test"))
+
+
+def judged(matcher: TokenImageMatcher, words: Words, test: PairData) -> dict[str, float]:
+    """Shares on captions and pictures of scenes, and what chance would give."""
     vokenizer = vokenizer_of(matcher, words, test.images[:])
     ids = [words.tokeniser.encode(captions[0])[: CONTEXT - 2] for captions in test.captions]
     f = torch.cat(vokenizer.embed(ids))
