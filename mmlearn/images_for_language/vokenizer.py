@@ -73,9 +73,10 @@ def nearest_images(
     product), and the place is looked for in the block that wins. Memory is
     that of ``queries`` x ``keys`` relevances, whatever n and k.
     """
-    found, blocks = [torch.empty(0, dtype=torch.long, device=f.device)], g.split(keys)
+    found, blocks = [], g.split(keys)
     for part in f.split(TOGETHER * queries):
-        best = torch.cat([largest(rows, blocks) for rows in part.split(queries)])
+        best = torch.cat([largest(rows, blocks)
+                          for rows in part.split(queries)])
         winner = best.argmax(dim=1)
         place = torch.empty_like(winner)
         for j in winner.unique().tolist():
@@ -85,10 +86,12 @@ def nearest_images(
     return torch.cat(found)
 
 
-def largest(f: Float[Tensor, "n e"], blocks: Sequence[Tensor]) -> Float[Tensor, "n j"]:
+def largest(
+    f: Float[Tensor, "n e"], blocks: Sequence[Tensor]
+) -> Float[Tensor, "n j"]:
     """The largest relevance that each token has in each block of pictures."""
     best = f.new_empty(len(f), len(blocks))
-    scores = f.new_empty(len(f), len(blocks[0]))                    # the same memory for all whole blocks
+    scores = f.new_empty(len(f), len(blocks[0]))    # for all whole blocks
     for j, block in enumerate(blocks):
         out = scores if len(block) == scores.shape[1] else None
         torch.amax(torch.mm(f, block.mT, out=out), dim=1, out=best[:, j])
