@@ -20,7 +20,9 @@ FILE = "vokenizer.safetensors"
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-steps", type=int, default=4000, help="of BERT, before it is frozen")
-    parser.add_argument("--match-steps", type=int, default=8000)
+    parser.add_argument("--match-steps", type=int, default=6000)
+    parser.add_argument("--match-batch", type=int, default=256)
+    parser.add_argument("--match-lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-3, help="of BERT")
     parser.add_argument("--scenes", type=int, default=8000, help="training scenes")
@@ -34,8 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     scores = {key: round(value, 4) for key, value in
               judged(matcher, words, scene_pairs(args.test, "test")).items()}
     print(scores, flush=True)
-    settings = {key: getattr(args, key)
-                for key in ("text_steps", "match_steps", "batch", "lr", "scenes", "test", "seed")}
+    settings = {key: getattr(args, key) for key in (
+        "text_steps", "match_steps", "match_batch", "match_lr", "batch", "lr", "scenes", "test", "seed")}
     path = args.checkpoint or package_data("checkpoints") / FILE
     save_matcher(path, matcher, words.tokeniser, {"settings": settings, "metrics": scores})
     return {"settings": settings, "scores": scores}

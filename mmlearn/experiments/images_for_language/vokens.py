@@ -71,8 +71,10 @@ FUNCTION_WORDS = frozenset("a an the is are of in on and with there at by to its
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=5)
     parser.add_argument("--steps", type=int, default=1500, help="of each language model")
-    parser.add_argument("--text-steps", type=int, default=600, help="of the matcher's BERT, then frozen")
-    parser.add_argument("--match-steps", type=int, default=800, help="of a matcher")
+    parser.add_argument("--text-steps", type=int, default=1500, help="of the matcher's BERT, then frozen")
+    parser.add_argument("--match-steps", type=int, default=3000, help="of a matcher")
+    parser.add_argument("--match-batch", type=int, default=256)
+    parser.add_argument("--match-lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3, help="of language models")
     parser.add_argument("--sentences", type=int, default=6000, help="of the word world")
@@ -126,8 +128,8 @@ def trained_matcher(
         matcher = TokenImageMatcher(MatcherConfig.mini(words.vocab, words.tokeniser.pad, CONTEXT))
     matcher.bert.load_state_dict(reader.bert.state_dict())
     matcher.trunk.trunk.load_state_dict(load_judge().trunk.state_dict())
-    batches = FeatureBatches(matcher, pairs, words.tokeniser, args.batch, seed=seed, max_len=CONTEXT)
-    train_matcher(matcher, batches, steps=args.match_steps, seed=seed, progress=False)
+    batches = FeatureBatches(matcher, pairs, words.tokeniser, args.match_batch, seed=seed, max_len=CONTEXT)
+    train_matcher(matcher, batches, steps=args.match_steps, lr=args.match_lr, seed=seed, progress=False)
     return matcher
 
 
@@ -367,7 +369,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             found[arm].append({"seed": seed, "scores": rounded})
             print(f"seed {seed}  {arm:12}  {rounded}", flush=True)
     settings = {key: getattr(args, key) for key in (
-        "steps", "text_steps", "match_steps", "batch", "lr", "sentences", "held_out", "scenes", "test",
-        "pictures", "keys", "draws")}
+        "steps", "text_steps", "match_steps", "match_batch", "match_lr", "batch", "lr", "sentences",
+        "held_out", "scenes", "test", "pictures", "keys", "draws")}
     chance = {"seeds": seeds(args.seeds), "vokens": args.keys * len(PICTURED)}
     return {"settings": {**settings, **chance}, "matching": found.pop("matching"), "arms": found}

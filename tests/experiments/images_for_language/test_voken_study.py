@@ -22,8 +22,9 @@ from mmlearn.experiments.images_for_language.vokens import (
 )
 from mmlearn.images_for_language.voken_training import load_vokenizer
 
-SMALL = {"steps": 3, "text_steps": 3, "match_steps": 3, "batch": 16, "lr": 1e-3, "sentences": 400,
-         "held_out": 200, "scenes": 20, "test": 12, "pictures": 1, "keys": 1, "draws": 2}
+SMALL = {"steps": 3, "text_steps": 3, "match_steps": 3, "match_batch": 16, "match_lr": 1e-3, "batch": 16,
+         "lr": 1e-3, "sentences": 400, "held_out": 200, "scenes": 20, "test": 12,
+         "pictures": 1, "keys": 1, "draws": 2}
 
 
 @pytest.mark.slow
@@ -42,7 +43,8 @@ def test_the_study_runs_from_the_command_line(tmp_path):
 @pytest.mark.slow
 def test_the_miniature_is_written_and_opens_with_its_words(tmp_path):
     out, weights = tmp_path / "r.json", tmp_path / "v.safetensors"
-    few = {key: SMALL[key] for key in ("text_steps", "match_steps", "batch", "lr", "scenes", "test")}
+    few = {key: SMALL[key] for key in (
+        "text_steps", "match_steps", "match_batch", "match_lr", "batch", "lr", "scenes", "test")}
     options = [part for key, value in few.items() for part in (f"--{key.replace('_', '-')}", str(value))]
     assert main(["vokenizer", *options, "--out", str(out), "--checkpoint", str(weights)]) == 0
     told = json.loads(out.read_text())
