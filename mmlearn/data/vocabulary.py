@@ -12,7 +12,7 @@ separated by white space. Letters of shapes: n words of a corpus, m pairs, v wor
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
@@ -29,7 +29,8 @@ from mmlearn.files import read_text
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of a corpus by falling count (of two alike the earlier one first), and how often each occurs.
+    """The words of a corpus by falling count (of two alike the earlier one first; in gensim it is the later),
+    and how often each occurs.
 
     ``ids`` gives the number of a word. Raises ``ValueError`` for no word, a word that stands twice, and
     counts that are below 1 or rise.
@@ -92,12 +93,19 @@ class Text(NamedTuple):
 
 def numbered(sentences: Iterable[Sequence[str]], vocabulary: Vocabulary) -> Text:
     """A corpus as numbers. Raises ``ValueError`` if it holds no word of the vocabulary."""
-    rows = [vocabulary.encode(sentence) for sentence in sentences]
-    ids = np.fromiter((i for row in rows for i in row), np.int64, sum(map(len, rows)))
+    lengths: list[int] = []
+
+    def each() -> Iterator[int]:
+        for sentence in sentences:
+            row = vocabulary.encode(sentence)
+            lengths.append(len(row))
+            yield from row
+
+    ids = np.fromiter(each(), np.int64)
     if not len(ids):
         raise ValueError(f"none of the {len(vocabulary)} words of the vocabulary occurs in the corpus; "
                          f"use the vocabulary of this corpus")
-    sentence = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    sentence = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     return Text(torch.from_numpy(ids), torch.from_numpy(sentence))
 
 
@@ -141,24 +149,27 @@ def window_share(
     j: Int[Tensor, "*n"], c: int
 ) -> Float[Tensor, "*n"]:
     r"""eq:skipgram-window: $P(|j|\le B)=\max\big(0,(c-|j|+1)/c\big)$ for a width $B$ drawn uniformly from
-    $1,\dots,c$: how often a word at distance $j$ is read; near words weigh more."""
+    $1,\dots,c$: how often a word at distance $j\ne0$ is read; near words weigh more."""
     return (c - j.abs() + 1).clamp(min=0) / c
 
 
 # ------------------------------------------------------------------------------------ subsampling and windows
 
 def stays(
-    ids: Int64[Tensor, " n"], keep: Float[Tensor, " v"], generator: torch.Generator | None = None
+    ids: Int64[Tensor, " n"], keep: Float[Tensor, " v"],
+    generator: torch.Generator | None = None
 ) -> Bool[Tensor, " n"]:
     """Which words of a corpus are read: word w stays with probability ``keep[w]``, each time anew.
 
     Windows come after ``text.kept(stays(…))``, so that they reach over what was left out.
     """
-    return torch.rand(len(ids), generator=generator, dtype=keep.dtype) < keep[ids]
+    drawn = torch.rand(len(ids), generator=generator, dtype=keep.dtype)
+    return drawn < keep[ids]
 
 
 def widths(
-    count: int, window: int, generator: torch.Generator | None = None, dynamic: bool = True
+    count: int, window: int, generator: torch.Generator | None = None,
+    dynamic: bool = True
 ) -> Int64[Tensor, " n"]:
     """The width of the window around each of ``count`` words: drawn from 1 .. ``window``, or always it."""
     if not dynamic:
@@ -167,7 +178,8 @@ def widths(
 
 
 def pairs(
-    text: Text, width: Int64[Tensor, " n"], centres: Int64[Tensor, " m"] | None = None
+    text: Text, width: Int64[Tensor, " n"],
+    centres: Int64[Tensor, " m"] | None = None
 ) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
     """All pairs (input, target) of a corpus, or of the words at the places ``centres`` alone.
 
@@ -177,9 +189,11 @@ def pairs(
     """
     n, most = len(text.ids), int(width.max()) if len(width) else 0
     centres = torch.arange(n) if centres is None else centres
-    steps = torch.tensor([j for j in range(-most, most + 1) if j], dtype=torch.int64)
-    context = centres[:, None] + steps                                                # m -> m 2c
-    inside = (context >= 0) & (context < n) & (steps.abs() <= width[centres, None])
+    steps = torch.arange(-most, most + 1)
+    steps = steps[steps != 0]
+    context = centres[:, None] + steps                            # m -> m 2c
+    inside = (context >= 0) & (context < n)
+    inside &= steps.abs() <= width[centres, None]
     context = context.clamp(0, max(0, n - 1))
     inside &= text.sentence[context] == text.sentence[centres, None]
     target = text.ids[centres, None].expand_as(context)

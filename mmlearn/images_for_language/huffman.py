@@ -86,25 +86,29 @@ class HuffmanTree:
     def of(cls, counts: Sequence[int]) -> "HuffmanTree":
         """The tree of these counts. Raises ``ValueError`` for fewer than two, or one below 1."""
         v = len(counts)
-        children = torch.tensor([step[1:3] for step in growth(counts, roots=False)])
+        steps = growth(counts, roots=False)
+        children = torch.tensor([step[1:3] for step in steps])
         parent, bit = [0] * (2 * v - 1), [0] * (2 * v - 1)
         for node, pair in enumerate(children.tolist(), v):
             for b, child in enumerate(pair):
                 parent[child], bit[child] = node, b
         depth = [0] * (2 * v - 1)
-        for node in range(2 * v - 3, -1, -1):                       # a parent is made after its children
+        for node in range(2 * v - 3, -1, -1):  # a parent comes after its children
             depth[node] = depth[parent[node]] + 1
         longest = max(depth)
-        paths, bits = (torch.zeros(v, longest, dtype=torch.int64) for _ in range(2))
-        up, down, lengths = torch.tensor(parent), torch.tensor(bit), torch.tensor(depth)[:v]
+        paths = torch.zeros(v, longest, dtype=torch.int64)
+        bits = torch.zeros_like(paths)
+        up, down = torch.tensor(parent), torch.tensor(bit)
+        lengths = torch.tensor(depth)[:v]
         at = torch.arange(v)
-        for step in range(1, longest + 1):                         # all leaves climb one step together
+        for step in range(1, longest + 1):    # all leaves climb one step together
             word = torch.nonzero(lengths >= step)[:, 0]
             place = lengths[word] - step
             bits[word, place] = down[at[word]]
             at[word] = up[at[word]]
             paths[word, place] = at[word] - v
-        return cls(tuple(counts), paths, bits, torch.arange(longest) < lengths[:, None], children)
+        mask = torch.arange(longest) < lengths[:, None]
+        return cls(tuple(counts), paths, bits, mask, children)
 
     def __len__(self) -> int:
         """Words of the tree."""

@@ -8,7 +8,8 @@ Word Embedding as Implicit Matrix Factorization*, NeurIPS, sec. 3 (what negative
 defaults of github.com/tmikolov/word2vec.  Survey: 3.2.
 Differs from the papers: they read a word and predict those around it; here, as in the released code, a word
 around is read and the one in the middle predicted, which gives the same pairs over a corpus. The full softmax
-is what the two others replace; the paper trains none.
+is what the two others replace; the paper trains none. The sizes by name are those of the papers' tables as
+later accounts report them: we could not check them there; epochs that no account gives are one.
 
 Each word has a vector as input, ``W_in``, which is the word's vector in the end, and ``W_out`` holds those of
 the output: a vector a word, or with the hierarchical softmax one for each inner node of Huffman's tree. Two
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from mmlearn.data.word_vectors import WordVectors
 
 OBJECTIVES = ("hs", "ns", "softmax")
+NOTHING = ("no two words of the vocabulary stand in one window; give sentences of two words and more, lower "
+           "min_count, or leave fewer words out (sample)")
 PART = 10_000               # words between two looks at the learning rate, as in word2vec.c
 
 
@@ -205,7 +209,7 @@ def shifted_pmi(
 ) -> Float[Tensor, "v c"]:
     r"""eq:skipgram-shifted-pmi: $x^*_{io}=\log\frac{\#(i,o)}{\#(i)\,P_n(o)}-\log K$: where that is least; the
     PMI minus $\log K$ if $P_n$ is the unigram distribution. $-\infty$ for words that never meet."""
-    return (pairs / (pairs.sum(1, keepdim=True) * P_n)).log() - torch.tensor(K).log()
+    return (pairs / (pairs.sum(1, keepdim=True) * P_n)).log() - math.log(K)
 
 
 def implied_log_p(
@@ -240,21 +244,24 @@ class SkipGram(nn.Module):
     mask: Tensor
     noise: Tensor
 
-    def __init__(self, config: SkipGramConfig, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, config: SkipGramConfig, vocabulary: Vocabulary | None = None
+    ) -> None:
         super().__init__()
         if vocabulary is not None:
             config = replace(config, vocab=len(vocabulary))
         self.config, self.vocabulary = config, vocabulary
         v, d, hs = config.vocab, config.dim, config.objective == "hs"
-        self.W_in = nn.Parameter(torch.empty(v, d).uniform_(-config.init / d, config.init / d))
+        bound = config.init / d
+        self.W_in = nn.Parameter(torch.empty(v, d).uniform_(-bound, bound))
         self.W_out = nn.Parameter(torch.zeros(v - 1 if hs else v, d))
         if vocabulary is not None and hs:
             self.tree = HuffmanTree.of(vocabulary.counts)
             for name in ("paths", "bits", "mask"):
-                self.register_buffer(name, getattr(self.tree, name), persistent=False)
+                self.register_buffer(name, getattr(self.tree, name), False)
         elif vocabulary is not None:
             counts = torch.tensor(vocabulary.counts, dtype=torch.float64)
-            self.register_buffer("noise", noise(counts, config.power), persistent=False)
+            self.register_buffer("noise", noise(counts, config.power), False)
 
     def losses(
         self, inputs: Int64[Tensor, " m"], targets: Int64[Tensor, " m"],
@@ -262,18 +269,19 @@ class SkipGram(nn.Module):
     ) -> Float[Tensor, " m"]:
         """The loss of each pair; negatives are drawn with ``generator``. Raises ``ValueError`` without a
         vocabulary."""
-        if self.vocabulary is None:
-            raise ValueError("this skip-gram knows no counts; make it with the vocabulary of a corpus")
+        _known(self)
         v, config = self.W_in[inputs], self.config
         if config.objective == "softmax":
             return softmax_loss(v, self.W_out, targets)
         if config.objective == "hs":
             x = (self.W_out[self.paths[targets]] @ v[:, :, None])[:, :, 0]
             return hs_loss(x, self.bits[targets], self.mask[targets])
-        shape = (len(targets), config.negatives)
-        drawn = torch.multinomial(self.noise, shape[0] * shape[1], True, generator=generator).view(shape)
+        count = len(targets) * config.negatives
+        drawn = torch.multinomial(self.noise, count, True, generator=generator)
+        drawn = drawn.view(len(targets), config.negatives)
+        x_o = (self.W_out[targets] * v).sum(1)
         x_k = (self.W_out[drawn] @ v[:, :, None])[:, :, 0]
-        return ns_loss((self.W_out[targets] * v).sum(1), x_k, drawn != targets[:, None])
+        return ns_loss(x_o, x_k, drawn != targets[:, None])
 
     def loss(
         self, inputs: Int64[Tensor, " m"], targets: Int64[Tensor, " m"],
@@ -287,20 +295,20 @@ class SkipGram(nn.Module):
     def log_p(self, inputs: Int64[Tensor, " m"]) -> Float[Tensor, "m v"]:
         """Log-probability of every word near each input: it sums to 1 over the words by itself with "hs" and
         "softmax", and is eq:skipgram-implied with "ns"."""
-        if self.vocabulary is None:
-            raise ValueError("this skip-gram knows no counts; make it with the vocabulary of a corpus")
+        _known(self)
         x = self.W_in[inputs] @ self.W_out.mT
         if self.config.objective == "softmax":
             return x.log_softmax(1)
         if self.config.objective == "ns":
             return implied_log_p(x, self.noise.to(x))
-        words = torch.arange(len(self.vocabulary), device=x.device)
-        return torch.stack([-hs_loss(row[self.paths], self.bits[words], self.mask[words]) for row in x])
+        return torch.stack([-hs_loss(row[self.paths], self.bits, self.mask)
+                            for row in x])
 
     @torch.no_grad()
     def score(self, text: Text) -> float:
         """Sum of log p over all pairs of a corpus, windows in full width, no word left out."""
-        inputs, targets = pairs(text, torch.full_like(text.ids, self.config.window))
+        width = torch.full_like(text.ids, self.config.window)
+        inputs, targets = pairs(text, width)
         there, which = inputs.unique(return_inverse=True)
         return float(self.log_p(there)[which, targets].double().sum())
 
@@ -308,9 +316,13 @@ class SkipGram(nn.Module):
         """The words' vectors."""
         from mmlearn.data.word_vectors import WordVectors
 
-        if self.vocabulary is None:
-            raise ValueError("this skip-gram knows no words; make it with the vocabulary of a corpus")
-        return WordVectors(self.vocabulary.words, self.W_in.detach().cpu().clone())
+        return WordVectors(_known(self).words, self.W_in.detach().cpu().clone())
+
+
+def _known(model: SkipGram) -> Vocabulary:
+    if model.vocabulary is None:
+        raise ValueError("this skip-gram knows no words and counts; make it with the vocabulary of a corpus")
+    return model.vocabulary
 
 
 def pair_loss(
@@ -375,7 +387,8 @@ def train_skip_gram(
     if config.objective == "softmax":
         raise ValueError("objective is 'softmax', every pair of which moves the vectors of all words; choose "
                          "'hs' or 'ns', or train a SkipGram with fit, pair_loss and WindowBatches")
-    for name, number, most in (("workers", workers, 1024), ("save_every", save_every or 1, 10**9)):
+    counts = {"workers": (workers, 1024), "save_every": (1 if save_every is None else save_every, 10**9)}
+    for name, (number, most) in counts.items():
         if not 1 <= number <= most:
             raise ValueError(f"{name} is {number}; take a whole number from 1 to {most:,}")
     if not 0 <= seed < 2**32:
@@ -390,12 +403,6 @@ def train_skip_gram(
         return run(folder, save_every, progress)
 
 
-def _known(model: SkipGram) -> Vocabulary:
-    if model.vocabulary is None:
-        raise ValueError("the model knows no words; make it with the vocabulary of the corpus")
-    return model.vocabulary
-
-
 class _Run:
     """The passes over a corpus, part by part."""
 
@@ -404,6 +411,8 @@ class _Run:
 
         self.model, self.text, self.seed, self.workers = model.cpu().train(), text, seed, workers
         self.config, self.history = model.config, History()
+        if not bool((text.sentence[1:] == text.sentence[:-1]).any()):
+            raise ValueError(NOTHING)
         self.parts = -(-len(text.ids) // PART)                     # of an epoch
         self.drawn: tuple[int, Any] = (-1, None)
         self.table = updates.sigmoid_table() if table_sigmoid else updates.EXACT
@@ -416,9 +425,8 @@ class _Run:
         else:
             self.update = updates.ns_updates
             self.fixed = (*updates.alias_table(model.noise.numpy()), self.config.negatives)
-        frequencies = _known(model).frequencies()
-        sample = self.config.sample
-        self.keep = KEEP[self.config.keep](frequencies, sample) if sample else torch.ones_like(frequencies)
+        frequencies, sample = _known(model).frequencies(), self.config.sample
+        self.keep = KEEP[self.config.keep](frequencies, sample).float() if sample else None
         self.about = checkpoints.describe(model, {
             "seed": seed, "workers": workers, "table_sigmoid": table_sigmoid,
             "corpus": f"{len(text.ids)} words, {zlib.crc32(text.ids.numpy().tobytes()):08x}"})
@@ -445,8 +453,7 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         if not self.history.loss:
-            raise ValueError("no two words of the vocabulary stand in one window; give sentences of two "
-                             "words and more, or lower min_count")
+            raise ValueError(NOTHING)
         self.history.finished = True
         self.model.eval()
         return SkipGramTraining(self.model, self.history, self.config.epochs * len(self.text.ids))
@@ -461,12 +468,14 @@ class _Run:
 
     def epoch(self, epoch: int) -> Callable[[int], tuple[float, int]]:
         """What is read in an epoch, as a function of the part, which does its updates."""
-        generator = generator_of(self.seed, epoch)
-        read = stays(self.text.ids, self.keep, generator)
-        text = self.text.kept(read)
+        generator, text = generator_of(self.seed, epoch), self.text
+        place = [*range(0, len(text.ids), PART), len(text.ids)]              # where the parts begin
+        if self.keep is not None:
+            read = stays(text.ids, self.keep, generator)
+            text = text.kept(read)
+            place = [0, *accumulate(int(part.sum()) for part in read.split(PART))]
         width = widths(len(text.ids), self.config.window, generator, self.config.dynamic)
         corpus = [column.int().numpy() for column in (*text, width)]
-        place = [0, *read.cumsum(0)[PART - 1::PART].tolist(), len(text.ids)]
 
         def part(number: int) -> tuple[float, int]:
             done = (epoch + number / self.parts) / self.config.epochs
@@ -484,7 +493,7 @@ class _Run:
         if pairs:
             self.history.steps.append(step)
             self.history.loss.append(loss / pairs)
-            self.history.scalars.setdefault("pairs", []).append(pairs)
+            self.history.scalars.setdefault("pairs", []).append(float(pairs))
 
     def note(self) -> str:
         return f"loss {self.history.loss[-1]:.3f}" if self.history.loss else ""

@@ -25,6 +25,8 @@ import numba
 import numpy as np
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}      # sums in any order; infinities stay what they are
+HALF, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+ONE, TWO, FIVE = np.uint64(1), np.uint64(2), np.uint64(5)
 LEAST = 1e-100                                     # a product of probabilities, its logarithm is taken
 
 
@@ -64,7 +66,14 @@ def alias_table(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def hs_updates(W_in, W_out, ids, sentence, width, begin, end, paths, bits, lengths, lr, table):
+def looked_up(table, x):
+    """The sigmoid of x within (-6, 6) as word2vec.c has it."""
+    return table[int((x + np.float32(6)) * np.float32(83))]
+
+
+@compiled
+def hs_updates(W_in, W_out, ids, sentence, width, begin, end,
+               paths, bits, lengths, lr, table):
     """Hierarchical softmax: the nodes on the way to the centre are taught the turns to take."""
     d, n = W_in.shape[1], len(ids)
     back = np.empty(d, np.float32)
@@ -79,15 +88,16 @@ def hs_updates(W_in, W_out, ids, sentence, width, begin, end, paths, bits, lengt
             back[:] = 0
             for step in range(lengths[target]):
                 node, bit = paths[target, step], bits[target, step]
+                sign = 1 - 2 * bit
                 x = np.float32(0)
                 for j in range(d):
                     x += W_in[word, j] * W_out[node, j]
                 if len(table) and abs(x) >= 6:
                     continue
-                q = 1 / (1 + math.exp(-(1 - 2 * bit) * float(x)))          # of the turn that is right
-                g = np.float32((1 - 2 * bit) * (1 - q))
+                q = 1 / (1 + math.exp(-sign * float(x)))    # of the right turn
+                g = np.float32(sign * (1 - q))
                 if len(table):
-                    g = np.float32(1 - bit) - table[int((x + np.float32(6)) * np.float32(83))]
+                    g = np.float32(1 - bit) - looked_up(table, x)
                 g *= lr
                 for j in range(d):
                     back[j] += g * W_out[node, j]
@@ -102,10 +112,24 @@ def hs_updates(W_in, W_out, ids, sentence, width, begin, end, paths, bits, lengt
 
 
 @compiled
-def ns_updates(W_in, W_out, ids, sentence, width, begin, end, accept, alias, K, lr, table, seed):
+def drawn(state, accept, alias):
+    """The next state of splitmix64, and a word: 32 bits for a row of the alias
+    table, 32 for the choice in it."""
+    state += np.uint64(0x9E3779B97F4A7C15)
+    z = (state ^ (state >> HALF - TWO)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> HALF - FIVE)) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> HALF - ONE
+    row = np.int64((z >> HALF) * np.uint64(len(accept)) >> HALF)
+    if np.int64(z & LOW) < accept[row]:
+        return state, np.int32(row)
+    return state, alias[row]
+
+
+@compiled
+def ns_updates(W_in, W_out, ids, sentence, width, begin, end,
+               accept, alias, K, lr, table, seed):
     """Negative sampling: the centre is told from K words that are drawn for each pair."""
     d, n = W_in.shape[1], len(ids)
-    v = np.uint64(len(accept))
     back = np.empty(d, np.float32)
     loss, product, pairs = 0.0, 1.0, 0
     state = np.uint64(seed)
@@ -120,13 +144,8 @@ def ns_updates(W_in, W_out, ids, sentence, width, begin, end, accept, alias, K, 
             for k in range(K + 1):
                 out, sign = target, np.float32(1)
                 if k:
-                    state += np.uint64(0x9E3779B97F4A7C15)                  # splitmix64
-                    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-                    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-                    z ^= z >> np.uint64(31)
-                    column = np.int64((z >> np.uint64(32)) * v >> np.uint64(32))
-                    low = np.int64(z & np.uint64(0xFFFFFFFF))
-                    out, sign = np.int32(column if low < accept[column] else alias[column]), np.float32(-1)
+                    state, out = drawn(state, accept, alias)
+                    sign = np.float32(-1)
                     if out == target:
                         continue
                 x = np.float32(0)
@@ -141,7 +160,7 @@ def ns_updates(W_in, W_out, ids, sentence, width, begin, end, accept, alias, K, 
                     elif x <= -6:
                         g = label
                     else:
-                        g = label - table[int((x + np.float32(6)) * np.float32(83))]
+                        g = label - looked_up(table, x)
                 g *= lr
                 for j in range(d):
                     back[j] += g * W_out[out, j]

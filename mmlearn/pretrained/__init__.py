@@ -53,6 +53,7 @@ READERS = {                             # public name -> the module of this pack
                     "ema-church-256")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
+    "torchvision/alexnet": "alexnet",
 }
 
 

@@ -3,6 +3,7 @@ a word and differ between words."""
 
 import re
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -33,12 +34,10 @@ def test_a_sentence_is_a_function_of_its_number_alone(text):
 
 
 def test_the_first_sentences_are_the_same_on_every_platform():
-    first = [" ".join(words) for words in word_world.sentences(4)]
-    assert first == FIRST
-
-
-FIRST = ["he wept and was sad", "after death comes grief", "they think of death when the butcher works",
-         "fate is solemn"]
+    first = [" ".join(words) for words in word_world.sentences(1000)]
+    assert first[:4] == ["he wept and was sad", "after death comes grief",
+                         "they think of death when the widow works", "fate is solemn"]
+    assert zlib.crc32("\n".join(first).encode()) == 3962101794
 
 
 def test_numbers_and_words_say_the_same(text):
@@ -223,7 +222,8 @@ def test_a_sentence_and_its_image_are_equally_probable(text):
         swap = {pair[0]: pair[1], pair[1]: pair[0]}
         for words in [w for w in text[:8000] if set(w) & set(pair)][:4]:
             image = [swap.get(word, word) for word in words]
-            assert probability(words) == pytest.approx(probability(image), rel=1e-12) and probability(words) > 0
+            assert probability(words) == pytest.approx(probability(image), rel=1e-12)
+            assert probability(words) > 0
             tried += 1
     assert tried >= 30
 

@@ -60,7 +60,8 @@ THEMES: dict[str, Theme] = {
                 "brave alert afraid grateful", "helped saved feared survived"),
     "wedding": _(6, 55, "church garden terrace hall palace", "love promise beauty joy virtue honour future",
                  "happy tender graceful grateful", "promised married celebrated smiled loved"),
-    "mourning": _(6, 45, "graveyard church valley courtyard alley", "grief sorrow memory death regret loss fate",
+    "mourning": _(6, 45, "graveyard church valley courtyard alley",
+                  "grief sorrow memory death regret loss fate",
                   "sad lonely solemn weary", "mourned wept regretted remembered lost"),
 }
 NUMBERS = ("two", "three", "five", "ten", "four", "six", "seven", "eight", "nine", "twelve")
