@@ -1049,6 +1049,7 @@ SYSTEMS: tuple[System, ...] = (
               "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
         module="mmlearn.images_for_language.token_image_matching",
         model="mmlearn.images_for_language.token_image_matching:TokenImageMatcher",
+        command="token-image-matcher",
         configurations=(
             Configuration("paper", "mmlearn.images_for_language.token_image_matching:MatcherConfig.paper",
                           1_344_128, "counted in the released code, airsplay/vokenization: words 803,136, "
@@ -1082,6 +1083,7 @@ SYSTEMS: tuple[System, ...] = (
               "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
         module="mmlearn.images_for_language.voken_lm",
         model="mmlearn.images_for_language.voken_lm:VokenLM",
+        command="voken-lm",
         configurations=(
             Configuration("base", "mmlearn.images_for_language.voken_lm:VokenLMConfig.base", 148_556_426,
                           "transformers.BertForMaskedLM, 109,514,298, and the head of the released code, "

@@ -65,6 +65,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature DALL-E: codes of pictures after the words of a sentence, and a choice by CLIP",
     "text2image/dvae-kl":
         "a small dVAE with three weights of its KL: errors, codes in use, seeds",
+    "images_for_language/vokenizer":
+        "the miniature vokenizer of scene captions, trained, judged and saved",
     "images_for_language/glove-terms":
         "GloVe without biases, weight or distance, and the two vectors of a word alone",
     "images_for_language/vokens":

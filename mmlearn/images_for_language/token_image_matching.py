@@ -142,8 +142,8 @@ class TokenImageMatcher(nn.Module):
         super().__init__()
         self.config = config
         self.bert = BERT(config.text).requires_grad_(False)
-        trunk = (TorchvisionTrunk(config.trunk) if isinstance(config.trunk, str)
-                 else ResidualTrunk(config.trunk))
+        named = isinstance(config.trunk, str)
+        trunk = (TorchvisionTrunk if named else ResidualTrunk)(config.trunk)
         self.trunk = Frozen(trunk, trunk.out_channels)
         sizes = (config.hidden, config.embed, config.dropout)
         self.words = small_network(config.states * config.text.width, *sizes)
@@ -156,7 +156,8 @@ class TokenImageMatcher(nn.Module):
 
     @torch.no_grad()
     def text_features(
-        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+        self, tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t f"]:
         """BERT's rows of the tokens: its last layers side by side."""
         mask = tokens != self.config.text.pad if mask is None else mask

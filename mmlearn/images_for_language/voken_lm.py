@@ -80,7 +80,8 @@ def voken_loss(
 
 
 def visually_supervised(
-    voken: Float[Tensor, ""], word: Float[Tensor, ""], weight: float | int = 1.0
+    voken: Float[Tensor, ""], word: Float[Tensor, ""],
+    weight: float | int = 1.0,
 ) -> Float[Tensor, ""]:
     r"""eq:voken-total: $L=L_{voken}+\lambda L_{MLM}$; there is no prediction of the next
     sentence."""
@@ -91,7 +92,8 @@ def visually_supervised(
 
 
 def asked_vokens(
-    vokens: Int[Tensor, "b t"], labels: Int[Tensor, "b t"], asked: Asked = "all"
+    vokens: Int[Tensor, "b t"], labels: Int[Tensor, "b t"],
+    asked: Asked = "all",
 ) -> Int[Tensor, "b t"]:
     """Vokens with -100 where none is asked: nowhere besides, at the words that
     are not hidden ("mask"), at those that are ("nonmask").
@@ -99,8 +101,9 @@ def asked_vokens(
     ``labels`` are those of the hidden words, -100 at all others.
     """
     hidden = labels != IGNORED
-    dropped = {"all": torch.zeros_like(hidden), "mask": ~hidden, "nonmask": hidden}
-    return vokens.masked_fill(dropped[asked], IGNORED)
+    if asked == "all":
+        return vokens
+    return vokens.masked_fill(~hidden if asked == "mask" else hidden, IGNORED)
 
 
 def ablated(
@@ -119,12 +122,15 @@ def ablated(
     if kind == "token":
         out[has] = tokens[has]
     elif kind == "random":
-        out[has] = torch.randint(count, (int(has.sum()),), generator=generator).to(out)
+        drawn = torch.randint(count, vokens.shape, generator=generator)
+        out[has] = drawn.to(out)[has]
     else:
         for row, of, there in zip(out, vokens, has):
             given = of[there]
-            order = torch.randperm(len(given), generator=generator).to(given.device)
-            row[there] = given.flip(0) if kind == "reverse" else given[order]
+            order = torch.arange(len(given)).flip(0)
+            if kind == "shuffle":
+                order = torch.randperm(len(given), generator=generator)
+            row[there] = given[order.to(given.device)]
     return out
 
 
@@ -167,7 +173,8 @@ class VokenLM(nn.Module):
         self.vokens = VokenHead(config)
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+        self, tokens: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         return self.bert(tokens, mask)
 

@@ -11,22 +11,30 @@ ones, batches of 256, AdamW at 2e-4 with decay 0.01, 5,000 steps of warm-up of 2
 down to 0 (Wiki103: 10,000 of 40 epochs), gradients cut at 1.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 
+from mmlearn.checkpoints import load_model, save_model
 from mmlearn.data.batches import Batches
 from mmlearn.data.pairs import PairBatches, PairData
-from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
+from mmlearn.files import package_data
 from mmlearn.images_for_language.bert import IGNORED, Chooser, choose_independently, mask_tokens
 from mmlearn.images_for_language.bert_training import decay_groups, warmup_linear
-from mmlearn.images_for_language.token_image_matching import TokenImageMatcher, matching_loss
+from mmlearn.images_for_language.token_image_matching import (
+    MatcherConfig,
+    TokenImageMatcher,
+    matching_loss,
+)
 from mmlearn.images_for_language.voken_lm import VokenLM, voken_lm_losses
+from mmlearn.images_for_language.vokenizer import Vokenizer, image_keys
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.train import History, fit
 
@@ -111,6 +119,34 @@ def train_matcher(
     """Train the two small networks of a matcher; ``options`` are those of ``fit``."""
     return fit(model, matcher_step, batches, steps=steps, lr=lr, clip=clip, seed=seed, title="matching",
                optimizer=partial(torch.optim.Adam, lr=lr), **options)
+
+
+MATCHER = "token-image-matcher"          # the system's name in files of saved models
+
+
+def save_matcher(
+    path: str | Path, model: TokenImageMatcher, tokeniser: WordTokeniser, about: Mapping[str, Any]
+) -> None:
+    """Write a matcher with its words; ``about`` (metrics, settings) stands beside them."""
+    words = {"words": tokeniser.words, "splitter": tokeniser.splitter}
+    save_model(path, model, MATCHER, {**words, **about})
+
+
+def load_vokenizer(
+    images: UInt8[Tensor, "n 3 y x"], path: str | Path | None = None
+) -> tuple[Vokenizer, WordTokeniser]:
+    """A saved matcher (by default the miniature that comes with the book) as a vokenizer whose vokens are
+    numbers of ``images``, and its words.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` for files that are missing or hold something else.
+    """
+    path = path or package_data("checkpoints") / "vokenizer.safetensors"
+    kinds = {MATCHER: (MatcherConfig, TokenImageMatcher)}
+    model, about = load_model(path, kinds, "train it with `python -m mmlearn.experiments vokenizer`")
+    matcher, tokeniser = cast(TokenImageMatcher, model), WordTokeniser.of(about, path)
+    limit = matcher.config.text.context - 2
+    keys = image_keys(matcher, images)
+    return Vokenizer(matcher, keys, tokeniser.bos, tokeniser.eos, limit), tokeniser
 
 
 # ---------------------------------------------------------------------------------------- the language model

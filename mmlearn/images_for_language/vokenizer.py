@@ -23,7 +23,8 @@ from mmlearn.nn.modes import eval_mode
 
 PAPER_IMAGES = 50_000       # the first of Visual Genome's that are not in COCO
 LIMIT = 128                 # most tokens that are read together
-QUERIES, KEYS = 4096, 512   # of a block: scores of 8 MB, the best of each block beside them
+QUERIES, KEYS = 512, 1024   # of a block, whose 2 MB of relevances stay in a processor's cache
+TOGETHER = 16               # blocks of tokens whose places are looked for together
 END = frozenset(".!?…。！？")
 
 
@@ -72,20 +73,29 @@ def nearest_images(
     product), and the place is looked for in the block that wins. Memory is
     that of ``queries`` x ``keys`` relevances, whatever n and k.
     """
-    found = torch.empty(len(f), dtype=torch.long, device=f.device)
-    blocks = g.split(keys)
-    for start in range(0, len(f), queries):
-        part, place = f[start:start + queries], found[start:start + queries]
-        best = part.new_empty(len(part), len(blocks))
-        scores = part.new_empty(len(part), min(keys, len(g)))
-        for j, block in enumerate(blocks):
-            out = scores if len(block) == scores.shape[1] else None
-            best[:, j] = torch.mm(part, block.mT, out=out).amax(dim=1)
+    found, blocks = [], g.split(keys)
+    for part in f.split(TOGETHER * queries):
+        best = torch.cat([largest(rows, blocks)
+                          for rows in part.split(queries)])
         winner = best.argmax(dim=1)
+        place = torch.empty_like(winner)
         for j in winner.unique().tolist():
             rows = (winner == j).nonzero()[:, 0]
             place[rows] = j * keys + voken_of(part[rows], blocks[j])
-    return found
+        found.append(place)
+    return torch.cat(found)
+
+
+def largest(
+    f: Float[Tensor, "n e"], blocks: Sequence[Tensor]
+) -> Float[Tensor, "n j"]:
+    """The largest relevance that each token has in each block of pictures."""
+    best = f.new_empty(len(f), len(blocks))
+    scores = f.new_empty(len(f), len(blocks[0]))    # for all whole blocks
+    for j, block in enumerate(blocks):
+        out = scores if len(block) == scores.shape[1] else None
+        torch.amax(torch.mm(f, block.mT, out=out), dim=1, out=best[:, j])
+    return best
 
 
 @torch.no_grad()

@@ -71,8 +71,10 @@ FUNCTION_WORDS = frozenset("a an the is are of in on and with there at by to its
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=5)
     parser.add_argument("--steps", type=int, default=1500, help="of each language model")
-    parser.add_argument("--text-steps", type=int, default=600, help="of the matcher's BERT, then frozen")
-    parser.add_argument("--match-steps", type=int, default=800, help="of a matcher")
+    parser.add_argument("--text-steps", type=int, default=1500, help="of the matcher's BERT, then frozen")
+    parser.add_argument("--match-steps", type=int, default=3000, help="of a matcher")
+    parser.add_argument("--match-batch", type=int, default=256)
+    parser.add_argument("--match-lr", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3, help="of language models")
     parser.add_argument("--sentences", type=int, default=6000, help="of the word world")
@@ -126,8 +128,8 @@ def trained_matcher(
         matcher = TokenImageMatcher(MatcherConfig.mini(words.vocab, words.tokeniser.pad, CONTEXT))
     matcher.bert.load_state_dict(reader.bert.state_dict())
     matcher.trunk.trunk.load_state_dict(load_judge().trunk.state_dict())
-    batches = FeatureBatches(matcher, pairs, words.tokeniser, args.batch, seed=seed, max_len=CONTEXT)
-    train_matcher(matcher, batches, steps=args.match_steps, seed=seed, progress=False)
+    batches = FeatureBatches(matcher, pairs, words.tokeniser, args.match_batch, seed=seed, max_len=CONTEXT)
+    train_matcher(matcher, batches, steps=args.match_steps, lr=args.match_lr, seed=seed, progress=False)
     return matcher
 
 
@@ -139,12 +141,21 @@ def vokenizer_of(matcher: TokenImageMatcher, words: Words, images: Tensor) -> Vo
 # --------------------------------------------------------------------------------------------------- matching
 
 
-def matching(seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """A matcher of scene captions, judged on test captions: shares, and what chance would give."""
-    train, test = scene_pairs(args.scenes), scene_pairs(args.test, "test")
+def caption_matcher(seed: int, args: argparse.Namespace) -> tuple[TokenImageMatcher, Words]:
+    """A matcher of scene captions."""
+    train = scene_pairs(args.scenes)
     texts = [text for captions in train.captions for text in captions]
     words = Words(WordTokeniser.train(texts, splitter="simple"))
-    matcher = trained_matcher(words, words.tokeniser.batch(texts, CONTEXT), train, seed, args)
+    return trained_matcher(words, words.tokeniser.batch(texts, CONTEXT), train, seed, args), words
+
+
+def matching(seed: int, args: argparse.Namespace) -> dict[str, float]:
+    """How well a matcher of scene captions does on test captions."""
+    return judged(*caption_matcher(seed, args), scene_pairs(args.test, "test"))
+
+
+def judged(matcher: TokenImageMatcher, words: Words, test: PairData) -> dict[str, float]:
+    """Shares on captions and pictures of scenes, and what chance would give."""
     vokenizer = vokenizer_of(matcher, words, test.images[:])
     ids = [words.tokeniser.encode(captions[0])[: CONTEXT - 2] for captions in test.captions]
     f = torch.cat(vokenizer.embed(ids))
@@ -255,7 +266,7 @@ def ridge_answers(
     x: Float[Tensor, "n d"], y: Int[Tensor, " n"], z: Float[Tensor, "m d"], classes: int,
     penalty: float = 1.0
 ) -> Int[Tensor, " m"]:
-    """Classes of rows ``z`` by ridge regression on one-hot classes of ``x``, numbers standardised by ``x``."""
+    """Classes of rows ``z`` by ridge regression on one-hot classes of ``x``, standardised by ``x``."""
     mean, std = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-4)
     x, z = (x - mean) / std, (z - mean) / std
     targets = F.one_hot(y, classes).to(x)
@@ -358,7 +369,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             found[arm].append({"seed": seed, "scores": rounded})
             print(f"seed {seed}  {arm:12}  {rounded}", flush=True)
     settings = {key: getattr(args, key) for key in (
-        "steps", "text_steps", "match_steps", "batch", "lr", "sentences", "held_out", "scenes", "test",
-        "pictures", "keys", "draws")}
+        "steps", "text_steps", "match_steps", "match_batch", "match_lr", "batch", "lr", "sentences",
+        "held_out", "scenes", "test", "pictures", "keys", "draws")}
     chance = {"seeds": seeds(args.seeds), "vokens": args.keys * len(PICTURED)}
     return {"settings": {**settings, **chance}, "matching": found.pop("matching"), "arms": found}

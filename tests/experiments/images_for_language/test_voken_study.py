@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from mmlearn.data.pairs import scene_pairs
 from mmlearn.data.word_world import PICTURED
 from mmlearn.experiments import main
 from mmlearn.experiments.images_for_language.vokens import (
@@ -19,9 +20,11 @@ from mmlearn.experiments.images_for_language.vokens import (
     ridge_answers,
     unpictured_probe,
 )
+from mmlearn.images_for_language.voken_training import load_vokenizer
 
-SMALL = {"steps": 3, "text_steps": 3, "match_steps": 3, "batch": 16, "lr": 1e-3, "sentences": 400,
-         "held_out": 200, "scenes": 20, "test": 12, "pictures": 1, "keys": 1, "draws": 2}
+SMALL = {"steps": 3, "text_steps": 3, "match_steps": 3, "match_batch": 16, "match_lr": 1e-3, "batch": 16,
+         "lr": 1e-3, "sentences": 400, "held_out": 200, "scenes": 20, "test": 12,
+         "pictures": 1, "keys": 1, "draws": 2}
 
 
 @pytest.mark.slow
@@ -38,10 +41,21 @@ def test_the_study_runs_from_the_command_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_seed_says_everything():
-    args = argparse.Namespace(**{**SMALL, "sentences": 200, "held_out": 100})
-    one, same = (job("matching", 1, args) for _ in range(2))
-    assert one == same
+def test_the_miniature_is_written_and_opens_with_its_words(tmp_path):
+    out, weights = tmp_path / "r.json", tmp_path / "v.safetensors"
+    few = {key: SMALL[key] for key in (
+        "text_steps", "match_steps", "match_batch", "match_lr", "batch", "lr", "scenes", "test")}
+    options = [part for key, value in few.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    assert main(["vokenizer", *options, "--out", str(out), "--checkpoint", str(weights)]) == 0
+    told = json.loads(out.read_text())
+    again = job("matching", 0, argparse.Namespace(**SMALL))["scores"]
+    assert again == pytest.approx(told["scores"], abs=1e-3)
+    vokenizer, tokeniser = load_vokenizer(scene_pairs(6, "val").images, weights)
+    vokens = vokenizer.vokenise([tokeniser.encode("a red car on the street")])[0]
+    assert len(vokens) == 6 and all(0 <= voken < 6 for voken in vokens)
+    assert vokenizer.model.config.trunk == (32, 64, 128, 128)
+    with pytest.raises(FileNotFoundError, match="python -m mmlearn.experiments vokenizer"):
+        load_vokenizer(scene_pairs(6, "val").images, tmp_path / "other.safetensors")
 
 
 def test_controls_stand_where_vokens_stand_and_differ():
@@ -57,7 +71,8 @@ def test_controls_stand_where_vokens_stand_and_differ():
 
 
 def test_pictures_of_a_noun_stand_beside_sentences_that_name_it():
-    data = noun_pairs([["the", "raven", "flies"], ["a", "strawberry", "is", "sweet"], ["hope", "is", "near"]], 2)
+    texts = ["the raven flies", "a strawberry is sweet", "hope is near"]
+    data = noun_pairs([text.split() for text in texts], 2)
     assert len(data) in (2, 4) and all("raven" in text or "strawberry" in text
                                        for texts in data.captions for text in texts)
 
