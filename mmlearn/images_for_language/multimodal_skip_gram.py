@@ -90,13 +90,13 @@ class MultimodalSkipGramConfig(SkipGramConfig):
     @classmethod
     def mini_a(cls, vocab: int = 600) -> "MultimodalSkipGramConfig":
         """A miniature of A for the word world: 32 numbers."""
-        return cls(vocab, 32, "hs", 5, min_count=1, sample=0.0, features=32, others=5, clip=1.0)
+        return cls(vocab, 32, "hs", 5, min_count=1, sample=0.0, features=32, others=20)
 
     @classmethod
     def mini(cls, vocab: int = 600, features: int = 64) -> "MultimodalSkipGramConfig":
         """A miniature of B: words of 32 numbers, pictures of 64."""
         return cls(vocab, 32, "hs", 5, min_count=1, sample=0.0, features=features, others=5, mapped=True,
-                   penalty=1e-4, clip=1.0)
+                   penalty=1e-4)
 
 
 # ------------------------------------------------------------------------------------------ equations
@@ -276,8 +276,8 @@ def check_pictures(words: Sequence[str], vectors: Float[Tensor, "p f"], features
                          f"{features}; set features to it")
     if len(words) < 2:
         raise ValueError(f"of the words of the corpus {len(words)} have pictures "
-                         f"({', '.join(words) or 'none'}); give those of two or more, so that there is another "
-                         f"to be told from")
+                         f"({', '.join(words) or 'none'}); give those of two or more, so that there is "
+                         f"another to be told from")
     zero = (vectors.norm(dim=1) == 0).nonzero()
     if len(zero):
         raise ValueError(f"the vector of the pictures of {words[int(zero[0])]!r} is all zeros, which points "
