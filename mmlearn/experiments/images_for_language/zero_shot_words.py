@@ -69,7 +69,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.025)
     parser.add_argument("--dim", type=int, default=64, help="numbers of a word's and of a picture's vector")
-    parser.add_argument("--pictures", type=int, default=20, help="pictures of a word")
+    parser.add_argument("--pictures", type=int, default=10, help="pictures of a word")
     parser.add_argument("--held-out", type=float, default=0.3, help="share of the nouns never pictured")
 
 

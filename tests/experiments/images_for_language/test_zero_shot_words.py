@@ -132,3 +132,10 @@ def test_words_that_were_only_read_move_less_than_seen_ones_and_abstract_ones_le
             seen, read, abstract = (run["scores"][f"moved, {name}"]
                                     for name in ("seen", "never pictured", "abstract"))
             assert seen > 1.5 * read > 5 * abstract > 0
+
+
+def test_with_more_text_a_is_still_better_than_reading_and_b_is_worse():
+    for key in ("retrieval mean rank", "retrieval among unseen mean rank"):
+        assert verdict("A", BASE, key, "100000") == "better"
+        assert verdict("B", BASE, key, "100000") == "worse"
+    assert verdict("B", "A", "retrieval P@10", "100000") == "worse"
