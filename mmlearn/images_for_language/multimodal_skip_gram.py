@@ -90,13 +90,13 @@ class MultimodalSkipGramConfig(SkipGramConfig):
     @classmethod
     def mini_a(cls, vocab: int = 600) -> "MultimodalSkipGramConfig":
         """A miniature of A for the word world: 32 numbers."""
-        return cls(vocab, 32, "hs", 5, min_count=1, sample=0.0, features=32, others=5, clip=1.0)
+        return cls(vocab, 32, "hs", 5, min_count=1, sample=0.0, features=32, others=20)
 
     @classmethod
     def mini(cls, vocab: int = 600, features: int = 64) -> "MultimodalSkipGramConfig":
         """A miniature of B: words of 32 numbers, pictures of 64."""
         return cls(vocab, 32, "hs", 5, min_count=1, sample=0.0, features=features, others=5, mapped=True,
-                   penalty=1e-4, clip=1.0)
+                   penalty=1e-4)
 
 
 # ------------------------------------------------------------------------------------------ equations
@@ -186,8 +186,8 @@ class MultimodalSkipGram(SkipGram):
 
     ``W_in`` (v, d) and ``W_out`` are skip-gram's own; model B has a mapping ``M`` (d, f), model A none. The
     vectors of ``pictures``, one a word, are not trained; words that are not in the vocabulary are left out.
-    Raises ``ValueError`` for vectors of another width than the configuration's, for one of zeros, and for a
-    single word with pictures, beside which there is no other.
+    Raises ``ValueError`` for vectors of another width than the configuration's, for one of zeros, and for
+    fewer than two words with pictures: a word is told from another.
     """
 
     M: nn.Parameter | None
@@ -274,9 +274,10 @@ def check_pictures(words: Sequence[str], vectors: Float[Tensor, "p f"], features
     if vectors.shape[1] != features:
         raise ValueError(f"the vectors of pictures have {vectors.shape[1]} numbers, the configuration says "
                          f"{features}; set features to it")
-    if len(words) == 1:
-        raise ValueError(f"of the words of the corpus {words[0]!r} alone has pictures; give those of two "
-                         f"words or more, so that there is another to be told from")
+    if len(words) < 2:
+        raise ValueError(f"of the words of the corpus {len(words)} have pictures "
+                         f"({', '.join(words) or 'none'}); give those of two or more, so that there is "
+                         f"another to be told from")
     zero = (vectors.norm(dim=1) == 0).nonzero()
     if len(zero):
         raise ValueError(f"the vector of the pictures of {words[int(zero[0])]!r} is all zeros, which points "

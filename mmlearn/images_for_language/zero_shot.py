@@ -151,7 +151,7 @@ def label(
     """Picture -> word, strictly: a ridge that learned from the words in ``seen`` maps the pictures of those
     in ``held_out`` among all n words; places of the right ones."""
     ridge = fit_ridge(pictures[list(seen)], words[list(seen)], alpha)
-    answers = torch.as_tensor(held_out)
+    answers = torch.tensor(list(held_out), dtype=torch.int64)
     return places(ridge(pictures[answers]), words, answers)
 
 
@@ -177,7 +177,7 @@ def retrieve(
 ) -> Int[Tensor, " q"]:
     """Word -> picture: places of the pictures of the held-out words among those of all n, nearest to where
     the word lies, ``z``: its vector itself (A), mapped (B), or brought there by a ridge."""
-    answers = torch.as_tensor(held_out)
+    answers = torch.tensor(list(held_out), dtype=torch.int64)
     return places(z[answers], pictures, answers)
 
 
@@ -195,12 +195,16 @@ def zero_shot_scores(found: Int[Tensor, " q"], ks: Sequence[int] = KS) -> dict[s
 
 
 def nearest_pictures(
-    z: Float[Tensor, " f"], pictures: Float[Tensor, "n f"], k: int = 5
+    z: Float[Tensor, " f"], pictures: Float[Tensor, "n e"], k: int = 5
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
     """Numbers of the k pictures that lie nearest to where a word lies, and their cosines: what a word that
-    was only read looks like. Raises ``ValueError`` for more pictures than there are."""
+    was only read looks like. Raises ``ValueError`` for more pictures than there are, and for vectors of
+    another width than the word's."""
     if not 0 < k <= len(pictures):
         raise ValueError(f"{k} of {len(pictures)} pictures are asked for; choose from 1 to their number")
+    if len(z) != pictures.shape[1]:
+        raise ValueError(f"the word lies among vectors of {len(z)} numbers, those of the pictures have "
+                         f"{pictures.shape[1]}; take the features that the model was trained with")
     best = (unit_rows(pictures) @ unit_rows(z)).topk(k)
     return best.indices, best.values
 

@@ -26,7 +26,7 @@ from mmlearn.images_for_language.multimodal_skip_gram import (
 )
 from mmlearn.images_for_language.multimodal_skip_gram_updates import vision_updates
 from mmlearn.images_for_language.skip_gram import SkipGram, SkipGramConfig, train_skip_gram
-from mmlearn.images_for_language.zero_shot import retrieve, retrieve_by_ridge, turned, unit_rows
+from mmlearn.images_for_language.zero_shot import fit_ridge, retrieve, retrieve_by_ridge, turned, unit_rows
 from mmlearn.nn.modes import seeded
 
 
@@ -437,6 +437,31 @@ def test_a_handful_of_words_learns_its_pictures_and_lends_them_to_words_that_wer
     assert retrieve_by_ridge(plain.vectors().rows(words), features, known, held).double().mean() < 8.5
 
 
+def test_twins_of_the_text_are_told_apart_by_their_pictures_alone():
+    """Two nouns with the same company are one to a method that reads; a grounded one knows which is which."""
+    text, words, features = small_world()
+    swap = {"a0": "a1", "a1": "a0"}
+    text = [[swap.get(word, word) if i % 2 else word for word in sentence] for i, sentence in enumerate(text)]
+    config = MultimodalSkipGramConfig(44, 16, "hs", 2, min_count=1, sample=0.0, epochs=4, lr=0.05,
+                                      features=16, others=5, mapped=True, penalty=1e-4, clip=1.0)
+    looks = features.clone()
+    looks[0], looks[1] = numbers(16, seed=20).float(), numbers(16, seed=21).float()
+    grounded = train_multimodal_skip_gram(text, WordVectors(tuple(words), looks), config, progress=False)
+    read = train_multimodal_skip_gram(text, None, config, progress=False)
+
+    def knows(vectors, looks):              # how much nearer each twin is to its own picture
+        cosines = unit_rows(vectors.rows(["a0", "a1"])) @ unit_rows(looks[:2]).T
+        return float(cosines[0, 0] + cosines[1, 1] - cosines[0, 1] - cosines[1, 0])
+
+    assert read.vectors().cosine("a0", "a1") > 0.7
+    assert knows(grounded.model.word_pictures(), looks) > 1
+    assert grounded.vectors().cosine("a0", "a1") < read.vectors().cosine("a0", "a1")
+    others = list(range(2, 32))             # what was read of the others tells nothing of the twins
+    ridge = fit_ridge(read.vectors().rows([words[i] for i in others]), looks[others])
+    told = ridge(read.vectors().rows(["a0", "a1"]))
+    assert abs(knows(WordVectors(("a0", "a1"), told), looks)) < 0.5
+
+
 def test_training_is_a_function_of_its_seed():
     one, same, other = (train_multimodal_skip_gram(TEXT, seen(), B, seed=seed, progress=False)
                         for seed in (1, 1, 2))
@@ -462,8 +487,10 @@ def test_a_configuration_that_cannot_be_is_refused(change, words):
 def test_pictures_that_nothing_can_be_learnt_from_are_refused():
     with pytest.raises(ValueError, match="have 5 numbers, the configuration says 6"):
         model_of(B, seen(5))
-    with pytest.raises(ValueError, match="'w1' alone has pictures"):
+    with pytest.raises(ValueError, match=r"1 have pictures \(w1\)"):
         model_of(B, seen(words=("w1", "unknown")))
+    with pytest.raises(ValueError, match=r"0 have pictures \(none\)"):
+        model_of(B, seen(words=("unknown", "unheard")))
     with pytest.raises(ValueError, match="pictures of 'w3' is all zeros"):
         model_of(B, WordVectors(("w1", "w3"), torch.stack([torch.ones(6), torch.zeros(6)])))
     assert len(model_of(B, seen(words=("unknown", "w1", "w2"))).pictures) == 2

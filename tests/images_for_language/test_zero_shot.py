@@ -187,6 +187,8 @@ def test_the_nearest_pictures_are_those_of_largest_cosine():
     assert cosines.tolist() == pytest.approx([cosine(z, pictures[i]) for i in want])
     with pytest.raises(ValueError, match="13 of 12 pictures"):
         nearest_pictures(z, pictures, 13)
+    with pytest.raises(ValueError, match="vectors of 4 numbers, those of the pictures have 3"):
+        nearest_pictures(z, pictures[:, :3], 2)
 
 
 @covers("eq:zero-shot-entropy")

@@ -6,11 +6,20 @@ import json
 import pytest
 import torch
 
+from mmlearn.claims import paired
 from mmlearn.data.pairs import class_names
 from mmlearn.data.word_world import NOUNS, ZERO_SHOT
-from mmlearn.experiments import main
+from mmlearn.experiments import main, results
 from mmlearn.experiments.images_for_language import zero_shot_words as study
-from mmlearn.experiments.images_for_language.zero_shot_words import ARMS, BASE, job, sights, split, train
+from mmlearn.experiments.images_for_language.zero_shot_words import (
+    ARMS,
+    BASE,
+    LOWER,
+    job,
+    sights,
+    split,
+    train,
+)
 
 SMALL = {"sentences": 8000, "more": 0, "epochs": 1, "lr": 0.025, "dim": 8, "pictures": 1, "held_out": 0.3}
 
@@ -79,3 +88,54 @@ def test_the_study_of_words_that_were_only_read_runs_from_the_command_line(tmp_p
     told = json.loads(out.read_text())
     assert set(told["arms"]["8000"]) == set(ARMS) and told["settings"]["nouns"] == len(NOUNS) >= 150
     assert told["chance"]["mean rank"] == (len(NOUNS) + 1) / 2
+
+
+# ---- what the chapter can say about the committed results ------------------------------------------------
+
+def verdict(ours, base, key, count="30000"):
+    arms = results("zero-shot-words")["arms"][count]
+    values = [[run["scores"][key] for run in arms[name]] for name in (ours, base)]
+    return paired(*values, lower_is_better=key in LOWER).verdict
+
+
+@pytest.mark.parametrize("arm", ["A", "B"])
+def test_pictures_of_unseen_words_are_found_better_than_by_skip_gram_and_a_ridge(arm):
+    for key in ("retrieval P@10", "retrieval mean rank", "retrieval among unseen P@1",
+                "retrieval among unseen mean rank", "nearest has its drawing"):
+        assert verdict(arm, BASE, key) == "better"
+    assert verdict(arm, BASE, "retrieval P@1") == "cannot tell"
+
+
+def test_the_margin_helps_to_find_pictures():
+    for key in ("retrieval P@10", "retrieval among unseen P@1", "nearest has its colour"):
+        assert verdict("B", "B without margin", key) == "better"
+
+
+def test_exchanged_pictures_find_nothing_and_yet_name_as_well_among_all_words():
+    wrong = "B with exchanged pictures"
+    assert verdict(wrong, BASE, "retrieval mean rank") == "worse"
+    assert verdict(wrong, BASE, "labelling mean rank") == "better"          # so that gain is not sight
+    assert verdict("B", wrong, "labelling mean rank") == "cannot tell"
+    assert verdict("B", wrong, "labelling P@1") == "worse"
+    assert verdict("B", wrong, "labelling among unseen mean rank") == "better"
+    assert verdict("B", wrong, "labelling by folds mean rank") == "better"
+
+
+def test_the_paper_s_order_of_a_and_b_is_not_found():
+    for key in ("retrieval mean rank", "retrieval P@10", "labelling among unseen mean rank"):
+        assert verdict("B", "A", key) == "cannot tell"
+
+
+def test_words_that_were_only_read_move_less_than_seen_ones_and_abstract_ones_least():
+    for arm in ("A", "B"):
+        for run in results("zero-shot-words")["arms"]["30000"][arm]:
+            seen, read, abstract = (run["scores"][f"moved, {name}"]
+                                    for name in ("seen", "never pictured", "abstract"))
+            assert seen > 1.5 * read > 5 * abstract > 0
+
+
+def test_with_more_text_a_is_still_better_than_reading_and_b_is_worse():
+    for key in ("retrieval mean rank", "retrieval among unseen mean rank"):
+        assert verdict("A", BASE, key, "100000") == "better"
+        assert verdict("B", BASE, key, "100000") == "worse"
+    assert verdict("B", "A", "retrieval P@10", "100000") == "worse"
