@@ -119,12 +119,13 @@ def contextual_vectors(
 
 
 def centroid_accuracy(
-    train: Float[Tensor, "n d"], train_senses: Int[Tensor, " n"], test: Float[Tensor, "m d"],
-    test_senses: Int[Tensor, " m"],
+    train: Float[Tensor, "n d"], train_senses: Int[Tensor, " n"],
+    test: Float[Tensor, "m d"], test_senses: Int[Tensor, " m"],
 ) -> float:
     """Share of states nearest to the mean state of their own sense: do the senses of a word lie apart?
 
     Means are those of ``train``. A word with one vector, whatever its sense, has the share of one sense.
     """
     centres = means(train, train_senses, int(train_senses.max()) + 1)
-    return float((torch.cdist(test, centres).argmin(dim=1) == test_senses).float().mean())
+    nearest = torch.cdist(test, centres).argmin(dim=1)
+    return float((nearest == test_senses).float().mean())
