@@ -86,4 +86,4 @@ def test_the_same_word_differs_by_its_sentence_and_a_static_vector_cannot():
     apart[:, 0] += 3 * senses                                            # in the direction of least spread
     assert centroid_accuracy(apart[:100], senses[:100], apart[100:], senses[100:]) == 1
     alike = torch.ones(20, 4)
-    assert centroid_accuracy(alike[:10], senses[:10], alike[10:], senses[10:]) == 0.5
+    assert centroid_accuracy(alike[:10], senses[:10], alike[10:], senses[10:20]) == 0.5
