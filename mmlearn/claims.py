@@ -4,6 +4,7 @@ import math
 import numbers
 import operator
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,9 +79,12 @@ def scale_note() -> str:
             "gpu": "A run at gpu scale: minutes on one GPU, one seed."}[scale()]
 
 
+UNESCAPED = re.compile(r"(?<!\\)\|")        # a bar that would begin another cell
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits: int = 3) -> str:
     """A Markdown table that also reads as plain text: floats with ``digits`` digits, columns of numbers flush
-    right.
+    right, bars in cells escaped.
 
     Raises ``ValueError`` if a row has not as many cells as the header.
     """
@@ -88,15 +92,15 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], digits:
         return isinstance(cell, numbers.Real) and not isinstance(cell, bool)
 
     def text(cell: Any) -> str:
-        return (
-            f"{cell:.{digits}f}" if is_number(cell) and not isinstance(cell, numbers.Integral) else str(cell)
-        )
+        if is_number(cell) and not isinstance(cell, numbers.Integral):
+            return f"{cell:.{digits}f}"
+        return UNESCAPED.sub(r"\\|", str(cell))
 
     body = [tuple(row) for row in rows]
     for row in body:
         if len(row) != len(header):
             raise ValueError(f"a row has {len(row)} cells and the header {len(header)}: {row}")
-    table = [tuple(header), *(tuple(map(text, row)) for row in body)]
+    table = [tuple(map(text, header)), *(tuple(map(text, row)) for row in body)]
     count = range(len(header))
     widths = [max(len(row[i]) for row in table) for i in count]
     right = [bool(body) and all(is_number(row[i]) or row[i] in ("", "–") for row in body)

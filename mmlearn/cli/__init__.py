@@ -17,12 +17,14 @@ COMMANDS = {
     "systems": "list every system of the book, its configurations and parameter counts",
     "data": "make the scene world, or download COCO",
     "train": "train a system",
-    "evaluate": "score results: captions, boxes, masks, generated pictures",
+    "evaluate": "score results: captions, boxes, masks, generated pictures, word vectors",
     "caption": "caption an image with a trained captioner",
     "classify": "say which of some sentences fits an image best (CLIP)",
     "generate": "draw a picture of a sentence",
+    "imagine": "move the codes of a VQGAN until CLIP sees in their picture what a sentence says",
     "edit": "draw a part of a picture anew, as a sentence says",
     "retrieve": "find images by a text, or texts by an image (CLIP)",
+    "words": "the words nearest to a word, and analogies, in a file of word vectors",
 }
 
 

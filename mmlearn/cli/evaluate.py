@@ -1,5 +1,5 @@
 """``mmlearn evaluate``: score a results file against COCO annotations, a model on pictures with captions or
-classes, or generated pictures against real ones."""
+classes, generated pictures against real ones, or word vectors against people."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
-from mmlearn.cli import evaluate_images
+from mmlearn.cli import evaluate_images, evaluate_words
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
     Id,
@@ -42,12 +42,13 @@ from mmlearn.metrics.spice import missing_for_official_spice
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the five kinds of evaluation."""
+    """Add the six kinds of evaluation."""
     parser.epilog = ("examples:\n  mmlearn evaluate captions captions_val2014.json results.json --json\n"
                      "  mmlearn evaluate detections instances_val2017.json results.json --masks\n"
                      "  mmlearn evaluate retrieval my-pictures/ --weights runs/clip\n"
                      "  mmlearn evaluate zero-shot pets/ --json\n"
-                     "  mmlearn evaluate images real/ generated/ --captions generated/captions.csv")
+                     "  mmlearn evaluate images real/ generated/ --captions generated/captions.csv\n"
+                     "  mmlearn evaluate words vectors.txt wordsim353.tsv simlex999.txt --json")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     captions = kinds.add_parser("captions", help="BLEU, METEOR, ROUGE-L, CIDEr and, with --spice, SPICE",
                                 epilog="example: mmlearn evaluate captions captions_val2014.json "
@@ -87,7 +88,15 @@ def add(parser: argparse.ArgumentParser) -> None:
                                           "names the network that it rests on and how many pictures it is "
                                           "of: compare only what has both alike.")
     evaluate_images.add(images)
-    for kind in (retrieval, zero_shot, images):
+    words = kinds.add_parser("words", help="rank correlation of word vectors with ratings of pairs",
+                             epilog="example: mmlearn evaluate words vectors.txt wordsim353.tsv "
+                                    "simlex999.txt --json",
+                             description="Spearman's rank correlation of the cosines of word vectors with "
+                                         "what people say of pairs of words, over the pairs of which both "
+                                         "words have a vector. Compare only vectors that cover the same "
+                                         "pairs.")
+    evaluate_words.add(words)
+    for kind in (retrieval, zero_shot, images, words):
         kind.add_argument("--json", action="store_true", help="print one JSON object")
     for kind in (captions, detections):
         kind.add_argument("annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO annotations")

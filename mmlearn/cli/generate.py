@@ -31,8 +31,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="more sentences, one a line of a text file")
     parser.add_argument("--model", "--weights", "--checkpoint", dest="model", default=DEFAULT, metavar="NAME",
                         help=f"a miniature of the book that came with this copy (gan-cls, attngan, dmgan, "
-                             f"dfgan, glide), the --out folder of mmlearn train, or a saved model (default "
-                             f"{DEFAULT})")
+                             f"dfgan, dalle, glide), the --out folder of mmlearn train, or a saved model "
+                             f"(default {DEFAULT})")
     parser.add_argument("--samples", type=int, default=1, metavar="N",
                         help="pictures of each sentence (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="S",

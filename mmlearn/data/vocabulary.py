@@ -29,7 +29,8 @@ from mmlearn.files import read_text
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of a corpus by falling count (of two alike the earlier one first), and how often each occurs.
+    """The words of a corpus by falling count (of two alike the earlier one first; in gensim it is the later),
+    and how often each occurs.
 
     ``ids`` gives the number of a word. Raises ``ValueError`` for no word, a word that stands twice, and
     counts that are below 1 or rise.
@@ -141,7 +142,7 @@ def window_share(
     j: Int[Tensor, "*n"], c: int
 ) -> Float[Tensor, "*n"]:
     r"""eq:skipgram-window: $P(|j|\le B)=\max\big(0,(c-|j|+1)/c\big)$ for a width $B$ drawn uniformly from
-    $1,\dots,c$: how often a word at distance $j$ is read; near words weigh more."""
+    $1,\dots,c$: how often a word at distance $j\ne0$ is read; near words weigh more."""
     return (c - j.abs() + 1).clamp(min=0) / c
 
 

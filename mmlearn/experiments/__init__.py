@@ -65,9 +65,21 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature DALL-E: codes of pictures after the words of a sentence, and a choice by CLIP",
     "text2image/dvae-kl":
         "a small dVAE with three weights of its KL: errors, codes in use, seeds",
+    "images_for_language/glove-terms":
+        "GloVe without biases, weight or distance, and the two vectors of a word alone",
+    "images_for_language/vokens":
+        "vokens beside hidden words, and shuffled, random and other ones: colours that no sentence says",
     "images_for_language/bert-mini":
         "a small BERT on captions: hidden words, pairs of captions, two senses of a word; without pairs or "
         "positions",
+    "images_for_language/sequential-fusion":
+        "text and pictures of words, counted, mixed and fused: Spearman's rho over the weight, with controls",
+    "images_for_language/zero-shot-words":
+        "words that were only read: are their pictures found and named? skip-gram and ridge, A, B, controls",
+    "images_for_language/cutouts":
+        "a picture imagined with cutouts and without: what the CLIP that guided says, and another one",
+    "images_for_language/imagined-sentences":
+        "a language model with few examples, alone and beside real, imagined and shuffled pictures",
     "text_for_vision/clip-mini":
         "the miniature CLIPs of chapter 4, with a ResNet or a Vision Transformer, trained and judged",
     "text_for_vision/clip-efficiency":
@@ -85,6 +97,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "several wordings of one label: UniCL against CLIP; prompts first, then captions alone",
     "text_for_vision/caption-bias":
         "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
+    "images_for_language/grounding":
+        "nouns with the same text and different pictures: told apart by vectors with and without pictures",
 }
 
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mmlearn.data.word_vectors import WordVectors
 
 OBJECTIVES = ("hs", "ns", "softmax")
+NOTHING = ("no two words of the vocabulary stand in one window; give sentences of two words and more, lower "
+           "min_count, or leave fewer words out (sample)")
 PART = 10_000               # words between two looks at the learning rate, as in word2vec.c
 
 
@@ -205,7 +207,7 @@ def shifted_pmi(
 ) -> Float[Tensor, "v c"]:
     r"""eq:skipgram-shifted-pmi: $x^*_{io}=\log\frac{\#(i,o)}{\#(i)\,P_n(o)}-\log K$: where that is least; the
     PMI minus $\log K$ if $P_n$ is the unigram distribution. $-\infty$ for words that never meet."""
-    return (pairs / (pairs.sum(1, keepdim=True) * P_n)).log() - torch.tensor(K).log()
+    return (pairs / (pairs.sum(1, keepdim=True) * P_n)).log() - math.log(K)
 
 
 def implied_log_p(
@@ -375,7 +377,8 @@ def train_skip_gram(
     if config.objective == "softmax":
         raise ValueError("objective is 'softmax', every pair of which moves the vectors of all words; choose "
                          "'hs' or 'ns', or train a SkipGram with fit, pair_loss and WindowBatches")
-    for name, number, most in (("workers", workers, 1024), ("save_every", save_every or 1, 10**9)):
+    counts = {"workers": (workers, 1024), "save_every": (1 if save_every is None else save_every, 10**9)}
+    for name, (number, most) in counts.items():
         if not 1 <= number <= most:
             raise ValueError(f"{name} is {number}; take a whole number from 1 to {most:,}")
     if not 0 <= seed < 2**32:
@@ -404,6 +407,8 @@ class _Run:
 
         self.model, self.text, self.seed, self.workers = model.cpu().train(), text, seed, workers
         self.config, self.history = model.config, History()
+        if not bool((text.sentence[1:] == text.sentence[:-1]).any()):
+            raise ValueError(NOTHING)
         self.parts = -(-len(text.ids) // PART)                     # of an epoch
         self.drawn: tuple[int, Any] = (-1, None)
         self.table = updates.sigmoid_table() if table_sigmoid else updates.EXACT
@@ -445,8 +450,7 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         if not self.history.loss:
-            raise ValueError("no two words of the vocabulary stand in one window; give sentences of two "
-                             "words and more, or lower min_count")
+            raise ValueError(NOTHING)
         self.history.finished = True
         self.model.eval()
         return SkipGramTraining(self.model, self.history, self.config.epochs * len(self.text.ids))
@@ -484,7 +488,7 @@ class _Run:
         if pairs:
             self.history.steps.append(step)
             self.history.loss.append(loss / pairs)
-            self.history.scalars.setdefault("pairs", []).append(pairs)
+            self.history.scalars.setdefault("pairs", []).append(float(pairs))
 
     def note(self) -> str:
         return f"loss {self.history.loss[-1]:.3f}" if self.history.loss else ""

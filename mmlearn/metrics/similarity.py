@@ -147,6 +147,9 @@ def read_pairs(path: str | Path, column: str | int | None = None) -> WordPairs:
     if not table:
         raise ValueError(f"{path}, line {rows[0][0]}: no score stands in it, and no line comes after it; "
                          f"{remedy}")
+    if all(len(row) > 1 and is_score(row[1]) for _, row in table):
+        raise ValueError(f"{path}, line {table[0][0]}: {table[0][1][1]} is no word, so this seems to be a "
+                         f"file of vectors; {remedy}")
     place = score_column(path, table[0], header, column, remedy)
     first, second, scores = [], [], []
     for number, row in table:

@@ -31,6 +31,7 @@ READERS = {                             # public name -> the module of this pack
     "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K": "clip",
     "microsoft/UniCL": "unicl",
     "kakaobrain/align-base": "align",
+    "airsplay/vokenization": "vokenization",         # before BERT: its language models are BERTs with more
     **{f"google-bert/bert-{size}": "bert"
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
@@ -52,6 +53,7 @@ READERS = {                             # public name -> the module of this pack
                     "ema-church-256")},
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
+    "torchvision/alexnet": "alexnet",
 }
 
 

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,7 @@ from mmlearn.text2image.vae import gaussian_kl
 VARIANCES = ("large", "small", "learned")
 Denoiser = Callable[..., Tensor]
 Level = float | Float[Tensor, "*#s"]            # one number, or one for each example, as (b, 1, …)
+Either = TypeVar("Either", float, Tensor)
 
 # ----------------------------------------------------------------------------------------------- schedules
 
@@ -291,7 +292,7 @@ def noise_from_velocity(
     return (1 - alpha_bar)**0.5 * x + alpha_bar**0.5 * v
 
 
-def velocity_weight(alpha_bar: Level) -> Level:
+def velocity_weight(alpha_bar: Either) -> Either:
     r"""eq:diffusion-velocity-weight: $1/\bar\alpha_t$, with which the error of the noise is that of the
     velocity: $\|v - \hat v\|^2 = \|\epsilon - \hat\epsilon\|^2 / \bar\alpha_t$."""
     return 1 / alpha_bar

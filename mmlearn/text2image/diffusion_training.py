@@ -73,7 +73,9 @@ def glide_loss(
         kept = random_holes(len(images), config.size, generator=generator)
         conditions |= {"known": images, "kept": kept.to(images)}
     dropped = drop_captions(tokens, config.text.pad, drop, generator)
-    weights = velocity_weight(schedule.alpha_bars) if config.predicts == "velocity" else None
+    weights = None
+    if config.predicts == "velocity":
+        weights = velocity_weight(schedule.alpha_bars)
     return diffusion_loss(model, images, schedule, generator, weights,
                           tokens=dropped, **conditions)
 

@@ -184,11 +184,14 @@ def summarised(
     return states[:, -1] @ W + bias
 
 
-def enlarged(low: Float[Tensor, "b c v u"], size: int) -> Float[Tensor, "b c y x"]:
+def enlarged(
+    low: Float[Tensor, "b c v u"], size: int
+) -> Float[Tensor, "b c y x"]:
     r"""eq:glide-enlarged: $u_i=(1-f)\,l_{\lfloor s\rfloor}+f\,l_{\lfloor s\rfloor+1}$ with
     $s=(i+\frac12)\frac{n}{N}-\frac12$ and its fraction $f$, along both axes; what lies outside
     is the pixel at the edge."""
-    return F.interpolate(low, (size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(low, (size, size), mode="bilinear",
+                         align_corners=False)
 
 
 def with_hole(

@@ -24,10 +24,11 @@ from mmlearn.checkpoints import load_model, pair_of, read_description, save_mode
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
 from mmlearn.nn.configuration import FieldError
 from mmlearn.nn.modes import eval_mode
-from mmlearn.text2image import pipeline
+from mmlearn.text2image import pipeline, token_drawing
 from mmlearn.text2image.diffusion import draw as draw_noise
 from mmlearn.text2image.glide import GLIDE, GLIDEConfig, quantised, with_known
 from mmlearn.text2image.samplers import Guide, Method, guided, sample, static_clip
+from mmlearn.text2image.token_drawing import load_token_drawer
 
 SYSTEM = "glide"
 STEPS, FAST = 100, "fast27"     # of the base model, and the chain of the upsampler
@@ -210,7 +211,7 @@ def load_painter(name: str | Path) -> Painter:
 
     Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
     """
-    path = place_of(name)
+    path = pipeline.miniature_at(name, SYSTEM, REMEDY)
     found, about = load_model(path, {SYSTEM: (PainterConfig, Painter)}, REMEDY)
     model = cast(Painter, found)
     model.tokeniser = GLIDETokeniser.of(about, pair_of(path)[1], model.config.base.text.context)
@@ -223,22 +224,9 @@ def load_painter(name: str | Path) -> Painter:
 REMEDY = "train one with `python -m mmlearn.experiments glide` and give its file"
 
 
-def place_of(name: str | Path) -> Path:
-    """Where a model is: that of the book for "glide", else the path itself.
-
-    Raises ``FileNotFoundError`` if the book's did not come with this copy of it.
-    """
-    if str(name) != SYSTEM:
-        return Path(name)
-    place = pipeline.of_the_book(SYSTEM)
-    if not all(file.is_file() for file in pair_of(place)):
-        raise FileNotFoundError(f"the miniature {SYSTEM} did not come with this copy of mmlearn (no "
-                                f"{place}); {REMEDY}")
-    return place
-
-
 OPENERS: dict[str, Callable[[str | Path], Any]] = {       # name of a system -> what opens its saved models
-    **{name: pipeline.load_text_to_image for name in pipeline.NAMES}, SYSTEM: load_painter}
+    **{name: pipeline.load_text_to_image for name in pipeline.NAMES}, token_drawing.SYSTEM: load_token_drawer,
+    SYSTEM: load_painter}
 
 
 def open_drawer(name: str | Path) -> Drawer:

@@ -234,6 +234,20 @@ def of_the_book(name: str) -> Path:
     return CHECKPOINTS / f"{name}.safetensors"
 
 
+def miniature_at(name: str | Path, system: str, remedy: str) -> Path:
+    """Where a model is: the book's miniature of ``system`` if ``name`` is that, else the path itself.
+
+    Raises ``FileNotFoundError``, with the remedy, if the book's did not come with this copy of it.
+    """
+    if str(name) != system:
+        return Path(name)
+    place = of_the_book(system)
+    if not all(file.is_file() for file in pair_of(place)):
+        raise FileNotFoundError(f"the miniature {system} did not come with this copy of mmlearn (no "
+                                f"{place}); {remedy}")
+    return place
+
+
 def load_text_to_image(name: str | Path) -> TextToImage:
     """A trained model that comes with the book ("dfgan" …), or what ``save_text_to_image`` wrote at a path.
 

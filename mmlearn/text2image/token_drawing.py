@@ -19,12 +19,15 @@ from mmlearn.data.pairs import SIZE, pixels, signed_pixels
 from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser, WordTokeniser
 from mmlearn.nn.feature_networks import resized
 from mmlearn.nn.modes import eval_mode
+from mmlearn.text2image import pipeline
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
 from mmlearn.text2image.dvae import DVAE, DVAEConfig
 from mmlearn.text2image.pipeline import check_words
 from mmlearn.text2image.vqgan import VQGAN, VQGANConfig
 from mmlearn.text_for_vision.training import Mini
 
+SYSTEM = "dalle"
+REMEDY = "train one with `python -m mmlearn.experiments dalle` and give its file"
 Score = Callable[[Tensor, str], Tensor]         # pictures (n, 3, y, x) in [-1, 1] and a text -> n scores
 
 
@@ -109,6 +112,8 @@ class TokenDrawer(nn.Module):
     tokens of texts (b, t) and of pictures (b, n) -> DALL-E's logits.
     """
 
+    system = SYSTEM
+
     def __init__(self, config: TokenDrawerConfig, tokeniser: Tokeniser | None = None) -> None:
         super().__init__()
         self.config: TokenDrawerConfig | None = config
@@ -190,14 +195,16 @@ def save_token_drawer(path: str | Path, model: TokenDrawer, about: dict[str, Any
                          "files of their own")
     words = ({"splitter": model.tokeniser.splitter, "words": model.tokeniser.words}
              if isinstance(model.tokeniser, WordTokeniser) else {})
-    save_model(path, model, "dalle", {**about, **words}, half=True)
+    save_model(path, model, SYSTEM, {**about, **words}, half=True)
 
 
-def load_token_drawer(path: str | Path) -> TokenDrawer:
-    """What ``save_token_drawer`` wrote. Raises ``FileNotFoundError`` if the files are not there,
-    ``ValueError`` if they are something else."""
-    found, about = load_model(path, {"dalle": (TokenDrawerConfig, TokenDrawer)},
-                              "give a file of `python -m mmlearn.experiments dalle`")
+def load_token_drawer(name: str | Path) -> TokenDrawer:
+    """The miniature that comes with the book ("dalle"), or what ``save_token_drawer`` wrote at a path.
+
+    Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
+    """
+    path = pipeline.miniature_at(name, SYSTEM, REMEDY)
+    found, about = load_model(path, {SYSTEM: (TokenDrawerConfig, TokenDrawer)}, REMEDY)
     model = cast(TokenDrawer, found)
     model.tokeniser = PlainWordTokeniser.of(about, pair_of(path)[1])
     return model

@@ -55,6 +55,9 @@ def workplace(folder: Path) -> None:
     ids = {image["id"] for image in images}
     (folder / "captions.json").write_text(json.dumps({
         "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}))
+    (folder / "corpus.txt").write_text("a red cat\na blue cat\nthe red tower\n")
+    (folder / "vectors.txt").write_text("4 2\na 1 2\nred 2 1\ncat 0 1\ntower 1 0\n")
+    (folder / "pairs.tsv").write_text("a\tred\t1\ncat\ttower\t2\nred\tcat\t3\n")
     wrong = folder / "wrong"
     wrong.mkdir()
     (wrong / "folder").mkdir()
@@ -190,6 +193,17 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
      {"--out": new_place, "--images": whole(1, 1), "--size": whole(16, 64), "--split": never,
       "--style": never, "--seed": whole(0, 2**32 - 1), "--workers": whole(1, 1)}),
     (("data", "coco", "--out", "coco"), {"--split": never}),
+    (("words", "neighbours", "vectors.txt", "cat"),
+     {"--top": whole(1, 10**40), "--limit": whole(3, 10**40), "--encoding": never, "--duplicates": never}),
+    (("words", "analogy", "vectors.txt", "a", "red", "cat"),
+     {"--top": whole(1, 10**40), "--method": never, "--limit": whole(4, 10**40)}),
+    (("evaluate", "words", "vectors.txt", "pairs.tsv"),
+     {"--column": lambda text: text == "3", "--analogies": never, "--limit": whole(1, 10**40)}),
+    (("train", "glove", "corpus.txt", "--out", "new.txt", "--min-count", "1", "--epochs", "1", "--dim", "2"),
+     {"--out": never, "--dim": whole(1, 10**7), "--window": whole(1, 10**7), "--updates": never,
+      "--x-max": lambda text: text in ("1.5",), "--alpha": lambda text: text in ("0", "1.5"),
+      "--min-count": whole(1, 3), "--epochs": whole(1, 1), "--lr": rate,
+      "--checkpoints": new_place, "--seed": whole(0, 2**32 - 1)}),
     (("evaluate", "images", str(SAMPLE / "images"), str(SAMPLE / "images")),
      {"--weights": never, "--captions": never, "--encoder": never, "--seed": whole(0, 2**63 - 1)}),
 )

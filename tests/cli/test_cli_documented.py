@@ -6,7 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmlearn.cli import main
 from mmlearn.data.scenes.export import export_coco
@@ -24,6 +26,11 @@ SMALLER = {
     "mmlearn train clip": {"--steps": "1", "--batch": "2"},
     "mmlearn train dfgan": {"--hold-out": "2", "--steps": "1", "--batch": "2", "--size": "mini", "--pixels":
                             "16", "--encoder-steps": "1", "--precision": "no"},
+    "mmlearn train glide": {"--hold-out": "2", "--steps": "1", "--hole-steps": "1", "--up-steps": "1",
+                            "--batch": "2", "--pixels": "16"},
+    "mmlearn generate \"a man is cooking\" --weights runs/glide": {"--steps": "2"},
+    "mmlearn edit": {"--steps": "2"},
+    "mmlearn train words": {"--min-count": "1", "--dim": "4", "--epochs": "1"},
     "mmlearn caption": {"--beam": "1", "--max-len": "4"},
 }
 CHANGED = {"--hold-out": {"50": "2", "500": "2"},           # of six pictures
@@ -78,6 +85,9 @@ def place(tmp_path, monkeypatch, clip_folder):
         lines += [f"{i}.png,a man and two dogs in the snow one dog is cooking {i}"]
     (photos / "captions.csv").write_text("\n".join(lines) + "\n")
     shutil.copy(photos / "3.png", tmp_path / "photo.jpg")
+    Image.fromarray(np.tril(np.full((16, 16), 255, np.uint8))).save(tmp_path / "mask.png")
+    (tmp_path / "corpus.txt").write_text("two dogs in the snow\na man and a cat\ndogs and cats\n" * 5)
+    (tmp_path / "pairs.tsv").write_text("dogs\tcats\t7.5\nman\tsnow\t1.0\ndogs\tsnow\t3.0\n")
 
     def as_coco(folder, name, images, annotations):
         export_coco(tmp_path / "exported", 6, 32, "train")
@@ -97,7 +107,7 @@ def place(tmp_path, monkeypatch, clip_folder):
         clip_folder if source == "openai/clip-vit-base-patch32" else source, **options))
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: True)
     painters(tmp_path / "painters", monkeypatch)
-    for module in ("train_clip", "train_captioner", "train_text_to_image"):
+    for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide"):
         monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path

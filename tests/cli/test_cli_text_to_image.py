@@ -282,3 +282,27 @@ def test_captions_from_which_nothing_is_learnt_are_named(captions, sentence, fol
     (tmp_path / "x.csv").write_text("file,caption\n" + "\n".join(lines) + "\n")
     assert sentence in refused(capsys, "train", "dfgan", "--data", "csv", "--annotations", tmp_path / "x.csv",
                                "--images", folder, *TINY, "--out", tmp_path / "run")
+
+
+def test_a_model_that_writes_codes_draws_by_its_name_and_by_its_file(book, tmp_path, capsys):
+    from mmlearn.text2image.dalle import DALLE, DALLEConfig
+    from mmlearn.text2image.dvae import DVAE, DVAEConfig
+    from mmlearn.text2image.token_drawing import TokenDrawer, save_token_drawer
+
+    assert "the miniature dalle did not come with this copy" in refused(
+        capsys, "generate", "a red car", "--model", "dalle", "--out", tmp_path / "x.png")
+    words = PlainWordTokeniser.train(["a red car in the snow"])
+    with seeded(0):
+        stage = DVAE(DVAEConfig.mini(16, 8, 4))
+        dalle = DALLE(DALLEConfig.mini(len(words), 8, side=4, width=16))
+    for place in (book / "dalle.safetensors", tmp_path / "own.safetensors"):
+        save_token_drawer(place, TokenDrawer.of(stage, dalle, words), {})
+    try:
+        for name in ("dalle", str(tmp_path / "own.safetensors")):
+            told(capsys, "generate", "a red car", "--model", name, "--out", tmp_path / f"{name[-9:]}.png")
+        assert Image.open(tmp_path / "dalle.png").size == (16, 16)
+        assert "--steps is for diffusion models" in refused(
+            capsys, "generate", "a red car", "--model", "dalle", "--steps", 3, "--out", tmp_path / "x.png")
+    finally:
+        for file in book.glob("dalle.*"):
+            file.unlink()

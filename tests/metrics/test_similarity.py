@@ -251,6 +251,7 @@ def test_files_of_pairs_come_in_several_forms(tmp_path):
 
 @pytest.mark.parametrize("content, part", [
     (b"", "holds no pair"), (b"# only\n\n", "holds no pair"), (b"w1\tw2\tscore\n", "no line comes after"),
+    (b"2 2\na 1 0\nb 0 1\n", "line 2: 1 is no word, so this seems to be a file of vectors"),
     (b"To be or not\nto be\n", "line 2: .* is no pair with a score"),
     (b"a\tb\t1\nc\td\n", "line 2: 'c . d' is no pair with a score in column 3"),
     (b"a\tb\t1\nc\t\t2\n", "line 2: .* is no pair"), (b"a\tb\t1\nc\td\tx\n", "line 2: the score is 'x'"),

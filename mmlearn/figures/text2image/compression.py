@@ -341,8 +341,8 @@ def reconstructions_over_bits(images: Float[Tensor, "n c y x"],
     frames, labels = [], []
     for side in sides:
         for K in sizes:
-            key, places = (side, K), (pixels // side) ** 2
-            said = f"{places:,} places × {math.log2(K):g} bits = {bits[key]:,.0f} bits"
+            key, count = (side, K), (pixels // side) ** 2
+            said = f"{count:,} places × {math.log2(K):g} bits = {bits[key]:,.0f} bits"
             frame = Diagram(470, 398, f"patches of {side} by {side}, {K} codes: {said}")
             frame.image(250, 162, strip(drawn[key]), 400)
             x, y = at(key)
