@@ -49,14 +49,15 @@ def cleaned(letter: str) -> str:
 @cache
 def is_punctuation(letter: str) -> bool:
     """Punctuation in Unicode's sense, and every other sign of ASCII: "$", "+", "^" …"""
-    sign = letter.isascii() and letter.isprintable() and not letter.isalnum() and letter != " "
+    plain = letter.isalnum() or letter == " "
+    sign = letter.isascii() and letter.isprintable() and not plain
     return sign or unicodedata.category(letter).startswith("P")
 
 
 def without_accents(word: str) -> str:
     """The letters of ``word`` without the marks above and below them."""
     parts = unicodedata.normalize("NFD", word)
-    return "".join(letter for letter in parts if unicodedata.category(letter) != "Mn")
+    return "".join(c for c in parts if unicodedata.category(c) != "Mn")
 
 
 def split_at_punctuation(word: str) -> list[str]:
@@ -125,46 +126,53 @@ def joined(pieces: Sequence[str], pair: tuple[str, str]) -> list[str]:
     return out
 
 
-def learn_pieces(counts: Mapping[str, int], size: int, min_count: int = 2) -> list[str]:
+class PairCounts:
+    """How often two pieces stand side by side, and in which words."""
+
+    def __init__(self) -> None:
+        self.times: Counter[tuple[str, str]] = Counter()
+        self.words: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def add(self, word: str, pieces: Sequence[str], times: int) -> None:
+        """Count the neighbours in a word that occurs so many times."""
+        for pair in pairwise(pieces):
+            self.times[pair] += times
+            self.words[pair].add(word)
+
+
+def learn_pieces(
+    counts: Mapping[str, int], size: int, min_count: int = 2
+) -> list[str]:
     """At most ``size`` pieces for words that occur ``counts`` times, in the order in which they were learnt.
 
     First the letters, by the alphabet; then, again and again, the two neighbours that occur most often become
     one piece, as long as they occur ``min_count`` times. Raises ``ValueError`` if there are more letters than
     pieces.
     """
-    spelt = {word: [word[0], *(INNER + letter for letter in word[1:])] for word in sorted(counts)}
-    known = dict.fromkeys(sorted({piece for pieces in spelt.values() for piece in pieces}))
-    if len(known) > size:
-        raise ValueError(f"{size} pieces are asked for, and the letters alone are {len(known)}; ask for more")
-    pairs: Counter[tuple[str, str]] = Counter()
-    where: dict[tuple[str, str], set[str]] = defaultdict(set)
-
-    def count(word: str, sign: int) -> set[tuple[str, str]]:
-        for pair in pairwise(spelt[word]):
-            pairs[pair] += sign * counts[word]
-            where[pair].add(word)
-        return set(pairwise(spelt[word]))
-
-    for word in spelt:
-        count(word, 1)
-    heap = [(-n, pair) for pair, n in pairs.items()]
+    spelt = {word: [word[0], *(INNER + c for c in word[1:])] for word in counts}
+    letters = sorted({c for pieces in spelt.values() for c in pieces})
+    if len(letters) > size:
+        raise ValueError(f"{size} pieces are asked for, and the letters alone "
+                         f"are {len(letters)}; ask for more")
+    known, pairs = dict.fromkeys(letters), PairCounts()
+    for word, pieces in spelt.items():
+        pairs.add(word, pieces, counts[word])
+    heap = [(-n, pair) for pair, n in pairs.times.items()]
     heapify(heap)
     while heap and len(known) < size:
         negative, pair = heappop(heap)
-        if -negative != pairs[pair]:                    # it has become rarer, or is no more
-            if pairs[pair] > 0:
-                heappush(heap, (-pairs[pair], pair))
+        n, touched = pairs.times[pair], {pair}
+        if n < min_count:
             continue
-        if pairs[pair] < min_count:
-            break
-        known[pair[0] + pair[1].removeprefix(INNER)] = None
-        touched: set[tuple[str, str]] = set()
-        for word in where.pop(pair):
-            count(word, -1)
-            spelt[word] = joined(spelt[word], pair)
-            touched |= count(word, 1)
-        for other in touched:
-            heappush(heap, (-pairs[other], other))
+        if n == -negative:                      # else it has become rarer
+            known[pair[0] + pair[1].removeprefix(INNER)] = None
+            for word in pairs.words.pop(pair):
+                pairs.add(word, spelt[word], -counts[word])
+                spelt[word] = joined(spelt[word], pair)
+                pairs.add(word, spelt[word], counts[word])
+                touched.update(pairwise(spelt[word]))
+        for one in touched:
+            heappush(heap, (-pairs.times[one], one))
     return list(known)
 
 

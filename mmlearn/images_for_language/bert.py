@@ -55,14 +55,18 @@ def choose_independently(
     return candidates & (uniform(candidates, generator) < rate)
 
 
-def uniform(like: Tensor, generator: torch.Generator | None) -> Float[Tensor, "b t"]:
+def uniform(
+    like: Tensor, generator: torch.Generator | None
+) -> Float[Tensor, "b t"]:
     """Numbers in [0, 1) in the shape of ``like``, drawn where the generator is."""
-    drawn = torch.rand(like.shape, generator=generator, device=generator.device if generator else None)
+    device = generator.device if generator else None
+    drawn = torch.rand(like.shape, generator=generator, device=device)
     return drawn.to(like.device)
 
 
 def corrupt(
-    ids: Int[Tensor, "b t"], chosen: Bool[Tensor, "b t"], vocab: int, mask_id: int,
+    ids: Int[Tensor, "b t"], chosen: Bool[Tensor, "b t"],
+    vocab: int, mask_id: int,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "b t"]:
     r"""eq:bert-mask: $\tilde w_i=$ [MASK] with probability 0.8, any word with 0.1, $w_i$ with 0.1, for
@@ -78,7 +82,8 @@ def corrupt(
 
 
 def mask_tokens(
-    ids: Int[Tensor, "b t"], special: Collection[int], vocab: int, mask_id: int,
+    ids: Int[Tensor, "b t"], special: Collection[int],
+    vocab: int, mask_id: int,
     generator: torch.Generator | None = None, rate: float = 0.15,
     choose: Chooser = choose_exactly, pad: int = 0,
 ) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
@@ -90,13 +95,16 @@ def mask_tokens(
     is given the mask of ``ids``. Raises ``ValueError`` for a rate or an id that cannot be.
     """
     if not 0 < rate <= 1:
-        raise ValueError(f"rate is {rate}; give the share of tokens to choose, above 0 and at most 1")
+        raise ValueError(f"rate is {rate}; give the share to choose, "
+                         "above 0 and at most 1")
     if not 0 <= mask_id < vocab:
-        raise ValueError(f"mask_id is {mask_id}, the vocabulary goes from 0 to {vocab - 1}; "
-                         "give the id of [MASK]")
+        raise ValueError(f"mask_id is {mask_id}, the vocabulary goes from 0 "
+                         f"to {vocab - 1}; give the id of [MASK]")
     never = torch.tensor(sorted(special), dtype=ids.dtype, device=ids.device)
-    chosen = choose(~torch.isin(ids, never), (ids != pad).sum(dim=1), rate, generator)
-    return corrupt(ids, chosen, vocab, mask_id, generator), ids.masked_fill(~chosen, IGNORED)
+    lengths = (ids != pad).sum(dim=1)
+    chosen = choose(~torch.isin(ids, never), lengths, rate, generator)
+    inputs = corrupt(ids, chosen, vocab, mask_id, generator)
+    return inputs, ids.masked_fill(~chosen, IGNORED)
 
 
 # ------------------------------------------------------------------------------------------------------ heads
@@ -121,7 +129,7 @@ class MLMHead(nn.Module):
         self.activation = GELU(config.gelu)
         self.norm = nn.LayerNorm(config.width, eps=config.eps)
         self.bias = nn.Parameter(torch.zeros(words.num_embeddings))
-        self.tied = (words,)                    # in a tuple: the encoder's, no part of this module
+        self.tied = (words,)          # in a tuple, so as to stay no part of it
         initialise(self)
 
     def forward(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
@@ -154,7 +162,8 @@ class BERTForPreTraining(nn.Module):
             initialise(self.pairs)
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], chosen: Bool[Tensor, "b t"] | None = None,
+        self, tokens: Int[Tensor, "b t"],
+        chosen: Bool[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b t"] | None = None,
         segments: Int[Tensor, "b t"] | None = None,
     ) -> Scores:
@@ -176,11 +185,14 @@ def mlm_loss(
     Labels of -100 are no members of M; without any member the loss is 0.
     """
     total = F.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED,
+        reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def nsp_loss(logits: Float[Tensor, "b 2"], labels: NextLabels) -> Float[Tensor, ""]:
+def nsp_loss(
+    logits: Float[Tensor, "b 2"], labels: NextLabels
+) -> Float[Tensor, ""]:
     r"""eq:bert-nsp: $-\log p_\theta(n\mid A,B)$, n = 0 if B follows A and 1 if it is random; a mean in nats.
 
     A model that learnt nothing has log 2 where both kinds are as frequent.
@@ -189,7 +201,8 @@ def nsp_loss(logits: Float[Tensor, "b 2"], labels: NextLabels) -> Float[Tensor, 
 
 
 def pretraining_loss(
-    scores: Scores, labels: Int[Tensor, "*n"], following: NextLabels | None = None
+    scores: Scores, labels: Int[Tensor, "*n"],
+    following: NextLabels | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     r"""eq:bert-loss: $L=L_{MLM}+L_{NSP}$, each a mean over its own terms; without scores of pairs the first
     alone.

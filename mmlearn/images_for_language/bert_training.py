@@ -65,9 +65,10 @@ def pairs_of(
         while end < len(document) and length < target:
             length += len(document[end])
             end += 1
-        cut = start + 1 if end - start < 2 else dice.randint(start + 1, end - 1)
+        alone = end - start == 1
+        cut = end if alone else dice.randint(start + 1, end - 1)
         first = flat(document[start:cut])
-        if end - start < 2 or dice.random() < 0.5:
+        if alone or dice.random() < 0.5:
             label, start = IS_RANDOM, cut
             second = random_part(documents, index, target - len(first), dice)
         else:
@@ -92,7 +93,9 @@ def random_part(
     return part
 
 
-def shortened(first: Ids, second: Ids, most: int, dice: random.Random) -> tuple[Ids, Ids]:
+def shortened(
+    first: Ids, second: Ids, most: int, dice: random.Random
+) -> tuple[Ids, Ids]:
     """Both with at most ``most`` tokens in all: the longer one loses its first or last, by chance."""
     first, second = list(first), list(second)
     while len(first) + len(second) > most:
@@ -190,7 +193,8 @@ class PretrainingBatches(Batches):
 
 def adam_step_(
     w: Tensor, g: Tensor, m: Tensor, v: Tensor, eta: float,
-    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
+    decay: float = 0.0,
 ) -> None:
     r"""eq:bert-adam: $m\leftarrow\beta_1m+(1-\beta_1)g$, $v\leftarrow\beta_2v+(1-\beta_2)g^2$,
     $w\leftarrow w-\eta\big(m/(\sqrt v+\epsilon)+\lambda w\big)$: Adam that does not divide by $1-\beta^s$.

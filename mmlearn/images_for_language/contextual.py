@@ -119,12 +119,23 @@ def contextual_vectors(
 
 
 def centroid_accuracy(
-    train: Float[Tensor, "n d"], train_senses: Int[Tensor, " n"], test: Float[Tensor, "m d"],
-    test_senses: Int[Tensor, " m"],
+    train: Float[Tensor, "n d"], train_senses: Int[Tensor, " n"],
+    test: Float[Tensor, "m d"], test_senses: Int[Tensor, " m"],
 ) -> float:
     """Share of states nearest to the mean state of their own sense: do the senses of a word lie apart?
 
-    Means are those of ``train``. A word with one vector, whatever its sense, has the share of one sense.
+    Fisher's discriminant: means are those of ``train``, and distances are in units of its spread within the
+    senses (a tenth of the mean spread in all directions is added). A word with one vector, whatever its
+    sense, has the share of one sense.
     """
     centres = means(train, train_senses, int(train_senses.max()) + 1)
-    return float((torch.cdist(test, centres).argmin(dim=1) == test_senses).float().mean())
+    rest = train - centres[train_senses]
+    spread = rest.mT @ rest / len(rest)
+    ridge = 0.1 * spread.diagonal().mean() + 1e-6
+    root = torch.linalg.cholesky(spread + ridge * torch.eye(len(spread)).to(spread))
+
+    def scaled(x: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(root, x.mT, upper=False).mT
+
+    nearest = torch.cdist(scaled(test), scaled(centres)).argmin(dim=1)
+    return float((nearest == test_senses).float().mean())

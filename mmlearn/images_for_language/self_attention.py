@@ -32,8 +32,8 @@ def one_query(
 
 
 def self_attention(
-    X: Float[Tensor, "*b t d"], W_q: Float[Tensor, "d e"], W_k: Float[Tensor, "d e"],
-    W_v: Float[Tensor, "d v"],
+    X: Float[Tensor, "*b t d"], W_q: Float[Tensor, "d e"],
+    W_k: Float[Tensor, "d e"], W_v: Float[Tensor, "d v"],
 ) -> Float[Tensor, "*b t v"]:
     r"""eq:self-attention: $Z=\mathrm{softmax}\big(XW_q(XW_k)^\top/\sqrt{d_k}\big)XW_v$: eq:attention-row
     of all tokens, in four products of matrices."""
@@ -41,11 +41,11 @@ def self_attention(
 
 
 def recurrence(
-    X: Float[Tensor, "*b t d"], W_x: Float[Tensor, "d e"], W_h: Float[Tensor, "e e"],
-    b: Float[Tensor, " e"],
+    X: Float[Tensor, "*b t d"], W_x: Float[Tensor, "d e"],
+    W_h: Float[Tensor, "e e"], b: Float[Tensor, " e"],
 ) -> Float[Tensor, "*b t e"]:
     r"""eq:recurrence: $h_i=\tanh(x_iW_x+h_{i-1}W_h+b)$, $h_0=0$: token i waits for token i-1."""
-    inputs = X @ W_x + b                        # what needs no waiting, for all tokens at once
+    inputs = X @ W_x + b                    # what needs no waiting, at once
     h, states = torch.zeros_like(inputs[..., 0, :]), []
     for i in range(X.shape[-2]):
         h = torch.tanh(inputs[..., i, :] + h @ W_h)
@@ -54,7 +54,8 @@ def recurrence(
 
 
 def equivariance_gap(
-    f: Callable[[Tensor], Tensor], X: Float[Tensor, "*b t d"], order: Int[Tensor, " t"]
+    f: Callable[[Tensor], Tensor], X: Float[Tensor, "*b t d"],
+    order: Int[Tensor, " t"],
 ) -> float:
     r"""eq:equivariance: $f(PX)=P\,f(X)$ for a permutation P of the tokens: the largest number by which the
     two sides differ.

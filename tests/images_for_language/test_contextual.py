@@ -81,8 +81,9 @@ def test_the_same_word_differs_by_its_sentence_and_a_static_vector_cannot():
     bert = model()
     states = [rows for text in TEXTS for word, rows in one_by_one(bert, text) if word == "cat"]
     assert (states[0][2] - states[1][2]).norm() > 0.1
-    senses = torch.tensor([0, 1] * 10)
-    apart = numbers(20, 4) * 0.1 + senses[:, None]
-    assert centroid_accuracy(apart[:10], senses[:10], apart[10:], senses[10:]) == 1
+    senses = torch.tensor([0, 1] * 100)
+    apart = numbers(200, 4) * torch.tensor([0.1, 2, 2, 2]).double()
+    apart[:, 0] += 3 * senses                                            # in the direction of least spread
+    assert centroid_accuracy(apart[:100], senses[:100], apart[100:], senses[100:]) == 1
     alike = torch.ones(20, 4)
-    assert centroid_accuracy(alike[:10], senses[:10], alike[10:], senses[10:]) == 0.5
+    assert centroid_accuracy(alike[:10], senses[:10], alike[10:], senses[10:20]) == 0.5

@@ -42,7 +42,7 @@ Documents = list[tuple[str, ...]]
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=3)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--pieces", type=int, default=400, help="word pieces, special tokens among them")
