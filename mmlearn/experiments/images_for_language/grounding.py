@@ -8,8 +8,10 @@ to 3.4.
 Exchanging the names of two twins maps the text's distribution onto itself, so that what sees text alone
 answers one half of the questions about them rightly, on average over corpora; no amount of text changes that.
 All arms of a seed have the same sentences and pictures; a shuffled arm has the pictures in a random order,
-and its scores, where nothing is trained on pictures, are the mean over several orders. Judged are "twins" (which of the two looks more like a third noun?), "which picture" (new pictures of
-twins, each given to that twin whose vector, mapped to pictures by a ridge regression over all other nouns, is
+and its scores, where nothing is trained on pictures, are the mean over several orders.
+
+Judged are "twins" (which of the two looks more like a third noun?), "which picture" (new pictures of twins,
+each given to that twin whose vector, mapped to pictures by a ridge regression over all other nouns, is
 nearer), odd words out, and Spearman's rho with the known similarities of nouns that have pictures.
 """
 

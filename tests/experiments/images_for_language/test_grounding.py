@@ -75,8 +75,8 @@ def test_verdicts_put_the_adverse_ones_first():
 @pytest.mark.slow
 def test_the_study_writes_what_it_measured(tmp_path):
     path = tmp_path / "r.json"
-    assert main(["grounding", "--seeds", "1", "--sentences", "3000", "--pictures", "1", "--pairs", "300", "--orders", "2",
-                 "--processes", "1", "--out", str(path)]) == 0
+    assert main(["grounding", "--seeds", "1", "--sentences", "3000", "--pictures", "1", "--pairs", "300",
+                 "--orders", "2", "--processes", "1", "--out", str(path)]) == 0
     told = json.loads(path.read_text())
     assert set(told["arms"]) == {f"{method}: {how}" for method in (*grounding.TEXTS, "multimodal skip-gram A")
                                  for how in ("text alone", "with pictures", "shuffled pictures")} | {
