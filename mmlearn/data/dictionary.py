@@ -163,7 +163,8 @@ def goes_round(walk: Sequence[str]) -> bool:
 def learnable(graph: Graph, grounded: Iterable[str]) -> list[str]:
     """The words that can be learnt from their definitions, in an order in which they can: each after all the
     words that define it."""
-    known, order = set(grounded), []
+    known = set(grounded)
+    order: list[str] = []
     while True:
         now = [word for word in graph if word not in known and known.issuperset(graph[word])]
         if not now:
@@ -197,7 +198,7 @@ def circles(graph: Graph, without: Iterable[str] = ()) -> list[list[str]]:
             elif other in inside:
                 low[word] = min(low[word], index[other])
         if low[word] == index[word]:
-            part = []
+            part: list[str] = []
             while not part or part[-1] != word:
                 part.append(stack.pop())
                 inside.discard(part[-1])

@@ -93,6 +93,7 @@ def test_a_sentence_entails_what_is_said_of_the_genus_or_supercategory():
         assert (changed[0] in (own.word, own.supercategory)) == bool(label)
 
 
+@pytest.mark.slow
 def test_scenes_of_a_pair_have_the_dominant_colour_that_the_label_says_and_no_caption_does():
     pairs = word_tasks.scene_pairs(24)
     check_form(pairs, word_tasks.scene_pairs)

@@ -17,7 +17,7 @@ from mmlearn.data.word_world import NOUNS, PICTURED, THEMES, TWINS, ZERO_SHOT, g
 from mmlearn.data.word_world.grammar import FRAMES, frame_weights, table
 from mmlearn.data.word_world.looks import visual_similarities
 
-COUNT = 60_000
+COUNT = 40_000
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +105,13 @@ def test_words_meet_as_often_as_the_tables_say(text):
     ids = word_world.word_ids()
     n = len(ids)
     got = np.zeros((n, n))
-    for words in text[:40_000]:
+    for words in text[:30_000]:
         row = [ids[word] for word in words]
         for i, a in enumerate(row):
             for j, b in enumerate(row):
                 if i != j:
                     got[a, b] += 1
-    expected = 40_000 * word_world.expected_pairs()
+    expected = 30_000 * word_world.expected_pairs()
     assert np.all(got[expected == 0] == 0)
     often = expected > 20
     z = (got - expected)[often] / np.sqrt(expected[often])
@@ -131,9 +131,11 @@ def test_the_expected_meetings_of_a_small_frame_are_its_enumeration():
 
 def test_no_sentence_about_a_thing_says_how_it_looks(text):
     looks = {*COLOURS, *TEXTURES, "small", "large", "medium", "round", "square", "tall", "dark", "bright"}
+    nouns = set(NOUNS)
     for words in text:
-        assert not (looks & set(words) and set(NOUNS) & set(words)), words
-        assert not grammar.mentions_looks(words)
+        said = set(words)
+        assert not (looks & said and nouns & said), words
+    assert not any(map(grammar.mentions_looks, text[:2000]))
     assert grammar.mentions_looks("the black raven".split())
     assert any(set(COLOURS) & set(words) for words in text)
 

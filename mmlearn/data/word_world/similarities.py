@@ -6,11 +6,9 @@ similarity as two things.  Survey: 3.2, 3.3.
 Differs from rated pairs: nobody was asked. *Relatedness* is what an endless corpus would tell; *visual*
 similarity what the pictures are drawn from; *mixed* their mean, as a person who reads and sees might rate.
 
-.. math:: r(a, b) = \cos(P_a, P_b), \quad
-          P_{wy} = \max\Big(0, \log \frac{N_{wy}\, N}{N_w\, N_y}\Big)
-
-with $N_{wy}$ the expected number of sentences in which $w$ and $y$ meet (``grammar.expected_pairs``), over
-all words $y$ with content.
+Relatedness is $r(a,b)=\cos(P_a,P_b)$ with $P_{wy}=\max\big(0,\log\frac{N_{wy}N}{N_wN_y}\big)$, where
+$N_{wy}$ is how often $w$ and $y$ meet in a sentence on average (``grammar.expected_pairs``), $N_w$, $N_y$ and
+$N$ are its sums, and $y$ goes over all words with content.
 """
 
 from collections.abc import Mapping, Sequence

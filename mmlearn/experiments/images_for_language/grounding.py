@@ -7,9 +7,11 @@ to 3.4.
 
 Exchanging the names of two twins maps the text's distribution onto itself, so that what sees text alone
 answers one half of the questions about them rightly, on average over corpora; no amount of text changes that.
-All arms of a seed have the same sentences and pictures; the pictures of a shuffled arm are those of another
-noun. Judged are "twins" (which of the two looks more like a third noun?), "which picture" (new pictures of
-twins, each given to that twin whose vector, mapped to pictures by a ridge regression over all other nouns, is
+All arms of a seed have the same sentences and pictures; a shuffled arm has the pictures in a random order,
+and its scores, where nothing is trained on pictures, are the mean over several orders.
+
+Judged are "twins" (which of the two looks more like a third noun?), "which picture" (new pictures of twins,
+each given to that twin whose vector, mapped to pictures by a ridge regression over all other nouns, is
 nearer), odd words out, and Spearman's rho with the known similarities of nouns that have pictures.
 """
 
@@ -48,10 +50,11 @@ NEW = 10                                # pictures of each twin that no vector w
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=5)
     parser.add_argument("--sentences", type=int, default=60_000)
-    parser.add_argument("--pictures", type=int, default=20, help="of each noun")
+    parser.add_argument("--pictures", type=int, default=10, help="of each noun")
     parser.add_argument("--dim", type=int, default=32, help="numbers of a word's vector from text")
     parser.add_argument("--questions", type=int, default=10, help="about each pair of twins")
     parser.add_argument("--pairs", type=int, default=2000, help="of each set of similarities")
+    parser.add_argument("--orders", type=int, default=10, help="in which pictures are shuffled")
     parser.add_argument("--penalty", type=float, default=1.0, help="of the ridge regression")
     parser.add_argument("--network", default=SCENES, help="whose features describe pictures")
 
@@ -76,9 +79,10 @@ def rows_of(vectors: WordVectors) -> Tensor:
 
 
 def shuffled(table: Tensor, draws: torch.Generator) -> Tensor:
-    """Each noun with the row of another noun."""
-    order = torch.randperm(len(table), generator=draws)
-    return table[order.roll(1)][order.argsort()]
+    """The rows in any order, all orders equally likely: exchanging what two twins get turns an order into
+    another one, so that a question about them is right in exactly half of all orders. (Orders in which no
+    noun keeps its own row would not be balanced so.)"""
+    return table[torch.randperm(len(table), generator=draws)]
 
 
 def multimodal(sentences: list[list[str]], pictures: Tensor | None, dim: int, seed: int) -> Tensor:
@@ -144,21 +148,21 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     draws = torch.Generator().manual_seed(seed)
     sentences = word_world.sentences(args.sentences, seed=seed)
     seen = seen_by(args.network, args.pictures, seed * args.pictures)
-    wrong = shuffled(seen.nouns, draws)
-    arms = {f"pictures alone: {PICTURES}": seen.nouns, f"pictures alone: {SHUFFLED}": wrong}
+    wrong = [shuffled(seen.nouns, draws) for _ in range(args.orders)]
+    arms = {f"pictures alone: {PICTURES}": [seen.nouns], f"pictures alone: {SHUFFLED}": wrong}
     for text in TEXTS:
         rows = unit_rows(text_vectors(text, sentences, args.dim, seed))
-        arms[f"{text}: {ALONE}"] = rows
-        arms[f"{text}: {PICTURES}"] = fuse_features(rows, seen.nouns, 0.5)
-        arms[f"{text}: {SHUFFLED}"] = fuse_features(rows, wrong, 0.5)
+        arms[f"{text}: {ALONE}"] = [rows]
+        arms[f"{text}: {PICTURES}"] = [fuse_features(rows, seen.nouns, 0.5)]
+        arms[f"{text}: {SHUFFLED}"] = [fuse_features(rows, one, 0.5) for one in wrong]
     U, S, _ = truncated_svd(seen.nouns, args.dim)            # A wants as many numbers as of a word
     few = unit_rows(U * S)
-    swap = shuffled(few, torch.Generator().manual_seed(seed))
+    swap = shuffled(few, draws)
     for how, given in ((ALONE, None), (PICTURES, few), (SHUFFLED, swap)):
-        arms[f"multimodal skip-gram A: {how}"] = multimodal(sentences, given, args.dim, seed)
-    scores = {arm: judged(rows, seen, args) for arm, rows in arms.items()}
-    return {"seed": seed, "arms": {arm: {key: round(value, 4) for key, value in found.items()}
-                                   for arm, found in scores.items()}}
+        arms[f"multimodal skip-gram A: {how}"] = [multimodal(sentences, given, args.dim, seed)]
+    scores = {arm: [judged(rows, seen, args) for rows in tables] for arm, tables in arms.items()}
+    return {"seed": seed, "arms": {arm: {key: round(sum(one[key] for one in found) / len(found), 4)
+                                         for key in found[0]} for arm, found in scores.items()}}
 
 
 def verdicts(arms: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -192,6 +196,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             arms.setdefault(name, []).append({"seed": seed, "scores": scores})
         print(f"seed {seed}  " + "  ".join(f"{name} {scores['twins']:.2f}"
                                            for name, scores in measured["arms"].items()), flush=True)
-    names = ("sentences", "pictures", "dim", "questions", "pairs", "penalty", "network")
+    names = ("sentences", "pictures", "dim", "questions", "pairs", "orders", "penalty", "network")
     return {"settings": {**{name: getattr(args, name) for name in names}, "seeds": seeds(args.seeds)},
             "arms": arms, "verdicts": verdicts(arms)}

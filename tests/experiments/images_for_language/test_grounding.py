@@ -2,6 +2,8 @@
 sorted."""
 
 import json
+from collections import Counter
+from itertools import permutations
 
 import pytest
 import torch
@@ -14,12 +16,29 @@ from mmlearn.experiments.images_for_language.grounding import Seen, shuffled, ve
 TWO = {"twins": 0.5, "which picture": 0.5, "mixed": 0.1}
 
 
-def test_each_noun_gets_the_row_of_another():
-    table = torch.arange(12).float()[:, None]
-    for seed in range(20):
-        wrong = shuffled(table, torch.Generator().manual_seed(seed))
-        assert sorted(wrong[:, 0].tolist()) == table[:, 0].tolist()
-        assert not bool((wrong == table).any())
+def test_shuffling_moves_whole_rows_and_no_order_is_rarer_than_another():
+    table = torch.arange(3).float()[:, None].repeat(1, 2)
+    draws, found = torch.Generator().manual_seed(0), Counter()
+    for _ in range(1200):
+        wrong = shuffled(table, draws)
+        assert bool((wrong[:, 0] == wrong[:, 1]).all())
+        found[tuple(wrong[:, 0].tolist())] += 1
+    assert len(found) == 6 and min(found.values()) > 140
+
+
+def test_over_all_orders_of_pictures_one_half_of_the_answers_is_right():
+    """And over those alone in which nothing keeps its own picture it need not be."""
+    table = torch.tensor([[1.0, 0.0], [0.9, 0.3], [0.0, 1.0], [-0.3, 0.8], [0.5, 0.7]])
+    table = torch.nn.functional.normalize(table, dim=1)
+
+    def right(order: tuple[int, ...]) -> float:
+        word, like, unlike = (table[order[i]] for i in range(3))
+        return float(word @ like > word @ unlike)
+
+    orders = list(permutations(range(5)))
+    assert sum(map(right, orders)) / len(orders) == 0.5
+    moved = [order for order in orders if all(i != j for i, j in enumerate(order))]
+    assert sum(map(right, moved)) / len(moved) != 0.5
 
 
 def test_a_picture_goes_to_the_twin_whose_vector_is_mapped_near_it():
@@ -57,7 +76,7 @@ def test_verdicts_put_the_adverse_ones_first():
 def test_the_study_writes_what_it_measured(tmp_path):
     path = tmp_path / "r.json"
     assert main(["grounding", "--seeds", "1", "--sentences", "3000", "--pictures", "1", "--pairs", "300",
-                 "--processes", "1", "--out", str(path)]) == 0
+                 "--orders", "2", "--processes", "1", "--out", str(path)]) == 0
     told = json.loads(path.read_text())
     assert set(told["arms"]) == {f"{method}: {how}" for method in (*grounding.TEXTS, "multimodal skip-gram A")
                                  for how in ("text alone", "with pictures", "shuffled pictures")} | {
