@@ -142,8 +142,9 @@ class TokenImageMatcher(nn.Module):
         super().__init__()
         self.config = config
         self.bert = BERT(config.text).requires_grad_(False)
-        named = isinstance(config.trunk, str)
-        trunk = (TorchvisionTrunk if named else ResidualTrunk)(config.trunk)
+        trunk = (TorchvisionTrunk(config.trunk)
+                 if isinstance(config.trunk, str)
+                 else ResidualTrunk(config.trunk))
         self.trunk = Frozen(trunk, trunk.out_channels)
         sizes = (config.hidden, config.embed, config.dropout)
         self.words = small_network(config.states * config.text.width, *sizes)

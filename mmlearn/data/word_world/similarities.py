@@ -85,7 +85,8 @@ def _drawn(name: str, chosen_words: Sequence[str], count: int, seed: int) -> Wor
     bins: list[list[int]] = [[] for _ in range(BINS)]
     for i, place in enumerate(((scores - low) / max(high - low, 1e-12) * BINS).astype(int).clip(0, BINS - 1)):
         bins[place].append(i)
-    draws, chosen = Draws(seed, 5), []
+    draws = Draws(seed, 5)
+    chosen: list[int] = []
     while len(chosen) < count:
         for options in bins:
             if options and len(chosen) < count:
