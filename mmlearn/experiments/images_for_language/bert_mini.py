@@ -3,16 +3,17 @@
 Paper: J. Devlin et al. (2019), *BERT*, NAACL, arXiv:1810.04805, sec. 3.1 and 5.1 (without next-sentence
 prediction).  Survey: 3.2.
 
-A document is the five captions of a scene. A word with two senses is made of two words: "boat" and "bed" are
-both spelt "boatbed". A static vector has to serve both, the states in their sentences need not. All arms of a
-seed start from the same numbers and see the same pairs; "no positions" is the same model with a table of
-positions that is 0 and stays so.
+A document is the five captions of a scene. Two words have two senses: "left" is a side ("on the left of") or
+a direction ("facing left"), and "boat" and "bed" are both spelt "boatbed". A static vector has to serve both
+senses, the states in their sentences need not; but nothing asks the model for the sense of a made-up word,
+whose spelling is right in either. All arms of a seed start from the same numbers and see the same pairs; "no
+positions" is the same model with a table of positions that is 0 and stays so.
 """
 
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -62,16 +63,21 @@ def senses(text: str) -> list[int]:
     return [SENSES.index(word) for word in re.findall(rf"\b({'|'.join(SENSES)})s?\b", text)]
 
 
-def sense_states(model: BERTForPreTraining, tokeniser: WordPiece,
-                 texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The states (n, l + 1, d) of the ambiguous word in its sentences, and its senses (n,)."""
+def sides(text: str) -> list[int]:
+    """What every "left" is, in the order of the text: 0 a side, 1 a direction."""
+    return [int(bool(before)) for before in re.findall(r"(facing )?\bleft\b", text.lower())]
+
+
+def sense_states(model: BERTForPreTraining, tokeniser: WordPiece, texts: Sequence[str],
+                 words: Sequence[str], told: Callable[[str], list[int]]) -> tuple[Tensor, Tensor]:
+    """The states (n, l + 1, d) of an ambiguous word in its sentences, and its senses (n,), as ``told``."""
     states, found = [], []
     met: Counter[int] = Counter()
     for part in word_states(model.bert, tokeniser, [ambiguous(text) for text in texts],
-                            [JOINED, f"{JOINED}s"]):
+                            words):
         states.append(part.states)
         for sentence in part.sentences:                    # a long text is cut at its end: the first ones fit
-            found.append(senses(texts[sentence])[met[sentence]])
+            found.append(told(texts[sentence])[met[sentence]])
             met[sentence] += 1
     return torch.cat(states), torch.tensor(found)
 
@@ -80,10 +86,14 @@ def sense_accuracy(model: BERTForPreTraining, tokeniser: WordPiece, train: Seque
                    test: Sequence[str]) -> dict[str, Any]:
     """Share of occurrences whose state is nearest to the mean of its sense, by layer; and of the more
     frequent sense, which is what one vector for both can tell."""
-    (x, y), (x_test, y_test) = (sense_states(model, tokeniser, texts) for texts in (train, test))
-    layers = [centroid_accuracy(x[:, i], y, x_test[:, i], y_test) for i in range(x.shape[1])]
-    return {"senses by layer": layers, "one vector": float((y_test == y.mode().values).float().mean()),
-            "occurrences": [len(y), len(y_test)]}
+    found = {}
+    for name, words, told in ((JOINED, [JOINED, f"{JOINED}s"], senses), ("left", ["left"], sides)):
+        (x, y), (x_test, y_test) = (sense_states(model, tokeniser, texts, words, told)
+                                    for texts in (train, test))
+        layers = [centroid_accuracy(x[:, i], y, x_test[:, i], y_test) for i in range(x.shape[1])]
+        found[name] = {"by layer": layers, "occurrences": [len(y), len(y_test)],
+                       "one vector": float((y_test == y.mode().values).float().mean())}
+    return {"senses": found}
 
 
 def scenes(args: argparse.Namespace) -> tuple[Documents, Documents]:
