@@ -83,6 +83,13 @@ def linear_decay(lr: float | int, begin: int, steps: int) -> Schedule:
     return Schedule(f"linear_decay({lr}, begin={begin}, steps={steps})", rate)
 
 
+def warmup_linear(lr: float | int, warmup: int, steps: int) -> Schedule:
+    """A straight line up to ``lr`` at step ``warmup``, then one down to 0 at ``steps``."""
+    def rate(step: int) -> float:
+        return lr * min(step / max(1, warmup), max(0.0, (steps - step) / max(1, steps - warmup)))
+    return Schedule(f"warmup_linear({lr}, warmup={warmup}, steps={steps})", rate)
+
+
 def warmup_cosine(lr: float | int, warmup: int, steps: int, final: float | int = 0.0) -> Schedule:
     """A straight line up to ``lr`` at step ``warmup``, then half a cosine down to ``final`` at ``steps``."""
     def rate(step: int) -> float:

@@ -20,6 +20,7 @@ from mmlearn.train import (
     noam,
     noam_rate,
     warmup_cosine,
+    warmup_linear,
 )
 
 
@@ -65,6 +66,11 @@ def test_the_peak_of_the_m2_recipe_is_the_published_one():
 def test_a_cosine_schedule_passes_through_its_corner_points():
     rate = warmup_cosine(1.0, warmup=10, steps=110, final=0.2)
     assert [rate(5), rate(10), rate(60), rate(110), rate(500)] == pytest.approx([0.5, 1.0, 0.6, 0.2, 0.2])
+
+
+def test_a_rate_rises_and_falls_in_straight_lines():
+    rate = warmup_linear(1e-3, 10, 110)
+    assert [rate(s) for s in (1, 10, 60, 110)] == pytest.approx([1e-4, 1e-3, 5e-4, 0.0])
 
 
 def test_a_linear_warmup_ends_at_a_constant_rate():

@@ -248,7 +248,7 @@ def bert_rate(step: int, lr: float, warmup: int, steps: int) -> float:
     return lr * step / warmup if step < warmup else lr * (1 - step / steps)
 
 
-def warmup_linear(lr: float, warmup: int, steps: int) -> Schedule:
+def bert_schedule(lr: float, warmup: int, steps: int) -> Schedule:
     """eq:bert-rate as a schedule of ``fit``, whose steps count from 1."""
     return Schedule(f"bert(lr={lr}, warmup={warmup}, steps={steps})",
                     lambda step: bert_rate(step - 1, lr, warmup, steps))
@@ -281,7 +281,7 @@ def train_bert(
     """
     batches = PretrainingBatches(texts, batch, tokeniser, seed=seed, rate=rate, choose=choose)
     options = {"optimizer": BERTAdam(decay_groups(model, weight_decay), lr=lr),
-               "schedule": warmup_linear(lr, max(1, min(warmup, steps // 10)), steps), "clip": 1.0, **options}
+               "schedule": bert_schedule(lr, max(1, min(warmup, steps // 10)), steps), "clip": 1.0, **options}
     return fit(model, pretraining_objective, batches, steps=steps, seed=seed, **options)
 
 

@@ -31,8 +31,7 @@ from mmlearn.data.batches import Batches
 from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.configuration import check
 from mmlearn.nn.modes import eval_mode
-from mmlearn.text_for_vision.align import warmup_linear
-from mmlearn.train import History, fit
+from mmlearn.train import History, fit, warmup_linear
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from mmlearn.data.pairs import PairBatches, PairData
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.files import package_data
 from mmlearn.images_for_language.bert import IGNORED, Chooser, choose_independently, mask_tokens
-from mmlearn.images_for_language.bert_training import decay_groups, warmup_linear
+from mmlearn.images_for_language.bert_training import bert_schedule, decay_groups
 from mmlearn.images_for_language.token_image_matching import (
     MatcherConfig,
     TokenImageMatcher,
@@ -231,4 +231,4 @@ def train_voken_lm(
     those of ``fit``."""
     optimizer = torch.optim.AdamW(decay_groups(model, decay), lr=lr, eps=1e-6, fused=True)
     return fit(model, lm_step, batches, steps=steps, optimizer=optimizer, clip=clip,
-               schedule=warmup_linear(lr, warmup, steps), seed=seed, title="language model", **options)
+               schedule=bert_schedule(lr, warmup, steps), seed=seed, title="language model", **options)

@@ -24,7 +24,6 @@ from mmlearn.nn.efficientnet import EfficientNet, EfficientNetConfig
 from mmlearn.text_for_vision.blockwise import Scale, check_pairs
 from mmlearn.text_for_vision.clip import DualEncoderConfig
 from mmlearn.text_for_vision.contrastive import logits
-from mmlearn.train import Schedule
 
 Number = float | int
 
@@ -242,10 +241,3 @@ class LAMB(torch.optim.Optimizer):
                 ratio = ratio.where(ratio.isfinite() & (ratio > 0), 1.0) if group["adapt"] else 1.0
                 w.sub_(group["lr"] * ratio * r)
         return loss
-
-
-def warmup_linear(lr: Number, warmup: int, steps: int) -> Schedule:
-    """A straight line up to ``lr`` at step ``warmup``, and one down to 0 at ``steps`` (sec. 5)."""
-    def rate(step: int) -> float:
-        return lr * min(step / max(1, warmup), max(0.0, (steps - step) / max(1, steps - warmup)))
-    return Schedule(f"warmup_linear({lr}, warmup={warmup}, steps={steps})", rate)

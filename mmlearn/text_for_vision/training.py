@@ -26,11 +26,11 @@ from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.files import package_data
 from mmlearn.metrics.retrieval import retrieval as retrieval_metrics
 from mmlearn.nn.modes import eval_mode
-from mmlearn.text_for_vision.align import ALIGN, Number, align_loss, clamp_temperature_, warmup_linear
+from mmlearn.text_for_vision.align import ALIGN, Number, align_loss, clamp_temperature_
 from mmlearn.text_for_vision.clip import CLIP, clamp_logit_scale_
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.zero_shot import SCENE, top_k_accuracy, zero_shot_weights
-from mmlearn.train import History, fit, warmup_cosine
+from mmlearn.train import History, fit, warmup_cosine, warmup_linear
 
 CHECKPOINTS = package_data("checkpoints")
 FILES = {"vit": "clip-mini.safetensors", "resnet": "clip-mini-resnet.safetensors"}

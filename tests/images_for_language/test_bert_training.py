@@ -15,6 +15,7 @@ from mmlearn.images_for_language.bert_training import (
     PretrainingBatches,
     adam_step_,
     bert_rate,
+    bert_schedule,
     counting_accuracy,
     decay_groups,
     hidden,
@@ -25,7 +26,6 @@ from mmlearn.images_for_language.bert_training import (
     random_part,
     shortened,
     train_bert,
-    warmup_linear,
 )
 from mmlearn.nn.bert import BERTConfig
 
@@ -182,7 +182,7 @@ def test_the_rate_rises_to_almost_its_top_and_falls_to_nothing():
     rates = [bert_rate(s, 2.0, 10, 100) for s in range(100)]
     assert rates[0] == 0 and rates[5] == 1.0 and rates[9] == pytest.approx(1.8)
     assert rates[10] == pytest.approx(2.0 * 0.9) and max(rates) < 2.0 and rates[99] == pytest.approx(0.02)
-    plan = warmup_linear(2.0, 10, 100)
+    plan = bert_schedule(2.0, 10, 100)
     assert plan(1) == 0 and plan(6) == 1.0 and plan.name == "bert(lr=2.0, warmup=10, steps=100)"
 
 

@@ -26,7 +26,6 @@ from mmlearn.text_for_vision.align import (
     smoothed_gradient,
     smoothed_margin,
     smoothed_targets,
-    warmup_linear,
 )
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.training import train_align, zero_shot_accuracy
@@ -348,11 +347,6 @@ def test_lamb_moves_a_weight_of_zeros_and_can_leave_lengths_alone():
     assert optimizer.step(lambda: "loss") == "loss"
     torch.testing.assert_close(zero.detach(), torch.full((3,), -0.1), atol=1e-5, rtol=0)
     assert float(scalar.detach()) == pytest.approx(4.9, abs=1e-5)
-
-
-def test_the_rate_rises_and_falls_in_straight_lines():
-    rate = warmup_linear(1e-3, 10, 110)
-    assert [rate(s) for s in (1, 10, 60, 110)] == pytest.approx([1e-4, 1e-3, 5e-4, 0.0])
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, LAMB])
