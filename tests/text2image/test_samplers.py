@@ -208,7 +208,7 @@ def test_steps_of_the_second_order_solver_are_those_of_diffusers(spacing, name):
     scheduler.set_timesteps(12)
     schedule = whole.respaced(scheduler.timesteps.tolist())
     x = numbers(2, 2, 4, 4).float()
-    ours, rule, previous = x, DPMSolver(), None
+    ours, rule, previous = x, DPMSolver(short=0), None
     for i in reversed(range(12)):
         t = int(schedule.timesteps[i])
         x = scheduler.step(wavy(x, torch.full((2,), t)), t, x).prev_sample
@@ -539,6 +539,18 @@ def test_the_loop_tells_every_state_and_the_original_timesteps(method):
     torch.testing.assert_close(steps[0].x, torch.randn(2, 3, 4, 4, generator=generator()))
     last = sample(model, schedule, (2, 3, 4, 4), method, generator=generator())
     assert torch.equal(last, steps[-1].x) and torch.equal(last, steps[-2].x0) and not last.requires_grad
+
+
+@pytest.mark.parametrize("steps, same", [(8, True), (20, False)])
+def test_short_chains_of_the_solver_end_with_a_step_of_first_order(steps, same):
+    schedule, seen = NoiseSchedule.linear().respaced(steps), []
+    rule = DPMSolver()
+    for step in sample_steps(wavy, schedule, (2, 3, 4, 4), rule, start=numbers(2, 3, 4, 4), denoised_fn=None):
+        seen.append(step)
+    before, bars = seen[-3], schedule.alpha_bars[:2].tolist()       # what is drawn stands last, then i = 0, 1
+    noise = (before.x - bars[1] ** 0.5 * before.x0) / (1 - bars[1]) ** 0.5
+    first = ddim_step(before.x0, noise, bars[0])
+    assert torch.allclose(seen[-2].x, first, rtol=1e-6, atol=1e-8) is same
 
 
 def test_a_batch_of_one_is_a_row_of_a_batch_and_the_start_decides():
