@@ -136,8 +136,8 @@ class Paired:
 
 
 def paired(
-    ours: Sequence[float],
-    base: Sequence[float],
+    ours: Sequence[float | int],
+    base: Sequence[float | int],
     *,
     lower_is_better: bool = False,
 ) -> Paired:

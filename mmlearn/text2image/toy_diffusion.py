@@ -142,8 +142,8 @@ class MixtureDenoiser:
 
 
 def tilted_gaussian(
-    mean: float, variance: float, other: float, other_variance: float,
-    scale: float | int,
+    mean: float | int, variance: float | int, other: float | int,
+    other_variance: float | int, scale: float | int,
 ) -> tuple[float, float]:
     r"""eq:guidance-tilt: $p(x|y)^s p(x)^{1-s}$ of two Gaussians is one with
     $\frac1{v} = \frac{s}{v_c} + \frac{1-s}{v_u}$,

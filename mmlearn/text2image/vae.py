@@ -138,9 +138,9 @@ def kl_between(
 
 
 def log_normal(
-    z: Float[Tensor, "*b z"], mu: Float[Tensor, "*b z"],
-    log_var: Float[Tensor, "*b z"]
-) -> Float[Tensor, "*b"]:
+    z: Float[Tensor, "*#b z"], mu: Float[Tensor, "*#b z"],
+    log_var: Float[Tensor, "*#b z"]
+) -> Float[Tensor, "*#b"]:
     r"""eq:vae-normal: $\log\mathcal N(z;\mu,\mathrm{diag}\,\sigma^2)=-\tfrac12\sum_j\big(\log2\pi
     +\log\sigma_j^2+(z_j-\mu_j)^2/\sigma_j^2\big)$."""
     squares = (z - mu).square() / log_var.exp()
