@@ -5,15 +5,14 @@ The name of VECTORS says its format: ``.txt`` word2vec's text, ``.bin`` its bina
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmlearn.cli.trainer import tell
+from mmlearn.cli.vector_files import add_corpus, check_out
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
 
-FORMATS = (".txt", ".vec", ".bin", ".glove")
 EXAMPLES = """examples:
   mmlearn train glove corpus.txt --out vectors.glove
   mmlearn train glove corpus.txt --out vectors.txt --dim 300 --window 10 --updates entry --epochs 50
@@ -24,11 +23,7 @@ EXAMPLES = """examples:
 def add(parser: argparse.ArgumentParser, system: "System") -> None:
     """Add the arguments of ``mmlearn train glove``."""
     parser.epilog = EXAMPLES
-    parser.add_argument("corpus", type=Path, metavar="CORPUS",
-                        help="text file in UTF-8, one sentence a line, words separated by white space")
-    parser.add_argument("--out", type=Path, required=True, metavar="VECTORS",
-                        help="file of vectors: .txt (word2vec's text), .bin (binary) or .glove")
-    parser.add_argument("--dim", type=int, default=100, help="numbers of a vector (default 100)")
+    add_corpus(parser)
     parser.add_argument("--window", type=int, default=10, help="words on each side (default 10)")
     parser.add_argument("--left-only", action="store_true", help="count words to the left alone")
     parser.add_argument("--x-max", type=float, default=100.0, metavar="X",
@@ -37,23 +32,15 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
     parser.add_argument("--updates", choices=("all", "entry"), default="all",
                         help="one update a pass by all counts (default; fast), or one for each count, as the "
                              "released program has it")
-    parser.add_argument("--min-count", type=int, default=5, metavar="N",
-                        help="occurrences of a word that gets a vector, at least (default 5)")
     parser.add_argument("--epochs", type=int, metavar="N",
                         help="passes over the counts (default 300; with --updates entry 50)")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate (default 0.05)")
-    parser.add_argument("--checkpoints", type=Path, metavar="DIR",
-                        help="keep the state of the run there, and go on from it if it was killed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train and write the vectors; see ``mmlearn train glove --help``."""
-    if args.out.suffix not in FORMATS or args.out.is_dir():
-        raise ValueError(f"--out {args.out} says no format; end the name of the file with .txt, "
-                         f".bin or .glove")
+    check_out(args.out)
     from mmlearn.data.vocabulary import read_corpus
     from mmlearn.data.word_vectors import write_vectors
     from mmlearn.images_for_language.glove import GloVeConfig, train_glove

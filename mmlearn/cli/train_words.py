@@ -5,15 +5,14 @@ The name of VECTORS says its format: ``.txt`` word2vec's text, ``.bin`` its bina
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmlearn.cli.trainer import tell
+from mmlearn.cli.vector_files import add_corpus, check_out
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
 
-FORMATS = (".txt", ".vec", ".bin", ".glove")
 EXAMPLES = """examples:
   mmlearn train words corpus.txt --out vectors.txt
   mmlearn train words corpus.txt --out vectors.bin --objective hs --dim 300 --workers 2
@@ -24,36 +23,24 @@ EXAMPLES = """examples:
 def add(parser: argparse.ArgumentParser, system: "System") -> None:
     """Add the arguments of ``mmlearn train words``."""
     parser.epilog = EXAMPLES
-    parser.add_argument("corpus", type=Path, metavar="CORPUS",
-                        help="text file in UTF-8, one sentence a line, words separated by white space")
-    parser.add_argument("--out", type=Path, required=True, metavar="VECTORS",
-                        help="file of vectors: .txt (word2vec's text), .bin (binary) or .glove")
+    add_corpus(parser)
     parser.add_argument("--objective", choices=("ns", "hs"), default="ns",
                         help="negative sampling or hierarchical softmax (default ns)")
-    parser.add_argument("--dim", type=int, default=100, help="numbers of a vector (default 100)")
     parser.add_argument("--window", type=int, default=5, help="words on each side, at most (default 5)")
     parser.add_argument("--negatives", type=int, metavar="K", help="words drawn for a pair (ns; default 5)")
     parser.add_argument("--sample", type=float, default=1e-3, metavar="T",
                         help="frequency above which occurrences are left out at random; 0: none is "
                              "(default 0.001)")
-    parser.add_argument("--min-count", type=int, default=5, metavar="N",
-                        help="occurrences of a word that gets a vector, at least (default 5)")
     parser.add_argument("--epochs", type=int, default=5, help="passes over the corpus (default 5)")
     parser.add_argument("--lr", type=float, default=0.025, help="learning rate at the start (default 0.025)")
     parser.add_argument("--workers", type=int, default=1, metavar="N",
                         help="threads; with more than one, no run is quite like another (default 1)")
-    parser.add_argument("--checkpoints", type=Path, metavar="DIR",
-                        help="keep the state of the run there, and go on from it if it was killed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train and write the vectors; see ``mmlearn train words --help``."""
-    if args.out.suffix not in FORMATS or args.out.is_dir():
-        raise ValueError(f"--out {args.out} says no format; end the name of the file with .txt, "
-                         f".bin or .glove")
+    check_out(args.out)
     if args.negatives is not None and args.objective == "hs":
         raise ValueError(f"--negatives is {args.negatives}, and --objective hs draws none; leave it out, or "
                          f"take --objective ns")

@@ -1,4 +1,4 @@
-"""Files of word vectors on the command line: the options that say how they are read."""
+"""Files of word vectors on the command line: options that say how they are read, or trained and written."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmlearn.data.word_vectors import WordVectors
+
+
+FORMATS = (".txt", ".vec", ".bin", ".glove")
+
+
+def add_corpus(parser: argparse.ArgumentParser) -> None:
+    """Add what all that trains vectors on a text file has in common: CORPUS, --out, and how a run is kept."""
+    parser.add_argument("corpus", type=Path, metavar="CORPUS",
+                        help="text file in UTF-8, one sentence a line, words separated by white space")
+    parser.add_argument("--out", type=Path, required=True, metavar="VECTORS",
+                        help="file of vectors: .txt (word2vec's text), .bin (binary) or .glove")
+    parser.add_argument("--dim", type=int, default=100, help="numbers of a vector (default 100)")
+    parser.add_argument("--min-count", type=int, default=5, metavar="N",
+                        help="occurrences of a word that gets a vector, at least (default 5)")
+    parser.add_argument("--checkpoints", type=Path, metavar="DIR",
+                        help="keep the state of the run there, and go on from it if it was killed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def check_out(out: Path) -> None:
+    """Raises ``ValueError`` for a name of a file of vectors that says no format."""
+    if out.suffix not in FORMATS or out.is_dir():
+        raise ValueError(f"--out {out} says no format; end the name of the file with .txt, .bin or .glove")
 
 
 def add_vectors(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ dictionary-go-round); P. Vincent-Lamarre et al. (2016), *The Latent Structure of
 Dictionaries*, Topics in Cognitive Science 8(3), arXiv:1411.0129, where the smallest sets of words from which
 all others can be learnt are minimum feedback vertex sets (about 1 % of a real dictionary).
 Survey: 3.1.
-Differs from a dictionary: it has some sixty words, and a definition one sense. Function words (a, the, that,
+Differs from a dictionary: it has 85 words, and a definition one sense. Function words (a, the, that,
 is, for, with …) define nothing here and stand in no entry.
 
 The graph. An arrow leads from a word to each word of its definition that has an entry. Every definition has

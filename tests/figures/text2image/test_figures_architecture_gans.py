@@ -1,13 +1,11 @@
 """Chapter 2's diagrams say all in words, show the sizes of the package's configurations, cut nothing off."""
 
 import re
-import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import numpy as np
 import pytest
+from figure_parts import check_texts, texts
 
-from mmlearn.figures.diagram import Diagram, text_width
 from mmlearn.figures.text2image import architecture, successors
 from mmlearn.text2image.attngan import AttnGANConfig
 from mmlearn.text2image.char_cnn_rnn import CharCNNRNNConfig
@@ -17,7 +15,6 @@ from mmlearn.text2image.dmgan import DMGANConfig
 from mmlearn.text2image.gan_cls import GANCLSConfig
 from mmlearn.text2image.stackgan import StackGANConfig, StackGANv2Config
 
-SVG = "{http://www.w3.org/2000/svg}"
 DIAGRAMS = (architecture.game, architecture.dcgan, architecture.char_cnn_rnn, architecture.gan_cls,
             architecture.family, successors.stackgan, successors.stackgan_v2, successors.attngan,
             successors.damsm, successors.dmgan, successors.dfgan)
@@ -31,32 +28,12 @@ DRAWN = [(draw.__name__, lambda draw=draw: draw()) for draw in DIAGRAMS] + [
     (f"{draw.__name__}-variant", lambda draw=draw, config=config: draw(config)) for draw, config in VARIANTS]
 
 
-def texts(drawn: Diagram) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
-
-
-def frames(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
-    found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y = float(text.get("x", 0)), float(text.get("y", 0))
-        wide = text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
 @pytest.mark.parametrize("draw", [draw for _, draw in DRAWN], ids=[name for name, _ in DRAWN])
 def test_no_text_is_cut_off_or_covers_another_and_a_phone_shows_all(draw):
     drawn = draw()
     assert (drawn.narrow or drawn).width <= 480
     for each in filter(None, (drawn, drawn.narrow)):
-        places = frames(each)
-        for words, left, top, right, bottom in places:
-            assert left >= 0 and right <= each.width and top >= 0 and bottom <= each.height, words
-        for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-            assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+        check_texts(each)
 
 
 @pytest.mark.parametrize("draw", DIAGRAMS, ids=lambda draw: draw.__name__)

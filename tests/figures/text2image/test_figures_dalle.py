@@ -1,35 +1,18 @@
 """DALL-E's figures show the sizes, masks, shares and orders of the package, and cut nothing off."""
 
 import math
-import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from figure_parts import frames, texts
+from figure_parts import check_texts, frames, texts
 
 from mmlearn.data.tokenisers import PlainWordTokeniser
-from mmlearn.figures.diagram import Diagram, text_width
 from mmlearn.figures.interactive import LIMIT
 from mmlearn.figures.text2image import dalle
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
 from mmlearn.text2image.dvae import DVAE, DVAEConfig, DVAESchedule
 from mmlearn.text2image.token_drawing import TokenDrawer
-
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-def places(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge."""
-    found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y = float(text.get("x", 0)), float(text.get("y", 0))
-        wide = text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
 
 
 @pytest.mark.parametrize("drawn", [
@@ -39,11 +22,7 @@ def places(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
 def test_a_diagram_covers_no_text_and_says_all_in_words(drawn):
     assert drawn.width <= 480 and len(drawn.alt) > 200 and "  " not in drawn.alt
     assert len(drawn._repr_html_()) < 100_000
-    found = places(drawn)
-    for words, left, top, right, bottom in found:
-        assert left >= 0 and right <= drawn.width and top >= 0 and bottom <= drawn.height, words
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(found, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_the_dvae_has_the_channels_and_sides_of_the_paper():

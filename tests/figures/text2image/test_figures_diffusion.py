@@ -1,16 +1,12 @@
 """The figures of diffusion show the chains, samplers and sizes that they were given."""
 
-import json
 import re
-import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from figure_parts import block_data, check_texts, texts
 
-from mmlearn.figures.diagram import Diagram, text_width
-from mmlearn.figures.interactive import LIMIT, Block
 from mmlearn.figures.text2image import diffusion
 from mmlearn.figures.text2image.diffusion import SAMPLERS, at_blobs, drawn_by, path_ends, path_error
 from mmlearn.text2image.adm import ADMConfig
@@ -18,7 +14,6 @@ from mmlearn.text2image.ddpm import DDPMConfig
 from mmlearn.text2image.diffusion import NoiseSchedule
 from mmlearn.text2image.toy_diffusion import Mixture, MixtureDenoiser
 
-SVG = "{http://www.w3.org/2000/svg}"
 RING = Mixture.ring(radius=1.4, std=0.15)
 SHORT = NoiseSchedule.linear(100)
 PERFECT = MixtureDenoiser(RING, SHORT)
@@ -27,37 +22,15 @@ DRAWN = {"chain": diffusion.chain, "cifar10": diffusion.unet,
              DDPMConfig.mini())}
 
 
-def block_data(block: Block) -> dict:
-    page = block._repr_html_()
-    assert len(page.encode()) < LIMIT
-    return json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-
-
-def frames(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
-    found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y = float(text.get("x", 0)), float(text.get("y", 0))
-        wide = text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
 @pytest.mark.parametrize("name", DRAWN)
 def test_no_text_of_a_diagram_of_diffusion_is_cut_off_or_covers_another(name):
     drawn = DRAWN[name]()
     assert drawn.width <= 480 and len(drawn.alt) > 100
-    places = frames(drawn)
-    for words, left, top, right, bottom in places:
-        assert left >= 0 and right <= drawn.width and top >= 0 and bottom <= drawn.height, words
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_the_u_net_shows_the_sizes_of_its_configuration():
-    words = [text for text, *_ in frames(diffusion.unet())]
+    words = texts(diffusion.unet())
     for size in ("128 × 32 × 32", "256 × 16 × 16", "256 × 8 × 8"):
         assert words.count(size) == 2
     assert words.count("256 × 4 × 4") == 3                      # down, middle, up

@@ -3,15 +3,13 @@ an untrained one here."""
 
 import math
 import re
-import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import pytest
 import torch
-from figure_parts import frames, texts
+from figure_parts import check_texts, frames, texts
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
-from mmlearn.figures.diagram import data_uri, text_width
+from mmlearn.figures.diagram import data_uri
 from mmlearn.figures.interactive import LIMIT
 from mmlearn.figures.text2image import guidance
 from mmlearn.nn.modes import seeded
@@ -20,7 +18,6 @@ from mmlearn.text2image.glide import GLIDE, GLIDEConfig, GLIDETextConfig, fitted
 from mmlearn.text2image.painting import Painter
 from mmlearn.text2image.toy_diffusion import Mixture
 
-SVG = "{http://www.w3.org/2000/svg}"
 TEXTS = ["a red cat", "a blue house at night"]
 WORDS = GLIDETokeniser.train(TEXTS, 100, context=6)
 FEW = {"steps": 3, "upsampling": 2, "method": "ddim"}
@@ -49,15 +46,7 @@ def shown(pixels):
 def test_no_text_of_a_diagram_is_cut_off_or_covers_another(draw):
     drawn = draw()
     assert len(drawn.alt) > 200 and drawn.width <= 480
-    places = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y, wide = float(text.get("x")), float(text.get("y")), text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        assert left >= 0 and left + wide <= drawn.width and y <= drawn.height, words
-        places.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_the_u_net_shows_the_sizes_of_its_configuration():
