@@ -100,6 +100,14 @@ def warmup_cosine(lr: float | int, warmup: int, steps: int, final: float | int =
     return Schedule(f"warmup_cosine({lr}, warmup={warmup}, steps={steps}, final={final})", rate)
 
 
+def parameter_groups(model: nn.Module, weight_decay: float | int) -> list[dict[str, Any]]:
+    """Parameters for an optimiser: matrices, embeddings and filters decay; gains, biases, single numbers do
+    not."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    return [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]
+
+
 # What a run leaves behind -----------------------------------------------------------------------------------
 
 @dataclass

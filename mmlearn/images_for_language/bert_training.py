@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlearn.data.batches import Batches
 from mmlearn.data.wordpiece import WordPiece
@@ -30,7 +30,7 @@ from mmlearn.images_for_language.bert import (
     pretraining_loss,
 )
 from mmlearn.nn.modes import eval_mode
-from mmlearn.train import History, Schedule, fit
+from mmlearn.train import History, Schedule, fit, parameter_groups
 
 Ids = list[int]
 Document = Sequence[Ids]                # sentences, each the ids of its pieces
@@ -235,13 +235,6 @@ class BERTAdam(torch.optim.Optimizer):
         return loss
 
 
-def decay_groups(model: nn.Module, weight_decay: float = 0.01) -> list[dict[str, Any]]:
-    """Matrices and embeddings decay; biases and the gains of normalisation do not."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    return [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]
-
-
 def bert_rate(step: int, lr: float, warmup: int, steps: int) -> float:
     r"""eq:bert-rate: $\eta_s=\eta\,s/w$ while $s<w$, then $\eta\,(1-s/S)$, for s = 0 … S-1: the first rate is
     0, and the top, $\eta$, is never reached."""
@@ -280,7 +273,7 @@ def train_bert(
     nine tenths of the steps. Further ``options`` (``evaluate``, ``folder``, ``title`` …) go to ``fit``.
     """
     batches = PretrainingBatches(texts, batch, tokeniser, seed=seed, rate=rate, choose=choose)
-    options = {"optimizer": BERTAdam(decay_groups(model, weight_decay), lr=lr),
+    options = {"optimizer": BERTAdam(parameter_groups(model, weight_decay), lr=lr),
                "schedule": bert_schedule(lr, max(1, min(warmup, steps // 10)), steps), "clip": 1.0, **options}
     return fit(model, pretraining_objective, batches, steps=steps, seed=seed, **options)
 

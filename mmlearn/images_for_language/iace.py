@@ -31,7 +31,7 @@ from mmlearn.data.batches import Batches
 from mmlearn.nn.bert import BERT, BERTConfig
 from mmlearn.nn.configuration import check
 from mmlearn.nn.modes import eval_mode
-from mmlearn.train import History, fit, warmup_linear
+from mmlearn.train import History, fit, parameter_groups, warmup_linear
 
 
 @dataclass(frozen=True)
@@ -311,10 +311,7 @@ def tuner(model: nn.Module, steps: int, lr: float | int, warmup: float | int,
           decay: float | int) -> dict[str, Any]:
     """The optimiser and schedule of the second phase, for ``fit``: AdamW (eps 1e-6), a rate that rises over a
     share ``warmup`` of the steps and then falls to 0; only matrices decay."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    groups = parameter_groups(model, decay)
     return {"optimizer": torch.optim.AdamW(groups, lr=lr, eps=1e-6, fused=True),
             "schedule": warmup_linear(lr, max(1, round(warmup * steps)), steps + 1)}
 

@@ -56,15 +56,6 @@ def imagined_error(
     return (guess - image).square().sum(dim=1).mean()
 
 
-def ridge(
-    T: Float[Tensor, "w d"], V: Float[Tensor, "w f"], penalty: float | int
-) -> Float[Tensor, "d f"]:
-    r"""eq:imagined-ridge: $A=(T^\top T+\lambda I)^{-1}T^\top V$, the linear map that makes $\lVert
-    TA-V\rVert^2+\lambda\lVert A\rVert^2$ least; rows of T and V are centred by the caller."""
-    eye = torch.eye(T.shape[1], dtype=T.dtype, device=T.device)
-    return torch.linalg.solve(T.mT @ T + penalty * eye, T.mT @ V)
-
-
 def imagined_vectors(
     text: Float[Tensor, "w d"], guess: Float[Tensor, "w f"],
     alpha: float | int = 0.5
@@ -121,25 +112,3 @@ def train_imagined(
         errors.append(float(error.detach()))
     model.eval()
     return errors
-
-
-@dataclass(frozen=True)
-class RidgeMap:
-    """eq:imagined-ridge with the means that were taken off: ``__call__`` maps (w, d) to (w, f)."""
-
-    A: Tensor
-    text_mean: Tensor
-    image_mean: Tensor
-
-    @classmethod
-    def fit(
-        cls, text: Float[Tensor, "w d"], image: Float[Tensor, "w f"], penalty: float | int = 1.0
-    ) -> "RidgeMap":
-        """The map of the words that have both vectors. Raises ``ValueError`` for a penalty below 0."""
-        if penalty < 0:
-            raise ValueError(f"penalty is {penalty}; use 0 (least squares) or more")
-        text_mean, image_mean = text.mean(dim=0), image.mean(dim=0)
-        return cls(ridge(text - text_mean, image - image_mean, penalty), text_mean, image_mean)
-
-    def __call__(self, text: Float[Tensor, "w d"]) -> Float[Tensor, "w f"]:
-        return (text - self.text_mean) @ self.A + self.image_mean

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from mmlearn.data.vocabulary import Text, Vocabulary, generator_of, numbered
 from mmlearn.data.word_vectors import WordVectors
 from mmlearn.files import locked
+from mmlearn.images_for_language.sequential_fusion import unit_rows
 from mmlearn.images_for_language.skip_gram import (
     SkipGram,
     SkipGramConfig,
@@ -38,7 +39,7 @@ from mmlearn.images_for_language.skip_gram import (
     _Run,
     objective,
 )
-from mmlearn.images_for_language.zero_shot import nearest_pictures, unit_rows
+from mmlearn.images_for_language.zero_shot import nearest_pictures
 from mmlearn.nn.configuration import FieldError
 
 BLOCK = 20              # words that are predicted before their pictures are looked at

@@ -83,14 +83,14 @@ class Blocks(NamedTuple):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-def unit_rows(table: Float[Tensor, "w c"]) -> Float[Tensor, "w c"]:
+def unit_rows(table: Float[Tensor, "*w c"]) -> Float[Tensor, "*w c"]:
     r"""eq:fusion-rows: $N(x)=x/\lVert x\rVert$ for each row: without it a weight says nothing, since the
     longer block wins; a row of zeros stays one."""
     if not table.is_sparse:
-        return F.normalize(table, dim=1)
+        return F.normalize(table, dim=-1, eps=1e-8)
     table = table.coalesce()
     lengths = sums(table * table, 1).sqrt()
-    values = table.values() / lengths[table.indices()[0]].clamp(min=1e-300)
+    values = table.values() / lengths[table.indices()[0]].clamp(min=1e-8)
     return torch.sparse_coo_tensor(table.indices(), values, table.shape,
                                    is_coalesced=True, check_invariants=False)
 

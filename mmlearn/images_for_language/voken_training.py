@@ -27,7 +27,7 @@ from mmlearn.data.pairs import PairBatches, PairData
 from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
 from mmlearn.files import package_data
 from mmlearn.images_for_language.bert import IGNORED, Chooser, choose_independently, mask_tokens
-from mmlearn.images_for_language.bert_training import bert_schedule, decay_groups
+from mmlearn.images_for_language.bert_training import bert_schedule
 from mmlearn.images_for_language.token_image_matching import (
     MatcherConfig,
     TokenImageMatcher,
@@ -36,7 +36,7 @@ from mmlearn.images_for_language.token_image_matching import (
 from mmlearn.images_for_language.voken_lm import VokenLM, voken_lm_losses
 from mmlearn.images_for_language.vokenizer import Vokenizer, image_keys
 from mmlearn.nn.modes import eval_mode, seeded
-from mmlearn.train import History, fit
+from mmlearn.train import History, fit, parameter_groups
 
 BLOCK = 126                             # tokens of a block without its two special ones
 Augment = Callable[[Tensor], Tensor]
@@ -229,6 +229,6 @@ def train_voken_lm(
 ) -> History:
     """Train a language model on hidden words, and on vokens where the batches have some; ``options`` are
     those of ``fit``."""
-    optimizer = torch.optim.AdamW(decay_groups(model, decay), lr=lr, eps=1e-6, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, decay), lr=lr, eps=1e-6, fused=True)
     return fit(model, lm_step, batches, steps=steps, optimizer=optimizer, clip=clip,
                schedule=bert_schedule(lr, warmup, steps), seed=seed, title="language model", **options)

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mmlearn.images_for_language.sequential_fusion import unit_rows
 from mmlearn.metrics.retrieval import recall_at_k
 
 STRENGTHS = tuple(10.0 ** power for power in range(-4, 4))      # of ridges; the best of them is taken
@@ -72,11 +73,6 @@ def entropy(
     positive = z - z.min() + least * (z.max() - z.min()).clamp(min=1e-8)
     p = positive / positive.sum(dim=1, keepdim=True)
     return -(p * p.log()).sum(dim=1)
-
-
-def unit_rows(x: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f"]:
-    """Rows of length 1; a row of zeros stays one."""
-    return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-8)
 
 
 # ------------------------------------------------------------------------------------- ridge regression

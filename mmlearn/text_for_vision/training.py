@@ -30,7 +30,7 @@ from mmlearn.text_for_vision.align import ALIGN, Number, align_loss, clamp_tempe
 from mmlearn.text_for_vision.clip import CLIP, clamp_logit_scale_
 from mmlearn.text_for_vision.contrastive import clip_loss
 from mmlearn.text_for_vision.zero_shot import SCENE, top_k_accuracy, zero_shot_weights
-from mmlearn.train import History, fit, warmup_cosine, warmup_linear
+from mmlearn.train import History, fit, parameter_groups, warmup_cosine, warmup_linear
 
 CHECKPOINTS = package_data("checkpoints")
 FILES = {"vit": "clip-mini.safetensors", "resnet": "clip-mini-resnet.safetensors"}
@@ -39,13 +39,6 @@ TEMPLATES = SCENE  # sentences that the scene world's captions might hold
 # --------------------------------------------------------------------------------------------------- training
 
 Loss = Callable[..., Tensor]                # loss(u, v, scale), and what else the objective hands over
-
-
-def parameter_groups(model: nn.Module, weight_decay: float | int = 0.2) -> list[dict[str, Any]]:
-    """Parameters for AdamW: matrices and filters decay, gains, biases and the logit scale do not."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    return [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]
 
 
 def adamw_cosine(model: nn.Module, lr: float | int, steps: int, *, warmup: int = 50,
@@ -200,9 +193,8 @@ def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: in
     The paper's optimiser is ``LAMB``, for batches of thousands; with the small batches of a miniature AdamW
     (the default) learns faster. Gains, biases and sigma do not decay. Further ``options`` go to ``fit``.
     """
-    weights = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
-              {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0, "adapt": False}]
+    decayed, free = parameter_groups(model, weight_decay)
+    groups = [decayed, {**free, "adapt": False}]
     options.setdefault("schedule", warmup_linear(lr, min(warmup, steps // 4), steps))
     return fit(model, contrastive_objective(partial(align_loss, smoothing=smoothing)),
                PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.context), steps=steps,

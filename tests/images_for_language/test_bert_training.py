@@ -17,7 +17,6 @@ from mmlearn.images_for_language.bert_training import (
     bert_rate,
     bert_schedule,
     counting_accuracy,
-    decay_groups,
     hidden,
     judge_bert,
     pair_texts,
@@ -28,6 +27,7 @@ from mmlearn.images_for_language.bert_training import (
     train_bert,
 )
 from mmlearn.nn.bert import BERTConfig
+from mmlearn.train import parameter_groups
 
 # documents of five sentences of three tokens: token 100 d + 10 s + i says where it comes from
 DOCUMENTS = [[[100 * d + 10 * s + i for i in range(3)] for s in range(5)] for d in range(1, 9)]
@@ -188,7 +188,7 @@ def test_the_rate_rises_to_almost_its_top_and_falls_to_nothing():
 
 def test_biases_and_normalisation_do_not_decay():
     model = BERTForPreTraining(BERTConfig(50, 16, 16, 1, 2, 32))
-    decayed, free = decay_groups(model)
+    decayed, free = parameter_groups(model, 0.01)
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)] for p in free["params"]} == {
         name for name, _ in model.named_parameters() if name.endswith("bias") or "norm" in name}
@@ -207,7 +207,7 @@ def test_a_handful_of_pairs_is_learnt_by_heart():
     model = small()
     model.eval()
     batch = PretrainingBatches(texts, len(texts), TOKENS)[0]
-    optimizer = BERTAdam(decay_groups(model, 0.0), lr=5e-3)
+    optimizer = BERTAdam(parameter_groups(model, 0.0), lr=5e-3)
     for step in range(120):
         loss, found = pretraining_objective(model, batch)
         optimizer.zero_grad()

@@ -7,10 +7,8 @@ from networks import count_blank, covers, numbers
 from mmlearn.images_for_language.imagined_vectors import (
     ImaginedConfig,
     ImaginedVectors,
-    RidgeMap,
     imagined_error,
     imagined_vectors,
-    ridge,
     train_imagined,
 )
 from mmlearn.nn.modes import seeded
@@ -21,27 +19,6 @@ def test_the_error_is_the_mean_squared_distance_of_words():
     guess, image = numbers(4, 3), numbers(4, 3, seed=1)
     want = sum(float(((guess[w] - image[w]) ** 2).sum()) for w in range(4)) / 4
     assert float(imagined_error(guess, image)) == pytest.approx(want)
-
-
-@pytest.mark.parity
-@covers("eq:imagined-ridge")
-@pytest.mark.parametrize("penalty", [0.0, 0.5, 20.0])
-def test_ridge_is_scikit_learns_and_no_other_map_has_a_smaller_sum(penalty):
-    from sklearn.linear_model import Ridge
-
-    T, V = numbers(20, 4) + 1, numbers(20, 3, seed=1) - 2
-    ours = RidgeMap.fit(T, V, penalty)
-    peer = Ridge(alpha=penalty).fit(T.numpy(), V.numpy())
-    fresh = numbers(5, 4, seed=2)
-    torch.testing.assert_close(ours(fresh), torch.from_numpy(peer.predict(fresh.numpy())))
-    t, v = T - T.mean(dim=0), V - V.mean(dim=0)
-    A = ridge(t, v, penalty)
-    least = float((t @ A - v).square().sum() + penalty * A.square().sum())
-    for seed in range(5):
-        B = A + 0.1 * numbers(4, 3, seed=seed + 3)
-        assert float((t @ B - v).square().sum() + penalty * B.square().sum()) > least
-    with pytest.raises(ValueError, match="penalty is -1"):
-        RidgeMap.fit(T, V, -1)
 
 
 @covers("eq:imagined-join")

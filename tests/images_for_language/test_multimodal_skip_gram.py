@@ -25,8 +25,9 @@ from mmlearn.images_for_language.multimodal_skip_gram import (
     vision_objective,
 )
 from mmlearn.images_for_language.multimodal_skip_gram_updates import vision_updates
+from mmlearn.images_for_language.sequential_fusion import unit_rows
 from mmlearn.images_for_language.skip_gram import SkipGram, SkipGramConfig, train_skip_gram
-from mmlearn.images_for_language.zero_shot import fit_ridge, retrieve, retrieve_by_ridge, turned, unit_rows
+from mmlearn.images_for_language.zero_shot import fit_ridge, retrieve, retrieve_by_ridge, turned
 from mmlearn.nn.modes import seeded
 
 

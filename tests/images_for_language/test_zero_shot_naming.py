@@ -7,6 +7,7 @@ import pytest
 import torch
 from networks import covers, numbers
 
+from mmlearn.images_for_language.sequential_fusion import unit_rows
 from mmlearn.images_for_language.zero_shot import (
     STRENGTHS,
     company,
@@ -23,7 +24,6 @@ from mmlearn.images_for_language.zero_shot import (
     retrieve_by_ridge,
     ridge_weights,
     turned,
-    unit_rows,
     zero_shot_scores,
 )
 

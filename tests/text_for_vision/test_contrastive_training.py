@@ -25,13 +25,12 @@ from mmlearn.text_for_vision.training import (
     embed_images,
     embed_texts,
     load_mini,
-    parameter_groups,
     retrieval,
     save_mini,
     train_clip,
     zero_shot_accuracy,
 )
-from mmlearn.train import constant
+from mmlearn.train import constant, parameter_groups
 
 SIZE = 32
 

@@ -30,7 +30,6 @@ from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.images_for_language.counts import weigh, window_counts
 from mmlearn.images_for_language.glove import GloVeConfig, train_glove
-from mmlearn.images_for_language.imagined_vectors import RidgeMap
 from mmlearn.images_for_language.multimodal_skip_gram import (
     MultimodalSkipGramConfig,
     train_multimodal_skip_gram,
@@ -38,6 +37,7 @@ from mmlearn.images_for_language.multimodal_skip_gram import (
 from mmlearn.images_for_language.sequential_fusion import fuse_features, truncated_svd, unit_rows
 from mmlearn.images_for_language.skip_gram import SkipGramConfig, train_skip_gram
 from mmlearn.images_for_language.visual_vectors import word_vectors
+from mmlearn.images_for_language.zero_shot import fit_ridge
 from mmlearn.metrics.similarity import evaluate_pairs, pairs_within
 from mmlearn.pretrained.feature_networks import SCENES, open_network
 
@@ -121,7 +121,7 @@ def which_picture(table: Tensor, seen: Seen, penalty: float | int) -> float:
     where its twin's is; the mapping has seen neither."""
     learnt = torch.ones(len(table), dtype=torch.bool)
     learnt[[row for pair in TWIN_ROWS for row in pair]] = False
-    imagined = unit_rows(RidgeMap.fit(table[learnt], seen.nouns[learnt], penalty)(table))
+    imagined = unit_rows(fit_ridge(table[learnt], seen.nouns[learnt], penalty)(table))
     right = []
     for pair, (first, second) in enumerate(TWIN_ROWS):
         nearer = seen.twins[2 * pair:2 * pair + 2] @ (imagined[first] - imagined[second])      # twin, picture

@@ -23,7 +23,6 @@ from mmlearn.data import word_world
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.images_for_language.counts import weigh, window_counts
-from mmlearn.images_for_language.imagined_vectors import RidgeMap
 from mmlearn.images_for_language.sequential_fusion import (
     Blocks,
     FusedSpace,
@@ -36,6 +35,7 @@ from mmlearn.images_for_language.sequential_fusion import (
 from mmlearn.images_for_language.skip_gram import SkipGramConfig, train_skip_gram
 from mmlearn.images_for_language.visual_vectors import aggregated, features_of, prepared
 from mmlearn.images_for_language.visual_words import BagOfVisualWords, VisualWordsConfig
+from mmlearn.images_for_language.zero_shot import fit_ridge
 from mmlearn.metrics.similarity import WordPairs, pairs_within, spearman
 from mmlearn.pretrained.feature_networks import SCENES, open_network
 
@@ -175,7 +175,7 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     for how in ("CNN mean", "CNN max"):
         arms[f"skip-gram, {how}"] = judged(FusedSpace(Blocks(words, visual[how])).cosines)
     known = torch.tensor([word in set(word_world.PICTURED) for word in word_world.NOUNS])
-    guess = RidgeMap.fit(words[known], visual["CNN mean"][known], args.penalty)(words)
+    guess = fit_ridge(words[known], visual["CNN mean"][known], args.penalty)(words)
     arms["skip-gram, imagined"] = judged(FusedSpace(Blocks(words, unit_rows(guess))).cosines)
     return {"seed": seed, "arms": arms, "curves": curves, "chosen": chosen}
 

@@ -41,6 +41,7 @@ from mmlearn.images_for_language.multimodal_skip_gram import (
     MultimodalSkipGramConfig,
     train_multimodal_skip_gram,
 )
+from mmlearn.images_for_language.sequential_fusion import unit_rows
 from mmlearn.images_for_language.zero_shot import (
     company,
     entropy,
@@ -50,7 +51,6 @@ from mmlearn.images_for_language.zero_shot import (
     label_by_folds,
     places,
     retrieve,
-    unit_rows,
     zero_shot_scores,
 )
 from mmlearn.metrics.similarity import evaluate_pairs, pairs_within, spearman
