@@ -1,5 +1,5 @@
-"""The figures of grounding: walks are those of the dictionary, twins have bars of equal length, no text is cut
-off."""
+"""The figures of grounding: walks are those of the dictionary, twins have bars of equal length, no text is
+cut off."""
 
 import json
 import re
