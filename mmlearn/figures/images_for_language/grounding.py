@@ -31,7 +31,7 @@ from mmlearn.data.word_world import (
 from mmlearn.figures.diagram import Diagram, Number, text_width
 from mmlearn.figures.interactive import Block, player, slider
 
-STARTS = ("raven", "bird", "snow", "joy", "grief", "promise")
+STARTS = ("raven", "bird", "snow", "night", "grief", "promise")
 WAYS = {"the first word": lambda options: options[0], "the middle word": lambda o: o[len(o) // 2],
         "the last word": lambda options: options[-1]}
 ROW = 27                                # pixels of a definition
@@ -57,7 +57,7 @@ def dictionary_walks(starts: Sequence[str] = STARTS, grounded: Iterable[str] = (
         labels.append(f"{count} {'definition' if count == 1 else 'definitions'} read: {end}")
     return slider({"look up": starts, "then": list(WAYS)}, frames,
                   "A walk through a dictionary: each definition sends to another word, until the walk is "
-                  + ("at a word that is grounded" if known else "back where it had been"), labels=labels)
+                  + ("at a word that is grounded" if known else "back where it had been"), labels=labels, start=1)
 
 
 def _walk(walk: Sequence[str], known: set[str], height: Number) -> Diagram:
