@@ -57,7 +57,8 @@ def dictionary_walks(starts: Sequence[str] = STARTS, grounded: Iterable[str] = (
         labels.append(f"{count} {'definition' if count == 1 else 'definitions'} read: {end}")
     return slider({"look up": starts, "then": list(WAYS)}, frames,
                   "A walk through a dictionary: each definition sends to another word, until the walk is "
-                  + ("at a word that is grounded" if known else "back where it had been"), labels=labels, start=1)
+                  + ("at a word that is grounded" if known else "back where it had been"), labels=labels,
+                  start=1)
 
 
 def _walk(walk: Sequence[str], known: set[str], height: Number) -> Diagram:
