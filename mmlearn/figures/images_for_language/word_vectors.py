@@ -38,7 +38,7 @@ def skip_gram(config: SkipGramConfig | None = None) -> Diagram:
     drawn = Diagram(470, 394, (
         f"Skip-gram. The sentence {' '.join(SENTENCE)}; a window of two words on each side of “sings”. One "
         "pair is followed: “raven” is read, “sings” is predicted. Raven picks its row v_i of the table W_in "
-        f"of {v:,} words by {d} numbers. Its inner products with vectors u of the table W_out are the scores. "
+        f"of {v:,} words by {d} numbers. Its inner products with vectors u of the table W_out are scores. "
         f"Three ways lead to a loss, in red: a softmax over all {v:,} words; a tree, with as many scores as "
         f"there are turns on the way to the word; or negative sampling, with the word and {K} words that are "
         "drawn. Violet: the two ways that need no sum over all words."))
