@@ -43,7 +43,7 @@ def skip_gram(config: SkipGramConfig | None = None) -> Diagram:
         f"there are turns on the way to the word; or negative sampling, with the word and {K} words that are "
         "drawn. Violet: the two ways that need no sum over all words."))
     left = 40
-    drawn.group(238, 32, 374, 46)
+    drawn.group(196, 30, 390, 46)
     words = []
     for i, word in enumerate(SENTENCE):
         role = {1: "text", 2: "block"}.get(i, "")
@@ -93,10 +93,10 @@ def glove(config: GloVeConfig | None = None) -> Diagram:
     for i in range(7):
         for j in range(7):
             here = (X.x - 42 + 14 * j, X.y - 42 + 14 * i)
-            drawn.rect(*here, 14, 14, "image" if cells[i, j] > 0.55 else "frozen", radius=2)
+            drawn.rect(*here, 14, 14, "image" if cells[i, j] > 0.86 else "frozen", radius=2)
     drawn.text(88, 18, "counts *X*", 14, weight=600)
     drawn.text(88, 148, f"{v:,} × {v:,}", 13, "soft")
-    drawn.text(168, 84, "log *X_{ij}*  ≈", 14)
+    drawn.text(180, 84, "log *X_{ij}*  ≈", 14)
     W = drawn.matrix(244, 84, ["text"] * 7, 3, 14)
     drawn.text(244, 18, "*W*", 14, "text", weight=600)
     drawn.text(244, 148, f"{v:,} × {d}", 13, "text")
@@ -112,7 +112,7 @@ def glove(config: GloVeConfig | None = None) -> Diagram:
     drawn.arrow((W.x, 158), (W.x, 200), role="loss")
     drawn.arrow((turned.x, 130), (turned.x, 200), role="loss")
     drawn.arrow((X.x, 158), loss, role="loss", sides="bl")
-    drawn.text(40, 206, "not the zeros", 13, "soft", "start")
+    drawn.text(96, 180, "not the zeros", 13, "soft", "start")
     curve = [(40 + 2.2 * s, 340 - 60 * min(1.0, (s / 60) ** config.alpha)) for s in range(0, 101, 5)]
     drawn.line([(40, 340), (266, 340)])
     drawn.line([(40, 340), (40, 268)])
