@@ -160,7 +160,8 @@ def glove_loss(
 def gradients(
     W: Float[Tensor, "v d"], C: Float[Tensor, "v d"],
     b: Float[Tensor, " v"], b_c: Float[Tensor, " v"],
-    X: Float[Tensor, "v v"], x_max: float | int = 100, alpha: float | int = 0.75,
+    X: Float[Tensor, "v v"],
+    x_max: float | int = 100, alpha: float | int = 0.75,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""eq:glove-gradient: with the errors $e_{ij}=w_i\tilde w_j^\top+b_i+\tilde b_j-\log X_{ij}$,
     $\partial J/\partial w_i=2\sum_jf(X_{ij})\,e_{ij}\,\tilde w_j$,

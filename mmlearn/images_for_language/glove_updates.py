@@ -43,7 +43,8 @@ def entry_update(
     released program's order, which divides before it adds."""
     g_w = lr * (fe[:, None] * c).clip(-CUT, CUT)
     g_c = lr * (fe[:, None] * w).clip(-CUT, CUT)
-    return (w - g_w / np.sqrt(s_w), c - g_c / np.sqrt(s_c), s_w + g_w * g_w, s_c + g_c * g_c)
+    return (w - g_w / np.sqrt(s_w), c - g_c / np.sqrt(s_c),
+            s_w + g_w * g_w, s_c + g_c * g_c)
 
 
 class AllEntries:

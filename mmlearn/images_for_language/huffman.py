@@ -46,17 +46,20 @@ class _Tree:
         return self.weight < other.weight
 
 
-def growth(counts: Sequence[int], roots: bool = True) -> Iterator[Joined]:
+def growth(
+    counts: Sequence[int], roots: bool = True
+) -> Iterator[Joined]:
     """The v - 1 steps in which a tree grows from ``counts``, by each join; without ``roots`` the forest is
-    not
-    listed, which takes time for a large vocabulary.
+    not listed, which takes time for a large vocabulary.
 
     Raises ``ValueError`` for fewer than two words or a count below 1.
     """
     if len(counts) < 2:
-        raise ValueError(f"a tree over {len(counts)} words has no branch; give two words or more")
+        raise ValueError(f"a tree over {len(counts)} words has no branch; "
+                         f"give two words or more")
     if min(counts) < 1:
-        raise ValueError(f"a word has the count {min(counts)}; a word of a vocabulary occurs once at least")
+        raise ValueError(f"a word has the count {min(counts)}; a word of a "
+                         f"vocabulary occurs once at least")
     heap = [_Tree(int(count), i) for i, count in enumerate(counts)]
     heapq.heapify(heap)
     for node in range(len(counts), 2 * len(counts) - 1):

@@ -41,14 +41,17 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 def sigmoid_table() -> np.ndarray:
     """word2vec.c's sigmoid at -6, -5.988, …, 5.988."""
-    powers = np.exp((np.arange(1000, dtype=np.float32) / np.float32(1000) * 2 - 1) * 6).astype(np.float32)
+    share = np.arange(1000, dtype=np.float32) / np.float32(1000)
+    powers = np.exp((share * 2 - 1) * 6).astype(np.float32)
     return (powers / (powers + 1)).astype(np.float32)
 
 
 EXACT = np.zeros(0, np.float32)
 
 
-def alias_table(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def alias_table(
+    p: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Two columns by which a number is drawn from the distribution ``p`` (v) in one step: a row is drawn
     uniformly, and stands for itself with probability ``accept / 2**32``, else for its ``alias``."""
     v = len(p)
@@ -62,7 +65,8 @@ def alias_table(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         accept[low], alias[low] = share[low], high
         share[high] -= 1 - share[low]
         (small if share[high] < 1 else large).append(high)
-    return np.rint(np.array(accept) * 2**32).astype(np.int64), np.array(alias, np.int32)
+    bits = np.rint(np.array(accept) * 2**32).astype(np.int64)
+    return bits, np.array(alias, np.int32)
 
 
 @compiled
