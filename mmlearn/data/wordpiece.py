@@ -149,7 +149,8 @@ def learn_pieces(
     one piece, as long as they occur ``min_count`` times. Raises ``ValueError`` if there are more letters than
     pieces.
     """
-    spelt = {word: [word[0], *(INNER + c for c in word[1:])] for word in counts}
+    spelt = {word: [word[0], *(INNER + c for c in word[1:])]
+             for word in counts}
     letters = sorted({c for pieces in spelt.values() for c in pieces})
     if len(letters) > size:
         raise ValueError(f"{size} pieces are asked for, and the letters alone "

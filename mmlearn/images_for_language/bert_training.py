@@ -258,7 +258,8 @@ def pretraining_objective(
     scores = model(batch.tokens, asked, batch.real, batch.segments)
     words = batch.labels[asked]
     loss, parts = pretraining_loss(scores, words, batch.following)
-    return loss, {**parts, "right": (scores.words.argmax(dim=-1) == words).float().mean()}
+    right = scores.words.argmax(dim=-1) == words
+    return loss, {**parts, "right": right.float().mean()}
 
 
 def train_bert(
