@@ -149,6 +149,11 @@ def kiela_bottou(config: AlexNetConfig | None = None, text: int = 100) -> Diagra
 # ----------------------------------------------------------------------------------------------- the weight
 
 
+def path(points: Sequence[Point], role: str) -> str:
+    """SVG of straight lines through points."""
+    return f'<path class="mm-l mm-{role}" d="M' + "L".join(f"{x:.0f} {y:.1f}" for x, y in points) + '"/>'
+
+
 def mean_curve(runs: Sequence[Sequence[Mapping[str, float | None]]], name: str) -> list[float]:
     """The mean over seeds of a curve over weights, of one set of pairs."""
     return [float(np.mean([run[i][name] for run in runs])) for i in range(len(runs[0]))]
@@ -192,7 +197,7 @@ def rho_over_weight(study: Mapping[str, Any],
             cursor = at(share, low)[0]
             frame.line([(cursor, top), (cursor, foot)], dashed=True)
             for (each, curve), middle in zip(curves.items(), (116, 249, 382)):
-                frame.line([at(*point) for point in zip(shares, curve)], SETS[each])
+                frame.add(path([at(*point) for point in zip(shares, curve)], SETS[each]))
                 x, y = at(share, curve[i])
                 frame.add(f'<circle class="mm-h mm-{SETS[each]}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
                 frame.text(middle, 14, f"{each} {curve[i]:.2f}", 14, SETS[each], weight=600)
@@ -270,8 +275,9 @@ def modality_map(words: Sequence[str], text: Float[Tensor, "w j"], image: Float[
         frame = Diagram(470, 340, f"all nouns at alpha {alpha:g}")
         scale = reach / max(float(found.abs().max()), 1e-9)
         flat = [(middle[0] + 1.35 * scale * x, middle[1] - scale * y) for x, y in found.tolist()]
-        frame.add("".join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}" stroke="{GREY}" '
-                          f'stroke-width="0.7"/>' for (x, y), colour in zip(flat, colours)))
+        dots = "".join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>'
+                       for (x, y), colour in zip(flat, colours))
+        frame.add(f'<g stroke="{GREY}" stroke-width="0.7">{dots}</g>')
         for pair in twins:
             ends = [flat[place[word]] for word in pair]
             frame.line(ends, "loss")
@@ -343,7 +349,7 @@ def descriptor_steps(image: UInt8[Tensor, "3 y x"], row: int, column: int, radiu
         x, y = 290 + 58 * (o % 3), 62 + 62 * (o // 3)
         three.image(x, y, grey(maps[o], strength.max()), 52)
         angle = 2 * math.pi * o / DIRECTIONS
-        three.arrow((x, y), (x + 18 * math.cos(angle), y + 18 * math.sin(angle)), role="loss", sides="rr")
+        three.line([(x, y), (x + 20 * math.cos(angle), y + 20 * math.sin(angle))], "loss", head=True)
     four = frame("summed in 4 × 4 cells")
     most = float(cells.max().clamp(min=1e-9))
     for i in range(CELLS):
@@ -369,8 +375,7 @@ def descriptor_steps(image: UInt8[Tensor, "3 y x"], row: int, column: int, radiu
             "A pixel counts for the cells around it, less far from the point.",
             "4 × 4 cells × 8 directions, in one row.",
             "One strong edge may not outweigh all others."]
-    return player(frames, said, "How a dense SIFT descriptor is made of the brightness around a point",
-                  under=None)
+    return player(frames, said, "How a dense SIFT descriptor is made of the brightness around a point")
 
 
 @torch.no_grad()
