@@ -255,9 +255,9 @@ def modality_map(words: Sequence[str], text: Float[Tensor, "w j"], image: Float[
     ``text`` and ``image`` have rows of unit length. Dots have the colour of the things; ``twins`` are named
     and joined by a line. Raises ``ValueError`` for a number of rows that is not that of the words.
     """
-    if not len(words) == len(text) == len(image):
-        raise ValueError(f"there are {len(words)} words, {len(text)} rows of text and {len(image)} of "
-                         f"pictures; give one of each a word")
+    if len(words) != len(text):
+        raise ValueError(f"there are {len(words)} words and {len(text)} rows of text; give one of each a "
+                         f"word")
     place = {word: i for i, word in enumerate(words)}
     twins = [pair for pair in twins if pair[0] in place and pair[1] in place]
     points: list[Tensor] = []

@@ -116,7 +116,7 @@ def test_the_map_has_a_frame_a_weight_and_tells_twins_apart_by_pictures_alone():
     assert "raven and dove" in labels[0]
     assert data["frames"][0].count("<circle") == len(words)
     with pytest.raises(ValueError, match="one of each a word"):
-        fusion.modality_map(words, text[1:], image)
+        fusion.modality_map(words[1:], text, image)
 
 
 def test_dots_have_the_colour_of_the_thing():
