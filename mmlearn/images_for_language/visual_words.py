@@ -222,7 +222,8 @@ def random_start(
 
 
 def binned(
-    nearest: Int[Tensor, "b n"], places: Float[Tensor, "n 2"], words: int, bins: int
+    nearest: Int[Tensor, "b n"], places: Float[Tensor, "n 2"],
+    words: int, bins: int
 ) -> Float[Tensor, "b c"]:
     r"""eq:bovw-histogram: $h_{u,v,j}=\sum_i[a_i=j]\,[\lfloor Br_i\rfloor=u]\,[\lfloor Bc_i\rfloor=v]$: how
     often visual word j stands in part (u, v) of the picture, B parts a side; (r, c) is a point's place."""

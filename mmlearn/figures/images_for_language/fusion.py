@@ -416,7 +416,6 @@ def mixing_tables(before: Float[Tensor, "w c"], after: Float[Tensor, "w c"], row
         axis.set_yticks(range(len(rows)), rows, fontsize=9)
         axis.set_title(title, fontsize=10)
         axis.grid(False)
-    figure.tight_layout()
     return figure
 
 
