@@ -230,7 +230,7 @@ def binned(
     part = (places * bins).long().clamp(max=bins - 1)
     column = (part[:, 0] * bins + part[:, 1]) * words + nearest
     table = torch.zeros(len(nearest), bins**2 * words, device=nearest.device)
-    return table.scatter_add_(1, column, torch.ones_like(column, dtype=table.dtype))
+    return table.scatter_add_(1, column, table.new_ones(column.shape))
 
 
 class BagOfVisualWords(nn.Module):
