@@ -134,10 +134,11 @@ def kiela_bottou(config: AlexNetConfig | None = None, text: int = 100) -> Diagra
     drawn.line([(362, 36), (362, 196)], "loss", dashed=True)
     drawn.text(362, 24, "the network is cut here", 13, "loss")
     pool = drawn.box(314, 240, f"mean or max over *i*\n*v_w*, {f:,}", "new", 172, 48)
-    drawn.arrow((314, 192), pool, "*f*(*x_i*)", role="new", side=1)
-    words = drawn.box(112, 240, f"skip-gram, from text\n*v_{{text}}*, {text}", "text", 168, 48)
+    drawn.arrow((314, 192), pool, role="new")
+    drawn.text(344, 205, "*f*(*x_i*)", 13, "new")
+    words = drawn.box(112, 240, f"skip-gram, from text\n*v_{{text}}*, {text}", "text", 184, 48)
     unit_t = drawn.box(112, 312, "to length 1", "text", 110, 30)
-    unit_v = drawn.box(314, 312, "centre, to length 1", "image", 150, 30)
+    unit_v = drawn.box(314, 312, "centre, to length 1", "image", 176, 30)
     drawn.arrow(words, unit_t)
     drawn.arrow(pool, unit_v)
     join = drawn.box(214, 374, f"*α v_{{text}}* ⊕ (1 − *α*) *v_{{vis}}*, {text + f:,}", "", 270, 36)
@@ -252,8 +253,8 @@ def modality_map(words: Sequence[str], text: Float[Tensor, "w j"], image: Float[
                  twins: Sequence[tuple[str, str]] = SHOWN_TWINS, start: float | int = 1) -> Block:
     """A slider over the weight: all words in the plane in which the fused vectors spread most.
 
-    ``text`` and ``image`` have rows of unit length. Dots have the colour of the things; ``twins`` are named
-    and joined by a line. Raises ``ValueError`` for a number of rows that is not that of the words.
+    ``text`` and ``image`` have rows of unit length. Places are square roots of coordinates, so that the crowd
+    in the middle is seen. Dots have the colour of the things; ``twins`` are named and joined by a line. Raises ``ValueError`` for a number of rows that is not that of the words.
     """
     if len(words) != len(text):
         raise ValueError(f"there are {len(words)} words and {len(text)} rows of text; give one of each a "
@@ -273,8 +274,8 @@ def modality_map(words: Sequence[str], text: Float[Tensor, "w j"], image: Float[
     frames, labels = [], []
     for alpha, table, found, part in zip(weights, products, points, spread):
         frame = Diagram(470, 340, f"all nouns at alpha {alpha:g}")
-        scale = reach / max(float(found.abs().max()), 1e-9)
-        flat = [(middle[0] + 1.35 * scale * x, middle[1] - scale * y) for x, y in found.tolist()]
+        found = found.sign() * (found.abs() / found.abs().amax(dim=0).clamp(min=1e-9)).sqrt()
+        flat = [(middle[0] + 1.35 * reach * x, middle[1] - reach * y) for x, y in found.tolist()]
         dots = "".join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="{colour}"/>'
                        for (x, y), colour in zip(flat, colours))
         frame.add(f'<g stroke="{GREY}" stroke-width="0.7">{dots}</g>')
