@@ -254,7 +254,8 @@ def modality_map(words: Sequence[str], text: Float[Tensor, "w j"], image: Float[
     """A slider over the weight: all words in the plane in which the fused vectors spread most.
 
     ``text`` and ``image`` have rows of unit length. Places are square roots of coordinates, so that the crowd
-    in the middle is seen. Dots have the colour of the things; ``twins`` are named and joined by a line. Raises ``ValueError`` for a number of rows that is not that of the words.
+    in the middle is seen. Dots have the colour of the things; ``twins`` are named and joined by a line.
+    Raises ``ValueError`` for a number of rows that is not that of the words.
     """
     if len(words) != len(text):
         raise ValueError(f"there are {len(words)} words and {len(text)} rows of text; give one of each a "
