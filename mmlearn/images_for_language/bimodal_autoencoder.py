@@ -102,7 +102,8 @@ def entropic_error(
 ) -> Float[Tensor, ""]:
     r"""eq:autoencoder-error: $-\frac1n\sum_i\big(p_i\log q_i+(1-p_i)\log(1-q_i)\big)$ with $p=(x+1)/2$ and
     $q=(\hat x+1)/2$, the mean over numbers and batch."""
-    return F.binary_cross_entropy_with_logits(single(logits), single(x + 1) / 2)
+    p = single(x + 1) / 2
+    return F.binary_cross_entropy_with_logits(single(logits), p)
 
 
 def stacked_loss(

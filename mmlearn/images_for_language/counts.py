@@ -29,7 +29,7 @@ def pmi(
 ) -> Float[Tensor, "*s"]:
     r"""eq:counts-pmi: $\mathrm{PMI}(t,c)=\log\frac{P(t,c)}{P(t)P(c)}=\log\frac{\#(t,c)\,N}{\#(t)\,\#(c)}$
     with $\#(t)=\sum_c\#(t,c)$ and $N=\sum_{t,c}\#(t,c)$: minus infinity where nothing was counted."""
-    expected = (row * column).clamp(min=1e-300)     # a row without counts: log 0, not 0/0
+    expected = (row * column).clamp(min=1e-300)     # no counts: log 0, not 0/0
     return torch.log(n * total / expected)
 
 

@@ -39,10 +39,12 @@ def expected_meetings(
 
 
 def pseudo_sentence(
-    word: str, features: Sequence[str], shares: Float[Tensor, " p"], pairs: int, generator: torch.Generator
+    word: str, features: Sequence[str], shares: Float[Tensor, " p"],
+    pairs: int, generator: torch.Generator
 ) -> list[str]:
     """The word and a drawn feature in turn, ``pairs`` times: crocodile green crocodile teeth …"""
-    drawn = torch.multinomial(shares, pairs, replacement=True, generator=generator).tolist()
+    drawn = torch.multinomial(shares, pairs, replacement=True,
+                              generator=generator).tolist()
     return [part for number in drawn for part in (word, features[number])]
 
 

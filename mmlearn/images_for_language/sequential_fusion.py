@@ -223,7 +223,8 @@ def mixed(blocks: Blocks, rank: int | None) -> Blocks:
     ``None``."""
     if rank is None:
         return blocks
-    return compact(*truncated_svd(torch.cat(list(blocks), dim=1), rank), blocks.text.shape[1])
+    whole = truncated_svd(torch.cat(list(blocks), dim=1), rank)
+    return compact(*whole, columns=blocks.text.shape[1])
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def response_norm(
 ) -> Float[Tensor, "b c y x"]:
     r"""eq:visual-lrn: $x_c\big/\big(k+\alpha\sum_{|i-c|\le n/2}x_i^2\big)^\beta$: a channel is held down by
     its neighbours."""
-    return F.local_response_norm(x, n, alpha * n, beta, k)  # torch divides by n
+    # torch divides alpha by n
+    return F.local_response_norm(x, n, alpha * n, beta, k)
 
 
 def mean_vector(features: Float[Tensor, "n f"]) -> Float[Tensor, " f"]:

@@ -222,14 +222,15 @@ def random_start(
 
 
 def binned(
-    nearest: Int[Tensor, "b n"], places: Float[Tensor, "n 2"], words: int, bins: int
+    nearest: Int[Tensor, "b n"], places: Float[Tensor, "n 2"],
+    words: int, bins: int
 ) -> Float[Tensor, "b c"]:
     r"""eq:bovw-histogram: $h_{u,v,j}=\sum_i[a_i=j]\,[\lfloor Br_i\rfloor=u]\,[\lfloor Bc_i\rfloor=v]$: how
     often visual word j stands in part (u, v) of the picture, B parts a side; (r, c) is a point's place."""
     part = (places * bins).long().clamp(max=bins - 1)
     column = (part[:, 0] * bins + part[:, 1]) * words + nearest
     table = torch.zeros(len(nearest), bins**2 * words, device=nearest.device)
-    return table.scatter_add_(1, column, torch.ones_like(column, dtype=table.dtype))
+    return table.scatter_add_(1, column, table.new_ones(column.shape))
 
 
 class BagOfVisualWords(nn.Module):
