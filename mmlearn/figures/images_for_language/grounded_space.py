@@ -53,7 +53,7 @@ def two_models(a: MultimodalSkipGramConfig | None = None,
         "others. Grey: fixed. Violet: what pictures add."))
     drawn.text(16, 16, "A: a word lies among pictures as it is", 14, "soft", "start", 600)
     v = _word_and_neighbours(drawn, 66, a.dim)
-    cos = drawn.box(150, 152, f"cosines, margin {a.margin:g}\n*L_{vision}*", "new", 168, 46)
+    cos = drawn.box(150, 152, f"cosines, margin {a.margin:g}\n*L_{{vision}}*", "new", 168, 46)
     drawn.arrow(v, cos, "*z_w* = *v_w*", "text", sides="bt")
     _pictures(drawn, cos, 152, a, 5)
     drawn.line([(16, 214), (454, 214)], dashed=True)
@@ -62,7 +62,7 @@ def two_models(a: MultimodalSkipGramConfig | None = None,
     M = drawn.matrix(150, 354, ["new"] * 5, 8, 12)
     drawn.text(208, 354, f"*M*, {b.dim} × {b.features}", 13, "new", "start", 600)
     drawn.arrow(v, M, role="text", sides="bt")
-    cos = drawn.box(150, 446, f"cosines, margin {b.margin:g}\n*L_{vision}*", "new", 168, 46)
+    cos = drawn.box(150, 446, f"cosines, margin {b.margin:g}\n*L_{{vision}}*", "new", 168, 46)
     drawn.arrow(M, cos, "*z_w* = *v_w* *M*", "new", sides="bt")
     _pictures(drawn, cos, 446, b, 8)
     return drawn
