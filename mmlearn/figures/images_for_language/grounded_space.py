@@ -106,7 +106,7 @@ def sentences_grounded(config: GroundedSpaceConfig | None = None) -> Diagram:
     encoder = drawn.box(234, 112, f"encoder\n*t*, {c.width}", "text", 92, 170)
     for y, said, _ in rows:
         drawn.text(6, y, said, 13, "text", "start")
-        drawn.arrow((180, y), (encoder.at("l")[0], y), role="text")
+        drawn.arrow((142, y), (encoder.at("l")[0], y), role="text")
     text = drawn.box(234, 250, "*L_T*: sentences\nbefore and after", "loss", 128, 46)
     drawn.arrow(encoder, text, role="text", sides="bt")
     project = drawn.box(322, 112, "*g*\nMLP", "new", 54, 170)
