@@ -48,7 +48,8 @@ def left_out_errors(
     r"""eq:zero-shot-left-out: $e_i=(y_i-x_iW)/(1-\frac1n-h_i)$ with
     $h_i=x_i(X^\top X+\alpha I)^{-1}x_i^\top$, after the means were taken off:
     what the ridge that never saw row $i$ gets wrong there, without fitting it."""
-    both = ridge_weights(X, torch.cat([Y, torch.eye(len(X), dtype=X.dtype, device=X.device)], 1), alpha)
+    rows = torch.eye(len(X), dtype=X.dtype, device=X.device)
+    both = ridge_weights(X, torch.cat([Y, rows], dim=1), alpha)
     W, P = both.split([Y.shape[1], len(X)], dim=1)              # d f, d n
     h = (X * P.mT).sum(dim=1)
     return (Y - X @ W) / (1 - 1 / len(X) - h)[:, None]
@@ -208,13 +209,17 @@ def nearest_pictures(
 # ------------------------------------------------------------------------------------------ what moved
 
 
-def turned(before: Float[Tensor, "n d"], after: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+def turned(
+    before: Float[Tensor, "n d"], after: Float[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
     r"""eq:moved-turn: $1-\cos(v_w,v'_w)$ of each word, for two trainings from the same
     start with the same batches: what the pictures did to its vector."""
     return 1 - (unit_rows(before) * unit_rows(after)).sum(dim=1)
 
 
-def company(before: Float[Tensor, "n d"], after: Float[Tensor, "n e"]) -> Float[Tensor, " n"]:
+def company(
+    before: Float[Tensor, "n d"], after: Float[Tensor, "n e"]
+) -> Float[Tensor, " n"]:
     r"""eq:moved-company: $1-\mathrm{corr}_{j\ne w}\big(\cos(v_w,v_j),\cos(v'_w,v'_j)\big)$:
     how far a word's likeness to all others changed, whatever axes either
     training has chosen."""
