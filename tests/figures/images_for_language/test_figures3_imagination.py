@@ -1,4 +1,4 @@
-"""The figures of imagination: diagrams say all in words, the curves are the formulas, the player shows what an
+"""The figures of imagination: diagrams say all in words, curves are the formulas, the player shows what an
 untrained model imagines step by step."""
 
 import re

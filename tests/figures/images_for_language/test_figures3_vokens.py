@@ -1,5 +1,5 @@
-"""The figures of Vokenization: diagrams say all in words, the curve is the formula, the vokens shown are those
-that the vokenizer finds."""
+"""The figures of Vokenization: diagrams say all in words, the curve is the formula, the vokens shown are
+those that the vokenizer finds."""
 
 import xml.etree.ElementTree as ET
 from itertools import combinations
