@@ -118,7 +118,7 @@ def voken_lm(config: VokenLMConfig | None = None) -> Diagram:
     drawn.box(233, 200, f"voken head: {width} → {width} → {config.vokens:,}", "new", 350, 46)
     shown = (scene("house", "white", "meadow"), scene("bird", "yellow", "meadow"),
              scene("bird", "blue", "meadow"), scene("car", "red", "street"),
-             scene("house", "white", "meadow"), scene("cow", "brown", "meadow"))
+             scene("house", "white", "meadow"), scene("tree", "green", "meadow"))
     for x, pixels in zip(places, shown):
         drawn.arrow((x, 177), (x, 152), role="new")
         drawn.image(x, 126, pixels, 48)
