@@ -104,36 +104,36 @@ def voken_lm(config: VokenLMConfig | None = None) -> Diagram:
         "voken; the pictures stand above the tokens. A red loss for each: cross-entropy of the hidden "
         "words, cross-entropy of the vokens; they are added. After this training both heads are thrown "
         "away."))
-    places = [88 + 58 * i for i in range(len(HIDDEN))]
+    places = [98 + 61 * i for i in range(len(HIDDEN))]
     for x, word in zip(places, HIDDEN):
         hidden = word == "[MASK]"
-        drawn.rect(x, 350, 55, 24, "loss" if hidden else "text", radius=4)
+        drawn.rect(x, 350, 58, 24, "loss" if hidden else "text", radius=4)
         drawn.text(x, 350, word, 13, "loss" if hidden else "text")
         drawn.arrow((x, 338), (x, 316))
-    drawn.text(52, 350, "*w̃*", 15, weight=600, anchor="end")
-    drawn.box(233, 292, f"BERT, {config.text.layers} layers of {width}", "", 350, 46)
+    drawn.text(58, 350, "*w̃*", 15, weight=600, anchor="end")
+    drawn.box(250, 292, f"BERT, {config.text.layers} layers of {width}", "", 364, 46)
     for x in places:
         drawn.arrow((x, 269), (x, 224), role="new")
-    drawn.text(452, 248, "*h_i*", 14, "soft", "end")
-    drawn.box(233, 200, f"voken head: {width} → {width} → {config.vokens:,}", "new", 350, 46)
+    drawn.text(412, 248, "*h_i*", 14, "soft", "start")
+    drawn.box(250, 200, f"voken head: {width} → {width} → {config.vokens:,}", "new", 364, 46)
     shown = (scene("house", "white", "meadow"), scene("bird", "yellow", "meadow"),
              scene("bird", "blue", "meadow"), scene("car", "red", "street"),
              scene("house", "white", "meadow"), scene("tree", "green", "meadow"))
     for x, pixels in zip(places, shown):
         drawn.arrow((x, 177), (x, 152), role="new")
         drawn.image(x, 126, pixels, 48)
-    drawn.text(50, 126, "*v_i*", 15, "new", "end", 600)
-    drawn.text(233, 88, "the picture of every token, by its number", 13, "soft")
+    drawn.text(62, 126, "*v_i*", 15, "new", "end", 600)
+    drawn.text(250, 88, "the picture of every token, by its number", 13, "soft")
     drawn.arrow((places[1], 269), (places[1], 246), role="new")
-    head = drawn.box(52, 200, "word\nhead", "text", 58, 48)
-    drawn.line([(places[1], 258), (52, 258), (52, 224)], "text", head=True)
-    word = drawn.rect(52, 30, 66, 26, "text", radius=4)
-    drawn.text(52, 30, "yellow", 14, "text")
-    drawn.line([(head.at("t")[0] - 20, 176), (32, 43)], "text", head=True)
+    head = drawn.box(34, 200, "word\nhead", "text", 56, 48)
+    drawn.line([(places[1], 258), (34, 258), (34, 224)], "text", head=True)
+    word = drawn.rect(42, 30, 66, 26, "text", radius=4)
+    drawn.text(42, 30, "yellow", 14, "text")
+    drawn.line([head.at("t"), (34, 43)], "text", head=True)
     drawn.arrow(word, drawn.box(160, 30, "*L_{MLM}*", "loss", 84, 30), role="loss")
     drawn.text(224, 30, "+", 16, weight=600)
-    voken = drawn.box(292, 30, "*L_{voken}*", "loss", 96, 30)
-    drawn.arrow((292, 80), voken, role="loss", sides="tb")
+    voken = drawn.box(296, 30, "*L_{voken}*", "loss", 96, 30)
+    drawn.arrow((296, 80), voken, role="loss", sides="tb")
     return drawn
 
 
