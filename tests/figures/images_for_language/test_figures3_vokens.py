@@ -13,7 +13,7 @@ from figure_parts import frames, texts
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.figures.diagram import Diagram, data_uri, text_width
 from mmlearn.figures.images_for_language import vokens
-from mmlearn.figures.interactive import LIMIT
+from mmlearn.figures.interactive import LIMIT, hover
 from mmlearn.images_for_language.token_image_matching import MatcherConfig, TokenImageMatcher
 from mmlearn.images_for_language.voken_lm import VokenLMConfig
 from mmlearn.images_for_language.vokenizer import Vokenizer, image_keys
@@ -85,7 +85,12 @@ def test_under_each_word_stands_the_most_relevant_picture(vokenizer, images):
 
 def test_a_voken_has_its_word_above_it(vokenizer, images, monkeypatch):
     seen: list[Diagram] = []
-    monkeypatch.setattr(vokens, "hover", lambda words, panels, alt: seen.extend(panels))
+
+    def kept(words, panels, alt):
+        seen.extend(panels)
+        return hover(words, panels, alt)
+
+    monkeypatch.setattr(vokens, "hover", kept)
     vokens.vokens_of(vokenizer, WORDS, SENTENCES, images)
     assert texts(seen[0])[::2] == ["a", "red", "car"] and len(texts(seen[0])) == 6
 
