@@ -288,12 +288,15 @@ class IACE(nn.Module):
 
 # ---------------------------------------------------------------------------------------------- fine-tuning
 
-def iace_step(model: IACE, batch: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+def iace_step(
+    model: IACE, batch: Examples
+) -> tuple[Tensor, dict[str, Tensor]]:
     """eq:iace-loss of a batch, $L_{Imagine}$ being the mean of the head's two losses; and both parts."""
     logits = model(batch)
     language, first, second = (task_loss(a, batch.labels) for a in logits)
     imagine = (first + second) / 2
-    return iace_loss(language, imagine, model.config.weight), {"language": language, "imagine": imagine}
+    loss = iace_loss(language, imagine, model.config.weight)
+    return loss, {"language": language, "imagine": imagine}
 
 
 class ExampleBatches(Batches):

@@ -89,8 +89,9 @@ def paired_hinge(
     for an odd batch.
     """
     if len(f) % 2:
-        raise ValueError(f"the batch has {len(f)} sentences; each half has the "
-                         f"wrong pictures of the other: give an even number")
+        raise ValueError(f"the batch has {len(f)} sentences; each half has "
+                         "the wrong pictures of the other: give an even "
+                         "number")
     wrong = g.roll(len(g) // 2, dims=0)                 # exchanges the halves
     loss = hinge(relevance(f, g), relevance(f, wrong), margin)
     return (loss * mask).sum() / mask.sum()
