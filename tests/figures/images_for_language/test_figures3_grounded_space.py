@@ -124,3 +124,9 @@ def test_bars_have_the_height_of_the_mean_and_a_dot_a_seed():
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == pytest.approx([0.3, 0.1, 0.05, 0.0]) and len(figure.axes[0].lines) == 4
     plt.close(figure)
+
+
+def test_names_at_one_spot_stand_above_each_other():
+    words, spots = ("raven", "dove", "jogger"), [(100.0, 200.0), (104.0, 199.0), (300.0, 200.0)]
+    one, two, far = figures.stacked(words, spots)
+    assert (one, far) == (187, 187) and two <= one - 16
