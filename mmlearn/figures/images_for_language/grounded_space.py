@@ -118,8 +118,8 @@ def sentences_grounded(config: GroundedSpaceConfig | None = None) -> Diagram:
     drawn.line([(396, 62), (418, 92)], "loss")
     drawn.line([(418, 92), (434, 168)], "loss", dashed=True)
     drawn.arrow(project, (364, 112), role="new", sides="rl")
-    drawn.box(402, 250, "*L_C*: captions\nof a picture", "loss", 122, 46)
-    drawn.arrow((414, 197), (414, 227), role="loss", sides="bt")
+    drawn.box(390, 250, "*L_C*: captions\nof a picture", "loss", 122, 46)
+    drawn.arrow((390, 197), (390, 227), role="loss", sides="bt")
     first = drawn.image(60, 312, seen_picture(WORD), 46)
     second = drawn.image(122, 312, seen_picture(OTHER), 46)
     drawn.text(91, 350, "vectors *v* of pictures, fixed", 13, "image")
@@ -127,7 +127,7 @@ def sentences_grounded(config: GroundedSpaceConfig | None = None) -> Diagram:
     like = drawn.box(318, 326, "*L_P*: likeness of pairs\nin pictures and among the *g*", "loss",
                      252, 46)
     drawn.arrow((150, 326), like, role="image")
-    drawn.line([(466, 197), (466, 326), (446, 326)], "loss", head=True)
+    drawn.line([(459, 197), (459, 326), (446, 326)], "loss", head=True)
     return drawn
 
 
