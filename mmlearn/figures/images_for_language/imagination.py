@@ -78,7 +78,8 @@ def iace(config: IACEConfig | None = None) -> Diagram:
         f"{e} numbers t. Right: into the imagination generator, VQGAN+CLIP, whose picture goes into CLIP's "
         f"frozen picture encoder, {e} numbers v. A head, violet, reads v and t in both orders; the mean "
         "of both cross-entropies is L Imagine. The loss weighs L Lang with 1 - lambda and L Imagine with "
-        "lambda. As t and v are constants, no gradient leaves the head upwards, and none reaches BERT. The answer is the mean of both logits."))
+        "lambda. As t and v are constants, no gradient leaves the head upwards, and none reaches "
+        "BERT. The answer is the mean of both logits."))
     drawn.text(235, 16, SAID, 14, "text", weight=600)
     drawn.line([(90, 30), (350, 30)], "text")
     generator = drawn.box(350, 80, "imagination generator\nVQGAN+CLIP", "new", 200, 48)
