@@ -29,6 +29,12 @@ SYSTEMS: tuple[System, ...] = (
         oracle="gensim.models.Word2Vec: codes, probabilities, and training with the hierarchical softmax "
                "number for number",
         weights="any file of word2vec's or GloVe's formats, as word vectors (mmlearn.data.word_vectors)",
+        equations=("eq:skipgram-keep", "eq:skipgram-keep-code", "eq:skipgram-window", "eq:huffman-length",
+                   "eq:huffman-entropy", "eq:skipgram-objective", "eq:skipgram-softmax",
+                   "eq:skipgram-softmax-gradient", "eq:skipgram-hs", "eq:skipgram-hs-gradient",
+                   "eq:skipgram-ns", "eq:skipgram-ns-gradient", "eq:skipgram-noise",
+                   "eq:skipgram-ns-expected", "eq:skipgram-shifted-pmi", "eq:skipgram-implied",
+                   "eq:skipgram-rate"),
     ),
     System(
         name="GloVe",
@@ -49,6 +55,10 @@ SYSTEMS: tuple[System, ...] = (
         oracle="mittens.GloVe: 50 steps of full-batch AdaGrad number for number; the released program, entry "
                "by entry, by a loop",
         weights="glove.6B, 42B, 840B and twitter as word vectors (mmlearn.data.word_vectors)",
+        equations=("eq:glove-conditional", "eq:glove-ratio", "eq:glove-exp", "eq:glove-log",
+                   "eq:glove-bias", "eq:glove-weight", "eq:glove-loss", "eq:glove-gradient",
+                   "eq:glove-skip-gram", "eq:glove-sum", "eq:glove-standardised", "eq:glove-agreement",
+                   "eq:glove-counts", "eq:glove-adagrad", "eq:glove-entry"),
     ),
     System(
         name="Word vectors and analogies",
@@ -59,6 +69,7 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.data.word_vectors",
         oracle="gensim.models.KeyedVectors: files, neighbours, analogies",
         weights="any file of word2vec's or GloVe's formats",
+        equations=("eq:words-cosine", "eq:words-cosadd", "eq:words-cosmul"),
     ),
     System(
         name="Similarity of words",
@@ -68,6 +79,8 @@ SYSTEMS: tuple[System, ...] = (
               "Annals of Statistics 7",
         module="mmlearn.metrics.similarity",
         oracle="scipy.stats.spearmanr; gensim's evaluate_word_pairs and evaluate_word_analogies",
+        equations=("eq:sim-ranks", "eq:sim-correlation", "eq:sim-spearman", "eq:sim-bootstrap",
+                   "eq:sim-paired"),
     ),
     System(
         name="WordPiece",
@@ -98,6 +111,9 @@ SYSTEMS: tuple[System, ...] = (
                "torch.optim.AdamW for the optimiser",
         weights="google-bert/bert-base-uncased, -large-uncased, -cased (Apache-2.0), with their heads; "
                 "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)",
+        equations=("eq:bert-pooler", "eq:gelu", "eq:gelu-tanh", "eq:bert-choose", "eq:bert-mask",
+                   "eq:bert-words", "eq:bert-mlm-head", "eq:bert-mlm", "eq:bert-nsp", "eq:bert-loss",
+                   "eq:bert-adam", "eq:bert-rate"),
     ),
     System(
         name="Contextual vectors made static",
@@ -106,6 +122,7 @@ SYSTEMS: tuple[System, ...] = (
               "Transformers: An Intrinsic Evaluation, TACL 9",
         module="mmlearn.images_for_language.contextual",
         oracle="the formulas by loops",
+        equations=("eq:bert-static",),
     ),
     System(
         name="Counts of contexts",
@@ -114,6 +131,8 @@ SYSTEMS: tuple[System, ...] = (
               "Neural Word Embedding as Implicit Matrix Factorization, NIPS",
         module="mmlearn.images_for_language.counts",
         oracle="the formulas by loops",
+        equations=("eq:counts-pmi", "eq:counts-ppmi", "eq:counts-lmi", "eq:counts-shifted",
+                   "eq:counts-shifted-positive", "eq:counts-window"),
     ),
     System(
         name="Bag of visual words",
@@ -122,6 +141,8 @@ SYSTEMS: tuple[System, ...] = (
               "Image Features from Scale-Invariant Keypoints, IJCV 60",
         module="mmlearn.images_for_language.visual_words",
         oracle="scikit-image's SIFT at upright keypoints; sklearn.cluster.KMeans; the formulas by loops",
+        equations=("eq:bovw-hsv", "eq:bovw-directions", "eq:bovw-cells", "eq:bovw-limit", "eq:bovw-lloyd",
+                   "eq:bovw-histogram", "eq:bovw-sum"),
     ),
     System(
         name="Sequential fusion",
@@ -129,6 +150,8 @@ SYSTEMS: tuple[System, ...] = (
         paper="Bruni et al. (2014), Multimodal Distributional Semantics, JAIR 49",
         module="mmlearn.images_for_language.sequential_fusion",
         oracle="sklearn.decomposition.TruncatedSVD with arpack; the formulas by loops",
+        equations=("eq:fusion-rows", "eq:fusion-mix", "eq:fusion-split", "eq:fusion-compact",
+                   "eq:fusion-features", "eq:fusion-scores", "eq:fusion-weight", "eq:fusion-cosine"),
     ),
     System(
         name="CNN word vectors",
@@ -152,6 +175,8 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="torchvision.models.alexnet; the formulas by loops",
         weights="torchvision's alexnet-owt-7be5be79.pth (BSD-3-Clause); none of the 6144-wide network",
+        equations=("eq:visual-lrn", "eq:visual-mean", "eq:visual-max", "eq:visual-centre",
+                   "eq:visual-fusion"),
     ),
     System(
         name="Stacked bimodal autoencoder",
@@ -168,6 +193,9 @@ SYSTEMS: tuple[System, ...] = (
                           "mmlearn.images_for_language.bimodal_autoencoder:BimodalAutoencoderConfig.mini"),
         ),
         oracle="the stack written out layer by layer",
+        equations=("eq:autoencoder-code", "eq:autoencoder-decode", "eq:autoencoder-noise",
+                   "eq:autoencoder-target", "eq:autoencoder-error", "eq:autoencoder-loss",
+                   "eq:autoencoder-squares"),
     ),
     System(
         name="Imagined vectors (MAP-C)",
@@ -179,6 +207,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration(name, f"mmlearn.images_for_language.imagined_vectors:ImaginedConfig.{name}")
             for name in ("glove_linear", "glove_network", "mini")),
         oracle="sklearn.linear_model.Ridge",
+        equations=("eq:imagined-error", "eq:imagined-join"),
     ),
     System(
         name="Grounded space",
@@ -191,6 +220,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration(name, f"mmlearn.images_for_language.grounded_space:GroundedSpaceConfig.{name}")
             for name in ("skip_thought", "mini")),
         oracle="the losses by loops",
+        equations=("eq:grounded-cosine", "eq:grounded-cluster", "eq:grounded-pearson",
+                   "eq:grounded-perceptual", "eq:grounded-loss", "eq:grounded-text"),
     ),
     System(
         name="Pseudo-sentences",
@@ -199,6 +230,7 @@ SYSTEMS: tuple[System, ...] = (
               "You Probably Can't See What I Mean, EMNLP",
         module="mmlearn.images_for_language.pseudo_sentences",
         oracle="expected counts",
+        equations=("eq:pseudo-share", "eq:pseudo-meetings"),
     ),
     System(
         name="Multimodal skip-gram",
@@ -213,6 +245,9 @@ SYSTEMS: tuple[System, ...] = (
             for name in ("paper_a", "paper_b", "fc7", "mini_a", "mini")),
         oracle="skip-gram without pictures, to the last bit; torch.autograd.gradcheck; model A for B with "
                "the identity as its mapping",
+        equations=("eq:mmskipgram-cosine", "eq:mmskipgram-cosine-gradient", "eq:mmskipgram-map",
+                   "eq:mmskipgram-vision", "eq:mmskipgram-vision-gradient", "eq:mmskipgram-penalty",
+                   "eq:mmskipgram-map-gradient", "eq:mmskipgram-objective", "eq:mmskipgram-others"),
     ),
     System(
         name="Zero-shot naming and retrieval of words",
@@ -222,6 +257,8 @@ SYSTEMS: tuple[System, ...] = (
               "for Nonorthogonal Problems, Technometrics 12",
         module="mmlearn.images_for_language.zero_shot",
         oracle="sklearn.linear_model.Ridge and RidgeCV; the formulas by loops",
+        equations=("eq:zero-shot-ridge", "eq:zero-shot-left-out", "eq:zero-shot-place",
+                   "eq:zero-shot-entropy", "eq:moved-turn", "eq:moved-company"),
     ),
     System(
         name="Self-attention",
@@ -229,6 +266,8 @@ SYSTEMS: tuple[System, ...] = (
         paper="Vaswani et al. (2017), Attention Is All You Need, arXiv:1706.03762",
         module="mmlearn.images_for_language.self_attention",
         oracle="the formulas one token at a time; torch.nn.RNN for the recurrence",
+        equations=("eq:attention-row", "eq:self-attention", "eq:recurrence", "eq:equivariance",
+                   "eq:influence", "eq:attention-cost", "eq:recurrence-cost"),
     ),
     System(
         name="Token-image matching",
@@ -247,6 +286,8 @@ SYSTEMS: tuple[System, ...] = (
         oracle="transformers.BertModel, torchvision's ResNets with the released small networks; the loss by "
                "loops",
         weights="coco_hinge05_dim64_resxt101_bertl4 of airsplay/vokenization (code MIT)",
+        equations=("eq:voken-sphere", "eq:voken-relevance", "eq:voken-hinge", "eq:voken-paired",
+                   "eq:voken-jensen"),
     ),
     System(
         name="Vokenizer",
@@ -255,6 +296,7 @@ SYSTEMS: tuple[System, ...] = (
               "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
         module="mmlearn.images_for_language.vokenizer",
         oracle="faiss' IndexFlatL2 and IndexFlatIP; all distances one by one",
+        equations=("eq:voken-distance", "eq:voken-unit", "eq:voken-argmax"),
     ),
     System(
         name="Revokenizer",
@@ -263,6 +305,7 @@ SYSTEMS: tuple[System, ...] = (
               "Visual-Grounded Supervision, EMNLP, arXiv:2010.06775",
         module="mmlearn.images_for_language.revokenization",
         oracle="trying all source tokens; the offsets of the tokenizers library",
+        equations=("eq:voken-iou", "eq:voken-align"),
     ),
     System(
         name="Voken language model",
@@ -283,6 +326,7 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="transformers.BertForMaskedLM with the released head; the losses by loops",
         weights="vlm_12L_768H_wiki, vlm_roberta_12L_768H_wiki of airsplay/vokenization (code MIT)",
+        equations=("eq:voken-logits", "eq:voken-loss", "eq:voken-total", "eq:voken-head"),
     ),
     System(
         name="VQGAN+CLIP",
@@ -299,6 +343,10 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="the formulas by loops; torchvision's warps and colours; torch.autograd.gradcheck",
         weights="those of VQGAN and of CLIP",
+        equations=("eq:imagine-chord", "eq:imagine-angle", "eq:imagine-clamp", "eq:imagine-range",
+                   "eq:imagine-loss", "eq:imagine-decay", "eq:imagine-pool", "eq:imagine-affine",
+                   "eq:imagine-homography", "eq:imagine-warp", "eq:imagine-blend", "eq:imagine-grey",
+                   "eq:imagine-hue", "eq:imagine-noise"),
     ),
     System(
         name="iACE",
@@ -318,5 +366,8 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="transformers' BertForSequenceClassification; the head's formula by loops",
         weights="those of BERT, of VQGAN and of CLIP",
+        equations=("eq:iace-slots", "eq:iace-compared", "eq:iace-bounded", "eq:iace-floor", "eq:iace-task",
+                   "eq:iace-loss", "eq:iace-released", "eq:iace-ensemble", "eq:iace-alternate",
+                   "eq:iace-fusion"),
     ),
 )
