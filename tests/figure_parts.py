@@ -24,15 +24,25 @@ def frames(block: Block) -> list[str]:
     return [part or page.split("<script>")[0].split('class="mm-frame"')[1] for part in data["frames"]]
 
 
-def texts(drawn: Diagram) -> list[str]:
+def drawing(frame: str) -> str:
+    """The drawing of a frame."""
+    return frame[frame.index("<svg"):frame.rindex("</svg>") + 6]
+
+
+def svg_of(drawn: Diagram | str) -> ET.Element:
+    """The root of a diagram, or of a drawing as text."""
+    return ET.fromstring(drawn if isinstance(drawn, str) else drawn.svg)
+
+
+def texts(drawn: Diagram | str) -> list[str]:
     """All texts of a diagram, in the order in which they are drawn."""
-    return ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
+    return ["".join(text.itertext()) for text in svg_of(drawn).iter(f"{SVG}text")]
 
 
-def text_boxes(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
+def text_boxes(drawn: Diagram | str) -> list[tuple[str, float, float, float, float]]:
     """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
     found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
+    for text in svg_of(drawn).iter(f"{SVG}text"):
         words, size = "".join(text.itertext()), float(text.get("font-size", 14))
         x, y = float(text.get("x", 0)), float(text.get("y", 0))
         wide = text_width(words, size)
@@ -41,10 +51,12 @@ def text_boxes(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
     return found
 
 
-def check_texts(drawn: Diagram) -> None:
+def check_texts(drawn: Diagram | str) -> None:
     """No text of a diagram is cut off at an edge or covers another."""
     boxes = text_boxes(drawn)
+    x, y, width, height = map(float, svg_of(drawn).attrib["viewBox"].split())
+    assert (x, y) == (0, 0)
     for words, left, top, right, bottom in boxes:
-        assert left >= 0 and right <= drawn.width and top >= 0 and bottom <= drawn.height, words
+        assert left >= 0 and right <= width and top >= 0 and bottom <= height, words
     for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(boxes, 2):
         assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"

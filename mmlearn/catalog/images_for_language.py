@@ -51,6 +51,25 @@ SYSTEMS: tuple[System, ...] = (
         weights="glove.6B, 42B, 840B and twitter as word vectors (mmlearn.data.word_vectors)",
     ),
     System(
+        name="Word vectors and analogies",
+        section="3.2",
+        paper="Mikolov, Yih and Zweig (2013), Linguistic Regularities in Continuous Space Word "
+              "Representations, NAACL-HLT; Levy and Goldberg (2014), Linguistic Regularities in Sparse and "
+              "Explicit Word Representations, CoNLL",
+        module="mmlearn.data.word_vectors",
+        oracle="gensim.models.KeyedVectors: files, neighbours, analogies",
+        weights="any file of word2vec's or GloVe's formats",
+    ),
+    System(
+        name="Similarity of words",
+        section="3.2",
+        paper="Spearman (1904), The Proof and Measurement of Association between Two Things, American "
+              "Journal of Psychology 15; Efron (1979), Bootstrap Methods: Another Look at the Jackknife, "
+              "Annals of Statistics 7",
+        module="mmlearn.metrics.similarity",
+        oracle="scipy.stats.spearmanr; gensim's evaluate_word_pairs and evaluate_word_analogies",
+    ),
+    System(
         name="WordPiece",
         section="3.2",
         paper="Wu et al. (2016), Google's Neural Machine Translation System, arXiv:1609.08144; Devlin et al. "
@@ -79,6 +98,14 @@ SYSTEMS: tuple[System, ...] = (
                "torch.optim.AdamW for the optimiser",
         weights="google-bert/bert-base-uncased, -large-uncased, -cased (Apache-2.0), with their heads; "
                 "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)",
+    ),
+    System(
+        name="Contextual vectors made static",
+        section="3.2",
+        paper="Pezzelle, Takmaz and Fernández (2021), Word Representation Learning in Multimodal Pre-Trained "
+              "Transformers: An Intrinsic Evaluation, TACL 9",
+        module="mmlearn.images_for_language.contextual",
+        oracle="the formulas by loops",
     ),
     System(
         name="Counts of contexts",

@@ -24,12 +24,16 @@ from mmlearn.nn.attention import MultiHeadAttention
 from mmlearn.nn.transformer import EncoderLayer, feed_forward
 
 # chapter -> number of its last erratum
-KNOWN = {"1-image2text": 22, "2-text2image": 33, "4-text-for-vision": 16}
+KNOWN = {"1-image2text": 22, "2-text2image": 33, "3-images-for-language": 15, "4-text-for-vision": 16}
 ERRATA = [(chapter, f"E{number}") for chapter, last in KNOWN.items() for number in range(1, last + 1)]
 QUOTED = json.loads((ROOT / "tests" / "book" / "survey_quotations.json").read_text(encoding="utf-8"))
 KINDS = ("Error", "Omission", "Overstatement", "Wording")
-READING = {"1-image2text": {"E16"}, "2-text2image": {"E28"}}  # checked by reading the source that is named
-SOURCES = [f"P{number}" for number in range(1, 16)]           # slips of the papers and codes of chapter 2
+READING = {"1-image2text": {"E16"}, "2-text2image": {"E28"},  # checked by reading the source that is named
+           "3-images-for-language": {"B2"}}
+SOURCES = {chapter: [f"P{number}" for number in range(1, last + 1)]    # slips of the papers and codes
+           for chapter, last in {"2-text2image": 15, "3-images-for-language": 9}.items()}
+TESTED = {"2-text2image": ["text2image"],                     # where its tests are
+          "3-images-for-language": ["images_for_language", "data", "metrics"]}
 
 
 def page_of(chapter: str) -> str:
@@ -109,10 +113,11 @@ def test_an_entry_with_other_words_is_found(monkeypatch):
     assert entries("1-image2text")["E14"]["quotation"] != QUOTED["1-image2text"]["E14"]
 
 
-def test_a_slip_of_a_paper_says_where_it_stands_what_is_right_and_how_to_check():
+@pytest.mark.parametrize("chapter", SOURCES)
+def test_a_slip_of_a_paper_says_where_it_stands_what_is_right_and_how_to_check(chapter):
     form = r"^\*\*(P\d+)\*\*, (.+?)\.\n\n(.+?)\n\n\*Check\.\* (.+?)(?=\n\n(?:\*\*P\d+\*\*|#)|\Z)"
-    found = re.findall(form, page_of("2-text2image"), re.M | re.S)
-    assert [number for number, *_ in found] == SOURCES
+    found = re.findall(form, page_of(chapter), re.M | re.S)
+    assert [number for number, *_ in found] == SOURCES[chapter]
     assert all(len(part) > 20 for _, *parts in found for part in parts)
 
 
@@ -328,16 +333,22 @@ def test_e33_those_that_glide_competed_with_in_september_2022_are_younger_and_th
     assert [float(x) for x in stated] == [12.24, *later.values()] and max(later.values()) < 12.24
 
 
-def test_every_slip_of_the_booklet_has_a_test_that_bears_its_number():
-    files = (ROOT / "tests" / "text2image").glob("*.py")
+def numbers_of_tests(chapter: str, form: str) -> set[str]:
+    """What names of a chapter's tests match, "E7" for ``test_e7_...``; some of chapter 2 are in this file."""
+    files = [path for folder in TESTED[chapter] for path in (ROOT / "tests" / folder).glob("*.py")]
+    if chapter == "2-text2image":
+        files.append(ROOT / "tests" / "book" / "test_errata.py")
     names = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    tested = {number.upper() for number in re.findall(r"(?m)^def test_booklet_(b\d+)_", names)}
-    assert tested == set(re.findall(r"\*\*(B\d+)\*\*", page_of("2-text2image")))
+    return {number.upper() for number in re.findall(rf"(?m)^def test_{form}_", names)}
 
 
-def test_every_entry_of_chapter_2_is_checked_by_a_test_that_bears_its_number():
-    files = [*(ROOT / "tests" / "text2image").glob("*.py"), ROOT / "tests" / "book" / "test_errata.py"]
-    names = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    found = {number.upper() for number in re.findall(r"(?m)^def test_([ep]\d+)_", names)}
-    known = {e for chapter, e in ERRATA if chapter == "2-text2image"} - READING["2-text2image"]
-    assert found == known | set(SOURCES)
+@pytest.mark.parametrize("chapter", TESTED)
+def test_every_slip_of_the_booklet_has_a_test_that_bears_its_number(chapter):
+    listed = set(re.findall(r"\*\*(B\d+)\*\*", page_of(chapter)))
+    assert listed and numbers_of_tests(chapter, r"booklet_(b\d+)") == listed - READING[chapter]
+
+
+@pytest.mark.parametrize("chapter", TESTED)
+def test_every_entry_of_a_chapter_is_checked_by_a_test_that_bears_its_number(chapter):
+    known = {e for c, e in ERRATA if c == chapter} - READING[chapter]
+    assert numbers_of_tests(chapter, r"([ep]\d+)") == known | set(SOURCES[chapter])

@@ -17,7 +17,8 @@ GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa la
          "Omega").split()
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
 NAMES = re.compile(r"\\(?:text|textcolor|mathrm|operatorname\*?|begin|end)\s*\{[^{}]*\}")
-WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM)\}")     # indices that are words, as the page says
+WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM|ling|vision|text|vis|voken|MLM|NSP|Imagine|Lang|"
+                   r"max)\}")                                  # indices that are words, as the page says
 SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 
@@ -26,15 +27,23 @@ def equations(text: str) -> dict[str, str]:
     return {label: tex for tex, label in BLOCK.findall(text) if label}
 
 
+def without(compound: str, tex: str) -> str:
+    """A formula without a letter and its index; "a_r" is no part of ``\\delta_r``."""
+    if compound.startswith("\\"):
+        return tex.replace(compound, " ")
+    return re.sub(rf"(\\[A-Za-z]+)|{re.escape(compound)}", lambda match: match[1] or " ", tex)
+
+
 def symbols(tex: str, compounds: list[str]) -> set[str]:
     """The symbols of a formula: those of ``compounds`` (letters with an index that is a name), then single
     letters."""
     tex = SCRIPT.sub(" ", NAMES.sub(" ", NAMES.sub(" ", tex)))            # twice: names inside of names
     found = set()
     for compound in sorted(compounds, key=len, reverse=True):
-        if compound in tex:
+        rest = without(compound, tex)
+        if rest != tex:
             found.add(compound)
-            tex = tex.replace(compound, " ")
+            tex = rest
     tex = WORDS.sub(" ", tex)
     found |= {f"\\{name}" for name in re.findall(r"\\([A-Za-z]+)", tex) if name in GREEK}
     return found | set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", tex)))
@@ -45,24 +54,27 @@ def listed(cell: str) -> list[str]:
     return re.findall(r"\$(.*?)\$", cell)
 
 
-def tables(page: str) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
-    """Symbols of the main table, those of chapter 2 with what they mean elsewhere, and (symbol, label) of the
-    second uses."""
+def tables(page: str) -> tuple[list[str], dict[str, dict[str, str]], list[tuple[str, str]]]:
+    """Symbols of the main table, those of each chapter that has its own with what they mean elsewhere, and
+    (symbol, label) of the second uses."""
     part = page[page.index("## Letters of the formulas"):]
     part = part[:part.find("\n## ", 5)]
     main, second = part.split("**Second uses.**")
-    main, chapter = main.split("**In chapter 2**")
+    main, *own = re.split(r"\*\*In chapter (\d)\*\*", main)
     rows = re.findall(r"^\| (\$.*?) \| (.*?) \|", second, re.M)
     return ([s for cell in re.findall(r"^\| (\$.*?) \|", main, re.M) for s in listed(cell)],
-            {s: elsewhere for cell, elsewhere in re.findall(r"^\| (\$.*?) \| .*? \| (.*?) \|$", chapter, re.M)
-             for s in listed(cell)},
+            {chapter: {s: elsewhere
+                       for cell, elsewhere in re.findall(r"^\| (\$.*?) \| .*? \| (.*?) \|$", text, re.M)
+                       for s in listed(cell)} for chapter, text in zip(own[::2], own[1::2])},
             [(s, f"eq:{label}") for cell, where in rows for s in listed(cell)
              for label in re.findall(r"`(.*?)`", where)])
 
 
-# Where the equations of chapter 2 are implemented, first half: text2image and metrics of generated pictures.
-CHAPTER_2 = ("text2image", "metrics/generation.py", "metrics/frechet.py", "metrics/manifolds.py",
-             "metrics/text_match.py")
+# Where the equations of a chapter are implemented (chapter 2: its first half, and metrics of its pictures).
+MODULES = {"2": ("text2image", "metrics/generation.py", "metrics/frechet.py", "metrics/manifolds.py",
+                 "metrics/text_match.py"),
+           "3": ("images_for_language", "data/vocabulary.py", "data/word_vectors.py", "metrics/similarity.py",
+                 "nn/bert.py", "nn/transformer.py")}
 
 
 def formula(docstring: str) -> str:
@@ -77,22 +89,27 @@ def formula(docstring: str) -> str:
     return " ".join(found)
 
 
-def of_chapter_2() -> dict[str, str]:
-    """label -> TeX of its equations as the functions that are them say it."""
+def of_chapter(chapter: str) -> dict[str, str]:
+    """label -> TeX of its equations as the functions that are them say it; none that stands on a page of
+    another chapter."""
+    elsewhere = {label for label, pages in make_appendix.labelled_equations().items()
+                 if not any(page.name.startswith(chapter) for page in pages)}
     return {label: formula(text) for path in make_appendix.python_files("mmlearn")
-            if path.relative_to(ROOT / "mmlearn").as_posix().startswith(CHAPTER_2)
+            if path.relative_to(ROOT / "mmlearn").as_posix().startswith(MODULES[chapter])
             for _, _, text in make_appendix.definitions(path)
-            for label in re.findall(r"\A(eq:[\w-]+): ", text)}
+            for label in re.findall(r"\A(eq:[\w-]+): ", text) if label not in elsewhere}
 
 
 PAGE = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
-MAIN, GANS, SECOND = tables(PAGE)
-IN_CODE = of_chapter_2()
+MAIN, CHAPTERS, SECOND = tables(PAGE)
+IN_CODE = {chapter: of_chapter(chapter) for chapter in CHAPTERS}
 ON_PAGES = {label: tex for path, text in make_appendix.markdown_sources()
             if Path(path).name not in UNCONVERTED
             for label, tex in equations(text).items()}
-EQUATIONS = IN_CODE | ON_PAGES                          # as the page has it, where a page shows it
-COMPOUNDS = [s for s in [*MAIN, *GANS, *(s for s, _ in SECOND)] if "_" in s]
+EQUATIONS = {label: tex for found in (*IN_CODE.values(), ON_PAGES)      # as a page has it, where one shows it
+             for label, tex in found.items()}
+COMPOUNDS = [s for s in [*MAIN, *(s for own in CHAPTERS.values() for s in own), *(s for s, _ in SECOND)]
+             if "_" in s]
 
 
 def test_no_symbol_has_two_lines_in_the_main_table():
@@ -101,24 +118,30 @@ def test_no_symbol_has_two_lines_in_the_main_table():
 
 @pytest.mark.parametrize("label", EQUATIONS)
 def test_every_letter_of_an_equation_is_on_the_notation_page(label):
-    here = {s for s, where in SECOND if where == label} | (set(GANS) if label in IN_CODE else set())
+    here = {s for s, where in SECOND if where == label}.union(
+        *(CHAPTERS[chapter] for chapter, labels in IN_CODE.items() if label in labels))
     assert symbols(EQUATIONS[label], COMPOUNDS) - set(MAIN) - here == set()
 
 
-def test_equations_of_chapter_2_that_wait_for_their_page_are_read_off_their_functions():
-    assert {"eq:gan-value", "eq:damsm-score", "eq:frechet-distance"} <= set(IN_CODE) and all(IN_CODE.values())
+def test_equations_that_wait_for_their_page_are_read_off_their_functions():
+    assert {"eq:gan-value", "eq:damsm-score", "eq:frechet-distance"} <= set(IN_CODE["2"])
+    assert {"eq:skipgram-hs", "eq:gelu", "eq:sim-spearman", "eq:words-cosadd"} <= set(IN_CODE["3"])
+    assert {label for labels in IN_CODE.values() for label, tex in labels.items() if not tex} <= {
+        "eq:voken-align"}                                       # which its docstring says in words
     assert formula("eq:a: $x=1$, then $y=x$, with a bias: all $z$.") == "x=1 y=x"
 
 
-@pytest.mark.parametrize("symbol", GANS)
-def test_a_letter_of_chapter_2_occurs_there_and_the_page_says_what_it_is_elsewhere(symbol):
-    assert symbol in set().union(*(symbols(EQUATIONS[label], COMPOUNDS) for label in IN_CODE))
-    assert (GANS[symbol] != "–") == (symbol in MAIN) or any(s in MAIN for s in row_of(symbol))
+@pytest.mark.parametrize("chapter, symbol", [(chapter, s) for chapter, own in CHAPTERS.items() for s in own])
+def test_a_letter_of_a_chapter_occurs_there_and_the_page_says_what_it_is_elsewhere(chapter, symbol):
+    assert symbol in set().union(*(symbols(EQUATIONS[label], COMPOUNDS) for label in IN_CODE[chapter]))
+    elsewhere = CHAPTERS[chapter][symbol]
+    assert (elsewhere != "–") == (symbol in MAIN) or any(s in MAIN for s in row_of(chapter, symbol))
 
 
-def row_of(symbol: str) -> list[str]:
-    """The symbols that share a row of chapter 2's table."""
-    return next(found for found in map(listed, PAGE.splitlines()) if symbol in found and found[0] in GANS)
+def row_of(chapter: str, symbol: str) -> list[str]:
+    """The symbols that share a row of a chapter's table."""
+    return next(found for found in map(listed, PAGE.splitlines())
+                if symbol in found and found[0] in CHAPTERS[chapter])
 
 
 @pytest.mark.parametrize("symbol, label", SECOND)
@@ -151,6 +174,10 @@ def test_symbols_are_read_off_a_formula():
         "d",
         "d_k",
     }
+
+
+def test_an_index_of_a_command_is_no_index_of_its_last_letter():
+    assert symbols(r"\delta_rL_r+a_r", ["a_r"]) == {"\\delta", "r", "L", "a_r"}
 
 
 def test_every_symbol_of_the_main_table_occurs():

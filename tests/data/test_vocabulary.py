@@ -97,7 +97,7 @@ def test_frequent_words_are_kept_with_the_roots_of_paper_and_code():
             assert float(keep_probability_of_code(tensor, t)) == pytest.approx(min(1, ratio**0.5 + ratio))
 
 
-def test_the_two_formulas_differ_where_the_facts_say_so():
+def test_p1_the_paper_and_the_code_keep_frequent_words_with_other_probabilities():
     f = torch.tensor(0.49, dtype=torch.float64)
     keep = [float(k(f, 0.49 * 0.0571**2)) for k in (keep_probability, keep_probability_of_code)]
     assert keep == pytest.approx([0.0571, 0.0604], abs=5e-5)

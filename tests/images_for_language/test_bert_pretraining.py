@@ -79,7 +79,7 @@ def test_every_token_is_as_likely_to_be_chosen_by_either_rule():
 
 
 @covers("eq:bert-mask")
-def test_erratum_c3_e10_eight_in_ten_are_hidden_one_is_another_word_one_stays_and_all_are_asked():
+def test_e10_eight_in_ten_are_hidden_one_is_another_word_one_stays_and_all_are_asked():
     ids = torch.randint(5, 1000, (400, 100), generator=dice(3))
     inputs, labels = mask_tokens(ids, SPECIAL, 1000, MASK, dice(4))
     asked = labels != IGNORED

@@ -55,7 +55,7 @@ def test_b_follows_a_where_the_label_is_0_and_is_of_another_document_where_it_is
     assert {IS_NEXT, IS_RANDOM} == {pair.label for pair in pairs}
 
 
-def test_more_than_half_are_random_because_a_single_sentence_has_nothing_that_follows():
+def test_p4_more_than_half_are_random_because_a_single_sentence_has_nothing_that_follows():
     share = Counter(pair.label for pair in all_pairs())[IS_RANDOM] / len(all_pairs())
     assert 0.5 < share < 0.75
     alone = [[sentence] for document in DOCUMENTS for sentence in document]
@@ -71,7 +71,7 @@ def test_what_a_random_part_replaced_is_used_in_the_next_pair():
         assert seen == [token for sentence in DOCUMENTS[0] for token in sentence]
 
 
-def test_a_single_document_hands_out_its_own_sentences_as_random_ones():
+def test_p4_a_single_document_hands_out_its_own_sentences_as_random_ones():
     pairs = all_pairs(DOCUMENTS[:1], times=20)
     wrong = [p for p in pairs if p.label == IS_RANDOM and {t // 100 for t in p.second} == {1}]
     assert wrong and len(wrong) == sum(p.label == IS_RANDOM for p in pairs)
@@ -170,7 +170,7 @@ def test_it_is_adamw_with_a_rate_that_undoes_the_correction():
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 
-def test_the_first_step_is_three_times_that_of_adam():
+def test_p5_the_first_step_is_three_times_that_of_adam():
     w = torch.zeros(3, dtype=torch.float64)
     g, m, v = torch.tensor([2.0, -0.5, 10.0]).double(), torch.zeros_like(w), torch.zeros_like(w)
     adam_step_(w, g, m, v, 1.0, eps=0.0)

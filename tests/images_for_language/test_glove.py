@@ -368,7 +368,7 @@ def test_gradients_reach_every_parameter_and_the_loss_is_what_training_lowers(co
     torch.testing.assert_close(one, model(run.counts.i, run.counts.j)[:1])
 
 
-def test_erratum_c3_e09_without_biases_the_logarithms_of_frequent_words_are_not_taken_up(corpus):
+def test_e9_without_biases_the_logarithms_of_frequent_words_are_not_taken_up(corpus):
     one, none = (train_glove(corpus, replace(MINI, dim=2, biases=biases), progress=False)
                  for biases in (True, False))
     assert none.history.loss[-1] > 3 * one.history.loss[-1]

@@ -87,7 +87,7 @@ def test_two_of_the_heads_three_layers_are_one():
 
 
 @covers("eq:iace-floor", "eq:iace-bounded")
-def test_logits_between_minus_one_and_one_leave_a_loss_that_no_training_removes():
+def test_p7_logits_between_minus_one_and_one_leave_a_loss_that_no_training_removes():
     for classes, best, floor in ((2, 0.881, 0.127), (3, 0.787, 0.240)):
         a = torch.full((1, classes), -50.0)
         a[0, 0] = 50.0
@@ -109,7 +109,7 @@ def test_the_loss_of_a_task_is_a_mean_over_its_examples():
 
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
-def test_the_released_regression_compares_every_output_with_every_label():
+def test_p8_the_released_regression_compares_every_output_with_every_label():
     score, goal = numbers(4, 1), torch.tensor([0.0, 5.0, 2.5, 1.0]).double()
     trap = F.mse_loss(score, goal)                                          # (4, 1) against (4): 4 x 4
     want = sum((float(score[i, 0]) - float(goal[j])) ** 2 for i in range(4) for j in range(4)) / 16
@@ -133,13 +133,13 @@ def test_losses_and_logits_are_mixed_as_written():
 
 
 @covers("eq:iace-alternate")
-def test_the_released_recipe_trains_the_head_in_two_epochs_of_thirty():
+def test_p9_the_released_recipe_trains_the_head_in_two_epochs_of_thirty():
     assert [epoch for epoch in range(1, 31) if head_learns(epoch, 5)] == [2, 4]
 
 
 # ------------------------------------------------------------------------------------------------------ model
 
-def test_the_imagination_gives_the_language_model_no_gradient():
+def test_e13_the_imagination_gives_the_language_model_no_gradient():
     model, batch = tiny(), examples()
     language, first, second = model(batch)
     imagine = task_loss(first, batch.labels) + task_loss(second, batch.labels)
@@ -155,7 +155,7 @@ def test_the_imagination_gives_the_language_model_no_gradient():
         torch.testing.assert_close(together, model.config.weight / 2 * own)     # lambda is a learning rate
 
 
-def test_erratum_c3_e13_the_loss_has_a_language_part_an_imagination_part_and_a_weight():
+def test_e13_the_loss_has_a_language_part_an_imagination_part_and_a_weight():
     model, batch = tiny(), examples()
     loss, parts = iace_step(model, batch)
     logits = model(batch)

@@ -110,7 +110,7 @@ def test_the_objective_is_the_mean_over_tokens_of_both_parts():
 # ------------------------------------------------------------------------------------------ errata
 
 
-def test_erratum_c3_e02_without_a_margin_a_word_that_points_nowhere_is_left_there():
+def test_e2_without_a_margin_a_word_that_points_nowhere_is_left_there():
     own, others = torch.eye(6, dtype=torch.float64)[:1], torch.eye(6, dtype=torch.float64)[None, 1:4]
     z = torch.eye(6, dtype=torch.float64)[5:].requires_grad_()              # at right angles to all pictures
     assert float(vision_objective(z, own, others, 0.0).detach()) == 0
@@ -128,7 +128,7 @@ def test_erratum_c3_e02_without_a_margin_a_word_that_points_nowhere_is_left_ther
     assert float(vision_objective(z, right, wrong[None], 0.5)) == pytest.approx(-0.49)
 
 
-def test_erratum_c3_e03_the_objective_is_made_large_and_descending_it_turns_words_from_their_pictures():
+def test_e3_the_objective_is_made_large_and_descending_it_turns_words_from_their_pictures():
     z, own, others = example()
     z.requires_grad_()
     objective = vision_objective(z, own, others, 2.0)                       # a margin that no cosine meets
@@ -153,7 +153,7 @@ def gradient_without_the_tangent(z, own, others, margin):
     return (active * pull).sum(dim=1) / z.norm(dim=1, keepdim=True)
 
 
-def test_a_hand_written_gradient_that_forgets_the_length_is_no_gradient_and_grows_the_words():
+def test_p6_a_hand_written_gradient_that_forgets_the_length_is_no_gradient_and_grows_the_words():
     z, own, others = example()
     wrong, right = gradient_without_the_tangent(z, own, others, 1.0), vision_gradient(z, own, others, 1.0)
     assert (wrong - right).abs().max() > 0.1
@@ -207,7 +207,7 @@ def test_the_models_of_the_paper_differ_in_the_mapping_alone():
         assert (config.objective, config.window, config.sample) == ("hs", 5, 1e-3)
 
 
-def test_erratum_c3_e04_the_mapping_is_a_full_matrix_and_no_picture_is_trained():
+def test_e4_the_mapping_is_a_full_matrix_and_no_picture_is_trained():
     model = model_of(B, seen())
     assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
         "W_in": (12, 4), "W_out": (11, 4), "M": (4, 6)}                     # no E_t, E_v, E
@@ -222,7 +222,7 @@ def test_erratum_c3_e04_the_mapping_is_a_full_matrix_and_no_picture_is_trained()
 
 
 @covers("eq:mmskipgram-others")
-def test_erratum_c3_e05_the_others_are_pictures_of_other_words_each_as_likely():
+def test_e5_the_others_are_pictures_of_other_words_each_as_likely():
     model = model_of(replace(B, others=400), seen())
     words = ids("w1", "w8", "w0").repeat(5)
     others = model.draw_others(words, torch.Generator().manual_seed(0))
@@ -235,7 +235,7 @@ def test_erratum_c3_e05_the_others_are_pictures_of_other_words_each_as_likely():
     assert another(torch.tensor([[0, 1, 2, 3]]), torch.tensor([2])).tolist() == [[0, 1, 3, 4]]
 
 
-def test_erratum_c3_e05_the_text_is_learnt_without_negatives():
+def test_e5_the_text_is_learnt_without_negatives():
     model = model_of(B, seen())
     assert model.W_out.shape == (11, 4)                             # inner nodes of Huffman's tree
     torch.testing.assert_close(model.log_p(torch.arange(12)).exp().sum(1), torch.ones(12))
@@ -243,7 +243,7 @@ def test_erratum_c3_e05_the_text_is_learnt_without_negatives():
         train_multimodal_skip_gram(TEXT, seen(), replace(B, objective="ns"), progress=False)
 
 
-def test_erratum_c3_e06_a_word_of_model_b_is_its_own_vector_and_z_is_only_where_it_lies():
+def test_e6_a_word_of_model_b_is_its_own_vector_and_z_is_only_where_it_lies():
     a, b = model_of(A, seen(4)), model_of(B, seen())
     assert torch.equal(b.vectors().vectors, b.W_in)                          # for benchmarks of similarity
     torch.testing.assert_close(b.word_pictures().vectors, b.W_in @ b.M)      # for retrieval

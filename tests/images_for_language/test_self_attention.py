@@ -65,7 +65,7 @@ def test_a_recurrence_goes_one_token_after_the_other_as_torchs_does():
 
 
 @covers("eq:equivariance")
-def test_erratum_c3_e15_attention_without_positions_does_not_know_the_order_of_its_tokens():
+def test_e15_attention_without_positions_does_not_know_the_order_of_its_tokens():
     """Nor does an encoder layer, nor BERT whose positions are taken away; a recurrence knows the order."""
     X, W = numbers(2, 5, 16), matrices(16, 8, 8)
     assert equivariance_gap(lambda x: self_attention(x, *W), X, ORDER) < 1e-12

@@ -201,7 +201,7 @@ def test_scores_are_weighted_cosines():
 
 
 @covers("eq:fusion-weight")
-def test_erratum_c3_e07_the_weight_of_features_counts_squared():
+def test_e7_the_weight_of_features_counts_squared():
     """With unit blocks, the cosine at weight alpha is the score at alpha^2 / (alpha^2 + (1-alpha)^2)."""
     first, second = pairs(9)
     blocks = Blocks(unit_rows(TEXT), unit_rows(IMAGE))
@@ -213,7 +213,7 @@ def test_erratum_c3_e07_the_weight_of_features_counts_squared():
     assert round(score_weight(0.8), 2) == 0.94
 
 
-def test_erratum_c3_e07_without_unit_rows_a_weight_says_nothing():
+def test_e7_without_unit_rows_a_weight_says_nothing():
     """Ten times the picture block changes the cosine at the same weight; with unit rows nothing changes."""
     first, second = pairs(9)
 
@@ -225,7 +225,7 @@ def test_erratum_c3_e07_without_unit_rows_a_weight_says_nothing():
                                at_half(unit_rows(TEXT), unit_rows(10 * IMAGE)))
 
 
-def test_erratum_c3_e07_fusion_is_more_than_one_weighted_concatenation():
+def test_e7_fusion_is_more_than_one_weighted_concatenation():
     """After the mixing the blocks are no longer of unit length: weights of features and of scores part."""
     first, second = pairs(9)
     config = SequentialFusionConfig.mini()

@@ -1,7 +1,9 @@
 """Skip-gram: three objectives against loops, their gradients, what negative sampling comes to, the model."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,7 +243,7 @@ def test_the_learning_rate_falls_in_a_straight_line_to_a_ten_thousandth():
 
 # ---------------------------------------------------------------------------------------------------- errata
 
-def test_erratum_c3_e11_negative_sampling_is_no_likelihood():
+def test_e11_negative_sampling_is_no_likelihood():
     """The survey: it maximises the probability of neighbours. Its scores are those of K + 1 binary questions:
     they sum to no 1 over the words, where those of the hierarchical softmax do."""
     counts, P_n = counts_and_noise()
@@ -251,7 +253,7 @@ def test_erratum_c3_e11_negative_sampling_is_no_likelihood():
     torch.testing.assert_close(hs, torch.ones_like(hs))
 
 
-def test_erratum_c3_e11_what_is_pushed_down_are_draws_from_all_words_neighbours_too():
+def test_e11_what_is_pushed_down_are_draws_from_all_words_neighbours_too():
     """The survey: the probability of non-neighbours is minimised. Negatives come from the whole vocabulary:
     a neighbour is drawn, and pushed down, as often as its frequency says."""
     _, P_n = counts_and_noise()
@@ -262,7 +264,7 @@ def test_erratum_c3_e11_what_is_pushed_down_are_draws_from_all_words_neighbours_
     assert bool(moved.all()) and bool((P_n > 0).all())
 
 
-def test_erratum_c3_e12_the_two_objectives_come_from_two_papers():
+def test_e12_the_two_objectives_come_from_two_papers():
     """The survey cites one paper of Mikolov for all of word2vec, and "Harris et al.": Harris is one
     author."""
     import mmlearn.images_for_language.skip_gram as module
@@ -270,9 +272,21 @@ def test_erratum_c3_e12_the_two_objectives_come_from_two_papers():
     about = " ".join(str(module.__doc__).split())
     assert "arXiv:1301.3781, sec. 3.2 (skip-gram, hierarchical softmax)" in about
     assert "arXiv:1310.4546, sec. 2 (negative sampling, subsampling)" in about
+    listed = (Path(__file__).parents[2] / "book" / "references.bib").read_text(encoding="utf-8")
+    entries = dict(re.findall(r"(?ms)^@\w+\{([^,]+),\n(.*?)^\}", listed))
+    authors = re.search(r"author += \{(.*)\},", entries["harris1954distributional"])[1]
+    assert " and " not in authors and "others" not in authors
+    assert "1301.3781" in entries["mikolov2013word2vec"] and "1310.4546" in entries["mikolov2013distributed"]
 
 
-def test_erratum_c3_e05_negatives_of_the_text_are_words_drawn_by_frequency():
+def test_booklet_b4_text8_has_no_400_million_words():
+    """100 million characters, a space after each word: not even words of one letter would be so many."""
+    characters = 100_000_000
+    assert characters // 2 < 400_000_000
+    assert SkipGramConfig.word2vec().vocab == 71_291          # of 5 occurrences, counted in text8
+
+
+def test_e5_negatives_of_the_text_are_words_drawn_by_frequency():
     """The survey: negatives are words not in the context. In text they are drawn from the counts to the power
     3/4, whatever stands around (negatives of MMSkip-gram's pictures are pictures, and its text has none)."""
     model = model_of("ns", negatives=3)

@@ -132,7 +132,7 @@ def test_negatives_are_drawn_as_often_as_their_probability_says():
     np.testing.assert_allclose(shares, model.noise.numpy(), atol=0.012)
 
 
-def test_the_table_of_word2vec_takes_83_for_83_and_a_third():
+def test_p2_the_table_of_word2vec_takes_83_for_83_and_a_third():
     table = sigmoid_table()
     assert len(table) == 1000 and table[int((0 + 6) * 83)] == pytest.approx(0.494, abs=5e-4)
     assert table[0] == pytest.approx(1 / (1 + math.exp(6))) and table[500] == 0.5

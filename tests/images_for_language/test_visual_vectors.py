@@ -105,7 +105,7 @@ def test_networks_have_the_published_number_of_parameters(name, published):
     assert side_after(224) == 6
 
 
-def test_erratum_c3_e08_the_feature_is_the_output_of_one_layer_fc7():
+def test_e8_the_feature_is_the_output_of_one_layer_fc7():
     """6144 numbers are FC7's alone; seven layers together would have hundreds of thousands."""
     config = AlexNetConfig.oquab()
     with torch.device("meta"):
@@ -116,7 +116,14 @@ def test_erratum_c3_e08_the_feature_is_the_output_of_one_layer_fc7():
     assert config.width == 6144
 
 
-def test_erratum_c3_e08_the_feature_of_a_word_is_aggregated_over_its_pictures():
+def test_booklet_b5_the_network_of_kiela_and_bottou_is_not_krizhevskys():
+    """Oquab's network has the convolutions of Krizhevsky's, wider layers behind them, and other classes."""
+    oquab, krizhevsky = AlexNetConfig.oquab(), AlexNetConfig.krizhevsky()
+    assert (oquab.width, oquab.classes) == (6144, 1512)
+    assert (krizhevsky.width, krizhevsky.classes) == (4096, 1000)
+
+
+def test_e8_the_feature_of_a_word_is_aggregated_over_its_pictures():
     """Two pictures in another order, or one of them twice, are the same word to the largest."""
     network = FC7Features(redrawn(AlexNet(AlexNetConfig.mini())))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8,

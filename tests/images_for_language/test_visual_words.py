@@ -1,6 +1,7 @@
 """Bag of visual words: descriptors by loops and by scikit-image, k-means as scikit-learn's, words as sums."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -277,7 +278,15 @@ def test_sizes_of_the_paper():
     assert VisualWordsConfig.mini().columns == 200
 
 
-def test_erratum_c3_booklet_the_visual_matrix_is_not_square():
+def test_p3_a_descriptor_in_colour_has_128_numbers_or_three_times_as_many():
+    """The paper averages hue, saturation and value to 128 numbers in one paragraph, and clusters 3 x 128 in
+    another."""
+    bruni = VisualWordsConfig.bruni()
+    assert bruni.colour == "average" and bruni.width == 128
+    assert replace(bruni, colour="concatenate").width == 3 * 128
+
+
+def test_booklet_b3_the_visual_matrix_is_not_square():
     """20,525 words with pictures, and 80,000 columns: each of 5,000 visual words in 16 parts of a picture."""
     assert VisualWordsConfig.bruni().columns == 5000 * 16 == 80_000 != 20_525
 

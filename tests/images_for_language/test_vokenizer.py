@@ -54,12 +54,12 @@ def test_on_the_unit_sphere_it_is_twice_one_less_the_product():
     torch.testing.assert_close(distance_on_sphere(f, g).argmin(1), (f @ g.mT).argmax(1))
 
 
-def test_erratum_c3_e01_the_identity_needs_the_square():
+def test_e1_the_identity_needs_the_square():
     x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     assert float(distance_on_sphere(x, y)) == 2.0 and float(torch.cdist(x, y)) == pytest.approx(2**0.5)
 
 
-def test_erratum_c3_e01_the_identity_needs_unit_vectors():
+def test_e1_the_identity_needs_unit_vectors():
     x, y = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     assert float(squared_distance(x, y)) == 5.0 and float(distance_on_sphere(x, y)) == 2.0
     f, g = numbers(200, 16), numbers(200, 16, seed=1)
@@ -69,7 +69,18 @@ def test_erratum_c3_e01_the_identity_needs_unit_vectors():
     assert torch.equal(squared_distance(f, g).argmin(1), (f @ g.mT).argmax(1))     # unit keys are enough
 
 
-def test_erratum_c3_e14_the_system_whose_content_is_missing_is_here_whole():
+def test_booklet_b6_root_and_square_agree_at_two_cosines_alone():
+    """The booklet, too, sets the distance itself equal to 2 (1 - x y): true of unit vectors at 0 and at 60
+    degrees."""
+    degrees = torch.arange(0, 181, dtype=torch.float64)
+    angle = degrees.deg2rad()
+    y = torch.stack([angle.cos(), angle.sin()], dim=1)
+    right = distance_on_sphere(torch.tensor([[1.0, 0.0]], dtype=torch.float64), y)[0]
+    distance = 2 * (angle / 2).sin()                                        # a chord
+    assert degrees[(distance - right).abs() < 1e-9].tolist() == [0, 60]
+
+
+def test_e14_the_system_whose_content_is_missing_is_here_whole():
     """Matching, vokens, revokens, a model that tells them: what the survey links to a blog for."""
     from mmlearn.images_for_language import revokenization, token_image_matching, voken_lm
     assert token_image_matching.TokenImageMatcher and module.Vokenizer

@@ -53,7 +53,7 @@ def goals(b=2, seed=1):
 # -------------------------------------------------------------------------------------------------- equations
 
 @covers("eq:imagine-chord")
-def test_erratum_c3_e01_the_distance_is_the_root_and_only_of_unit_vectors():
+def test_e1_the_distance_is_the_root_and_only_of_unit_vectors():
     u, v = (F.normalize(numbers(5, 4, seed=s), dim=-1) for s in (0, 1))
     inner = (u * v).sum(dim=-1)
     torch.testing.assert_close(chord(u, v), (2 * (1 - inner)).sqrt())

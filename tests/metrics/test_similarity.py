@@ -221,7 +221,7 @@ def test_pairs_of_files_score_vectors_as_gensim_scores_them(name, count):
 
 
 @pytest.mark.parity
-def test_erratum_c3_booklet_ratings_of_people_are_no_cosines():
+def test_booklet_b1_ratings_of_people_are_no_cosines():
     from gensim.test.utils import datapath
 
     for name in ("wordsim353.tsv", "simlex999.txt"):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmlearn.data.word_vectors import WordVectors
 from mmlearn.data.word_world import word_pictures
-from mmlearn.figures.diagram import Box, Diagram, Number, literal
+from mmlearn.figures.diagram import Box, Diagram, Number, literal, text_width
 from mmlearn.figures.interactive import Block, player
 from mmlearn.images_for_language.grounded_space import GroundedSpaceConfig
 from mmlearn.images_for_language.multimodal_skip_gram import (
@@ -156,6 +156,19 @@ def pulled(before: MultimodalSkipGram, pictures: WordVectors, text: Sequence[Seq
     return moments
 
 
+def stacked(words: Sequence[str], spots: Sequence[tuple[float, float]], size: int = 14) -> list[float]:
+    """Heights at which ``words`` stand above their ``spots``; where two would cover each other, the upper one
+    is moved further up."""
+    placed: dict[int, tuple[float, float, float]] = {}
+    for i in sorted(range(len(words)), key=lambda i: -spots[i][1]):
+        x, y, half = spots[i][0], spots[i][1] - 13, text_width(words[i], size) / 2
+        while any(abs(x - x2) < half + half2 + 4 and abs(y - y2) < size + 2
+                  for x2, y2, half2 in placed.values()):
+            y -= 2
+        placed[i] = x, y, half
+    return [placed[i][1] for i in range(len(words))]
+
+
 def words_in_motion(moments: Mapping[int, WordVectors], pictures: WordVectors, words: Sequence[str],
                     seen: Collection[str]) -> Block:
     """A player: directions of ``words`` in the plane of their pictures, at each of ``moments`` (from
@@ -193,10 +206,11 @@ def words_in_motion(moments: Mapping[int, WordVectors], pictures: WordVectors, w
         for word, place, look in zip(words, places[n], shown):
             role = "text" if word in seen else "new"
             drawn.line([at(place), at(look)], role, dashed=word not in seen)
-        for word, place in zip(words, places[n]):
-            role, (x, y) = "text" if word in seen else "new", at(place)
+        spots = [at(place) for place in places[n]]
+        for word, (x, y), height in zip(words, spots, stacked(words, spots)):
+            role = "text" if word in seen else "new"
             drawn.add(f'<circle class="mm-h mm-{role}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
-            drawn.text(x, y - 13, literal(word), 14, role, weight=600, halo=True)
+            drawn.text(x, height, literal(word), 14, role, weight=600, halo=True)
         frames.append(drawn)
         cosines = dict(zip(known, (unit_rows(vectors.rows(known)) * own).sum(dim=1).tolist()))
         with_them, without = ([c for word, c in cosines.items() if (word in seen) == kind]

@@ -76,9 +76,10 @@ def iace(config: IACEConfig | None = None) -> Diagram:
         f"iACE. The sentence {CAPTION} goes three ways. Left: into BERT, which phase 1 has trained with "
         "vokens, and whose logits have the loss L Lang. Middle: into CLIP's frozen text encoder, "
         f"{e} numbers t. Right: into the imagination generator, VQGAN+CLIP, whose picture goes into CLIP's "
-        f"frozen picture encoder, {e} numbers v. A head, violet, reads v and t in both orders; its logits "
-        "have the loss L Imagine. As t and v are constants, no gradient leaves the head upwards, and none "
-        "reaches BERT. The answer is the mean of both logits."))
+        f"frozen picture encoder, {e} numbers v. A head, violet, reads v and t in both orders; the mean "
+        "of both cross-entropies is L Imagine. The loss weighs L Lang with 1 - lambda and L Imagine with "
+        "lambda. As t and v are constants, no gradient leaves the head upwards, and none reaches "
+        "BERT. The answer is the mean of both logits."))
     drawn.text(235, 16, SAID, 14, "text", weight=600)
     drawn.line([(90, 30), (350, 30)], "text")
     generator = drawn.box(350, 80, "imagination generator\nVQGAN+CLIP", "new", 200, 48)
@@ -105,8 +106,13 @@ def iace(config: IACEConfig | None = None) -> Diagram:
     language = drawn.box(90, 444, "*L_{Lang}*\ncross-entropy", "loss", 124, 46)
     drawn.arrow(bert, language)
     drawn.text(82, 306, "*a_{Lang}*", 14, "soft", "end")
-    imagine = drawn.box(340, 444, "*L_{Imagine}*\ncross-entropy", "loss", 124, 46)
+    imagine = drawn.box(340, 444, "*L_{Imagine}*\nmean of two", "loss", 124, 46)
     drawn.arrow(head, imagine, "*a*_1, *a*_2", "loss")
+    both = drawn.box(215, 444, "*L*", "loss", 44, 34)
+    drawn.arrow(language, both, role="loss")
+    drawn.arrow(imagine, both, role="loss")
+    drawn.text(172, 428, "1 − λ", 13, "loss")
+    drawn.text(258, 428, "λ", 13, "loss")
     return drawn
 
 

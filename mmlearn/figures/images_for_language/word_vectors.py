@@ -119,8 +119,7 @@ def glove(config: GloVeConfig | None = None) -> Diagram:
     drawn.line(curve, "new")
     drawn.text(118, 356, f"count *X_{{ij}}*, {config.x_max:g} at the bend", 13, "soft")
     drawn.text(52, 264, "weight *f*", 13, "new", "start")
-    total = drawn.box(382, 306, f"*w_i* + *{'w' + chr(0x303)}_i*\nthe word's vector", "", 138, 50)
-    drawn.arrow((382, 158), total, dashed=True)
+    drawn.box(382, 306, f"*w_i* + *{'w' + chr(0x303)}_i*\nvector after training", "", 158, 50)
     return drawn
 
 

@@ -1,50 +1,24 @@
 """The figures of sequential fusion show the sizes of the configurations, and the numbers that they were
 given."""
 
-import json
 import math
 import re
-import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from figure_parts import block_data, check_texts, texts
 
 from mmlearn.data import word_world
-from mmlearn.figures.diagram import Diagram, text_width
 from mmlearn.figures.images_for_language import fusion
-from mmlearn.figures.interactive import LIMIT, Block
 from mmlearn.images_for_language.sequential_fusion import fuse_features, unit_rows
 from mmlearn.images_for_language.visual_vectors import AlexNetConfig
 from mmlearn.images_for_language.visual_words import BagOfVisualWords, VisualWordsConfig, described, sift
 
-SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {"bruni": fusion.bruni_pipeline, "bruni-mini": lambda: fusion.bruni_pipeline(
     VisualWordsConfig.mini(), 200, 180, 16), "kiela": fusion.kiela_bottou,
     "kiela-torchvision": lambda: fusion.kiela_bottou(AlexNetConfig.torchvision())}
-
-
-def texts(drawn: Diagram) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
-
-
-def places(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
-    found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y, wide = float(text.get("x", 0)), float(text.get("y", 0)), text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
-def block_data(block: Block) -> dict:
-    page = block._repr_html_()
-    assert len(page.encode()) < LIMIT
-    return json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -52,10 +26,7 @@ def test_no_text_of_a_diagram_is_cut_off_or_covers_another(name):
     drawn = DRAWN[name]()
     assert drawn.width <= 480 and len(drawn.alt) > 200 and "mm-new" in drawn.svg
     assert len(drawn._repr_html_()) < 100_000
-    for words, left, top, right, bottom in places(drawn):
-        assert left >= 0 and right <= drawn.width and top >= 0 and bottom <= drawn.height, words
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places(drawn), 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_sizes_on_the_diagrams_are_those_of_the_papers():

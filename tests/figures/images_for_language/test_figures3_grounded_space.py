@@ -1,28 +1,23 @@
 """The figures of the grounded space show the sizes of the configurations and where words lie."""
 
-import json
 import re
-import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from figure_parts import block_data, check_texts, texts
 
 from mmlearn.data.vocabulary import Vocabulary
 from mmlearn.data.word_vectors import WordVectors
 from mmlearn.data.word_world import sentences
-from mmlearn.figures.diagram import Diagram, text_width
 from mmlearn.figures.images_for_language import grounded_space as figures
-from mmlearn.figures.interactive import LIMIT, Block
 from mmlearn.images_for_language.grounded_space import GroundedSpaceConfig
 from mmlearn.images_for_language.multimodal_skip_gram import (
     MultimodalSkipGramConfig,
     train_multimodal_skip_gram,
 )
-from mmlearn.images_for_language.zero_shot import unit_rows
+from mmlearn.images_for_language.sequential_fusion import unit_rows
 
-SVG = "{http://www.w3.org/2000/svg}"
 WORDS = ("robin", "husky", "canary")
 DRAWN = [("papers", figures.two_models),
          ("fc7", lambda: figures.two_models(b=MultimodalSkipGramConfig.fc7())),
@@ -32,38 +27,12 @@ DRAWN = [("papers", figures.two_models),
          ("sentences-mini", lambda: figures.sentences_grounded(GroundedSpaceConfig.mini()))]
 
 
-def texts(drawn: Diagram) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(drawn.svg).iter(f"{SVG}text")]
-
-
-def frames(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
-    found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y = float(text.get("x", 0)), float(text.get("y", 0))
-        wide = text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
-def block_data(block: Block) -> dict:
-    page = block._repr_html_()
-    assert len(page) < LIMIT
-    return json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-
-
 @pytest.mark.parametrize("draw", [draw for _, draw in DRAWN], ids=[name for name, _ in DRAWN])
 def test_no_text_of_a_diagram_is_cut_off_or_covers_another(draw):
     drawn = draw()
     assert drawn.width <= 480 and len(drawn.alt) > 200 and "  " not in drawn.alt and "mm-new" in drawn.svg
     assert len(drawn._repr_html_()) < 100_000
-    places = frames(drawn)
-    for words, left, top, right, bottom in places:
-        assert left >= 0 and right <= drawn.width and top >= 0 and bottom <= drawn.height, words
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_sizes_on_the_diagrams_are_those_of_the_configurations():
@@ -124,3 +93,9 @@ def test_bars_have_the_height_of_the_mean_and_a_dot_a_seed():
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == pytest.approx([0.3, 0.1, 0.05, 0.0]) and len(figure.axes[0].lines) == 4
     plt.close(figure)
+
+
+def test_names_at_one_spot_stand_above_each_other():
+    words, spots = ("raven", "dove", "jogger"), [(100.0, 200.0), (104.0, 199.0), (300.0, 200.0)]
+    one, two, far = figures.stacked(words, spots)
+    assert (one, far) == (187, 187) and two <= one - 16

@@ -1,52 +1,17 @@
 """The figures of grounding: walks are those of the dictionary, twins have bars of equal length, no text is
 cut off."""
 
-import json
-import re
 import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import pytest
+from figure_parts import SVG, block_data, check_texts, texts
 
 from mmlearn.data.dictionary import DICTIONARY, definition_graph, grounding_set, look_up
-from mmlearn.figures.diagram import Diagram, text_width
 from mmlearn.figures.images_for_language import grounding
-from mmlearn.figures.interactive import LIMIT, Block
 
-SVG = "{http://www.w3.org/2000/svg}"
 GRAPH = definition_graph()
 DIAGRAMS = {"twins": grounding.twins, "others": lambda: grounding.twins("poppy", "bluebell"),
             "word_world": grounding.word_world}
-
-
-def texts(svg: str) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(svg).iter(f"{SVG}text")]
-
-
-def frames(drawn: Diagram) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
-    found = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y = float(text.get("x", 0)), float(text.get("y", 0))
-        wide = text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
-def check(drawn: Diagram) -> None:
-    places = frames(drawn)
-    for words, left, top, right, bottom in places:
-        assert left >= 0 and right <= drawn.width and top >= 0 and bottom <= drawn.height, words
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
-
-
-def block_data(block: Block) -> dict:
-    page = block._repr_html_()
-    assert len(page) < LIMIT
-    return json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
 
 
 @pytest.mark.parametrize("draw", DIAGRAMS.values(), ids=DIAGRAMS)
@@ -54,12 +19,12 @@ def test_no_text_of_a_diagram_is_cut_off_or_covers_another(draw):
     drawn = draw()
     assert drawn.width <= 480 and len(drawn.alt) > 200 and "  " not in drawn.alt
     assert len(drawn._repr_html_()) < 100_000
-    check(drawn)
+    check_texts(drawn)
 
 
 @pytest.mark.parametrize("word", DICTIONARY)
 def test_definitions_fit_into_their_rows(word):
-    check(grounding._walk(look_up(word, GRAPH), set(), 700))
+    check_texts(grounding._walk(look_up(word, GRAPH), set(), 700))
 
 
 def test_a_walk_shows_its_definitions_and_where_it_comes_back():

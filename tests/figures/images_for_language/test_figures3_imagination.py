@@ -2,17 +2,15 @@
 untrained model imagines step by step."""
 
 import re
-import xml.etree.ElementTree as ET
 from dataclasses import replace
-from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from figure_parts import frames, texts
+from figure_parts import check_texts, frames, texts
 
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.diagram import data_uri, text_width
+from mmlearn.figures.diagram import data_uri
 from mmlearn.figures.images_for_language import imagination
 from mmlearn.figures.interactive import LIMIT
 from mmlearn.images_for_language.iace import IACEConfig
@@ -20,7 +18,6 @@ from mmlearn.images_for_language.imagination import embedded
 from mmlearn.images_for_language.vqgan_clip import VQGANCLIP, VQGANCLIPConfig
 from mmlearn.nn.modes import seeded
 
-SVG = "{http://www.w3.org/2000/svg}"
 TEXTS = ["a red car", "a blue bird"]
 WORDS = WordTokeniser.train(TEXTS * 5, splitter="simple")
 
@@ -37,15 +34,7 @@ def model():
 def test_no_text_of_a_diagram_is_cut_off_or_covers_another(draw):
     drawn = draw()
     assert len(drawn.alt) > 200 and drawn.width <= 480
-    places = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y, wide = float(text.get("x")), float(text.get("y")), text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        assert left >= 0 and left + wide <= drawn.width and y <= drawn.height, words
-        places.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_sizes_in_the_diagrams_are_those_of_the_paper():

@@ -1,17 +1,14 @@
 """The figures of Vokenization: diagrams say all in words, the curve is the formula, the vokens shown are
 those that the vokenizer finds."""
 
-import xml.etree.ElementTree as ET
-from itertools import combinations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from figure_parts import frames, texts
+from figure_parts import SVG, check_texts, drawing, frames, svg_of, texts
 
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.diagram import Diagram, data_uri, text_width
+from mmlearn.figures.diagram import Diagram, data_uri
 from mmlearn.figures.images_for_language import vokens
 from mmlearn.figures.interactive import LIMIT, hover
 from mmlearn.images_for_language.token_image_matching import MatcherConfig, TokenImageMatcher
@@ -19,7 +16,6 @@ from mmlearn.images_for_language.voken_lm import VokenLMConfig
 from mmlearn.images_for_language.vokenizer import Vokenizer, image_keys
 from mmlearn.nn.modes import seeded
 
-SVG = "{http://www.w3.org/2000/svg}"
 SENTENCES = ["a red car", "a blue bird and a red car"]
 WORDS = WordTokeniser.train(SENTENCES * 5, splitter="simple")
 
@@ -43,15 +39,7 @@ def vokenizer(images):
 def test_no_text_of_a_diagram_is_cut_off_or_covers_another(draw):
     drawn = draw()
     assert len(drawn.alt) > 200 and drawn.width <= 480
-    places = []
-    for text in ET.fromstring(drawn.svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y, wide = float(text.get("x")), float(text.get("y")), text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        assert left >= 0 and left + wide <= drawn.width and y <= drawn.height, words
-        places.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
+    check_texts(drawn)
 
 
 def test_sizes_in_the_diagrams_are_those_of_the_paper():
@@ -76,11 +64,10 @@ def test_under_each_word_stands_the_most_relevant_picture(vokenizer, images):
     for sentence, frame in zip(SENTENCES, frames(block)):
         found = vokenizer.vokenise([WORDS.encode(sentence)])[0]
         if "mm-svg" not in frame:                           # the still one stands in another form
-            shown = ET.fromstring(frame[frame.index("<svg"):frame.rindex("</svg>") + 6])
-            pictures = [image.get("href") for image in shown.iter(f"{SVG}image")]
+            shown = drawing(frame)
+            pictures = [image.get("href") for image in svg_of(shown).iter(f"{SVG}image")]
             assert pictures == [data_uri(images[i], lossless=False) for i in found]
-            assert [word for word in sentence.split()] == [
-                "".join(text.itertext()) for text in shown.iter(f"{SVG}text")][::2]
+            assert sentence.split() == texts(shown)[::2]
 
 
 def test_a_voken_has_its_word_above_it(vokenizer, images, monkeypatch):

@@ -1,57 +1,26 @@
 """Figures of skip-gram and GloVe: texts are whole, sizes the configurations', the tree that of growth."""
 
-import json
-import re
-import xml.etree.ElementTree as ET
-from itertools import combinations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from figure_parts import block_data, check_texts, drawing, svg_of, texts
 
-from mmlearn.figures.diagram import Diagram, text_width
+from mmlearn.figures.diagram import Diagram
 from mmlearn.figures.images_for_language import word_vectors as figures
-from mmlearn.figures.interactive import LIMIT, Block
+from mmlearn.figures.interactive import Block
 from mmlearn.images_for_language.glove import GloVeConfig
 from mmlearn.images_for_language.skip_gram import SkipGramConfig
 from mmlearn.images_for_language.skip_gram_updates import sigmoid_table
 
-SVG = "{http://www.w3.org/2000/svg}"
 COUNTS = {"the": 6, "cat": 3, "dog": 2, "moon": 1, "sings": 1}
 DRAWN = {"skip_gram": figures.skip_gram, "skip_gram-mini": lambda: figures.skip_gram(SkipGramConfig.mini()),
          "glove": figures.glove, "glove-mini": lambda: figures.glove(GloVeConfig.mini())}
 
 
-def texts(svg: str) -> list[str]:
-    return ["".join(text.itertext()) for text in ET.fromstring(svg).iter(f"{SVG}text")]
-
-
-def frames(svg: str) -> list[tuple[str, float, float, float, float]]:
-    """Each text with its left, top, right and bottom edge, as far as they can be known without a browser."""
-    found = []
-    for text in ET.fromstring(svg).iter(f"{SVG}text"):
-        words, size = "".join(text.itertext()), float(text.get("font-size", 14))
-        x, y = float(text.get("x", 0)), float(text.get("y", 0))
-        wide = text_width(words, size)
-        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor", "start")]
-        found.append((words, left, y - 0.75 * size, left + wide, y + 0.2 * size))
-    return found
-
-
-def check_texts(svg: str, width: float, height: float) -> None:
-    places = frames(svg)
-    for words, left, top, right, bottom in places:
-        assert left >= 0 and right <= width and top >= 0 and bottom <= height, words
-    for (one, l1, t1, r1, b1), (other, l2, t2, r2, b2) in combinations(places, 2):
-        assert min(r1, r2) - max(l1, l2) < 1 or min(b1, b2) - max(t1, t2) < 1, f"{one} covers {other}"
-
-
-def block_frames(block: Block) -> list[str]:
-    page = block._repr_html_()
-    assert len(page.encode()) < LIMIT
-    data = json.loads(re.search(r"const D = (\{.*\});\n", page).group(1))
-    return [re.search(r"<svg.*?</svg>", frame, re.S).group(0) for frame in data["frames"] if "<svg" in frame]
+def drawings(block: Block) -> list[str]:
+    """The drawings of the frames of a block, but for the still one where it stands in another form."""
+    return [drawing(frame) for frame in block_data(block)["frames"] if "<svg" in frame]
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -60,31 +29,32 @@ def test_no_text_of_a_diagram_is_cut_off_or_covers_another(name):
     assert isinstance(drawn, Diagram) and drawn.width <= 480
     assert len(drawn.alt) > 200 and "  " not in drawn.alt
     assert len(drawn._repr_html_()) < 100_000
-    check_texts(drawn.svg, drawn.width, drawn.height)
+    check_texts(drawn)
 
 
 def test_sizes_are_those_of_the_configurations():
-    assert {"Win: 71,291 × 100", "71,291 scores", "1 + 5 scores"} <= set(texts(figures.skip_gram().svg))
-    assert {"Win: 300 × 32", "vi: 32"} <= set(texts(DRAWN["skip_gram-mini"]().svg))
-    assert {"400,000 × 400,000", "400,000 × 300", "300 × 400,000"} <= set(texts(figures.glove().svg))
-    assert "count Xij, 10 at the bend" in texts(DRAWN["glove-mini"]().svg)
+    assert {"Win: 71,291 × 100", "71,291 scores", "1 + 5 scores"} <= set(texts(figures.skip_gram()))
+    assert {"Win: 300 × 32", "vi: 32"} <= set(texts(DRAWN["skip_gram-mini"]()))
+    assert {"400,000 × 400,000", "400,000 × 300", "300 × 400,000"} <= set(texts(figures.glove()))
+    assert "count Xij, 10 at the bend" in texts(DRAWN["glove-mini"]())
 
 
 @pytest.mark.parametrize("counts", [COUNTS, {"a": 1, "b": 1}, {f"w{i}": 2**i for i in range(8)},
                                     {f"word{i}": 1 for i in range(8)}], ids=["page", "two", "chain", "even"])
 def test_the_tree_grows_join_by_join_and_ends_with_its_codes(counts):
     block = figures.tree_player(counts)
-    drawn = block_frames(block)
+    drawn = drawings(block)
     assert len(drawn) == len(counts) + 1                               # the forest, the joins, the codes
     for svg in drawn:
-        check_texts(svg, 470, 330)
+        check_texts(svg)
+        assert svg_of(svg).attrib["viewBox"] == "0 0 470 330"
     for n, svg in enumerate(drawn[:-1]):
         assert len(texts(svg)) == 2 * len(counts) + n                  # a weight for each join
     assert str(sum(counts.values())) in texts(drawn[-2])
 
 
 def test_the_last_frame_of_the_tree_shows_the_codes_of_the_page():
-    assert {"0", "10", "110", "1110", "1111"} <= set(texts(block_frames(figures.tree_player(COUNTS))[-1]))
+    assert {"0", "10", "110", "1110", "1111"} <= set(texts(drawings(figures.tree_player(COUNTS))[-1]))
 
 
 def test_too_many_words_for_a_tree_are_refused():
