@@ -20,12 +20,6 @@ from mmlearn.data.vocabulary import (
     window_share,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 SENTENCES = [["b", "a", "c"], ["a", "b"], ["d", "a", "c"], ["e"]]
 
 
@@ -88,7 +82,8 @@ def test_a_corpus_is_one_row_of_ids_and_the_numbers_of_their_sentences():
 
 # -------------------------------------------------------------------------------- subsampling, windows
 
-@covers("eq:skipgram-keep", "eq:skipgram-keep-code")
+@pytest.mark.equation("eq:skipgram-keep")
+@pytest.mark.equation("eq:skipgram-keep-code")
 def test_frequent_words_are_kept_with_the_roots_of_paper_and_code():
     for f in (0.49, 0.1, 1e-3, 1e-4, 1e-6):
         for t in (1e-3, 1e-5):
@@ -110,7 +105,7 @@ def test_a_word_stays_as_often_as_its_probability_says(seeded):
     assert shares[0] == 1 and shares[2] == 0 and shares[1] == pytest.approx(0.25, abs=0.015)
 
 
-@covers("eq:skipgram-window")
+@pytest.mark.equation("eq:skipgram-window")
 def test_a_word_at_distance_j_is_within_a_drawn_window_as_often_as_the_formula_says():
     c = 5
     for j in (-6, -5, -4, -1, 1, 2, 3, 4, 5, 7):

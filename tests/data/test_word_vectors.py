@@ -22,11 +22,6 @@ from mmlearn.data.word_vectors import (
 )
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 def some(v=7, d=3, seed=0):
     words = tuple(f"w{i}" for i in range(v))
     return WordVectors(words, torch.randn(v, d, generator=torch.Generator().manual_seed(seed)))
@@ -41,7 +36,7 @@ def angle(x, y):
 # ------------------------------------------------------------------------------------------- equations
 
 
-@covers("eq:words-cosine")
+@pytest.mark.equation("eq:words-cosine")
 def test_the_cosine_is_the_product_over_both_lengths():
     x, y = torch.randn(4, 3).double(), torch.randn(5, 3).double()
     want = torch.tensor([[angle(a, b) for b in y] for a in x], dtype=torch.float64)
@@ -49,7 +44,7 @@ def test_the_cosine_is_the_product_over_both_lengths():
     assert cosines(torch.zeros(1, 3), torch.ones(1, 3)).item() == 0
 
 
-@covers("eq:words-cosadd")
+@pytest.mark.equation("eq:words-cosadd")
 def test_the_target_of_an_analogy_orders_words_as_the_sum_of_three_cosines():
     a, b, c, x = torch.randn(4, 6, 3).double()
     got = cosines(x, add_target(a[:1], b[:1], c[:1]))[:, 0]
@@ -59,7 +54,7 @@ def test_the_target_of_an_analogy_orders_words_as_the_sum_of_three_cosines():
     torch.testing.assert_close(got * length, torch.tensor(want, dtype=torch.float64))
 
 
-@covers("eq:words-cosmul")
+@pytest.mark.equation("eq:words-cosmul")
 def test_three_cosines_are_multiplied_after_they_are_shifted():
     a, b, c = torch.rand(3, 2, 4).double() * 2 - 1
     got = cos_mul(a, b, c, eps=1e-3)

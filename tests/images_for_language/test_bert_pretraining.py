@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import count_blank, covers, numbers, stirred
+from networks import count_blank, numbers, stirred
 
 from mmlearn.images_for_language.bert import (
     IGNORED,
@@ -52,7 +52,7 @@ def model(config=SMALL, spread=0.2):
 
 # ---------------------------------------------------------------------------------------------------- masking
 
-@covers("eq:bert-choose")
+@pytest.mark.equation("eq:bert-choose")
 def test_as_many_tokens_are_chosen_as_the_released_rule_says():
     for length in range(3, 40):
         ids = torch.full((1, 40), PAD)
@@ -78,7 +78,7 @@ def test_every_token_is_as_likely_to_be_chosen_by_either_rule():
     torch.testing.assert_close(alone.float().mean(dim=0)[1:], torch.full((9,), 0.3), atol=0.015, rtol=0)
 
 
-@covers("eq:bert-mask")
+@pytest.mark.equation("eq:bert-mask")
 def test_e10_eight_in_ten_are_hidden_one_is_another_word_one_stays_and_all_are_asked():
     ids = torch.randint(5, 1000, (400, 100), generator=dice(3))
     inputs, labels = mask_tokens(ids, SPECIAL, 1000, MASK, dice(4))
@@ -123,7 +123,8 @@ def test_a_mask_that_cannot_be_is_refused(more, message):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:gelu", "eq:gelu-tanh")
+@pytest.mark.equation("eq:gelu")
+@pytest.mark.equation("eq:gelu-tanh")
 def test_both_forms_of_gelu_are_the_formulas_and_lie_within_five_ten_thousandths():
     z = torch.linspace(-6, 6, 2001, dtype=torch.float64)
     for i in range(0, 2001, 100):
@@ -138,7 +139,7 @@ def test_both_forms_of_gelu_are_the_formulas_and_lie_within_five_ten_thousandths
         GELU("fast")
 
 
-@covers("eq:bert-pooler")
+@pytest.mark.equation("eq:bert-pooler")
 def test_the_pooler_is_a_layer_with_tanh():
     h, W, b = numbers(3, 4), numbers(4, 4, seed=1), numbers(4, seed=2)
     got = pooled_state(h, W, b)
@@ -148,7 +149,7 @@ def test_the_pooler_is_a_layer_with_tanh():
             assert float(got[i, k]) == pytest.approx(want, abs=1e-12)
 
 
-@covers("eq:bert-words")
+@pytest.mark.equation("eq:bert-words")
 def test_a_word_is_told_by_the_row_it_enters_by():
     h, E, b = numbers(2, 3, 4), numbers(7, 4, seed=1), numbers(7, seed=2)
     got = word_scores(h, E, b)
@@ -159,7 +160,7 @@ def test_a_word_is_told_by_the_row_it_enters_by():
                 assert float(got[i, j, w]) == pytest.approx(want, abs=1e-12)
 
 
-@covers("eq:bert-mlm-head")
+@pytest.mark.equation("eq:bert-mlm-head")
 @pytest.mark.parametrize("form", ["erf", "tanh"])
 def test_the_head_of_words_is_a_layer_gelu_normalisation_and_the_tied_matrix(form):
     words = torch.nn.Embedding(7, 4).double()
@@ -180,7 +181,9 @@ def test_the_head_of_words_is_a_layer_gelu_normalisation_and_the_tied_matrix(for
             assert float(got[i, w]) == pytest.approx(want, abs=1e-10)
 
 
-@covers("eq:bert-mlm", "eq:bert-nsp", "eq:bert-loss")
+@pytest.mark.equation("eq:bert-mlm")
+@pytest.mark.equation("eq:bert-nsp")
+@pytest.mark.equation("eq:bert-loss")
 def test_the_losses_are_means_over_their_own_terms():
     logits, labels = numbers(2, 3, 5), torch.tensor([[1, IGNORED, 4], [IGNORED, 0, IGNORED]])
     terms = []

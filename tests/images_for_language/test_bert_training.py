@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.data.wordpiece import WordPiece
 from mmlearn.images_for_language.bert import IGNORED, IS_NEXT, IS_RANDOM, BERTForPreTraining
@@ -138,7 +138,7 @@ def test_a_batch_follows_from_its_number_and_every_epoch_has_other_masks():
 
 # -------------------------------------------------------------------------------------------------- optimiser
 
-@covers("eq:bert-adam")
+@pytest.mark.equation("eq:bert-adam")
 def test_a_step_of_the_optimiser_is_the_formula():
     w, m, v = numbers(2, 3), torch.zeros(2, 3).double(), torch.zeros(2, 3).double()
     want = w.clone()
@@ -177,7 +177,7 @@ def test_p5_the_first_step_is_three_times_that_of_adam():
     torch.testing.assert_close(w.abs(), torch.full_like(w, 0.1 / math.sqrt(0.001)), atol=1e-9, rtol=0)
 
 
-@covers("eq:bert-rate")
+@pytest.mark.equation("eq:bert-rate")
 def test_the_rate_rises_to_almost_its_top_and_falls_to_nothing():
     rates = [bert_rate(s, 2.0, 10, 100) for s in range(100)]
     assert rates[0] == 0 and rates[5] == 1.0 and rates[9] == pytest.approx(1.8)

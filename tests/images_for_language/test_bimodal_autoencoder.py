@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count_blank, covers, numbers, stirred
+from networks import count_blank, numbers, stirred
 
 from mmlearn.images_for_language.bimodal_autoencoder import (
     BimodalAutoencoder,
@@ -37,7 +37,8 @@ def data(words=12, pictures=3, seed=0):
     return WordPictures(text[word], noisy, word)
 
 
-@covers("eq:autoencoder-code", "eq:autoencoder-decode")
+@pytest.mark.equation("eq:autoencoder-code")
+@pytest.mark.equation("eq:autoencoder-decode")
 def test_a_tied_layer_codes_with_a_matrix_and_decodes_with_its_transpose():
     x, W, b, back = numbers(2, 5), numbers(3, 5, seed=1), numbers(3, seed=2), numbers(5, seed=3)
     y, a = encode(x, W, b), decode_logits(numbers(2, 3), W, back)
@@ -51,7 +52,8 @@ def test_a_tied_layer_codes_with_a_matrix_and_decodes_with_its_transpose():
             assert 2 / (1 + math.exp(-float(a[row, n]))) - 1 == pytest.approx(math.tanh(inner))
 
 
-@covers("eq:autoencoder-noise", "eq:autoencoder-target")
+@pytest.mark.equation("eq:autoencoder-noise")
+@pytest.mark.equation("eq:autoencoder-target")
 def test_masked_numbers_are_nothing_and_a_target_is_the_picture_and_the_mean_of_the_others():
     x = numbers(4, 3) / 4
     keep = torch.tensor([[True, False, True]] * 4)
@@ -67,7 +69,7 @@ def test_masked_numbers_are_nothing_and_a_target_is_the_picture_and_the_mean_of_
             assert float(got[i, j]) == max(-1.0, min(1.0, float(x[i, j] + others[i, j])))
 
 
-@covers("eq:autoencoder-error")
+@pytest.mark.equation("eq:autoencoder-error")
 def test_the_entropic_error_reads_numbers_as_probabilities():
     x, logits = torch.tanh(numbers(2, 4)), numbers(2, 4, seed=1)
     total = 0.0
@@ -81,7 +83,8 @@ def test_the_entropic_error_reads_numbers_as_probabilities():
     assert torch.autograd.gradcheck(lambda a: entropic_error(a, x), logits.requires_grad_())
 
 
-@covers("eq:autoencoder-loss", "eq:autoencoder-squares")
+@pytest.mark.equation("eq:autoencoder-loss")
+@pytest.mark.equation("eq:autoencoder-squares")
 def test_the_loss_weighs_reconstruction_labels_and_squared_weights():
     config = replace(MINI, reconstruction=0.8, classification=1, decay=0.1)
     parts = [torch.tensor(value) for value in (0.7, 2.0, 30.0)]

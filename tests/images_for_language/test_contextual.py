@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import covers, numbers, stirred
+from networks import numbers, stirred
 
 from mmlearn.data.wordpiece import WordPiece
 from mmlearn.images_for_language.contextual import (
@@ -21,7 +21,7 @@ def model(context=16):
     return stirred(BERT(BERTConfig(len(TOKENS), context, 16, 2, 2, 32, dropout=0.5)), scale=0.3)
 
 
-@covers("eq:bert-static")
+@pytest.mark.equation("eq:bert-static")
 def test_a_vector_is_the_mean_of_what_its_word_owns():
     rows, owners = numbers(6, 2, 3), torch.tensor([0, 2, 0, 2, 2, 0])
     got = means(rows, owners, 4)

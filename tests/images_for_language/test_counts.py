@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.images_for_language.counts import (
     blocks,
@@ -31,7 +30,7 @@ def counted(sentences, size, window):
     return table
 
 
-@covers("eq:counts-window")
+@pytest.mark.equation("eq:counts-window")
 @pytest.mark.parametrize("window", [1, 2, 9])
 def test_windows_are_counted_as_a_double_loop_counts_them(window):
     want = counted(SENTENCES, 5, window)
@@ -53,7 +52,11 @@ def test_a_corpus_may_come_in_blocks_of_any_size(monkeypatch):
     assert all(torch.equal(table, counted(corpus, 7, 3)) for table in whole + again)
 
 
-@covers("eq:counts-pmi", "eq:counts-ppmi", "eq:counts-lmi", "eq:counts-shifted", "eq:counts-shifted-positive")
+@pytest.mark.equation("eq:counts-pmi")
+@pytest.mark.equation("eq:counts-ppmi")
+@pytest.mark.equation("eq:counts-lmi")
+@pytest.mark.equation("eq:counts-shifted")
+@pytest.mark.equation("eq:counts-shifted-positive")
 def test_every_weight_equals_its_formula_cell_by_cell():
     table = counted(SENTENCES, 6, 2)[:, :5]                     # the sixth word was never met
     total = float(table.sum())

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torchvision.transforms.functional as TF
-from networks import covers
 from torchvision.transforms import InterpolationMode
 
 from mmlearn.images_for_language.cutouts import (
@@ -38,7 +37,7 @@ def generator(seed=0):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:imagine-pool")
+@pytest.mark.equation("eq:imagine-pool")
 def test_a_pixel_of_a_cut_is_half_mean_and_half_maximum():
     x = pictures(1, 1, 6, 6)
     want = torch.empty(1, 1, 3, 3, dtype=torch.float64)
@@ -50,7 +49,8 @@ def test_a_pixel_of_a_cut_is_half_mean_and_half_maximum():
     torch.testing.assert_close(pooled(x, 6), x)
 
 
-@covers("eq:imagine-affine", "eq:imagine-warp")
+@pytest.mark.equation("eq:imagine-affine")
+@pytest.mark.equation("eq:imagine-warp")
 def test_pictures_are_turned_shifted_and_sheared_as_torchvision_does_it():
     x = pictures(2, 3, 12, 12)
     angles, shears, shifts = (20.0, -7.0), ((5.0, -3.0), (-4.0, 8.0)), ((2, -1), (0, 3))
@@ -61,7 +61,7 @@ def test_pictures_are_turned_shifted_and_sheared_as_torchvision_does_it():
         torch.testing.assert_close(warped(x[i : i + 1], A[i : i + 1])[0], want, atol=1e-5, rtol=0)
 
 
-@covers("eq:imagine-affine")
+@pytest.mark.equation("eq:imagine-affine")
 def test_a_matrix_shears_first_then_turns_then_shifts():
     phi, sx, sy = 0.3, 0.2, -0.1
     A = affine_matrix(torch.tensor([phi]).double(), torch.tensor([[0.5, -0.25]]).double(),
@@ -73,7 +73,8 @@ def test_a_matrix_shears_first_then_turns_then_shifts():
     torch.testing.assert_close(A @ torch.tensor([x, y, 1.0]).double(), torch.tensor(want).double())
 
 
-@covers("eq:imagine-homography", "eq:imagine-warp")
+@pytest.mark.equation("eq:imagine-homography")
+@pytest.mark.equation("eq:imagine-warp")
 def test_four_corners_go_where_they_are_sent():
     end = CORNERS * (1 - 0.7 * pictures(5, 4, 2))
     H = homography(CORNERS.expand(5, 4, 2), end)
@@ -84,7 +85,7 @@ def test_four_corners_go_where_they_are_sent():
             torch.testing.assert_close(found[:2] / found[2], want)
 
 
-@covers("eq:imagine-warp")
+@pytest.mark.equation("eq:imagine-warp")
 def test_a_picture_seen_from_aside_is_torchvisions():
     x = pictures(1, 3, 16, 16)
     before = [[0, 0], [16, 0], [16, 16], [0, 16]]
@@ -94,7 +95,8 @@ def test_a_picture_seen_from_aside_is_torchvisions():
     torch.testing.assert_close(warped(x, H)[0], want, atol=1e-5, rtol=0)
 
 
-@covers("eq:imagine-blend", "eq:imagine-grey")
+@pytest.mark.equation("eq:imagine-blend")
+@pytest.mark.equation("eq:imagine-grey")
 def test_brightness_contrast_and_saturation_are_torchvisions():
     x = pictures(2, 3, 5, 4)
     red, green, blue = x[0, :, 1, 2]
@@ -107,7 +109,7 @@ def test_brightness_contrast_and_saturation_are_torchvisions():
         torch.testing.assert_close(blended(x, grey(x), factor), TF.adjust_saturation(x, f))
 
 
-@covers("eq:imagine-hue")
+@pytest.mark.equation("eq:imagine-hue")
 def test_the_hue_is_torchvisions_also_of_grey_black_and_pure_colours():
     x = pictures(2, 3, 6, 6).float()
     x[0, :, 0] = torch.tensor([[0.0, 1.0, 0.4, 1.0, 0.0, 0.0], [0.0, 1.0, 0.4, 0.0, 1.0, 0.0],
@@ -119,7 +121,7 @@ def test_the_hue_is_torchvisions_also_of_grey_black_and_pure_colours():
     torch.testing.assert_close(turned_hue(red, torch.tensor(1 / 3))[:, 0, 0], torch.tensor([0.0, 1.0, 0.0]))
 
 
-@covers("eq:imagine-noise")
+@pytest.mark.equation("eq:imagine-noise")
 def test_noise_has_the_deviation_of_its_cut():
     x, eps = pictures(2, 3, 3, 2, 2), torch.randn(2, 3, 2, 2).double()
     got = noisy(x, torch.tensor([0.0, 0.1]).double(), eps)

@@ -42,11 +42,6 @@ from mmlearn.images_for_language.glove_updates import (
 )
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 def table(v=6, seed=0, zeros=0.4):
     g = torch.Generator().manual_seed(seed)
     X = torch.rand(v, v, generator=g).double() * 30
@@ -61,7 +56,9 @@ def parameters(v=6, d=3, seed=0, dtype=torch.float64):
 # ------------------------------------------------------------------------------------------- the derivation
 
 
-@covers("eq:glove-conditional", "eq:glove-ratio", "eq:glove-log")
+@pytest.mark.equation("eq:glove-conditional")
+@pytest.mark.equation("eq:glove-ratio")
+@pytest.mark.equation("eq:glove-log")
 def test_probabilities_ratios_and_logarithms_are_those_of_the_counts():
     X = table(5, zeros=0)
     P, log_p = conditional(X), log_counts(X)
@@ -81,7 +78,7 @@ def test_ice_and_steam_have_the_ratios_of_the_paper():
         assert ice / steam == pytest.approx(published[word], rel=0.04)      # of figures rounded to two places
 
 
-@covers("eq:glove-exp")
+@pytest.mark.equation("eq:glove-exp")
 def test_a_difference_of_vectors_gives_the_ratio_if_products_are_logarithms():
     w_i, w_j, w_k = torch.randn(3, 4, 3).double()
     got = ratio_of_vectors(w_i, w_j, w_k)
@@ -94,7 +91,9 @@ def test_a_difference_of_vectors_gives_the_ratio_if_products_are_logarithms():
         ratio(conditional(X), torch.tensor([0]), torch.tensor([2]), torch.tensor([1]))))
 
 
-@covers("eq:glove-bias", "eq:glove-weight", "eq:glove-loss")
+@pytest.mark.equation("eq:glove-bias")
+@pytest.mark.equation("eq:glove-weight")
+@pytest.mark.equation("eq:glove-loss")
 def test_the_loss_is_the_weighted_square_of_each_error():
     W, C, b, b_c = parameters()
     counts = Counts.of(table())
@@ -116,7 +115,7 @@ def test_the_weight_is_nothing_at_nothing_never_falls_and_ends_at_one():
     assert float(weight(small) * small.log() ** 2) < 1e-4                   # so zero counts may be left out
 
 
-@covers("eq:glove-gradient")
+@pytest.mark.equation("eq:glove-gradient")
 def test_the_gradients_are_those_of_the_loss():
     X, leaves = table(), tuple(p.requires_grad_() for p in parameters())
     counts = Counts.of(X)
@@ -130,7 +129,7 @@ def test_the_gradients_are_those_of_the_loss():
         torch.testing.assert_close(got, leaf.grad)
 
 
-@covers("eq:glove-skip-gram")
+@pytest.mark.equation("eq:glove-skip-gram")
 def test_skip_gram_over_all_counts_is_a_weighted_sum_of_cross_entropies():
     X, logits = table(4, zeros=0), torch.randn(4, 4).double()
     want = 0.0
@@ -141,7 +140,8 @@ def test_skip_gram_over_all_counts_is_a_weighted_sum_of_cross_entropies():
     assert float(skip_gram_objective(X, logits)) == pytest.approx(want)
 
 
-@covers("eq:glove-sum", "eq:glove-standardised")
+@pytest.mark.equation("eq:glove-sum")
+@pytest.mark.equation("eq:glove-standardised")
 def test_a_word_is_the_sum_of_its_two_vectors_and_is_standardised_over_the_vocabulary():
     W, C, *_ = parameters()
     torch.testing.assert_close(word_sum(W, C), torch.stack([w + c for w, c in zip(W, C)]))
@@ -153,7 +153,7 @@ def test_a_word_is_the_sum_of_its_two_vectors_and_is_standardised_over_the_vocab
         assert got[:, k].tolist() == pytest.approx([(x - mean) / deviation for x in column])
 
 
-@covers("eq:glove-agreement")
+@pytest.mark.equation("eq:glove-agreement")
 def test_agreement_is_a_correlation_in_which_pairs_count_by_their_weight():
     x, y = torch.randn(2, 5).double()
     n = torch.tensor([1, 3, 2, 1, 4])
@@ -167,7 +167,7 @@ SENTENCES = st.lists(st.lists(st.sampled_from("abcd"), max_size=7), min_size=1, 
     lambda corpus: any(corpus))
 
 
-@covers("eq:glove-counts")
+@pytest.mark.equation("eq:glove-counts")
 @given(SENTENCES, st.integers(1, 4), st.booleans(), st.booleans(), st.integers(1, 9), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_counts_are_those_of_a_loop_over_all_pairs(corpus, window, both_sides, distance, part, dense):
@@ -200,7 +200,7 @@ def test_unknown_words_do_not_count_for_distances():
 # -------------------------------------------------------------------------------------------------- updates
 
 
-@covers("eq:glove-adagrad")
+@pytest.mark.equation("eq:glove-adagrad")
 def test_adagrad_divides_by_the_root_of_all_squares_so_far():
     theta, s = torch.tensor([1.0, 2.0]).double(), torch.full((2,), 0.1).double()
     want, sums = theta.tolist(), s.tolist()
@@ -276,7 +276,7 @@ def released(own, i, j, log_x, f, lr, accumulator):
     return loss, (W, C, b, b_c)
 
 
-@covers("eq:glove-entry")
+@pytest.mark.equation("eq:glove-entry")
 def test_rounds_of_entries_without_a_common_word_are_the_released_program_entry_by_entry():
     X = table(8)
     X[0] *= 1e9                                                             # errors that are cut

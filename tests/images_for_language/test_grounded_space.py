@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count_blank, covers, numbers
+from networks import count_blank, numbers
 
 from mmlearn.images_for_language.grounded_space import (
     GroundedSpace,
@@ -26,7 +26,8 @@ def cosine(a, b):
     return float(a @ b / (a.norm() * b.norm()))
 
 
-@covers("eq:grounded-cosine", "eq:grounded-cluster")
+@pytest.mark.equation("eq:grounded-cosine")
+@pytest.mark.equation("eq:grounded-cluster")
 def test_the_cluster_loss_is_a_sum_over_triples():
     g, picture, margin = numbers(6, 3), torch.tensor([0, 1, 0, 2, 1, 0]), 0.5
     total, triples = 0.0, 0
@@ -42,7 +43,8 @@ def test_the_cluster_loss_is_a_sum_over_triples():
     assert torch.autograd.gradcheck(lambda x: cluster_loss(x, picture, margin), g.requires_grad_())
 
 
-@covers("eq:grounded-pearson", "eq:grounded-perceptual")
+@pytest.mark.equation("eq:grounded-pearson")
+@pytest.mark.equation("eq:grounded-perceptual")
 def test_the_perceptual_loss_is_minus_the_correlation_of_likenesses():
     g, v = numbers(5, 3), numbers(5, 7, seed=1)
     x, y = [], []
@@ -60,7 +62,8 @@ def test_the_perceptual_loss_is_minus_the_correlation_of_likenesses():
     assert torch.autograd.gradcheck(lambda a: perceptual_loss(a, v), g.requires_grad_())
 
 
-@covers("eq:grounded-loss", "eq:grounded-text")
+@pytest.mark.equation("eq:grounded-loss")
+@pytest.mark.equation("eq:grounded-text")
 def test_the_losses_add_up_and_the_text_counts_its_tokens():
     parts = [torch.tensor(value) for value in (2.0, 0.5, -0.3)]
     config = GroundedSpaceConfig(cluster=2, perceptual=3)

@@ -9,12 +9,6 @@ import torch
 
 from mmlearn.images_for_language.huffman import HuffmanTree, entropy, expected_length, growth
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 COUNTS = (40, 30, 14, 9, 4, 2, 1)
 
 
@@ -49,7 +43,8 @@ def test_the_way_to_a_word_leads_from_the_root_over_its_code_to_it():
     assert not tree.paths[~tree.mask].any() and not tree.bits[~tree.mask].any()
 
 
-@covers("eq:huffman-length", "eq:huffman-entropy")
+@pytest.mark.equation("eq:huffman-length")
+@pytest.mark.equation("eq:huffman-entropy")
 @pytest.mark.parametrize("seed", range(5))
 def test_the_expected_length_lies_between_the_entropy_and_one_bit_more(seed):
     counts = random_counts(seed, 20)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, count_blank, covers, numbers, stirred
+from networks import count, count_blank, numbers, stirred
 
 from mmlearn.images_for_language.iace import (
     IACE,
@@ -52,7 +52,7 @@ def examples(n=8, s=1, classes=2, seed=0, embed=6):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:iace-slots")
+@pytest.mark.equation("eq:iace-slots")
 def test_one_sentence_is_read_in_both_orders_and_of_two_the_second_is_swapped():
     v, t = numbers(2, 2, 3), numbers(2, 2, 3, seed=1)
     first, second = slots(v, t)
@@ -64,7 +64,8 @@ def test_one_sentence_is_read_in_both_orders_and_of_two_the_second_is_swapped():
     assert torch.equal(swapped, torch.cat([t[:, 0], v[:, 0]], dim=1))
 
 
-@covers("eq:iace-fusion", "eq:iace-bounded")
+@pytest.mark.equation("eq:iace-fusion")
+@pytest.mark.equation("eq:iace-bounded")
 @pytest.mark.parametrize("bounded", [False, True])
 def test_the_head_is_three_layers_over_the_positive_parts_of_its_inputs(bounded):
     head = stirred(FusionHead(3, 4, 2, bounded=bounded)).double().eval()
@@ -86,7 +87,8 @@ def test_two_of_the_heads_three_layers_are_one():
     torch.testing.assert_close(head(x), fused(x, head.fusion) @ matrix.T + bias)
 
 
-@covers("eq:iace-floor", "eq:iace-bounded")
+@pytest.mark.equation("eq:iace-floor")
+@pytest.mark.equation("eq:iace-bounded")
 def test_p7_logits_between_minus_one_and_one_leave_a_loss_that_no_training_removes():
     for classes, best, floor in ((2, 0.881, 0.127), (3, 0.787, 0.240)):
         a = torch.full((1, classes), -50.0)
@@ -98,7 +100,7 @@ def test_p7_logits_between_minus_one_and_one_leave_a_loss_that_no_training_remov
         assert task_loss(a, torch.tensor([0])) == 0                         # without tanh it goes to zero
 
 
-@covers("eq:iace-task")
+@pytest.mark.equation("eq:iace-task")
 def test_the_loss_of_a_task_is_a_mean_over_its_examples():
     a, y = numbers(4, 3), torch.tensor([0, 2, 1, 1])
     want = sum(-math.log(math.exp(a[i, y[i]]) / sum(math.exp(v) for v in a[i])) for i in range(4)) / 4
@@ -121,7 +123,9 @@ def test_p8_the_released_regression_compares_every_output_with_every_label():
     assert (bounded_logits(torch.linspace(-9, 9, 50)[:, None]) - 5).square().min() > 15
 
 
-@covers("eq:iace-loss", "eq:iace-released", "eq:iace-ensemble")
+@pytest.mark.equation("eq:iace-loss")
+@pytest.mark.equation("eq:iace-released")
+@pytest.mark.equation("eq:iace-ensemble")
 def test_losses_and_logits_are_mixed_as_written():
     a, b, c = (torch.tensor(v) for v in (1.0, 2.0, 4.0))
     assert iace_loss(a, b, 0.25) == pytest.approx(0.25 * 2 + 0.75 * 1)
@@ -132,7 +136,7 @@ def test_losses_and_logits_are_mixed_as_written():
             assert ensemble(x, y, z)[i, k] == pytest.approx(x[i, k] / 2 + y[i, k] / 4 + z[i, k] / 4)
 
 
-@covers("eq:iace-alternate")
+@pytest.mark.equation("eq:iace-alternate")
 def test_p9_the_released_recipe_trains_the_head_in_two_epochs_of_thirty():
     assert [epoch for epoch in range(1, 31) if head_learns(epoch, 5)] == [2, 4]
 
@@ -195,7 +199,7 @@ def test_no_input_of_the_head_holds_both_sentences_so_that_it_cannot_compare_the
     assert not torch.allclose(compare(a, c) + compare(b, d), compare(a, d) + compare(b, c), atol=1e-3)
 
 
-@covers("eq:iace-compared")
+@pytest.mark.equation("eq:iace-compared")
 def test_with_both_pictures_in_one_input_it_can():
     v, t = numbers(2, 2, 3), numbers(2, 2, 3, seed=1)
     first, second = compared_slots(v, t)

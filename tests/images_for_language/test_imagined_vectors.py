@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import count_blank, covers, numbers
+from networks import count_blank, numbers
 
 from mmlearn.images_for_language.imagined_vectors import (
     ImaginedConfig,
@@ -14,14 +14,14 @@ from mmlearn.images_for_language.imagined_vectors import (
 from mmlearn.nn.modes import seeded
 
 
-@covers("eq:imagined-error")
+@pytest.mark.equation("eq:imagined-error")
 def test_the_error_is_the_mean_squared_distance_of_words():
     guess, image = numbers(4, 3), numbers(4, 3, seed=1)
     want = sum(float(((guess[w] - image[w]) ** 2).sum()) for w in range(4)) / 4
     assert float(imagined_error(guess, image)) == pytest.approx(want)
 
 
-@covers("eq:imagined-join")
+@pytest.mark.equation("eq:imagined-join")
 def test_both_parts_stand_at_unit_length():
     text, guess = numbers(3, 4), numbers(3, 2, seed=1)
     got = imagined_vectors(text, guess, 0.7)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import count, count_blank, covers, numbers
+from networks import count, count_blank, numbers
 from torch.autograd import gradcheck
 
 from mmlearn.data.vocabulary import Vocabulary, numbered, pairs, widths
@@ -43,7 +43,7 @@ def example(b=4, k=3, f=5):
 # ------------------------------------------------------------------------------------------ equations
 
 
-@covers("eq:mmskipgram-cosine")
+@pytest.mark.equation("eq:mmskipgram-cosine")
 def test_the_cosine_is_that_of_the_angle_and_that_of_nothing_is_0():
     z, f, _ = example()
     assert cosine(z, f).tolist() == pytest.approx([naive_cosine(a, b) for a, b in zip(z, f)])
@@ -51,7 +51,7 @@ def test_the_cosine_is_that_of_the_angle_and_that_of_nothing_is_0():
     assert cosine(torch.zeros(2, 5), f[:2].float()).tolist() == [0, 0]
 
 
-@covers("eq:mmskipgram-cosine-gradient")
+@pytest.mark.equation("eq:mmskipgram-cosine-gradient")
 def test_the_gradient_of_a_cosine_is_the_derived_one_and_at_right_angles_to_the_word():
     z, f, _ = example()
     found = cosine_gradient(z, f)
@@ -63,7 +63,7 @@ def test_the_gradient_of_a_cosine_is_the_derived_one_and_at_right_angles_to_the_
     assert gradcheck(cosine, (z, f.requires_grad_()))
 
 
-@covers("eq:mmskipgram-vision")
+@pytest.mark.equation("eq:mmskipgram-vision")
 def test_the_objective_of_vision_is_a_sum_of_hinges_with_a_minus():
     z, own, others = example()
     want = [-sum(max(0.0, 0.5 - naive_cosine(z[i], own[i]) + naive_cosine(z[i], other))
@@ -72,7 +72,7 @@ def test_the_objective_of_vision_is_a_sum_of_hinges_with_a_minus():
     assert float(vision_objective(own, own, -own[:, None], 2).abs().max()) < 1e-12          # nothing to do
 
 
-@covers("eq:mmskipgram-vision-gradient")
+@pytest.mark.equation("eq:mmskipgram-vision-gradient")
 @pytest.mark.parametrize("margin", [0.0, 0.5, 1.0])
 def test_the_gradient_of_vision_is_the_derived_one(margin):
     z, own, others = example(b=6, k=4)
@@ -84,7 +84,9 @@ def test_the_gradient_of_vision_is_the_derived_one(margin):
     torch.testing.assert_close((found * z).sum(dim=1), torch.zeros(6, dtype=torch.float64))
 
 
-@covers("eq:mmskipgram-map", "eq:mmskipgram-penalty", "eq:mmskipgram-map-gradient")
+@pytest.mark.equation("eq:mmskipgram-map")
+@pytest.mark.equation("eq:mmskipgram-penalty")
+@pytest.mark.equation("eq:mmskipgram-map-gradient")
 def test_gradients_pass_the_mapping_to_the_word_and_to_the_map():
     v, M, lam = numbers(4, 3).requires_grad_(), numbers(3, 5, seed=3).requires_grad_(), 0.2
     _, own, others = example()
@@ -100,7 +102,7 @@ def test_gradients_pass_the_mapping_to_the_word_and_to_the_map():
     torch.testing.assert_close((found[0] * v).sum(dim=1), torch.zeros(4, dtype=torch.float64))  # length stays
 
 
-@covers("eq:mmskipgram-objective")
+@pytest.mark.equation("eq:mmskipgram-objective")
 def test_the_objective_is_the_mean_over_tokens_of_both_parts():
     log_p, vision = numbers(12), numbers(5, seed=1)               # 12 pairs around 5 tokens
     want = (sum(log_p.tolist()) + sum(vision.tolist())) / 5
@@ -221,7 +223,7 @@ def test_e4_the_mapping_is_a_full_matrix_and_no_picture_is_trained():
         MultimodalSkipGramConfig(dim=300, features=4096)
 
 
-@covers("eq:mmskipgram-others")
+@pytest.mark.equation("eq:mmskipgram-others")
 def test_e5_the_others_are_pictures_of_other_words_each_as_likely():
     model = model_of(replace(B, others=400), seen())
     words = ids("w1", "w8", "w0").repeat(5)

@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.images_for_language.counts import weigh, window_counts
 from mmlearn.images_for_language.pseudo_sentences import (
@@ -23,7 +22,8 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@covers("eq:pseudo-share", "eq:pseudo-meetings")
+@pytest.mark.equation("eq:pseudo-share")
+@pytest.mark.equation("eq:pseudo-meetings")
 def test_features_are_written_as_often_as_their_weights_and_the_rate_say():
     shares = feature_shares(torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64))
     assert shares.tolist() == [0.75, 0.25, 0.0]

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from networks import covers
 
 from mmlearn.data.tokenisers import BPETokeniser, WordPieceTokeniser, WordTokeniser
 from mmlearn.images_for_language.revokenization import (
@@ -25,7 +24,7 @@ def tokenisers():
             BPETokeniser.train(TEXTS, size=300, min_count=1))
 
 
-@covers("eq:voken-iou")
+@pytest.mark.equation("eq:voken-iou")
 @pytest.mark.parametrize("a, b, want", [
     ((0, 4), (0, 4), 1.0), ((0, 4), (2, 6), 2 / 6), ((0, 2), (2, 4), 0.0), ((1, 3), (0, 8), 2 / 8),
     ((3, 3), (3, 3), 0.0), ((0, 3), (3, 3), 0.0)])
@@ -46,7 +45,7 @@ def cuts(dice, length):
     return spans
 
 
-@covers("eq:voken-align")
+@pytest.mark.equation("eq:voken-align")
 def test_two_pointers_find_what_trying_all_source_tokens_finds():
     dice = random.Random(0)
     for _ in range(300):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import covers, numbers, stirred
+from networks import numbers, stirred
 
 from mmlearn.images_for_language.self_attention import (
     attention_cost,
@@ -25,7 +25,8 @@ def matrices(d=4, e=3, v=2):
     return numbers(d, e, seed=1), numbers(d, e, seed=2), numbers(d, v, seed=3)
 
 
-@covers("eq:attention-row", "eq:self-attention")
+@pytest.mark.equation("eq:attention-row")
+@pytest.mark.equation("eq:self-attention")
 def test_all_queries_at_once_are_the_queries_one_by_one_and_the_formula():
     X, (W_q, W_k, W_v) = numbers(5, 4), matrices()
     got = self_attention(X, W_q, W_k, W_v)
@@ -45,7 +46,7 @@ def test_all_queries_at_once_are_the_queries_one_by_one_and_the_formula():
     torch.testing.assert_close(self_attention(batch, W_q, W_k, W_v)[1], alone)
 
 
-@covers("eq:recurrence")
+@pytest.mark.equation("eq:recurrence")
 def test_a_recurrence_goes_one_token_after_the_other_as_torchs_does():
     X, W_x, W_h, b = numbers(2, 5, 4), numbers(4, 3, seed=1), numbers(3, 3, seed=2), numbers(3, seed=3)
     got = recurrence(X, W_x, W_h, b)
@@ -64,7 +65,7 @@ def test_a_recurrence_goes_one_token_after_the_other_as_torchs_does():
         torch.testing.assert_close(cell(X)[0], got)
 
 
-@covers("eq:equivariance")
+@pytest.mark.equation("eq:equivariance")
 def test_e15_attention_without_positions_does_not_know_the_order_of_its_tokens():
     """Nor does an encoder layer, nor BERT whose positions are taken away; a recurrence knows the order."""
     X, W = numbers(2, 5, 16), matrices(16, 8, 8)
@@ -81,7 +82,7 @@ def test_e15_attention_without_positions_does_not_know_the_order_of_its_tokens()
         assert (bert(tokens[:, ORDER]) - bert(tokens)[:, ORDER]).abs().max() < 1e-5
 
 
-@covers("eq:influence")
+@pytest.mark.equation("eq:influence")
 def test_every_token_is_one_step_away_and_in_a_recurrence_the_first_fades():
     X, W = 0.5 * numbers(30, 8), tuple(0.3 * w for w in matrices(8, 8, 8))
     near = influence(lambda x: self_attention(x, *W), X)
@@ -98,7 +99,8 @@ def test_every_token_is_one_step_away_and_in_a_recurrence_the_first_fades():
     assert (later[11:] == 0).all()                                       # it does not see what follows
 
 
-@covers("eq:attention-cost", "eq:recurrence-cost")
+@pytest.mark.equation("eq:attention-cost")
+@pytest.mark.equation("eq:recurrence-cost")
 def test_costs_count_the_multiplications_of_the_loops():
     t, d = 6, 4
     scores = sum(d for _ in range(t) for _ in range(t))

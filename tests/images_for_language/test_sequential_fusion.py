@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers
 
 from mmlearn.images_for_language import sequential_fusion
 from mmlearn.images_for_language.counts import weigh, window_counts
@@ -57,7 +56,7 @@ def pairs(n):
     return torch.triu_indices(n, n, 1).unbind()
 
 
-@covers("eq:fusion-rows")
+@pytest.mark.equation("eq:fusion-rows")
 def test_rows_have_unit_length_and_a_row_of_zeros_stays_one():
     x = table(5, 7, 2)
     x[3] = 0
@@ -71,7 +70,7 @@ def test_rows_have_unit_length_and_a_row_of_zeros_stays_one():
 
 # ------------------------------------------------------------------------------------------------------- SVD
 
-@covers("eq:fusion-mix")
+@pytest.mark.equation("eq:fusion-mix")
 def test_the_truncated_table_is_the_nearest_of_its_rank():
     """Eckart and Young: what is left out is the sum of the squared singular values; no other table does
     better."""
@@ -126,7 +125,8 @@ def test_a_table_has_no_more_singular_values_than_rows_or_columns():
     torch.testing.assert_close(U.mT @ U, torch.eye(4, dtype=torch.float64))
 
 
-@covers("eq:fusion-split", "eq:fusion-compact")
+@pytest.mark.equation("eq:fusion-split")
+@pytest.mark.equation("eq:fusion-compact")
 def test_the_blocks_of_a_split_have_their_old_widths_and_compact_ones_their_cosines():
     blocks = joined(TEXT, IMAGE)
     M = torch.cat(list(blocks), dim=1)
@@ -172,7 +172,8 @@ def test_pizza_and_coin_share_no_context_and_are_brought_together_by_what_is_rou
 
 # ---------------------------------------------------------------------------------------------------- fusion
 
-@covers("eq:fusion-features", "eq:fusion-cosine")
+@pytest.mark.equation("eq:fusion-features")
+@pytest.mark.equation("eq:fusion-cosine")
 def test_the_cosine_of_fused_features_needs_only_inner_products():
     text, image = TEXT.clone(), IMAGE.clone()
     image[4] = 0                                                # a word that nobody has seen
@@ -187,7 +188,7 @@ def test_the_cosine_of_fused_features_needs_only_inner_products():
             assert float(got[q]) == pytest.approx(float(want[i] @ want[j]) / product if product else 0)
 
 
-@covers("eq:fusion-scores")
+@pytest.mark.equation("eq:fusion-scores")
 def test_scores_are_weighted_cosines():
     first, second = pairs(9)
     space = FusedSpace(Blocks(TEXT, IMAGE), "score", 0.3)
@@ -200,7 +201,7 @@ def test_scores_are_weighted_cosines():
         space.vectors()
 
 
-@covers("eq:fusion-weight")
+@pytest.mark.equation("eq:fusion-weight")
 def test_e7_the_weight_of_features_counts_squared():
     """With unit blocks, the cosine at weight alpha is the score at alpha^2 / (alpha^2 + (1-alpha)^2)."""
     first, second = pairs(9)

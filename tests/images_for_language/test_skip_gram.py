@@ -32,12 +32,6 @@ from mmlearn.images_for_language.skip_gram import (
 )
 from mmlearn.train import fit
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 COUNTS = (9, 7, 4, 2, 1)
 SENTENCES = [list("abcab"), list("bca"), list("deab"), list("cda")] * 3
 VOCABULARY = Vocabulary.of(SENTENCES)
@@ -63,7 +57,8 @@ def model_of(objective: str, **more) -> SkipGram:
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:skipgram-objective", "eq:skipgram-softmax")
+@pytest.mark.equation("eq:skipgram-objective")
+@pytest.mark.equation("eq:skipgram-softmax")
 def test_the_objective_is_the_mean_over_words_of_the_sum_over_their_windows():
     V, U = random(5, 3), random(5, 3, seed=1)
     words, c = [0, 3, 1, 1, 4], 2
@@ -80,7 +75,7 @@ def test_the_objective_is_the_mean_over_words_of_the_sum_over_their_windows():
     assert float(objective(-losses, len(words))) == pytest.approx(want)
 
 
-@covers("eq:skipgram-softmax-gradient")
+@pytest.mark.equation("eq:skipgram-softmax-gradient")
 def test_the_gradient_of_the_softmax_is_the_expected_vector_minus_the_observed_one():
     v, U, target = random(4, 3).requires_grad_(), random(5, 3, seed=1), torch.tensor([0, 2, 4, 2])
     softmax_loss(v, U, target).sum().backward()
@@ -91,7 +86,7 @@ def test_the_gradient_of_the_softmax_is_the_expected_vector_minus_the_observed_o
         torch.testing.assert_close(v.grad[i], want)
 
 
-@covers("eq:skipgram-hs")
+@pytest.mark.equation("eq:skipgram-hs")
 def test_the_hierarchical_softmax_is_the_product_of_the_turns_on_the_way():
     tree, v, nodes = HuffmanTree.of(COUNTS), random(3), random(4, 3, seed=1)
     for word in range(5):
@@ -119,7 +114,7 @@ def test_the_probabilities_of_the_hierarchical_softmax_sum_to_one_with_no_normal
             assert float(p[below].sum()) == pytest.approx(want)
 
 
-@covers("eq:skipgram-hs-gradient")
+@pytest.mark.equation("eq:skipgram-hs-gradient")
 def test_the_gradients_of_the_hierarchical_softmax_are_those_derived():
     x, bits = random(3, 4).requires_grad_(), torch.tensor([[0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 1]])
     mask = torch.tensor([[True] * 4, [True, True, False, False], [True, True, True, False]])
@@ -135,7 +130,8 @@ def test_the_gradients_of_the_hierarchical_softmax_are_those_derived():
     torch.testing.assert_close(v.grad, sum(g[j] * nodes.detach()[j] for j in range(4)))
 
 
-@covers("eq:skipgram-ns", "eq:skipgram-ns-gradient")
+@pytest.mark.equation("eq:skipgram-ns")
+@pytest.mark.equation("eq:skipgram-ns-gradient")
 def test_negative_sampling_is_k_plus_one_logistic_losses_with_the_gradients_derived():
     v, U = random(3).requires_grad_(), random(5, 3, seed=1).requires_grad_()
     o, drawn = 2, [0, 4, 2, 4]                                # 2 is the neighbour itself, 4 comes twice
@@ -160,7 +156,7 @@ def test_negative_sampling_is_k_plus_one_logistic_losses_with_the_gradients_deri
     assert torch.autograd.gradcheck(lambda a, b: ns_loss(a, b, some), (x_o, x_k))
 
 
-@covers("eq:skipgram-noise")
+@pytest.mark.equation("eq:skipgram-noise")
 def test_the_power_three_quarters_draws_rare_words_more_often():
     counts = torch.tensor([90.0, 9.0, 1.0])
     total = 90**0.75 + 9**0.75 + 1
@@ -175,7 +171,7 @@ def counts_and_noise() -> tuple[Tensor, Tensor]:
     return counts, noise(torch.tensor(VOCABULARY.counts, dtype=torch.float64))
 
 
-@covers("eq:skipgram-ns-expected")
+@pytest.mark.equation("eq:skipgram-ns-expected")
 def test_the_expected_loss_is_the_mean_over_what_may_be_drawn():
     counts, P_n = counts_and_noise()
     x, K = random(5, 5), 3
@@ -187,7 +183,7 @@ def test_the_expected_loss_is_the_mean_over_what_may_be_drawn():
     assert float(expected_ns_loss(x, counts, P_n, K)) == pytest.approx(want)
 
 
-@covers("eq:skipgram-shifted-pmi")
+@pytest.mark.equation("eq:skipgram-shifted-pmi")
 @pytest.mark.parametrize("K", [1, 5])
 def test_negative_sampling_converges_to_the_pmi_minus_log_k(K):
     counts, P_n = counts_and_noise()
@@ -222,7 +218,7 @@ def test_with_the_unigram_as_noise_it_is_the_pmi_of_the_counts():
     assert float(never[0, 0]) == -math.inf and bool(never[1:].isfinite().all())
 
 
-@covers("eq:skipgram-implied")
+@pytest.mark.equation("eq:skipgram-implied")
 def test_scores_at_the_optimum_imply_the_true_distribution():
     counts, P_n = counts_and_noise()
     found = implied_log_p(shifted_pmi(counts, P_n, 5), P_n)
@@ -234,7 +230,7 @@ def test_scores_at_the_optimum_imply_the_true_distribution():
             assert float(implied_log_p(x, P_n)[i, o]) == pytest.approx(math.log(terms[o] / sum(terms)))
 
 
-@covers("eq:skipgram-rate")
+@pytest.mark.equation("eq:skipgram-rate")
 def test_the_learning_rate_falls_in_a_straight_line_to_a_ten_thousandth():
     for s in (0, 0.3, 0.9999, 1):
         assert rate(s, 0.025) == pytest.approx(0.025 * max(1 - s, 1e-4))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import count, covers, lengths_mask, numbers
+from networks import count, lengths_mask, numbers
 
 from mmlearn.catalog import count_parameters
 from mmlearn.images_for_language.token_image_matching import (
@@ -43,7 +43,7 @@ def pictures(n=4):
 # ------------------------------------------------------------------------------------------ equations
 
 
-@covers("eq:voken-sphere")
+@pytest.mark.equation("eq:voken-sphere")
 def test_an_embedding_is_a_row_divided_by_its_length():
     u = numbers(2, 3, 5)
     got = on_sphere(u)
@@ -54,7 +54,7 @@ def test_an_embedding_is_a_row_divided_by_its_length():
                 assert float(got[i, j, k]) == pytest.approx(float(u[i, j, k]) / length)
 
 
-@covers("eq:voken-relevance")
+@pytest.mark.equation("eq:voken-relevance")
 def test_relevance_is_the_product_of_a_token_and_the_picture_beside_it():
     f, g = numbers(2, 3, 4), numbers(2, 4, seed=1)
     got = relevance(f, g)
@@ -63,7 +63,7 @@ def test_relevance_is_the_product_of_a_token_and_the_picture_beside_it():
             assert float(got[i, j]) == pytest.approx(sum(float(a * b) for a, b in zip(f[i, j], g[i])))
 
 
-@covers("eq:voken-hinge")
+@pytest.mark.equation("eq:voken-hinge")
 def test_a_token_that_tells_by_the_margin_costs_nothing():
     r, wrong = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.4, 0.6])
     torch.testing.assert_close(hinge(r, wrong, 0.5), torch.tensor([0.0, 0.4, 1.0]))
@@ -81,7 +81,7 @@ def naive_paired(f, g, mask, margin):
     return total / tokens
 
 
-@covers("eq:voken-paired")
+@pytest.mark.equation("eq:voken-paired")
 def test_the_loss_is_a_mean_over_real_tokens_with_the_pictures_of_the_other_half_as_wrong_ones():
     f, g = on_sphere(numbers(6, 4, 5)), on_sphere(numbers(6, 5, seed=1))
     mask = lengths_mask(4, 2, 3, 1, 4, 2)
@@ -102,7 +102,7 @@ def test_the_paired_loss_is_zero_where_every_token_wins_by_the_margin():
     assert float(paired_hinge(f.roll(2, 0), g, mask, 0.5)) == 1.5
 
 
-@covers("eq:voken-jensen")
+@pytest.mark.equation("eq:voken-jensen")
 def test_a_token_that_cannot_tell_costs_the_margin_at_least_and_nothing_pulls_it():
     delta = torch.linspace(-1, 1, 41, dtype=torch.float64)
     both = (hinge(delta, torch.zeros_like(delta), 0.5) + hinge(-delta, torch.zeros_like(delta), 0.5)) / 2

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, count_blank, covers, redrawn
+from networks import count, count_blank, redrawn
 
 from mmlearn.images_for_language.visual_vectors import (
     AlexNet,
@@ -27,7 +27,8 @@ from mmlearn.nn.modes import blank, seeded
 FEATURES = torch.relu(torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
 
 
-@covers("eq:visual-mean", "eq:visual-max")
+@pytest.mark.equation("eq:visual-mean")
+@pytest.mark.equation("eq:visual-max")
 def test_a_word_is_the_mean_or_the_largest_of_its_pictures():
     for j in range(6):
         column = FEATURES[:, j].tolist()
@@ -46,7 +47,8 @@ def test_the_largest_keeps_what_any_sense_shows_and_the_mean_what_all_show():
     torch.testing.assert_close(mean_vector(bank), torch.tensor([0.8, 0.2]))
 
 
-@covers("eq:visual-centre", "eq:visual-fusion")
+@pytest.mark.equation("eq:visual-centre")
+@pytest.mark.equation("eq:visual-fusion")
 def test_vectors_are_centred_over_words_and_joined_at_unit_length():
     want = torch.stack([FEATURES[i] - sum(FEATURES) / 5 for i in range(5)])
     torch.testing.assert_close(centred(FEATURES), want)
@@ -77,7 +79,7 @@ def test_the_order_of_unit_length_and_centre_decides_which_of_both_holds():
 
 # -------------------------------------------------------------------------------------------------- network
 
-@covers("eq:visual-lrn")
+@pytest.mark.equation("eq:visual-lrn")
 def test_a_channel_is_held_down_by_its_neighbours():
     x = torch.randn(1, 7, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 50
     got = response_norm(x)

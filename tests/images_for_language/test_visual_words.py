@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.images_for_language import visual_words
 from mmlearn.images_for_language.visual_words import (
@@ -44,7 +43,7 @@ def pictures(count, size=40, seed=0):
 TINY = VisualWordsConfig(words=5, bins=2, step=6, radii=(6, 8))
 
 
-@covers("eq:bovw-hsv")
+@pytest.mark.equation("eq:bovw-hsv")
 def test_hue_saturation_and_value_are_those_of_matplotlib():
     from matplotlib.colors import rgb_to_hsv as theirs
 
@@ -56,7 +55,7 @@ def test_hue_saturation_and_value_are_those_of_matplotlib():
     np.testing.assert_allclose(rgb_to_hsv(x).movedim(1, -1).numpy(), want, atol=1e-12)
 
 
-@covers("eq:bovw-directions")
+@pytest.mark.equation("eq:bovw-directions")
 def test_each_gradient_is_shared_by_the_two_nearest_directions():
     x = picture(1, 6, 5)
     maps = direction_maps(x)
@@ -71,7 +70,7 @@ def test_each_gradient_is_shared_by_the_two_nearest_directions():
     torch.testing.assert_close(maps.sum(dim=1)[0], torch.tensor(np.hypot(down, right)))
 
 
-@covers("eq:bovw-cells")
+@pytest.mark.equation("eq:bovw-cells")
 @pytest.mark.parametrize("radius", [5, 8, 15])
 def test_a_pixel_gives_to_the_cells_beside_it(radius):
     weights, reach = cell_weights(radius), 5 * radius // 4
@@ -84,7 +83,7 @@ def test_a_pixel_gives_to_the_cells_beside_it(radius):
     assert float(cell_weights(radius)[0].max()) == pytest.approx(float(cell_weights(radius)[3].max()))
 
 
-@covers("eq:bovw-limit")
+@pytest.mark.equation("eq:bovw-limit")
 def test_no_number_of_a_descriptor_outweighs_the_rest():
     x = torch.tensor([[9.0, 1.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     unit = x[0] / x[0].norm()
@@ -170,7 +169,7 @@ def test_descriptors_of_a_batch_are_those_of_each_picture_alone():
 
 # -------------------------------------------------------------------------------------------------- k-means
 
-@covers("eq:bovw-lloyd")
+@pytest.mark.equation("eq:bovw-lloyd")
 def test_a_step_of_lloyd_equals_two_loops_and_never_loses():
     x = torch.randn(30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     centres = x[:4].clone()
@@ -214,7 +213,7 @@ def test_a_centre_without_points_takes_the_furthest():
 
 # ---------------------------------------------------------------------------------------------------- words
 
-@covers("eq:bovw-histogram")
+@pytest.mark.equation("eq:bovw-histogram")
 def test_a_histogram_counts_the_visual_words_of_each_part_of_the_picture():
     nearest = torch.tensor([[0, 2, 1, 2, 2], [1, 1, 1, 0, 2]])
     places = torch.tensor([[0.1, 0.2], [0.4, 0.9], [0.6, 0.1], [0.7, 0.99], [0.99, 0.5]])
@@ -226,7 +225,7 @@ def test_a_histogram_counts_the_visual_words_of_each_part_of_the_picture():
         assert torch.equal(found[b], want.flatten())
 
 
-@covers("eq:bovw-sum")
+@pytest.mark.equation("eq:bovw-sum")
 def test_a_word_is_the_sum_of_its_pictures():
     images = pictures(5)
     bag = BagOfVisualWords(TINY).learn(images, torch.Generator().manual_seed(0))

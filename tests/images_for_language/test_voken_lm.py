@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, covers, numbers, stirred
+from networks import count, numbers, stirred
 
 from mmlearn.data.pairs import scene_pairs, scene_tokeniser
 from mmlearn.images_for_language.token_image_matching import MatcherConfig, TokenImageMatcher
@@ -58,7 +58,8 @@ def rows():
 # ------------------------------------------------------------------------------------------ equations
 
 
-@covers("eq:voken-logits", "eq:voken-loss")
+@pytest.mark.equation("eq:voken-logits")
+@pytest.mark.equation("eq:voken-loss")
 def test_the_loss_is_the_mean_negative_log_probability_of_the_vokens_that_are_asked():
     z, W, b = numbers(2, 3, 4), numbers(5, 4, seed=1), numbers(5, seed=2)
     vokens = torch.tensor([[4, -100, 0], [2, 2, -100]])
@@ -76,12 +77,12 @@ def test_the_loss_is_the_mean_negative_log_probability_of_the_vokens_that_are_as
     assert float(voken_loss(torch.zeros(4, 50), torch.arange(4))) == pytest.approx(math.log(50))
 
 
-@covers("eq:voken-total")
+@pytest.mark.equation("eq:voken-total")
 def test_the_whole_is_the_vokens_and_lambda_times_the_words():
     assert float(visually_supervised(torch.tensor(2.0), torch.tensor(3.0), 0.5)) == 3.5
 
 
-@covers("eq:voken-head")
+@pytest.mark.equation("eq:voken-head")
 def test_the_head_is_a_layer_gelu_normalisation_and_a_layer_of_its_own():
     head = stirred(VokenHead(SMALL), seed=3).double()
     h = numbers(2, 16)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.images_for_language import vokenizer as module
 from mmlearn.images_for_language.token_image_matching import MatcherConfig, TokenImageMatcher
@@ -38,7 +38,7 @@ def vokenizer(limit=5, keys=40):
 # ------------------------------------------------------------------------------------------ the identity
 
 
-@covers("eq:voken-distance")
+@pytest.mark.equation("eq:voken-distance")
 def test_a_squared_distance_is_two_squares_less_twice_the_product():
     f, g = numbers(3, 4), numbers(5, 4, seed=1)
     got = squared_distance(f, g)
@@ -47,7 +47,7 @@ def test_a_squared_distance_is_two_squares_less_twice_the_product():
             assert float(got[i, j]) == pytest.approx(sum(float(a - b) ** 2 for a, b in zip(f[i], g[j])))
 
 
-@covers("eq:voken-unit")
+@pytest.mark.equation("eq:voken-unit")
 def test_on_the_unit_sphere_it_is_twice_one_less_the_product():
     f, g = F.normalize(numbers(6, 4), dim=1), F.normalize(numbers(9, 4, seed=1), dim=1)
     torch.testing.assert_close(distance_on_sphere(f, g), torch.cdist(f, g).square())
@@ -90,7 +90,7 @@ def test_e14_the_system_whose_content_is_missing_is_here_whole():
 # ------------------------------------------------------------------------------------------- retrieval
 
 
-@covers("eq:voken-argmax")
+@pytest.mark.equation("eq:voken-argmax")
 @pytest.mark.parametrize("n, k, queries, keys", [
     (37, 101, 8, 16), (37, 101, 8, 101), (5, 3, 100, 100), (64, 64, 64, 1), (1, 1, 4, 4), (0, 7, 4, 4)])
 def test_the_search_in_blocks_finds_what_comparing_one_by_one_finds(n, k, queries, keys):

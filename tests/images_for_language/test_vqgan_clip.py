@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.data.images import standardise
 from mmlearn.images_for_language.cutouts import CutoutConfig, cut, draw_cuts, pooled
@@ -52,7 +52,7 @@ def goals(b=2, seed=1):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:imagine-chord")
+@pytest.mark.equation("eq:imagine-chord")
 def test_e1_the_distance_is_the_root_and_only_of_unit_vectors():
     u, v = (F.normalize(numbers(5, 4, seed=s), dim=-1) for s in (0, 1))
     inner = (u * v).sum(dim=-1)
@@ -67,7 +67,7 @@ def test_e1_the_distance_is_the_root_and_only_of_unit_vectors():
     assert chord(unit, q).argmin() == (unit @ q).argmax()
 
 
-@covers("eq:imagine-angle")
+@pytest.mark.equation("eq:imagine-angle")
 def test_the_loss_is_half_the_squared_angle_whatever_the_lengths():
     u, v = 3 * numbers(6, 5, seed=0), 0.2 * numbers(6, 5, seed=1)
     for i in range(6):
@@ -87,7 +87,7 @@ def test_the_gradient_of_the_angle_turns_and_does_not_stretch():
     torch.testing.assert_close(by_u.norm(dim=-1), theta / u.norm(dim=-1))   # d(theta^2 / 2) is theta dtheta
 
 
-@covers("eq:imagine-clamp")
+@pytest.mark.equation("eq:imagine-clamp")
 def test_a_pixel_beyond_the_range_gets_only_the_gradient_that_brings_it_back():
     x = torch.tensor([-0.5, -0.5, 0.3, 0.3, 1.4, 1.4], requires_grad=True)
     g = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
@@ -98,7 +98,7 @@ def test_a_pixel_beyond_the_range_gets_only_the_gradient_that_brings_it_back():
     assert by_x.tolist() == [0.0, -1.0, 1.0, -1.0, 1.0, 0.0]
 
 
-@covers("eq:imagine-range")
+@pytest.mark.equation("eq:imagine-range")
 def test_latents_stay_within_the_range_of_the_codes_channel_by_channel():
     z, book = 3 * numbers(2, 3, 2, 2), numbers(5, 3, seed=1)
     want = z.clone()
@@ -111,7 +111,7 @@ def test_latents_stay_within_the_range_of_the_codes_channel_by_channel():
     torch.testing.assert_close(within_codes(z, book), want)
 
 
-@covers("eq:imagine-loss")
+@pytest.mark.equation("eq:imagine-loss")
 def test_the_loss_is_a_mean_over_cuts_of_a_weighted_sum_over_texts():
     u, t, w = numbers(4, 2, 6), numbers(2, 3, 6, seed=1), torch.tensor([1.0, 0.5, -0.25]).double()
     want = torch.zeros(2).double()
@@ -123,7 +123,7 @@ def test_the_loss_is_a_mean_over_cuts_of_a_weighted_sum_over_texts():
     torch.testing.assert_close(imagine_loss(u[:1], t, w, 4) + imagine_loss(u[1:], t, w, 4), want)
 
 
-@covers("eq:imagine-decay")
+@pytest.mark.equation("eq:imagine-decay")
 def test_the_pull_towards_zero_fades():
     z = numbers(2, 3, 2, 2)
     for step, share in ((0, 1), (1, 3), (10, 21)):

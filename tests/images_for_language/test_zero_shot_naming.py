@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.images_for_language.sequential_fusion import unit_rows
 from mmlearn.images_for_language.zero_shot import (
@@ -37,7 +37,7 @@ def cosine(a, b):
     return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
 
-@covers("eq:zero-shot-ridge")
+@pytest.mark.equation("eq:zero-shot-ridge")
 def test_no_other_map_has_a_smaller_penalised_error_than_the_ridge():
     X, Y, alpha = centred(9, 4), centred(9, 3, seed=1), 0.7
 
@@ -51,7 +51,7 @@ def test_no_other_map_has_a_smaller_penalised_error_than_the_ridge():
         assert goal(W + 0.01 * numbers(4, 3, seed=seed)) > goal(W)
 
 
-@covers("eq:zero-shot-left-out")
+@pytest.mark.equation("eq:zero-shot-left-out")
 def test_the_errors_of_rows_left_out_are_those_of_fits_without_them():
     X, Y, alpha = centred(8, 3), centred(8, 2, seed=1), 0.3
     errors = left_out_errors(X, Y, alpha)
@@ -93,7 +93,7 @@ def test_a_ridge_that_cannot_be_is_refused(pairs, alpha, words):
         fit_ridge(numbers(pairs, 2), numbers(pairs, 2), alpha)
 
 
-@covers("eq:zero-shot-place")
+@pytest.mark.equation("eq:zero-shot-place")
 def test_a_place_counts_the_candidates_that_lie_at_least_as_near():
     queries, candidates = numbers(5, 4), numbers(9, 4, seed=1)
     answers = torch.tensor([0, 3, 8, 2, 2])
@@ -191,7 +191,7 @@ def test_the_nearest_pictures_are_those_of_largest_cosine():
         nearest_pictures(z, pictures[:, :3], 2)
 
 
-@covers("eq:zero-shot-entropy")
+@pytest.mark.equation("eq:zero-shot-entropy")
 def test_entropy_is_that_of_the_shifted_vector_as_probabilities():
     z = numbers(5, 7)
     flat = z.flatten().tolist()
@@ -208,7 +208,8 @@ def test_a_word_with_one_feature_has_less_entropy_than_one_with_all():
     torch.testing.assert_close(entropy(torch.full((3, 4), 2.0)), torch.full((3,), math.log(4)))
 
 
-@covers("eq:moved-turn", "eq:moved-company")
+@pytest.mark.equation("eq:moved-turn")
+@pytest.mark.equation("eq:moved-company")
 def test_what_moved_is_measured_by_cosines_before_and_after():
     before, after = numbers(6, 4), numbers(6, 4, seed=1)
     turns, companies = turned(before, after), company(before, after)

@@ -32,12 +32,6 @@ from mmlearn.metrics.similarity import (
     spearman_interval,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 VALUES = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=12)
 
 
@@ -50,7 +44,7 @@ def tensor(x):
     return torch.tensor(x, dtype=torch.float64)
 
 
-@covers("eq:sim-ranks")
+@pytest.mark.equation("eq:sim-ranks")
 @given(VALUES)
 @settings(max_examples=80, deadline=None)
 def test_ranks_count_what_is_smaller_and_half_of_what_is_equal(pairs):
@@ -58,7 +52,7 @@ def test_ranks_count_what_is_smaller_and_half_of_what_is_equal(pairs):
     assert ranks(tensor(x)).tolist() == by_hand(x)
 
 
-@covers("eq:sim-correlation")
+@pytest.mark.equation("eq:sim-correlation")
 def test_the_correlation_is_the_sum_of_products_over_both_spreads():
     x, y = torch.randn(2, 9).double()
     mx, my = sum(x.tolist()) / 9, sum(y.tolist()) / 9
@@ -67,7 +61,7 @@ def test_the_correlation_is_the_sum_of_products_over_both_spreads():
     assert float(correlation(x, y)) == pytest.approx(top / below)
 
 
-@covers("eq:sim-spearman")
+@pytest.mark.equation("eq:sim-spearman")
 @pytest.mark.parity
 @given(VALUES)
 @settings(max_examples=80, deadline=None)
@@ -105,7 +99,7 @@ def test_counted_ranks_are_the_ranks_of_the_pairs_that_were_drawn():
             assert float(got[k, i]) == pytest.approx(want, abs=1e-12, nan_ok=True)
 
 
-@covers("eq:sim-bootstrap")
+@pytest.mark.equation("eq:sim-bootstrap")
 def test_the_interval_holds_the_middle_share_of_the_draws():
     draws = torch.randperm(101).double()
     assert interval(draws, 0.9) == pytest.approx((5, 95))
@@ -122,7 +116,7 @@ def test_the_interval_holds_the_middle_share_of_the_draws():
     assert found.low == pytest.approx(low, abs=0.06) and found.high == pytest.approx(high, abs=0.06)
 
 
-@covers("eq:sim-paired")
+@pytest.mark.equation("eq:sim-paired")
 def test_two_models_that_err_alike_differ_more_surely_than_their_intervals_say():
     assert sign_probability(tensor([1, 2, 3, -1])) == pytest.approx(2 * (1 + 1) / 5)
     assert sign_probability(tensor([0.0] * 9)) == 1 and sign_probability(tensor([1.0] * 999)) == 0.002
