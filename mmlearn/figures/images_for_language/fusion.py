@@ -356,9 +356,9 @@ def descriptor_steps(image: UInt8[Tensor, "3 y x"], row: int, column: int, radiu
     most = float(cells.max().clamp(min=1e-9))
     for i in range(CELLS):
         for j in range(CELLS):
-            column, row = 350 + 46 * (j - 1.5), top + 95 + 46 * (i - 1.5)
-            four.rect(column, row, 46, 46, radius=0, marks=' style="stroke-width:0.8"')
-            star(four, column, row, (cells[i, j] / most).tolist(), 21)
+            cell_x, cell_y = 350 + 46 * (j - 1.5), top + 95 + 46 * (i - 1.5)
+            four.rect(cell_x, cell_y, 46, 46, radius=0, marks=' style="stroke-width:0.8"')
+            star(four, cell_x, cell_y, (cells[i, j] / most).tolist(), 21)
     frames = [one, two, three, four]
     for title, numbers in (("128 numbers, length 1", raw / raw.norm().clamp(min=1e-9)),
                            ("cut at 0.2, length 1 again", final)):
