@@ -88,6 +88,19 @@ def writing(path: str | Path) -> Iterator[None]:
                          f"permissions, or write elsewhere") from error
 
 
+def check_writable(path: str | Path) -> None:
+    """Raises ``ValueError`` if no file can be made where ``path`` shall stand, before the work for it is
+    done; folders that are not there yet are made later."""
+    path = Path(path)
+    folder = next(one for one in path.absolute().parents if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}: {folder}); give another "
+                         f"place") from None
+
+
 def make_folder(path: str | Path) -> Path:
     """A folder and those above it, where they are missing. Raises ``OSError`` with its path."""
     path = Path(path)

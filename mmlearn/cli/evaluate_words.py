@@ -44,9 +44,11 @@ def run(args: argparse.Namespace) -> None:
     if sections is not None:
         found[args.analogies.stem] = evaluate_analogies(vectors, sections, fold_case=not args.case)["total"]
     for stem, scores in found.items():
-        if scores.get("covered", 0) < 2:
-            print(f"{stem}: {scores['covered']} of {scores.get('pairs', scores.get('questions'))} have all "
-                  f"their words in {args.vectors}, too few for a score", file=sys.stderr)
+        if any(map(math.isnan, scores.values())):
+            asked, known = scores.get("pairs", scores.get("questions")), scores["covered"]
+            why = "too few" if known < 2 else "but all their scores, or all their cosines, are alike: not enough"
+            print(f"{stem}: {known} of {asked} have all their words in {args.vectors}, {why} for a score",
+                  file=sys.stderr)
     if args.json:
         print(json.dumps({stem: {name: None if math.isnan(value) else value for name, value in scores.items()}
                           for stem, scores in found.items()}))

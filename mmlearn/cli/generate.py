@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlearn.cli.dual import read_lines
-from mmlearn.files import write_atomically
+from mmlearn.files import check_writable, write_atomically
 
 MOST = 1000             # pictures at once
 DEFAULT = "dfgan"
@@ -153,6 +153,7 @@ def check_place(place: Path) -> None:
     """Raises ``ValueError`` if something is there that is no picture; a picture may be replaced."""
     from mmlearn.data.images import read_image
 
+    check_writable(place)
     if place.is_dir():
         raise ValueError(f"--out: {place} is a folder; give the name of a picture, such as {place / 'x.png'}")
     if place.exists():

@@ -77,8 +77,13 @@ def check(args: argparse.Namespace, pictures: int) -> None:
                          f"one sample")
     if args.frames.suffix.lower() != ".png":
         raise ValueError(f"--frames is {args.frames}; pictures are PNG files, give a name that ends in .png")
+    taken = {place.resolve(): name for name, place in (("--start", args.start), ("--out", args.out)) if place}
     for i in range(len(range(0, args.steps, args.every)) + 1):
-        check_place(frame(args.frames, i))
+        place = frame(args.frames, i)
+        if place.resolve() in taken:
+            raise ValueError(f"--frames would write over {place}, which is {taken[place.resolve()]}; give "
+                             f"another name")
+        check_place(place)
 
 
 def frame(place: Path, number: int) -> Path:

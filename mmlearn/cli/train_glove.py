@@ -4,6 +4,7 @@ The name of VECTORS says its format: ``.txt`` word2vec's text, ``.bin`` its bina
 """
 
 import argparse
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train and write the vectors; see ``mmlearn train glove --help``."""
-    check_out(args.out)
+    check_out(args.out, args.corpus)
     from mmlearn.data.vocabulary import read_corpus
     from mmlearn.data.word_vectors import write_vectors
     from mmlearn.images_for_language.glove import GloVeConfig, train_glove
@@ -54,12 +55,13 @@ def run(args: argparse.Namespace) -> None:
                           progress=sys.stderr)
     write_vectors(args.out, trained.vectors())
     history = trained.history
+    agreement = trained.model.agreement(trained.counts)
     result = {"out": str(args.out), "words": trained.model.config.vocab, "dim": args.dim,
               "counts": len(trained.counts), "epochs": config.epochs, "first loss": round(history.loss[0], 4),
               "last loss": round(history.loss[-1], 4),
-              "agreement": round(trained.model.agreement(trained.counts), 4),
+              "agreement": None if math.isnan(agreement) else round(agreement, 4),
               "seconds": round(history.seconds, 1)}
     tell(args, result,
          f"{result['words']:,} words with {len(trained.counts):,} counts, {args.dim} numbers each, in "
          f"{args.out}\nloss {history.loss[0]:.4f} -> {history.loss[-1]:.4f} a count; predictions agree with "
-         f"the logarithms of counts at {result['agreement']:.3f}")
+         f"the logarithms of counts at {agreement:.3f}")

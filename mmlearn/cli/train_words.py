@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train and write the vectors; see ``mmlearn train words --help``."""
-    check_out(args.out)
+    check_out(args.out, args.corpus)
     if args.negatives is not None and args.objective == "hs":
         raise ValueError(f"--negatives is {args.negatives}, and --objective hs draws none; leave it out, or "
                          f"take --objective ns")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmlearn.files import check_writable
+
 if TYPE_CHECKING:
     from mmlearn.data.word_vectors import WordVectors
 
@@ -26,10 +28,14 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def check_out(out: Path) -> None:
-    """Raises ``ValueError`` for a name of a file of vectors that says no format."""
+def check_out(out: Path, corpus: Path) -> None:
+    """Raises ``ValueError`` for a name of a file of vectors that says no format, for the corpus itself, and
+    for a place that cannot be written."""
     if out.suffix not in FORMATS or out.is_dir():
         raise ValueError(f"--out {out} says no format; end the name of the file with .txt, .bin or .glove")
+    if out.exists() and corpus.exists() and out.samefile(corpus):
+        raise ValueError(f"--out {out} is the corpus itself, which would be lost; give another name")
+    check_writable(out)
 
 
 def add_vectors(parser: argparse.ArgumentParser) -> None:

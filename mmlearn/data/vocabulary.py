@@ -26,6 +26,8 @@ from torch import Tensor
 from mmlearn.data.batches import Batches
 from mmlearn.files import read_text
 
+LONGEST = 1 << 16               # of a word, letters here and bytes in a file of vectors; more is no word
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -118,6 +120,10 @@ def read_corpus(path: str | Path) -> list[list[str]]:
     remedy = "give a text file in UTF-8 with one sentence a line"
     lines = read_text(path, remedy).split("\n")
     sentences = [[intern(word) for word in line.split()] for line in lines]   # a word is held once
+    for number, (line, words) in enumerate(zip(lines, sentences), 1):
+        if len(line) > LONGEST and len(max(words, key=len, default="")) > LONGEST:
+            raise ValueError(f"{path}, line {number}: a word has more than {LONGEST:,} letters, so this "
+                             f"seems to be no text parted by white space; {remedy}")
     sentences = [words for words in sentences if words]
     if not sentences:
         raise ValueError(f"{path} holds no word; {remedy}")
@@ -231,6 +237,9 @@ class WindowBatches(Batches):
 
     def __init__(self, text: Text, size: int, *, window: int = 5, keep: Tensor | None = None,
                  dynamic: bool = True, seed: int = 0) -> None:
+        if window < 1 or seed < 0:
+            raise ValueError(f"window is {window} and seed {seed}; take a window of 1 or more and a seed of "
+                             f"0 or more")
         super().__init__(range(len(text.ids)), size, seed=seed, drop_last=False)
         self.text, self.window, self.keep, self.dynamic = text, window, keep, dynamic
         self._drawn: tuple[int, Text, Tensor, Tensor] | None = None

@@ -89,6 +89,8 @@ def twin_accuracy(judged: Judged, questions: Sequence[TwinQuestion] | None = Non
     answer round.
     """
     questions = twin_questions() if questions is None else questions
+    if not questions:
+        raise ValueError("there are no questions, so no share is right; give one or more")
     of = likeness(judged)
     right = of([q.word for q in questions], [q.like for q in questions])
     wrong = of([q.word for q in questions], [q.unlike for q in questions])
@@ -332,6 +334,8 @@ def _four(draws: Draws, kinds: Sequence[str], name: str) -> list[str]:
 def odd_accuracy(judged: Judged, questions: Sequence[OddOneOut]) -> float:
     """Share of questions in which the word that a model finds least alike to the other three is the odd one
     (a quarter by chance); of several least alike ones, each counts its part."""
+    if not questions:
+        raise ValueError("there are no questions, so no share is right; give one or more")
     of, right = likeness(judged), 0.0
     for question in questions:
         pairs = [(i, j) for i in range(4) for j in range(4) if i != j]

@@ -26,13 +26,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mmlearn.data.vocabulary import LONGEST
 from mmlearn.files import written_whole
 
 ADD, MUL = "3CosAdd", "3CosMul"
 DUPLICATES = ("refuse", "first")
 SCORES = 1 << 24                # numbers of scores that a search holds at once
 BLOCK = 1 << 22                 # bytes of a file that are read at once
-LONGEST = 1 << 16               # bytes of a word; more is no file of words
 SPACES = b" \t\r\n\v\f"
 FASTTEXT = b"\xba\x16\x4f\x2f"  # with which a model of fastText begins
 
@@ -258,6 +258,10 @@ def read_vectors(path: str | Path, encoding: str = "utf-8", errors: str = "stric
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; take 1 or more")
     check_encoding(encoding)
+    try:
+        codecs.lookup_error(errors)
+    except LookupError:
+        raise ValueError(f"errors is {errors!r}; use strict, replace or ignore") from None
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of vectors {path}; check the path, or train some: mmlearn "
                                 f"train words CORPUS --out {path}")
@@ -363,6 +367,8 @@ class _Reader:
             if headed:
                 v, d = self.announced(b" ".join(bare), 2)
             else:
+                mark = len(codecs.BOM_UTF8) if first.startswith(codecs.BOM_UTF8) else 0
+                first = first[mark:]
                 parts = first.split()
                 v, d = self.most_rows(), len(parts) - 1
                 while d > 0 and not number(parts[-d]):                 # a word of several parts
@@ -370,7 +376,7 @@ class _Reader:
                 if d < 1 or any(map(number, parts[1:-d])):
                     self.refuse(f"it reads {shown(first)}, which is neither a word and its numbers nor how "
                                 f"many words and numbers there are", "give a file of vectors", 1)
-                file.seek(0)
+                file.seek(mark)
             v = v if self.limit is None else min(v, self.limit)
             start = 1 + headed
             vectors, done = self.room(v, d), 0
@@ -432,7 +438,7 @@ class _Reader:
         numbers: list[bytes] = []
         for row in lines:
             word, _, rest = row.rstrip(SPACES).partition(b" ")
-            if rest.count(b" ") != d - 1 or b"  " in rest or rest[:1] in (b"", b" "):
+            if rest.count(b" ") != d - 1 or len(rest.split()) != d:
                 parts = row.split()
                 if len(parts) <= d or (len(parts) > d + 1 and number(parts[-d - 1])):
                     self.refuse(f"{shown(row)} has {max(0, len(parts) - 1)} numbers after its word, and the "
@@ -570,7 +576,10 @@ def encoded(word: str) -> bytes:
         name = word.encode()
     except UnicodeEncodeError:
         name = b""
-    if not name or len(name) > LONGEST or any(byte in SPACES for byte in name):
+    if len(name) > LONGEST:
+        raise ValueError(f"the word {shown(word)} has {len(name):,} bytes, more than {LONGEST:,}; leave it "
+                         f"out")
+    if not name or any(byte in SPACES for byte in name):
         raise ValueError(f"the word {shown(word)} cannot stand in a file of vectors, whose words are parted "
                          f"by spaces; leave it out, or join it with _")
     return name

@@ -149,6 +149,8 @@ def learn_pieces(
     one piece, as long as they occur ``min_count`` times. Raises ``ValueError`` if there are more letters than
     pieces.
     """
+    if min_count < 1:
+        raise ValueError(f"min_count is {min_count}; pieces occur once or more often, take 1 or more")
     spelt = {word: [word[0], *(INNER + c for c in word[1:])]
              for word in counts}
     letters = sorted({c for pieces in spelt.values() for c in pieces})

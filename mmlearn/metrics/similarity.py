@@ -150,6 +150,9 @@ def read_pairs(path: str | Path, column: str | int | None = None) -> WordPairs:
     if all(len(row) > 1 and is_score(row[1]) for _, row in table):
         raise ValueError(f"{path}, line {table[0][0]}: {table[0][1][1]} is no word, so this seems to be a "
                          f"file of vectors; {remedy}")
+    if header and (len(header) < 3 or any(map(is_number, header[2:]))):
+        raise ValueError(f"{path}, line {rows[0][0]}: {' | '.join(header)[:60]!r} is neither a pair with a "
+                         f"score nor a header of the lines below; correct or remove the line")
     place = score_column(path, table[0], header, column, remedy)
     first, second, scores = [], [], []
     for number, row in table:
@@ -174,12 +177,18 @@ def cells(line: str, delimiter: str | None) -> list[str]:
     return [cell.strip() for cell in row]
 
 
-def is_score(cell: str) -> bool:
-    """Is this a finite number?"""
+def is_number(cell: str) -> bool:
+    """Does ``float`` read this, be it finite or not?"""
     try:
-        return math.isfinite(float(cell))
+        float(cell)
     except ValueError:
         return False
+    return True
+
+
+def is_score(cell: str) -> bool:
+    """Is this a finite number?"""
+    return is_number(cell) and math.isfinite(float(cell))
 
 
 def score_column(path: str | Path, first: tuple[int, list[str]], header: list[str] | None,
@@ -379,8 +388,8 @@ def spearman_interval(a: Float[Tensor, " n"], b: Float[Tensor, " m"], samples: i
                       level: float | int = 0.95, generator: torch.Generator | None = None) -> Interval:
     """Spearman's rho with its bootstrap interval over pairs (eq:sim-bootstrap); draws in which all values are
     equal do not count."""
-    check_bootstrap(a, samples, level)
     check_lists(a, b)
+    check_bootstrap((a, b), samples, level)
     draws = resampled([a.double()], b.double(), samples, generator)[0]
     return Interval(spearman(a, b), *interval(draws[~draws.isnan()], level))
 
@@ -390,20 +399,22 @@ def paired_difference(a: Float[Tensor, " n"], b: Float[Tensor, " m"], score: Flo
                       generator: torch.Generator | None = None) -> Difference:
     """By how much model a is better correlated with the score than model b, on the same pairs
     (eq:sim-paired): the two correlations depend on each other, so they are drawn together."""
-    check_bootstrap(score, samples, level)
     check_lists(a, b, score)
+    check_bootstrap((a, b, score), samples, level)
     one, other = resampled([a.double(), b.double()], score.double(), samples, generator)
     draws = (one - other)[~(one - other).isnan()]
     return Difference(spearman(a, score) - spearman(b, score), *interval(draws, level),
                       sign_probability(draws))
 
 
-def check_bootstrap(a: Tensor, samples: int, level: float | int) -> None:
+def check_bootstrap(lists: Sequence[Tensor], samples: int, level: float | int) -> None:
     """Raises ``ValueError`` for what no interval can be drawn of."""
-    if len(a) < 3:
-        raise ValueError(f"an interval of {len(a)} pairs says nothing; give 3 or more")
-    if len(a.unique()) < 2:
-        raise ValueError(f"all {len(a)} values are {float(a[0]):g}, which have no order; give other values")
+    for a in lists:
+        if len(a) < 3:
+            raise ValueError(f"an interval of {len(a)} pairs says nothing; give 3 or more")
+        if len(a.unique()) < 2:
+            raise ValueError(f"all {len(a)} values are {float(a[0]):g}, which have no order; give other "
+                             f"values")
     if samples < 1 or not 0 < level < 1:
         raise ValueError(f"{samples} draws at level {level}; take 1 or more, and a level between 0 and 1")
 
