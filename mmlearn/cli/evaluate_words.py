@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     for stem, scores in found.items():
         if any(map(math.isnan, scores.values())):
             asked, known = scores.get("pairs", scores.get("questions")), scores["covered"]
-            why = "too few" if known < 2 else "but all their scores, or all their cosines, are alike: not enough"
+            why = ("too few" if known < 2 else
+                   "but all their scores, or all their cosines, are alike: not enough")
             print(f"{stem}: {known} of {asked} have all their words in {args.vectors}, {why} for a score",
                   file=sys.stderr)
     if args.json:
