@@ -149,8 +149,6 @@ def learn_pieces(
     one piece, as long as they occur ``min_count`` times. Raises ``ValueError`` if there are more letters than
     pieces.
     """
-    if min_count < 1:
-        raise ValueError(f"min_count is {min_count}; pieces occur once or more often, take 1 or more")
     spelt = {word: [word[0], *(INNER + c for c in word[1:])]
              for word in counts}
     letters = sorted({c for pieces in spelt.values() for c in pieces})
@@ -217,6 +215,8 @@ class WordPiece(Tokeniser):
 
         Raises ``ValueError`` if there are no words or fewer tokens than letters.
         """
+        if min_count < 1:
+            raise ValueError(f"min_count is {min_count}; pieces occur once or more often, take 1 or more")
         counts = Counter(word for text in texts for word in basic_words(text, lowercase)
                          if len(word) <= LONGEST)
         if not counts:
