@@ -160,17 +160,20 @@ def goes_round(walk: Sequence[str]) -> bool:
     return walk[-1] in walk[:-1]
 
 
+def rounds(graph: Graph, grounded: Iterable[str]) -> list[list[str]]:
+    """The words that can be learnt, by round: first those defined by grounded words alone, then those defined
+    by these and the grounded ones, and so on."""
+    known, found = set(grounded), []
+    while now := [word for word in graph if word not in known and known.issuperset(graph[word])]:
+        found.append(now)
+        known.update(now)
+    return found
+
+
 def learnable(graph: Graph, grounded: Iterable[str]) -> list[str]:
     """The words that can be learnt from their definitions, in an order in which they can: each after all the
     words that define it."""
-    known = set(grounded)
-    order: list[str] = []
-    while True:
-        now = [word for word in graph if word not in known and known.issuperset(graph[word])]
-        if not now:
-            return order
-        order += now
-        known.update(now)
+    return [word for now in rounds(graph, grounded) for word in now]
 
 
 # ---- the smallest set of words to ground -------------------------------------------------------------------

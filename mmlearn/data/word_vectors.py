@@ -438,7 +438,8 @@ class _Reader:
         numbers: list[bytes] = []
         for row in lines:
             word, _, rest = row.rstrip(SPACES).partition(b" ")
-            if rest.count(b" ") != d - 1 or len(rest.split()) != d:
+            if (rest.count(b" ") != d - 1 or b"  " in rest or rest[:1] in (b"", b" ")
+                    or any(other in rest for other in (b"\t", b"\v", b"\f", b"\r"))):
                 parts = row.split()
                 if len(parts) <= d or (len(parts) > d + 1 and number(parts[-d - 1])):
                     self.refuse(f"{shown(row)} has {max(0, len(parts) - 1)} numbers after its word, and the "
@@ -557,6 +558,9 @@ def write_vectors(path: str | Path, vectors: WordVectors) -> Path:
         raise ValueError(f"{path} has a name that says no format; end it with .txt (word2vec's text), .bin "
                          f"(binary) or .glove")
     names = [encoded(word) for word in vectors.words]
+    if path.suffix == ".glove" and names[0].startswith(codecs.BOM_UTF8):
+        raise ValueError(f"the first word {shown(vectors.words[0])} begins with a mark of the byte order, "
+                         f"which a reader takes off; leave the mark out, or write .txt or .bin")
     with written_whole(path) as file:
         if path.suffix != ".glove":
             file.write(f"{len(vectors)} {vectors.width}\n".encode())

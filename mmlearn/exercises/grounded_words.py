@@ -30,17 +30,12 @@ from mmlearn.exercises import (
     same,
     where,
 )
+from mmlearn.images_for_language.zero_shot import fit_ridge
+from mmlearn.metrics.similarity import ranks
 
 PATIENCE = 200_000                      # lines that an answer may run through before it is called endless
 
 # ------------------------------------------------------------------------------------- 11: families left out
-
-
-def ridge(X: Tensor, Y: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights and both means."""
-    x, y = X - X.mean(0), Y - Y.mean(0)
-    I = torch.eye(X.shape[1], dtype=X.dtype)
-    return torch.linalg.solve(x.mT @ x + alpha * I, x.mT @ y), X.mean(0), Y.mean(0)
 
 
 @check("a family that is left out together takes its own help along, and one fit tells how much that was")
@@ -52,14 +47,13 @@ def family_left_out(answer: Callable[..., Any]) -> str | None:
         n = len(G)
         X, Y = torch.randn(n, 4, dtype=torch.float64) + 1, torch.randn(n, 2, dtype=torch.float64) - 2
         got = as_tensor(answer(X, Y, G, alpha), (n, 2), "the errors")
-        want, W = torch.empty_like(Y), ridge(X, Y, alpha)[0]
+        want, r = torch.empty_like(Y), Y - fit_ridge(X, Y, alpha)(X)
         for family in G.unique():
             out = family == G
-            W_rest, x_mean, y_mean = ridge(X[~out], Y[~out], alpha)
-            want[out] = Y[out] - y_mean - (X[out] - x_mean) @ W_rest
-        x, y = X - X.mean(0), Y - Y.mean(0)
+            want[out] = Y[out] - fit_ridge(X[~out], Y[~out], alpha)(X[out])
+        x = X - X.mean(0)
         H = x @ torch.linalg.solve(x.mT @ x + alpha * torch.eye(4, dtype=X.dtype), x.mT)
-        r, I, ones = y - x @ W, torch.eye(n, dtype=X.dtype), torch.full((n, n), 1 / n, dtype=X.dtype)
+        I, ones = torch.eye(n, dtype=X.dtype), torch.full((n, n), 1 / n, dtype=X.dtype)
 
         def blocks(A: Tensor, r: Any = r, G: Any = G, product: bool = False) -> Tensor:
             out = torch.empty_like(r)
@@ -164,11 +158,6 @@ def pictures_exchanged(answer: Answer) -> str | None:
 # -------------------------------------------------------------------------------------- 18: words drawn anew
 
 
-def average_ranks(x: Tensor) -> Tensor:
-    """Ranks from 1, equal values at their mean rank."""
-    return torch.stack([(x < v).sum() + ((x == v).sum() + 1) / 2 for v in x])
-
-
 def correlated(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
     """Pearson's correlation of rows that weigh so much."""
     w = w / w.sum()
@@ -190,9 +179,9 @@ def words_drawn_anew(answer: Callable[..., Any]) -> str | None:
                               *(row.bincount(minlength=words) for row in drawn)])
         got = as_tensor(answer(a, b, pairs, counts), (len(counts),), "the correlations")
         first, second = counts[:, pairs[:, 0]], counts[:, pairs[:, 1]]
-        one, plain = torch.ones(len(a), dtype=torch.float64), (average_ranks(a), average_ranks(b))
+        one, plain = torch.ones(len(a), dtype=torch.float64), (ranks(a), ranks(b))
 
-        def repeated(weights: Tensor, rank: Callable[[Tensor], Tensor] = average_ranks,
+        def repeated(weights: Tensor, rank: Callable[[Tensor], Tensor] = ranks,
                      a: Any = a, b: Any = b) -> Tensor:
             rows = [torch.arange(len(a)).repeat_interleave(w) for w in weights]
             return torch.stack([correlated(rank(a[r]), rank(b[r]), torch.ones(len(r), dtype=a.dtype))

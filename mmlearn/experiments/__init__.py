@@ -154,6 +154,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     start = time.time()
     try:
+        checkpoint = getattr(args, "checkpoint", None)
+        if checkpoint is not None and args.out.resolve() == checkpoint.with_suffix(".json").resolve():
+            raise ValueError(f"--out {args.out} is where the description of --checkpoint goes; give another "
+                             f"name")
         measured = modules[args.name].run(args)
         write_results(args.out, {"recipe": args.name, **measured, **environment(),
                                  "seconds": round(time.time() - start, 1)})

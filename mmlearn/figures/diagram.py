@@ -89,6 +89,18 @@ def text_width(text: str, size: Number) -> Number:
     return size * sum(0.3 if c in "iljtfrI.,:;'|! ()" else 0.84 if c in "mwMW" else 0.56 for c in letters)
 
 
+def in_lines(widths: Sequence[Number], wide: Number, gap: Number = 6) -> list[tuple[Number, int]]:
+    """The centre and the line of boxes that are set side by side in lines of ``wide`` pixels."""
+    found: list[tuple[Number, int]] = []
+    left, line = 0.0, 0
+    for w in widths:
+        if found and left + w > wide:
+            left, line = 0.0, line + 1
+        found.append((left + w / 2, line))
+        left += w + gap
+    return found
+
+
 def data_uri(pixels: Any, lossless: bool = True) -> str:
     """A picture (array or tensor, as ``plot.picture`` takes them) as a WebP inside a ``data:`` address."""
     image = Image.fromarray((picture(pixels) * 255).round().astype(np.uint8))

@@ -8,7 +8,7 @@ import torch
 from mmlearn.cli import main
 from mmlearn.data.vocabulary import LONGEST, WindowBatches, numbered, read_corpus
 from mmlearn.data.word_tasks import odd_accuracy, twin_accuracy
-from mmlearn.data.word_vectors import WordVectors, read_vectors
+from mmlearn.data.word_vectors import WordVectors, read_vectors, write_vectors
 from mmlearn.data.wordpiece import WordPiece
 from mmlearn.metrics.similarity import paired_difference, read_pairs, spearman_interval
 
@@ -117,3 +117,9 @@ def test_functions_say_what_they_cannot_do(tmp_path):
     path.write_text("1 1\na 1\n")
     with pytest.raises(ValueError, match="errors is 'nope'"):
         read_vectors(path, errors="nope")
+
+
+def test_a_word_that_would_come_back_as_another_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="mark of the byte order"):
+        write_vectors(tmp_path / "v.glove", WordVectors(("\ufeffcat",), torch.eye(1)))
+    assert not list(tmp_path.iterdir())

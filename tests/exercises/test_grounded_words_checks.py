@@ -6,16 +6,16 @@ import sys
 
 import pytest
 import torch
+from exercise_parts import check_answers, check_mistakes, checked_by
 from notebooks import ROOT
 from sections import exercises, solutions_of
 
-import mmlearn.exercises
 from mmlearn.claims import paired
 from mmlearn.data.word_tasks import twin_accuracy, twin_questions
 from mmlearn.data.word_vectors import WordVectors
 from mmlearn.data.word_world import NOUNS, PICTURED
 from mmlearn.data.word_world.looks import visual_similarities
-from mmlearn.exercises import Answer, Hint, grounded_words, same, vokens
+from mmlearn.exercises import Answer, Hint, grounded_words, vokens
 from mmlearn.images_for_language.iace import bounded_floor
 from mmlearn.images_for_language.revokenization import revokenise
 from mmlearn.images_for_language.token_image_matching import paired_hinge
@@ -23,8 +23,7 @@ from mmlearn.images_for_language.zero_shot import left_out_errors
 
 MODULES = {"grounded_words": grounded_words, "vokens": vokens}
 PAGE = ROOT / "book" / "exercises" / "3-images-for-language.ipynb"
-PARTS = [part for part in exercises(solutions_of(PAGE))[1]
-         if any(f"{name} as check" in cell.source for name in MODULES for cell in part.tagged(None))]
+PARTS = checked_by(exercises(solutions_of(PAGE))[1], MODULES)
 SHORT = [part for part in PARTS if "(open)" not in part.title]       # the studies have stand-ins, below
 each_short_part = pytest.mark.parametrize("part", SHORT, ids=lambda part: part.title.split()[1])
 
@@ -37,43 +36,12 @@ def test_these_modules_check_ten_exercises():
 
 @each_short_part
 def test_right_answers_are_right_and_each_wrong_one_gets_a_hint_of_its_own(part, capsys):
-    hints = [cell.metadata.mmlearn["hint"] for cell in part.tagged("wrong")]
-    space: dict = {"torch": torch}
-
-    def said(cell):
-        exec(cell.source, space)
-        return " ".join(capsys.readouterr().out.split())
-
-    said(part.tagged(None)[0])
-    for cell in part.tagged("solution"):
-        assert said(cell).startswith("right: "), cell.source
-    for cell in part.tagged("wrong"):
-        verdict = said(cell)
-        assert verdict.startswith("not yet: ") and "stopped in line" not in verdict, verdict
-        assert [hint for hint in hints if hint in verdict] == [cell.metadata.mmlearn["hint"]], verdict
+    check_answers(part, capsys, torch=torch)
 
 
 @each_short_part
 def test_every_known_mistake_differs_from_the_right_answer_and_from_the_other_mistakes(part, monkeypatch):
-    compared = []
-
-    def recorded(cases, otherwise):
-        compared.append(cases)
-        return mmlearn.exercises.diagnose(cases, otherwise)
-
-    for module in MODULES.values():
-        monkeypatch.setattr(module, "diagnose", recorded)
-    space: dict = {}
-    for cell in [part.tagged(None)[0], part.tagged("solution")[0]]:
-        exec(cell.source, space)
-    assert compared or part.title.startswith("Exercise 17 ")
-    for cases in compared:
-        hints = list(cases[0][2])
-        assert len({len(mistakes) for _, _, mistakes in cases}) == 1
-        for k, hint in enumerate(hints):
-            assert not all(same(mistakes[hint], want) for _, want, mistakes in cases), f"never given: {hint}"
-            for other in hints[:k]:
-                assert not all(same(m[hint], m[other]) for _, _, m in cases), f"never given: {hint}"
+    check_mistakes(part, MODULES.values(), monkeypatch, "Exercise 17 ")
 
 
 # ----------------------------------------------------------------------------- the book's own formulas

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from exercise_parts import check_mistakes
 from notebooks import ROOT
 from sections import exercises, solutions_of
 
-import mmlearn.exercises
 from mmlearn.exercises import (
     Hint,
     measured_table,
-    same,
     text2image,
     text2image_diffusion,
     text2image_likelihood,
@@ -25,25 +24,7 @@ MODULES = (text2image, text2image_metrics, text2image_systems, text2image_likeli
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.title.split()[1])
 def test_every_known_mistake_differs_from_the_right_answer_and_from_the_other_mistakes(part, monkeypatch):
-    compared = []
-
-    def recorded(cases, otherwise):
-        compared.append(cases)
-        return mmlearn.exercises.diagnose(cases, otherwise)
-
-    for module in MODULES:
-        monkeypatch.setattr(module, "diagnose", recorded)
-    space: dict = {}
-    for cell in [*part.tagged(None), part.tagged("solution")[0]]:
-        exec(cell.source, space)
-    assert compared or "(open)" in part.title
-    for cases in compared:
-        hints = list(cases[0][2])
-        assert len({len(mistakes) for _, _, mistakes in cases}) == 1
-        for k, hint in enumerate(hints):
-            assert not all(same(mistakes[hint], want) for _, want, mistakes in cases), f"never given: {hint}"
-            for other in hints[:k]:
-                assert not all(same(m[hint], m[other]) for _, _, m in cases), f"never given: {hint}"
+    check_mistakes(part, MODULES, monkeypatch, "(open)")
 
 
 @pytest.mark.parametrize("w", [0.0, 0.3, 0.5, 0.8])

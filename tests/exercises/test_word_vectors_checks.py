@@ -5,27 +5,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from exercise_parts import check_answers, check_mistakes, checked_by
 from notebooks import ROOT
 from sections import exercises, solutions_of
 
-import mmlearn.exercises
 from mmlearn.data.dictionary import learnable
-from mmlearn.exercises import grounded_spaces, same, word_vectors
+from mmlearn.exercises import grounded_spaces, word_vectors
 from mmlearn.images_for_language.multimodal_skip_gram import vision_gradient
 
 MODULES = {"word_vectors": word_vectors, "grounded_spaces": grounded_spaces}
 PAGE = ROOT / "book" / "exercises" / "3-images-for-language.ipynb"
-PARTS = [part for part in exercises(solutions_of(PAGE))[1]
-         if any(f"{name} as check" in cell.source for name in MODULES for cell in part.tagged(None))]
+PARTS = checked_by(exercises(solutions_of(PAGE))[1], MODULES)
 each_part = pytest.mark.parametrize("part", PARTS, ids=lambda part: part.title.split()[1])
-
-
-def spoken(part, cell, capsys):
-    """What the check says about the answer of a cell, in one line."""
-    space: dict = {}
-    exec(part.tagged(None)[0].source, space)
-    exec(cell.source, space)
-    return " ".join(capsys.readouterr().out.split())
 
 
 def test_these_modules_check_ten_exercises():
@@ -34,37 +25,12 @@ def test_these_modules_check_ten_exercises():
 
 @each_part
 def test_right_answers_are_right_and_each_wrong_one_gets_a_hint_of_its_own(part, capsys):
-    hints = [cell.metadata.mmlearn["hint"] for cell in part.tagged("wrong")]
-    assert len(part.tagged("solution")) >= 2 and len(set(hints)) == len(hints) >= 4
-    for cell in part.tagged("solution"):
-        assert spoken(part, cell, capsys).startswith("right: "), cell.source
-    for cell in part.tagged("wrong"):
-        said = spoken(part, cell, capsys)
-        assert said.startswith("not yet: ") and "stopped in line" not in said, said
-        assert [hint for hint in hints if hint in said] == [cell.metadata.mmlearn["hint"]], said
+    check_answers(part, capsys)
 
 
 @each_part
 def test_every_known_mistake_differs_from_the_right_answer_and_from_the_other_mistakes(part, monkeypatch):
-    compared = []
-
-    def recorded(cases, otherwise):
-        compared.append(cases)
-        return mmlearn.exercises.diagnose(cases, otherwise)
-
-    for module in MODULES.values():
-        monkeypatch.setattr(module, "diagnose", recorded)
-    space: dict = {}
-    for cell in [part.tagged(None)[0], part.tagged("solution")[0]]:
-        exec(cell.source, space)
-    assert compared or part.title.startswith("Exercise 1 ")
-    for cases in compared:
-        hints = list(cases[0][2])
-        assert len({len(mistakes) for _, _, mistakes in cases}) == 1
-        for k, hint in enumerate(hints):
-            assert not all(same(mistakes[hint], want) for _, want, mistakes in cases), f"never given: {hint}"
-            for other in hints[:k]:
-                assert not all(same(m[hint], m[other]) for _, _, m in cases), f"never given: {hint}"
+    check_mistakes(part, MODULES.values(), monkeypatch, "Exercise 1 ")
 
 
 # ------------------------------------------------------------------------------------- what is right

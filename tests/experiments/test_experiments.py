@@ -18,6 +18,13 @@ def test_the_detector_study_writes_weights_and_what_they_are_worth(tmp_path, cap
     assert json.loads((tmp_path / "d.json").read_text())["test"] == told["test"]
 
 
+def test_results_do_not_go_over_the_description_of_the_weights(tmp_path, capsys):
+    assert main(["detector", "--checkpoint", str(tmp_path / "d.safetensors"), "--out",
+                 str(tmp_path / "d.json")]) == 2
+    assert "where the description of --checkpoint goes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_the_ablation_compares_models_of_equal_size(tmp_path):
     assert main(["m2-ablation", "--seeds", "1", "--steps", "2", "--every", "1", "--train", "20", "--val", "4",

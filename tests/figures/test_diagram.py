@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmlearn.figures.diagram import COLOURS, ROLES, STYLE, Box, Diagram, data_uri, literal, rich
+from mmlearn.figures.diagram import COLOURS, ROLES, STYLE, Box, Diagram, data_uri, in_lines, literal, rich
 
 XMLNS = "http://www.w3.org/2000/svg"
 SVG = f"{{{XMLNS}}}"
@@ -130,3 +130,7 @@ def test_colours_can_be_read_on_their_tint_and_in_equations_on_both_pages(role):
     assert contrast(COLOURS[role], "#ffffff") >= 4.5
     assert contrast(COLOURS[role], "#14181e") >= 3
     assert f"--mm-{role}:{line};" in STYLE and f".mm .mm-{role}{{" in STYLE
+
+
+def test_boxes_fill_lines_and_go_on_below():
+    assert in_lines([40, 40, 40], 100, 10) == [(20, 0), (70, 0), (20, 1)]

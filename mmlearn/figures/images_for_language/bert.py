@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.data.wordpiece import WordPiece
-from mmlearn.figures.diagram import Diagram, Number, literal, text_width
+from mmlearn.figures.diagram import Diagram, in_lines, literal, text_width
 from mmlearn.figures.interactive import Block, player, slider
 from mmlearn.images_for_language.bert import IGNORED, mask_tokens
 from mmlearn.images_for_language.self_attention import self_attention
@@ -103,18 +103,6 @@ def drawn_masks(
     return found[0]
 
 
-def places(widths: Sequence[Number], wide: Number, gap: Number = 6) -> list[tuple[Number, int]]:
-    """The centre and the line of boxes that are set side by side in lines of ``wide`` pixels."""
-    found: list[tuple[Number, int]] = []
-    left, line = 0.0, 0
-    for w in widths:
-        if found and left + w > wide:
-            left, line = 0.0, line + 1
-        found.append((left + w / 2, line))
-        left += w + gap
-    return found
-
-
 def masking(first: str, second: str, tokeniser: WordPiece, seed: int = 0) -> Block:
     """A player over the masking of a pair of texts: pieces, what is chosen, its fates, what BERT reads, what
     it is asked. The draw is one in which all three fates are met, where there is one."""
@@ -127,7 +115,7 @@ def masking(first: str, second: str, tokeniser: WordPiece, seed: int = 0) -> Blo
     widths = [max(30.0, 12 + text_width(true, 14), 12 + text_width(now, 14),
                   8 + text_width(FATES[f], 13) if f else 0)
               for true, now, f in zip(*names, fates)]
-    where, n = places(widths, WIDE - 20), len(ids)
+    where, n = in_lines(widths, WIDE - 20), len(ids)
     high = 24 + 70 * (where[-1][1] + 1)
     counts = {f: fates.count(f) for f in FATES}
     labels = [

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 
 from mmlearn.data.dictionary import (
     DICTIONARY,
-    Graph,
     defining_words,
     definition_graph,
     goes_round,
     grounding_set,
     look_up,
+    rounds,
 )
 from mmlearn.data.word_world import (
     NOUNS,
@@ -28,7 +28,7 @@ from mmlearn.data.word_world import (
     word_pictures,
     words,
 )
-from mmlearn.figures.diagram import Diagram, Number, text_width
+from mmlearn.figures.diagram import Diagram, Number, in_lines, text_width
 from mmlearn.figures.interactive import Block, player, slider
 
 STARTS = ("raven", "bird", "snow", "night", "grief", "promise")
@@ -94,22 +94,12 @@ def _marked(definition: str, followed: str) -> str:
     return " ".join(marked)
 
 
-def rounds(graph: Graph, grounded: Iterable[str]) -> list[list[str]]:
-    """The words that can be learnt, by round: first those defined by grounded words alone, then those
-    defined by these and the grounded ones, and so on."""
-    known, found = set(grounded), []
-    while now := [word for word in graph if word not in known and known.issuperset(graph[word])]:
-        found.append(sorted(now))
-        known.update(now)
-    return found
-
-
 def grounding_spreads(grounded: Sequence[str] | None = None) -> Block:
     """How the dictionary is learnt from a set of grounded words (default: a smallest one that is enough),
     round after round."""
     graph = definition_graph()
     start = grounding_set(graph) if grounded is None else list(grounded)
-    after = rounds(graph, start)
+    after = [sorted(now) for now in rounds(graph, start)]
     places, height = _places(sorted(graph))
     under = Diagram(470, height, "the words of the dictionary")
     for word, (x, y, _) in places.items():
@@ -131,16 +121,12 @@ def grounding_spreads(grounded: Sequence[str] | None = None) -> Block:
                   "their definitions, round after round", under=under)
 
 
-def _places(names: Sequence[str]) -> tuple[dict[str, tuple[float, float, float]], int]:
+def _places(names: Sequence[str]) -> tuple[dict[str, tuple[Number, Number, Number]], int]:
     """Where each word stands, (x, y, width), in lines from left to right; and how high all are."""
-    places, left, y = {}, 6.0, 16.0
-    for name in names:
-        wide = text_width(name, 13) + 13
-        if left + wide > 466:
-            left, y = 6.0, y + 27
-        places[name] = left + wide / 2, y, wide
-        left += wide + 5
-    return places, round(y + 16)
+    widths = [text_width(name, 13) + 13 for name in names]
+    lines = in_lines(widths, 460, 5)
+    return ({name: (6 + x, 16 + 27 * line, wide) for name, wide, (x, line) in zip(names, widths, lines)},
+            32 + 27 * lines[-1][1])
 
 
 # ------------------------------------------------------------------------------------------------- diagrams

@@ -48,10 +48,6 @@ def test_a_pair_too_short_for_all_fates_is_drawn_all_the_same():
     assert len(frames(bert.masking("a cat", "the dog", TOKENS))) == 5
 
 
-def test_boxes_fill_lines_and_go_on_below():
-    assert bert.places([40, 40, 40], 100, 10) == [(20, 0), (70, 0), (20, 1)]
-
-
 def test_in_any_order_each_token_reads_the_same_and_with_positions_not():
     block = bert.equivariance()
     assert len(block.html.encode()) < LIMIT

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from figure_parts import SVG, block_data, check_texts, texts
 
-from mmlearn.data.dictionary import DICTIONARY, definition_graph, grounding_set, look_up
+from mmlearn.data.dictionary import DICTIONARY, definition_graph, grounding_set, look_up, rounds
 from mmlearn.figures.images_for_language import grounding
 
 GRAPH = definition_graph()
@@ -46,7 +46,7 @@ def test_the_word_that_is_followed_is_marked_in_whatever_form_it_stands():
 
 def test_every_word_is_learnt_in_the_first_round_in_which_its_definition_is_known():
     grounded = grounding_set(GRAPH)
-    known, found = set(grounded), grounding.rounds(GRAPH, grounded)
+    known, found = set(grounded), rounds(GRAPH, grounded)
     for now in found:
         assert all(set(GRAPH[word]) <= known for word in now)
         assert not any(set(GRAPH[word]) <= known for word in set(GRAPH) - known - set(now))
