@@ -34,8 +34,8 @@ def check_answers(part: Any, capsys: Any, **given: Any) -> None:
 
 
 def check_mistakes(part: Any, modules: Iterable[ModuleType], monkeypatch: Any, uncompared: str = "") -> None:
-    """Every known mistake differs from the right answer and from the other mistakes; only an exercise whose
-    title has ``uncompared`` in it may compare nothing."""
+    """Every known mistake differs from the right answer and from the other mistakes, as the check of the first
+    solution compares them; only an exercise with ``uncompared`` in its title may compare nothing."""
     compared: list[Any] = []
 
     def recorded(cases: Any, otherwise: str) -> str | None:
@@ -45,8 +45,10 @@ def check_mistakes(part: Any, modules: Iterable[ModuleType], monkeypatch: Any, u
     for module in modules:
         monkeypatch.setattr(module, "diagnose", recorded)
     space: dict[str, Any] = {}
-    for cell in [*part.tagged(None), part.tagged("solution")[0]]:
-        exec(cell.source, space)
+    right = part.tagged("solution")[0]
+    for cell in part.cells[:part.cells.index(right) + 1]:
+        if cell is right or cell in part.tagged(None):
+            exec(cell.source, space)
     assert compared or uncompared and uncompared in part.title
     for cases in compared:
         hints = list(cases[0][2])
