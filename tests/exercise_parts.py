@@ -34,8 +34,8 @@ def check_answers(part: Any, capsys: Any, **given: Any) -> None:
 
 
 def check_mistakes(part: Any, modules: Iterable[ModuleType], monkeypatch: Any, uncompared: str = "") -> None:
-    """Every known mistake differs from the right answer and from the other mistakes, as the check of the first
-    solution compares them; only an exercise with ``uncompared`` in its title may compare nothing."""
+    """Every known mistake differs from the right answer and from the other mistakes, as the check compares
+    them with the first solution; only an exercise with ``uncompared`` in its title may compare nothing."""
     compared: list[Any] = []
 
     def recorded(cases: Any, otherwise: str) -> str | None:
