@@ -3,8 +3,8 @@
 Paper: A. Lazaridou, N. T. Pham and M. Baroni (2015), *Combining Language and Vision with a Multimodal
 Skip-gram Model*, arXiv:1501.02598, sec. 5.2 and 6.  Survey: 3.4.
 
-Skip-gram with a ridge learnt afterwards, models A and B, B without a margin (the survey's formula), and B
-with the pictures of its words exchanged among them. All arms of a seed read the same text from the same start
+Skip-gram with a ridge learnt afterwards, models A and B, B without a margin (the survey's formula), and A and
+B with the pictures of their words exchanged among them. All arms of a seed read the same text from the same start
 and see pictures of the same 70 % of the nouns; three words in ten are never pictured, none of them a class of
 the network whose features they are. Scores are those of the words never pictured, among the pictures (or the
 words) of all nouns, and among those never pictured alone: where seen words stand in the way of others, the
@@ -57,7 +57,8 @@ from mmlearn.metrics.similarity import evaluate_pairs, pairs_within, spearman
 from mmlearn.text2image.pipeline import load_judge
 
 BASE = "skip-gram + ridge"
-ARMS = (BASE, "A", "B", "B without margin", "B with exchanged pictures")
+EXCHANGED = " with exchanged pictures"
+ARMS = (BASE, "A", f"A{EXCHANGED}", "B", "B without margin", f"B{EXCHANGED}")
 TASKS = ("retrieval", "labelling", "labelling by folds", "retrieval among unseen", "labelling among unseen")
 LOWER = tuple(f"{task} mean rank" for task in TASKS)
 
@@ -119,7 +120,7 @@ def train(name: str, seed: int, count: int,
         raise ValueError(f"{count} sentences do not name {missing[0]!r}; raise --sentences and --more")
     seen, _ = split(args, seed)
     pictures = sights(args, seen)[0][seen]
-    if name == "B with exchanged pictures":
+    if name.endswith(EXCHANGED):
         pictures = pictures[torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed))]
     shown = None if name == BASE else WordVectors(tuple(NOUNS[i] for i in seen), pictures)
     trained = train_multimodal_skip_gram(text, shown, configuration(args, len(vocabulary), name),
