@@ -1,5 +1,5 @@
-r"""data2vec: a student that sees a part of its input predicts what a slow copy of it, the teacher, makes of the
-whole.
+r"""data2vec: a student that sees a part of its input predicts what a slow copy of it, the teacher, makes of
+the whole.
 
 Paper: A. Baevski, W.-N. Hsu, Q. Xu, A. Babu, J. Gu and M. Auli (2022), *data2vec: A General Framework for
 Self-supervised Learning in Speech, Vision and Language*, ICML, arXiv:2202.03555, sec. 3; released code:
@@ -50,8 +50,8 @@ class Data2VecConfig:
     def __post_init__(self) -> None:
         check(self, beta=(0, 1e6), tau_0=(0, 1), tau_e=(0, 1), tau_n=(1, 10**9))
         if self.tau_e < self.tau_0:
-            raise FieldError("Data2VecConfig", "tau_e", f"is {self.tau_e}, below tau_0 {self.tau_0}; a teacher "
-                                                        f"gets slower, so give tau_0 or more")
+            raise FieldError("Data2VecConfig", "tau_e", f"is {self.tau_e}, below tau_0 {self.tau_0}; a "
+                                                        f"teacher gets slower, so give tau_0 or more")
 
     def decay(self, u: int) -> float:
         """eq:d2v-decay with these numbers."""
@@ -84,11 +84,11 @@ class Data2VecConfig:
 
     @classmethod
     def mini(cls, K: int = 3, beta: float = 2.0, steps: int = 400, norm: Norm = "layer") -> "Data2VecConfig":
-        """For a run of ``steps`` updates, which a teacher of 1 / (1 - 0.999) = 1,000 updates would outlast."""
+        """For a run of ``steps`` updates, of which the decay takes six tenths; the paper's teacher is too slow."""
         return cls(K, beta, 0.99, 0.999, max(1, 6 * steps // 10), norm)
 
 
-# -------------------------------------------------------------------------------------------------- the teacher
+# ------------------------------------------------------------------------------------------------ the teacher
 
 
 def ema_decay(u: int, tau_0: float, tau_e: float, tau_n: int) -> float:
@@ -144,7 +144,7 @@ def half_life(tau: float) -> float:
     return math.log(2) / (1 - tau)
 
 
-# -------------------------------------------------------------------------------------------------- the targets
+# ------------------------------------------------------------------------------------------------ the targets
 
 
 def precise(a: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def targets(
     return layer_normed(y / k) if twice else y / k
 
 
-# ----------------------------------------------------------------------------------------------------- the loss
+# --------------------------------------------------------------------------------------------------- the loss
 
 
 def smooth_l1(
@@ -245,7 +245,7 @@ def regression_loss(
     return scale * loss.sum() / max(1, len(target))
 
 
-# --------------------------------------------------------------------------------------------- signs of collapse
+# ------------------------------------------------------------------------------------------ signs of collapse
 
 
 def spread(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -272,15 +272,15 @@ def effective_rank(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     return (-(p * p.log()).sum()).exp()
 
 
-# --------------------------------------------------------------------------------------------------- the encoder
+# ------------------------------------------------------------------------------------------------ the encoder
 
 
 class Learner(Protocol):
-    """An encoder of one modality, an ``nn.Module``, as ``Data2Vec`` wants it.
+    r"""An encoder of one modality, an ``nn.Module``, as ``Data2Vec`` wants it.
 
     It is called with inputs and ``mask`` (b, t), True = hidden, and gives the last states (b, t, d) of the t
-    places that may be hidden; ``layers`` gives $a^1,\\dots,a^L$ of whole inputs, each (b, t, d). ``shared``, if
-    it has one, names the parts that the teacher copies and does not average.
+    places that may be hidden; ``layers`` gives $a^1,\dots,a^L$ of whole inputs, each (b, t, d). ``shared``,
+    if it has one, names the parts that the teacher copies and does not average.
     """
 
     def __call__(self, inputs: Any, mask: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
@@ -332,7 +332,7 @@ def regression_head(width: int, layers: int = 1) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-# ---------------------------------------------------------------------------------------------------- the method
+# ------------------------------------------------------------------------------------------------- the method
 
 
 class MaskedInputs(NamedTuple):
@@ -408,7 +408,7 @@ class Data2Vec(nn.Module):
         self.updates.zero_()
 
 
-# ------------------------------------------------------------------------------------------------------ training
+# --------------------------------------------------------------------------------------------------- training
 
 
 def data2vec_objective(model: Data2Vec, batch: MaskedInputs) -> tuple[Tensor, dict[str, Any]]:
@@ -437,9 +437,10 @@ def tri_stage_rate(
 def tri_stage(
     lr: float, steps: int, shares: tuple[float, float, float] = (0.05, 0.8, 0.15)
 ) -> Schedule:
-    """eq:d2v-rate as a schedule of ``fit``; the shares are those of text, (0.03, 0.9, 0.07) those of speech."""
+    """eq:d2v-rate as a schedule of ``fit``, whose steps count from 1; the shares are those of text, (0.03,
+    0.9, 0.07) those of speech."""
     return Schedule(f"tri_stage({lr}, steps={steps}, shares={shares})",
-                    lambda step: tri_stage_rate(step, lr, steps, shares))
+                    lambda step: tri_stage_rate(step - 1, lr, steps, shares))
 
 
 def train_data2vec(
@@ -449,8 +450,8 @@ def train_data2vec(
 ) -> History:
     """Train on batches of ``MaskedInputs``: AdamW, eq:d2v-rate, and the teacher moved after every step.
 
-    The defaults are those of text but for the rate, which the paper has at 0.0002 for 1,000,000 steps. Further
-    ``options`` (``schedule``, ``folder``, ``evaluate``, ``title`` …) go to ``fit``.
+    The defaults are those of text but for the rate, which the paper has at 0.0002 for 1,000,000 steps.
+    Further ``options`` (``schedule``, ``folder``, ``evaluate``, ``title`` …) go to ``fit``.
     """
     def after(step: int, model: Data2Vec) -> None:
         model.update()
