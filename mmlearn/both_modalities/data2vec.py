@@ -84,7 +84,7 @@ class Data2VecConfig:
 
     @classmethod
     def mini(cls, K: int = 3, beta: float = 2.0, steps: int = 400, norm: Norm = "layer") -> "Data2VecConfig":
-        """For a run of ``steps`` updates, of which the decay takes six tenths; the paper's teacher is too slow."""
+        """For a run of ``steps`` updates, which the paper's teacher would sleep through."""
         return cls(K, beta, 0.99, 0.999, max(1, 6 * steps // 10), norm)
 
 
