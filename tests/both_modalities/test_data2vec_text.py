@@ -1,6 +1,8 @@
 """data2vec for text: RoBERTa's encoder, what is hidden of a text, a teacher that reads all of it."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -159,8 +161,6 @@ def test_a_hidden_place_reads_as_the_token_mask():
 
 @pytest.mark.parametrize("target", ["attention", "ffn", "residual", "end"])
 def test_each_of_the_four_tensors_can_be_the_target(target):
-    from dataclasses import replace
-
     model = tiny(config=replace(TINY, target=target))
     with torch.no_grad():
         layers, blocks = model.layers(TEXTS), list(model.bert.by_block(TEXTS))
@@ -262,7 +262,7 @@ def test_batches_follow_from_seed_and_number_and_are_as_long_as_their_longest_te
 
 def test_texts_of_which_nothing_can_be_hidden_are_refused():
     with pytest.raises(ValueError, match="nothing was hidden of texts of 7 tokens at most"):
-        HiddenTexts(TEXTS, 3, TINY, rule=lambda tokens, config, dice: hide_spans(tokens, config, dice, 1e-9))[0]
+        HiddenTexts(TEXTS, 3, TINY, rule=partial(hide_spans, rate=1e-9))[0]
 
 
 # ------------------------------------------------------------------------------------------------- the method
@@ -313,7 +313,8 @@ def test_the_teacher_copies_the_embeddings_and_averages_the_blocks():
 
 def test_three_texts_are_learned():
     model = learner()
-    batches = HiddenTexts(TEXTS, 3, TINY, shuffle=False, rule=lambda t, c, g: hide_spans(t, c, dice(4), 0.5, 2))
+    one = hide_spans(TEXTS, TINY, dice(4), 0.5, 2)
+    batches = HiddenTexts(TEXTS, 3, TINY, shuffle=False, rule=lambda *_: one)
     history = train_data2vec(model, batches, steps=150, lr=5e-3, progress=False)
     assert history.loss[-1] < history.loss[0] / 2 and history.scalars["target spread"][-1] > 0.1
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import mmlearn.pretrained
 from mmlearn.both_modalities.data2vec_text import Data2VecText, Data2VecTextClassifier, Data2VecTextConfig
 from mmlearn.catalog import count_parameters
-from mmlearn.pretrained.data2vec_text import open_data2vec_text, tokeniser_of
+from mmlearn.pretrained.data2vec_text import config_of, open_data2vec_text, tokeniser_of
 
 SIZES = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
              max_position_embeddings=14, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1)
@@ -89,10 +89,8 @@ def test_a_checkpoint_in_plain_tensors_gives_the_states_and_targets_of_plain_tor
 
 
 def test_the_published_settings_are_the_base_size(tmp_path):
-    from mmlearn.pretrained.data2vec_text import config_of
-
-    published = {"attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2, "hidden_act": "gelu",
-                 "hidden_dropout_prob": 0.1, "hidden_size": 768, "intermediate_size": 3072,
+    published = {"attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2,
+                 "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768, "intermediate_size": 3072,
                  "layer_norm_eps": 1e-05, "mask_token_id": 50264, "max_position_embeddings": 514,
                  "model_type": "data2vec-text", "num_attention_heads": 12, "num_hidden_layers": 12,
                  "pad_token_id": 1, "position_embedding_type": "absolute", "type_vocab_size": 1,
@@ -196,7 +194,7 @@ def test_model_and_tokeniser_open_together_and_must_fit(tmp_path):
     size = write_tokeniser(tmp_path)
     state = stand_in()
     write(tmp_path, state)
-    with pytest.raises(ValueError, match=f"has {size} tokens, the model 40; the files do not belong together"):
+    with pytest.raises(ValueError, match=f"has {size} tokens, the model 40; the files do not belong"):
         open_data2vec_text(tmp_path)
     state["embeddings.word_embeddings.weight"] = 0.2 * torch.randn(size, 16)
     write(tmp_path, state, vocab_size=size, mask_token_id=size - 1)
