@@ -318,11 +318,13 @@ class BlockTensors(NamedTuple):
 
 
 class TargetBlock(EncoderLayer):
-    """A post-norm block (eq:add-norm) that also tells what it computes on its way: text and speech take the
-    output of the feed-forward net, before dropout and sum."""
+    """A post-norm block (eq:add-norm) that also tells what it computes on its
+    way: text and speech take the output of the feed-forward net, before
+    dropout and sum."""
 
     def tensors(
-        self, x: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
+        self, x: Float[Tensor, "b t d"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> BlockTensors:
         """All four; ``mask`` says which places are real."""
         read = self.attention(x, mask)
@@ -332,7 +334,8 @@ class TargetBlock(EncoderLayer):
         return BlockTensors(read, a, both, self.feed_forward_norm(both))
 
     def forward(
-        self, x: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
+        self, x: Float[Tensor, "b t d"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         return self.tensors(x, mask).end
 
