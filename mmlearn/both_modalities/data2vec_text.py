@@ -15,7 +15,7 @@ way to another, is asked for by nobody, as released. <s> and </s> are hidden lik
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ class RoBERTa(BERT):
         mask = tokens != self.config.pad
         x = self.embed(tokens)
         for block in self.layers:
-            found = block.tensors(x, mask)
+            found = cast(TargetBlock, block).tensors(x, mask)
             yield found
             x = found.end
 

@@ -123,9 +123,11 @@ def load(path: Path, classes: bool = False) -> Data2VecText | Data2VecTextClassi
     state = bert.without(state, left, "which the encoder does not have", where)
     sizes = config_of(read_json(path / config), str(path / config))
     with blank():
-        model: Data2VecText | Data2VecTextClassifier = Data2VecText(sizes)
+        encoder = Data2VecText(sizes)
+        model: Data2VecText | Data2VecTextClassifier = encoder
         if classes:
-            model = Data2VecTextClassifier(model, shape_of(state, "classifier.out_proj.weight", 2, where)[0])
+            count = shape_of(state, "classifier.out_proj.weight", 2, where)[0]
+            model = Data2VecTextClassifier(encoder, count)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, value in model.state_dict().items():
         theirs = sources(name)
