@@ -1,4 +1,4 @@
-"""data2vec for images: a BEiT that sees 40% of a picture and says what its own running mean makes of all of it.
+"""data2vec for images: a BEiT that sees 40% of a picture says what a slow copy of it makes of the whole.
 
 Papers: A. Baevski, W.-N. Hsu, Q. Xu, A. Babu, J. Gu and M. Auli (2022), *data2vec: A General Framework for
 Self-supervised Learning in Speech, Vision and Language*, ICML, arXiv:2202.03555, sec. 3 and 4.1; H. Bao et
@@ -7,24 +7,30 @@ Differs from the paper: nothing; where the paper is silent or general, the relea
 (github.com/facebookresearch/data2vec_vision): targets are the ends of blocks, after the residual sum, where
 speech and text take the output of the feed-forward net; the class token is no target; each of the last K ends
 is normalised, their mean is normalised again; the learner's states are normalised before its linear head, the
-teacher's ends are not. The commands released with the code have a drop path of 0.25 (base) and dropout on
-attention weights; here are the paper's 0.2 and none.
+teacher's ends are not (that last normalisation stands in the head here). The commands released with the code
+have a drop path of 0.25 (base) and dropout on attention weights; here are the paper's 0.2 and none.
 
-Recipe of the paper: K = 6, beta = 2, the teacher's decay constant at 0.9998 (large: 800 epochs, then, from
-the teacher's weights and with the schedule begun anew, 800 at 0.9999); AdamW with a cosine schedule from 2e-3
-(large 1e-3) after 40 (80) epochs of warm-up, batches of 2,048 (8,192) for 800 (1,600) epochs.
+What is not peculiar to images is in ``data2vec``: teacher, targets, loss, training. Recipe of the paper:
+K = 6, beta = 2, the teacher's decay constant at 0.9998 (large: 800 epochs, then, from the teacher's weights
+and with the schedule begun anew, 800 at 0.9999); AdamW with a cosine schedule from 2e-3 (large 1e-3) after 40
+(80) epochs of warm-up, batches of 2,048 (8,192) for 800 (1,600) epochs.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from mmlearn.both_modalities.data2vec import (
+    Data2Vec,
+    Data2VecConfig,
+    MaskedInputs,
+    Predicted,
+    targets,
+)
 from mmlearn.nn.beit import BEiT, BEiTConfig, MaskedHead
 from mmlearn.nn.vision import IMAGENET_MEAN, IMAGENET_STD
 
@@ -66,8 +72,8 @@ class Data2VecVisionConfig(BEiTConfig):
     @classmethod
     def mini(cls, size: int = 32) -> "Data2VecVisionConfig":
         """A miniature for the scene world: 64 patches, of which 38 are hidden."""
-        places = (size // 4) ** 2
-        return cls(size, 4, 64, 4, 4, 256, layer_scale=0.1, drop_path=0.0, masked=round(0.6 * places), least=4)
+        masked = round(0.6 * (size // 4) ** 2)
+        return cls(size, 4, 64, 4, 4, 256, layer_scale=0.1, drop_path=0.0, masked=masked, least=4)
 
 
 # ------------------------------------------------------------------------------------------ equations
@@ -84,20 +90,6 @@ def block_aspect(u: float) -> float:
     $u$ uniform in $[0,1)$: flat blocks are as frequent as tall ones."""
     low, high = (math.log(aspect) for aspect in ASPECTS)
     return math.exp(low + u * (high - low))
-
-
-def vision_targets(
-    ends: Sequence[Float[Tensor, "*n d"]], K: int
-) -> Float[Tensor, "*n d"]:
-    r"""eq:d2v-vision-target: $y=\mathrm{LN}\Big(\frac1K\sum_{l=L-K+1}^{L}
-    \mathrm{LN}(a^l)\Big)$, the ends of the teacher's last $K$ blocks, each without
-    its scale, and their mean without its own. LN has no parameters."""
-    if not 1 <= K <= len(ends):
-        raise ValueError(f"K is {K}, there are {len(ends)} ends of blocks; "
-                         "average from 1 to all of them")
-    shape = ends[-1].shape[-1:]
-    mean = sum(F.layer_norm(a.float(), shape) for a in ends[-K:]) / K
-    return F.layer_norm(mean, shape)
 
 
 # ---------------------------------------------------------------------------------------------- masks
@@ -170,28 +162,61 @@ class Data2VecVision(BEiT):
         return block_masks(b, self.config, generator).to(self.cls.device)
 
 
-def regression_head(config: Data2VecVisionConfig) -> MaskedHead:
-    """The learner's head, which the teacher has not: normalisation, then d numbers from d: (…, d) -> (…,
-    d)."""
+def vision_head(config: Data2VecVisionConfig) -> MaskedHead:
+    """The learner's head, which the teacher has not: normalisation, then one linear map: (…, d) -> (…, d)."""
     return MaskedHead(config.width, config.width, config.eps)
 
 
-def vision_loss(
-    student: BEiT, head: nn.Module, teacher: BEiT,
-    images: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"],
-    K: int = 6, beta: float = 2.0,
-) -> Float[Tensor, ""]:
-    """The smooth L1 distance of what the learner says of hidden patches from the
-    teacher's targets there, averaged over patches and channels.
+def vision_batch(
+    images: Float[Tensor, "b 3 y x"], config: Data2VecVisionConfig,
+    generator: torch.Generator | None = None
+) -> MaskedInputs:
+    """Standardised images, and what is hidden of each."""
+    return MaskedInputs(images, block_masks(len(images), config, generator).to(images.device))
 
-    The teacher sees the whole picture, in evaluation mode and without gradient;
-    of both last blocks only the hidden patches are computed.
+
+class VisionData2Vec(Data2Vec):
+    """``Data2Vec`` for images, sparing work: a batch of images with hidden
+    patches -> ``Predicted``.
+
+    Only hidden patches are asked for, so of both last blocks, of the norms and
+    of the head only theirs are computed. The rest is as in ``Data2Vec``; so
+    are the results. Raises ``ValueError`` for targets that are normalised over
+    places, and for a batch in which nothing is hidden.
     """
-    with torch.no_grad():
-        ends = teacher.hidden_layers(images, mask, K)
-        y = vision_targets(ends, K)                             # n d
-    f = head(student.hidden_states(images, mask))               # n d
-    return F.smooth_l1_loss(f.float(), y, beta=beta)
+
+    student: BEiT
+    teacher: BEiT
+
+    def __init__(self, student: BEiT, head: nn.Module,
+                 config: Data2VecConfig) -> None:
+        super().__init__(student, head, config)
+        if config.norm == "instance":
+            raise ValueError("targets normalised over places need all of "
+                             "them; use Data2Vec")
+
+    @classmethod
+    def new(cls, config: Data2VecVisionConfig, of: Data2VecConfig) -> "VisionData2Vec":
+        """A fresh learner with its head and teacher."""
+        return cls(Data2VecVision(config), vision_head(config), of)
+
+    def forward(self, inputs: Float[Tensor, "b 3 y x"],
+                mask: Bool[Tensor, "b p"], corrupted: None = None) -> Predicted:
+        if not mask.any():
+            raise ValueError("nothing is hidden in this batch, so there is "
+                             "nothing to predict; hide a patch or more")
+        y = self.hidden_targets(inputs, mask)
+        states = self.student.hidden_states(inputs, mask)       # n d
+        return Predicted(self.head(states), y)
+
+    @torch.no_grad()
+    def hidden_targets(self, inputs: Float[Tensor, "b 3 y x"],
+                       mask: Bool[Tensor, "b p"]) -> Float[Tensor, "n d"]:
+        """``teach(inputs)[mask]`` (eq:d2v-targets) of hidden patches alone."""
+        of = self.config
+        ends = self.teacher.hidden_layers(inputs, mask, of.K)
+        rows = [a[None] for a in ends]                          # n d -> 1 n d
+        return targets(rows, of.K, of.norm, of.twice)[0]
 
 
 def pretraining_views(size: int) -> v2.Compose:
