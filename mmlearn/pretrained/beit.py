@@ -1,15 +1,15 @@
 """Public weights of BEiT and of data2vec for images, in the layouts of ``transformers`` and of the authors.
 
-Papers: H. Bao et al. (2022), *BEiT*, arXiv:2106.08254; A. Baevski et al. (2022), *data2vec*, arXiv:2202.03555;
-weights facebook/data2vec-vision-base and others (Apache-2.0 on their pages, CC BY-NC 4.0 in the authors'
-repository), microsoft/beit-base-patch16-224 and others (Apache-2.0 on their pages).  Survey: 5.1.
-Differs from the papers: nothing.
+Papers: H. Bao et al. (2022), *BEiT*, arXiv:2106.08254; A. Baevski et al. (2022), *data2vec*,
+arXiv:2202.03555; weights facebook/data2vec-vision-base and others (Apache-2.0 on their pages, CC BY-NC 4.0 in
+the authors' repository), microsoft/beit-base-patch16-224 and others (Apache-2.0 on their pages).  Survey:
+5.1.  Differs from the papers: nothing.
 
 A folder of ``transformers`` holds config.json and weights; names may begin with ``data2vec_vision.`` or
-``beit.``. A file of the authors' (as of timm's BEiT) says its sizes by its shapes, and has an epsilon of 1e-6;
-folders say 1e-12, where the same weights were converted without it. What comes out depends on what a
-checkpoint holds: a ``BEiTClassifier`` (normalisation of the mean, classes), a ``MaskedBEiT`` (normalisation of
-every patch; the linear head, if it is there), or the ``BEiT`` alone. The vector of hidden patches, which no
+``beit.``. A file of the authors' (as of timm's BEiT) says its sizes by its shapes and has an epsilon of 1e-6;
+a folder has the one that it says, and 1e-12 where it says none. What comes out depends on what a checkpoint
+holds: a ``BEiTClassifier`` (normalisation of the mean, classes), a ``MaskedBEiT`` (normalisation of every
+patch; the linear head, if it is there), or the ``BEiT`` alone. The vector of hidden patches, which no
 classifier and not every converted folder has, is zeros then. Pictures are standardised with ImageNet's mean
 and deviation for data2vec, with 0.5 and 0.5 for BEiT.
 """
@@ -168,14 +168,14 @@ def config_of(found: Mapping[str, Any], where: str) -> BEiTConfig:
                              f"give a checkpoint made for it")
     biases = [bias for name, bias in BIASES.items() if found.get(name, False)]
     if len(biases) != 1:
-        raise ValueError(f"{where} switches on {len(biases)} of {' and '.join(BIASES)}, expected one of them; "
+        raise ValueError(f"{where} switches on {len(biases)} of {' and '.join(BIASES)}, expected one; "
                          f"give a checkpoint made with it")
     return read_config(BEiTConfig, found, FIELDS, where, bias=biases[0])
 
 
 def config_of_shapes(state: Mapping[str, Tensor], where: str) -> BEiTConfig:
-    """The configuration of an authors' file, read off names and shapes. Raises ``ValueError`` for a table that
-    fits no square."""
+    """The configuration of an authors' file, read off names and shapes. Raises ``ValueError`` for a table
+    that fits no square."""
     bias = "shared" if "rel_pos_bias.relative_position_bias_table" in state else "layer"
     table = ("rel_pos_bias." if bias == "shared" else "blocks.0.attn.") + "relative_position_bias_table"
     offsets, heads = shape_of(state, table, 2, where)
