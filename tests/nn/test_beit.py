@@ -1,6 +1,7 @@
-"""BEiT: offsets between patches, gates, branches that are skipped, hidden patches, and work that is spared."""
+"""BEiT: offsets between patches, gates, skipped branches, hidden patches, and work that is spared."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from mmlearn.nn.beit import (
 from mmlearn.nn.modes import seeded as seeded_block
 
 TINY = BEiTConfig(size=16, patch=4, width=12, layers=3, heads=2, ff=20, drop_path=0.0)
-SHARED, APART = TINY, BEiTConfig(size=16, patch=4, width=12, layers=3, heads=2, ff=20, bias="layer", drop_path=0.0)
+SHARED, APART = TINY, replace(TINY, bias="layer")
 
 
 def model_of(config=TINY, seed=0):
@@ -94,7 +95,8 @@ def test_biases_are_added_to_scores_that_are_divided_by_the_root_of_the_width(tr
     for b in range(2):
         for h in range(2):
             for i in range(3):
-                scores = [float(Q[b, h, i] @ K[b, h, j]) / math.sqrt(4) + float(R[0, h, i, j]) for j in range(5)]
+                scores = [float(Q[b, h, i] @ K[b, h, j]) / math.sqrt(4) + float(R[0, h, i, j])
+                          for j in range(5)]
                 total = sum(math.exp(s) for s in scores)
                 for j in range(5):
                     want[b, h, i] += math.exp(scores[j]) / total * V[b, h, j]
@@ -295,7 +297,7 @@ def test_branches_are_skipped_in_training_only_and_more_often_the_deeper_they_ar
     assert not torch.allclose(first, second)
     with seeded_block(0):
         torch.testing.assert_close(model(images), first)
-    with seeded_block(1):                                               # hidden patches of a skipped branch, too
+    with seeded_block(1):                                               # hidden patches, too
         assert model.hidden_states(images, some_mask(4)).shape == (int(some_mask(4).sum()), 12)
 
 
@@ -320,7 +322,7 @@ def test_a_fresh_model_starts_as_the_authors_start_it():
     for l, block in enumerate(model.blocks, start=1):
         assert (block.gamma_1 == 1e-4).all() and (block.gamma_2 == 1e-4).all()
         plain = block.feed_forward.inner.weight
-        cut = math.sqrt(0.2911)                     # deviation of a normal number that is cut at one deviation
+        cut = math.sqrt(0.2911)                     # deviation of a normal number that is cut at one
         assert plain.abs().max() <= 0.02 and abs(plain.std() / (0.02 * cut) - 1) < 0.05
         for end in (block.attention.out.weight, block.feed_forward.outer.weight):
             assert abs(end.std() * math.sqrt(2 * l) / (0.02 * cut) - 1) < 0.05
