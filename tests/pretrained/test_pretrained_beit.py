@@ -202,8 +202,8 @@ def folder_of(theirs, path, model_type="data2vec-vision", prefix="", mask=True, 
     return path
 
 
-@pytest.mark.parametrize("model_type, prefix", [("data2vec-vision", ""), ("data2vec-vision", "data2vec_vision."),
-                                                ("beit", "beit.")])
+@pytest.mark.parametrize("model_type, prefix", [
+    ("data2vec-vision", ""), ("data2vec-vision", "data2vec_vision."), ("beit", "beit.")])
 def test_a_converted_folder_gives_normalised_states_with_or_without_a_hidden_vector(
         tmp_path, capsys, model_type, prefix):
     theirs = released()
