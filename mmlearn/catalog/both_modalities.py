@@ -52,4 +52,21 @@ SYSTEMS: tuple[System, ...] = (
         weights="facebook/data2vec-vision-base, -large and their -ft1k (pages: Apache-2.0, repository: "
                 "CC BY-NC 4.0); microsoft/beit-base-patch16-224 and others (Apache-2.0)",
     ),
+    System(
+        name="ViT",
+        section="5.1",
+        paper="Dosovitskiy et al. (2021), An Image is Worth 16x16 Words: Transformers for Image Recognition "
+              "at Scale, ICLR, arXiv:2010.11929",
+        module="mmlearn.both_modalities.vit",
+        model="mmlearn.both_modalities.vit:ViT",
+        configurations=(
+            Configuration("base_16", "mmlearn.both_modalities.vit:ViTClassifierConfig.base_16",
+                          85_798_656, "transformers.ViTModel without its pooler (the paper: 86 M)"),
+            Configuration("large_16", "mmlearn.both_modalities.vit:ViTClassifierConfig.large_16",
+                          303_301_632, "transformers.ViTModel without its pooler (the paper: 307 M)"),
+            Configuration("huge_14", "mmlearn.both_modalities.vit:ViTClassifierConfig.huge_14"),
+            Configuration("mini", "mmlearn.both_modalities.vit:ViTClassifierConfig.mini"),
+        ),
+        oracle="transformers.ViTModel; timm's resampling of positions",
+    ),
 )

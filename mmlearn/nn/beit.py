@@ -92,7 +92,8 @@ def offset_bias(
     r"""eq:beit-bias: $R^{(k)}_{ij}=\hat R_{r(i,j),k}$, a learned number for each head
     $k$ and each offset from place $j$ to place $i$."""
     index = class_index(grid, table.device)
-    return F.embedding(index, table).permute(2, 0, 1)           # t t h -> h t t
+    R = F.embedding(index, table)                               # t t h
+    return R.permute(2, 0, 1).contiguous()
 
 
 def relative_attention(
