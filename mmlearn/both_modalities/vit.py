@@ -76,8 +76,8 @@ class ViT(nn.Module):
     def embed(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b t d"]:
         """What the first layer reads."""
         if images.shape[-1] != images.shape[-2]:
-            raise ValueError(f"images are {images.shape[-2]} x {images.shape[-1]} pixels, positions are those "
-                             f"of squares; crop them to squares")
+            raise ValueError(f"images are {images.shape[-2]} x {images.shape[-1]} pixels, the positions are "
+                             f"those of squares; crop them to squares")
         patches = self.patches(images)
         positions = resize_positions(self.positions, math.isqrt(patches.shape[1]))
         return vit_embed(patches, self.cls, positions)
