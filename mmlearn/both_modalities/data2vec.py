@@ -11,6 +11,11 @@ What all modalities share is here: teacher, targets, loss, training, and the sig
 is an encoder (``Learner``) and the way in which a part is hidden (``MaskedInputs``): ``data2vec_vision``,
 ``data2vec_text`` and ``data2vec_speech``. No weight is shared between modalities.
 
+Which tensor $a^l$ is, and in which order it is normalised, is a matter of modality: the output of the
+feed-forward net before dropout and residual sum for text (layer norm of each block) and speech (instance norm
+of each block); the end of the block, without the class token, for images in the released code (layer norm of
+each block, and of the mean once more).
+
 Letters: $\theta$ and $\Delta$ are the weights of student and teacher, $u$ counts updates, $a_t^l$ is what
 block l of the teacher's L blocks says of place t, $y$ a target, $f$ its prediction, $e=y-f$ the error.
 """
@@ -129,7 +134,8 @@ def ema_update_(
 
 
 def ema_shares(u: int, tau: float) -> Float[Tensor, " u_and_1"]:
-    r"""eq:d2v-unrolled: $\Delta_u=\tau^u\theta_0+(1-\tau)\sum_{s=1}^u\tau^{u-s}\theta_s$: the shares of
+    r"""eq:d2v-unrolled: $\Delta_u=\tau^u\theta_0
+    +(1-\tau)\sum_{s=1}^u\tau^{u-s}\theta_s$: the shares of
     $\theta_0,\dots,\theta_u$ in the teacher, which sum to 1 (in float64)."""
     shares = (1 - tau) * tau ** torch.arange(u, -1, -1, dtype=torch.float64)
     shares[0] = tau**u
@@ -137,7 +143,8 @@ def ema_shares(u: int, tau: float) -> Float[Tensor, " u_and_1"]:
 
 
 def half_life(tau: float) -> float:
-    r"""eq:d2v-half-life: $\ln 2/(1-\tau)$ updates, after which the teacher remembers half of what it was.
+    r"""eq:d2v-half-life: $\ln 2/(1-\tau)$ updates, after which the teacher
+    remembers half of what it was.
 
     Exact is $-\ln 2/\ln\tau$; the two differ by less than one update.
     """
@@ -155,16 +162,18 @@ def precise(a: Tensor) -> Tensor:
 def layer_normed(
     a: Float[Tensor, "b t d"], eps: float = 1e-5
 ) -> Float[Tensor, "b t d"]:
-    r"""eq:d2v-layer-norm: $\hat a_{tc}=(a_{tc}-\mu_t)/\sqrt{\sigma_t^2+\epsilon}$:
-    mean and variance of a place, over its channels; without weights."""
+    r"""eq:d2v-layer-norm:
+    $\hat a_{tc}=(a_{tc}-\mu_t)/\sqrt{\sigma_t^2+\epsilon}$: mean and
+    variance of a place, over its channels; without weights."""
     return F.layer_norm(precise(a), a.shape[-1:], eps=eps)
 
 
 def instance_normed(
     a: Float[Tensor, "b t d"], eps: float = 1e-5
 ) -> Float[Tensor, "b t d"]:
-    r"""eq:d2v-instance-norm: $\hat a_{tc}=(a_{tc}-\mu_c)/\sqrt{\sigma_c^2+\epsilon}$:
-    mean and variance of a channel, over the places of an example.
+    r"""eq:d2v-instance-norm:
+    $\hat a_{tc}=(a_{tc}-\mu_c)/\sqrt{\sigma_c^2+\epsilon}$: mean and
+    variance of a channel, over the places of an example.
 
     What is the same at all places becomes 0. Raises ``ValueError`` for a
     single place.
@@ -204,12 +213,15 @@ def targets(
 def smooth_l1(
     prediction: Float[Tensor, "*n"], target: Float[Tensor, "*n"], beta: float
 ) -> Float[Tensor, "*n"]:
-    r"""eq:d2v-smooth-l1: $\ell_\beta(e)=\begin{cases}e^2/(2\beta)&|e|\le\beta\\
+    r"""eq:d2v-smooth-l1:
+    $\ell_\beta(e)=\begin{cases}e^2/(2\beta)&|e|\le\beta\\
     |e|-\beta/2&\text{otherwise}\end{cases}$, for each number by itself."""
     return F.smooth_l1_loss(prediction, target, reduction="none", beta=beta)
 
 
-def smooth_l1_slope(e: Float[Tensor, "*n"], beta: float) -> Float[Tensor, "*n"]:
+def smooth_l1_slope(
+    e: Float[Tensor, "*n"], beta: float
+) -> Float[Tensor, "*n"]:
     r"""eq:d2v-slope: $\ell'_\beta(e)=\max(-1,\min(e/\beta,1))$; its integral
     from 0 on is eq:d2v-smooth-l1, with both halves."""
     return (e / beta).clamp(-1, 1)
@@ -223,7 +235,9 @@ def squared(
     return F.mse_loss(prediction, target, reduction="none")
 
 
-def survey_smooth_l1(e: Float[Tensor, "*n"], beta: float) -> Float[Tensor, "*n"]:
+def survey_smooth_l1(
+    e: Float[Tensor, "*n"], beta: float
+) -> Float[Tensor, "*n"]:
     r"""eq:d2v-survey-loss: $e^2/\beta$ up to $\beta$, then $|e|-\beta/2$, as
     the survey has it: it falls from $\beta$ to $\beta/2$ there."""
     return torch.where(e.abs() <= beta, e.square() / beta, e.abs() - beta / 2)
@@ -233,8 +247,9 @@ def regression_loss(
     prediction: Float[Tensor, "n d"], target: Float[Tensor, "n d"],
     beta: float, reduction: Reduction = "mean",
 ) -> Float[Tensor, ""]:
-    r"""eq:d2v-loss: $L=\frac{c}{|M|}\sum_{t\in M}\sum_{j=1}^d\ell_\beta(y_{tj}-f_{tj})$
-    over the hidden places M; c is 1/d, $1/\sqrt d$ or 1.
+    r"""eq:d2v-loss: $L=\frac{c}{|M|}\sum_{t\in M}\sum_{j=1}^d
+    \ell_\beta(y_{tj}-f_{tj})$ over the hidden places M; c is 1/d,
+    $1/\sqrt d$ or 1.
 
     ``reduction`` names c: "mean", "root" or "sum". Without a place it is 0.
     """
@@ -249,19 +264,21 @@ def regression_loss(
 
 
 def spread(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    r"""eq:d2v-spread: $\frac1d\sum_{j=1}^d\sqrt{\mathrm{Var}_n(y_{nj})+10^{-6}}$: 0.001 if all rows are
-    alike.
+    r"""eq:d2v-spread: $\frac1d\sum_{j=1}^d
+    \sqrt{\mathrm{Var}_n(y_{nj})+10^{-6}}$: 0.001 if all rows are alike.
 
-    The variance is that of the rows at hand; fairseq, which logs this, divides by n - 1.
+    The variance is that of the rows at hand; fairseq, which logs this,
+    divides by n - 1.
     """
     return (precise(y).var(dim=0, correction=0) + 1e-6).sqrt().mean()
 
 
 def effective_rank(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    r"""eq:d2v-rank: $\exp\big(-\sum_ip_i\log p_i\big)$ with $p_i=s_i/\sum_js_j$, $s$ the singular values of
-    the rows about their mean.
+    r"""eq:d2v-rank: $\exp\big(-\sum_ip_i\log p_i\big)$ with
+    $p_i=s_i/\sum_js_j$, $s$ the singular values of the rows about their mean.
 
-    From 1 (a line) to min(n - 1, d); 0 if all rows are alike, within rounding.
+    From 1 (a line) to min(n - 1, d); 0 if all rows are alike, within
+    rounding.
     """
     y = precise(y)
     s = torch.linalg.svdvals(y - y.mean(dim=0))
@@ -301,11 +318,13 @@ class BlockTensors(NamedTuple):
 
 
 class TargetBlock(EncoderLayer):
-    """A post-norm block (eq:add-norm) that also tells what it computes on its way: text and speech take the
-    output of the feed-forward net, before dropout and sum."""
+    """A post-norm block (eq:add-norm) that also tells what it computes on its
+    way: text and speech take the output of the feed-forward net, before
+    dropout and sum."""
 
     def tensors(
-        self, x: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
+        self, x: Float[Tensor, "b t d"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> BlockTensors:
         """All four; ``mask`` says which places are real."""
         read = self.attention(x, mask)
@@ -315,7 +334,8 @@ class TargetBlock(EncoderLayer):
         return BlockTensors(read, a, both, self.feed_forward_norm(both))
 
     def forward(
-        self, x: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
+        self, x: Float[Tensor, "b t d"],
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         return self.tensors(x, mask).end
 
@@ -426,8 +446,9 @@ def tri_stage_rate(
     step: int, lr: float, steps: int, shares: tuple[float, float, float],
     first: float = 0.01, last: float = 0.01,
 ) -> float:
-    r"""eq:d2v-rate: $\eta_s=\eta\,(r_0+(1-r_0)s/w)$ for s < w, then $\eta$ for h steps, then
-    $\eta\,r_e^{(s-w-h)/g}$: w, h and g are shares of all steps, and ends are a hundredth of the top."""
+    r"""eq:d2v-rate: $\eta_s=\eta\,(r_0+(1-r_0)s/w)$ for s < w, then $\eta$ for
+    h steps, then $\eta\,r_e^{(s-w-h)/g}$: w, h and g are shares of all steps,
+    and the ends are a hundredth of the top."""
     w, h, g = (max(1, round(share * steps)) for share in shares)
     if step < w:
         return lr * (first + (1 - first) * step / w)

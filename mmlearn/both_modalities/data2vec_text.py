@@ -169,7 +169,8 @@ class Data2VecText(nn.Module):
         mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         if mask is not None:
-            if not inputs.is_meta and (mask & (inputs == self.config.pad)).any():
+            padding = inputs == self.config.pad
+            if not inputs.is_meta and (mask & padding).any():
                 raise ValueError("the mask hides padding, where there is no "
                                  "word; hide places of the text alone")
             inputs = inputs.masked_fill(mask, self.config.mask)
@@ -180,7 +181,8 @@ class Data2VecText(nn.Module):
     ) -> tuple[Float[Tensor, "b t d"], ...]:
         """$a^1,…,a^L$: what ``config.target`` names, of every block."""
         of = self.config.target
-        return tuple(getattr(block, of) for block in self.bert.by_block(inputs))
+        blocks = self.bert.by_block(inputs)
+        return tuple(getattr(block, of) for block in blocks)
 
 
 def data2vec_text(config: Data2VecTextConfig, method: Data2VecConfig | None = None) -> Data2Vec:
@@ -238,8 +240,8 @@ def choose_spans(
 
 
 def span_share(rate: float, span: int) -> float:
-    r"""eq:d2v-span-share: $1-(1-p/m)^m$, the share of a long text that eq:d2v-starts hides: 0.307 for p =
-    0.35 and m = 4, as spans overlap."""
+    r"""eq:d2v-span-share: $1-(1-p/m)^m$, the share of a long text that
+    eq:d2v-starts hides: 0.307 for p = 0.35 and m = 4, as spans overlap."""
     return 1 - (1 - rate / span) ** span
 
 
@@ -251,8 +253,9 @@ class Corrupted(NamedTuple):
 
 
 def corrupt_words(
-    tokens: Int[Tensor, "b t"], chosen: Bool[Tensor, "b t"], words: Int[Tensor, " n"],
-    mask_id: int, generator: torch.Generator | None = None,
+    tokens: Int[Tensor, "b t"], chosen: Bool[Tensor, "b t"],
+    words: Int[Tensor, " n"], mask_id: int,
+    generator: torch.Generator | None = None,
 ) -> Corrupted:
     r"""eq:d2v-corrupt: a chosen token becomes <mask> with probability 0.8, one
     of ``words`` with 0.1, and stays with 0.1; those that became <mask> are
@@ -269,10 +272,13 @@ Rule = Callable[[Tensor, Data2VecTextConfig, torch.Generator | None], MaskedInpu
 
 def hide_spans(
     tokens: Int[Tensor, "b t"], config: Data2VecTextConfig,
-    generator: torch.Generator | None = None, rate: float = 0.35, span: int = 4,
+    generator: torch.Generator | None = None,
+    rate: float = 0.35, span: int = 4,
 ) -> MaskedInputs:
-    """The released rule, the better row of the paper's table 4: spans (eq:d2v-starts), always <mask>."""
-    return MaskedInputs(tokens, choose_spans(tokens != config.pad, rate, span, generator))
+    """The released rule, the better row of the paper's table 4: spans
+    (eq:d2v-starts), always <mask>."""
+    hidden = choose_spans(tokens != config.pad, rate, span, generator)
+    return MaskedInputs(tokens, hidden)
 
 
 def hide_words(

@@ -1,12 +1,12 @@
 """Public weights of data2vec for text: folders that ``transformers`` has written, heads for a class as well.
 
-Paper: A. Baevski et al. (2022), *data2vec*, ICML, arXiv:2202.03555; weights facebook/data2vec-text-base (MIT on
-its page of the hub).  Survey: 5.1.  Differs from the paper: nothing.
+Paper: A. Baevski et al. (2022), *data2vec*, ICML, arXiv:2202.03555; weights facebook/data2vec-text-base (MIT
+on its page of the hub).  Survey: 5.1.  Differs from the paper: nothing.
 
 A folder holds config.json and weights (one file, or an index and its parts); a tokeniser is read from
 vocab.json and merges.txt. Names are those of ``transformers.Data2VecTextModel``, with or without
-``data2vec_text.`` before them. A pooler, which pre-training does not train, and heads for other tasks are left
-out, and said; with ``classes`` the head of ``Data2VecTextForSequenceClassification`` is read too.
+``data2vec_text.`` before them. A pooler, which pre-training does not train, and heads for other tasks are
+left out, and said; with ``classes`` the head of ``Data2VecTextForSequenceClassification`` is read too.
 """
 
 from collections.abc import Collection, Mapping
@@ -110,8 +110,8 @@ def fetch(name: str) -> Path:
 def load(path: Path, classes: bool = False) -> Data2VecText | Data2VecTextClassifier:
     """The encoder from a folder with config.json and weights, in evaluation mode and float32.
 
-    With ``classes`` it is a classifier with its head. Raises ``FileNotFoundError`` if the weights are missing,
-    ``ValueError`` if names, shapes, numbers or settings differ.
+    With ``classes`` it is a classifier with its head. Raises ``FileNotFoundError`` if the weights are
+    missing, ``ValueError`` if names, shapes, numbers or settings differ.
     """
     config, weights = HUGGING_FACE
     if not (path / config).is_file():
@@ -153,8 +153,8 @@ def open_data2vec_text(
 ) -> tuple[Data2VecText | Data2VecTextClassifier, RoBERTaTokeniser]:
     """A public data2vec for text and its tokeniser, by its name or folder.
 
-    ``model(tokeniser.batch(texts, 512))`` are the states of all tokens (b, t, d). Raises ``FileNotFoundError``
-    or ``ValueError``, also if the tokeniser has more tokens than the model.
+    ``model(tokeniser.batch(texts, 512))`` are the states of all tokens (b, t, d). Raises
+    ``FileNotFoundError`` or ``ValueError``, also if the tokeniser has more tokens than the model.
     """
     folder = Path(source) if Path(source).exists() else fetch(str(source))
     model, tokeniser = load(folder, classes), tokeniser_of(folder)
