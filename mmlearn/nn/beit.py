@@ -199,17 +199,20 @@ def cut_normal_(weight: Tensor, std: float = 0.02) -> None:
 
 
 class BEiTAttention(nn.Module):
-    """Self-attention with biases of offsets (eq:beit-attention): (b, t, d), R (·, h, t, t) -> (b, t, d).
+    """Self-attention with biases of offsets (eq:beit-attention): (b, t, d) and
+    R (·, h, t, t) -> (b, t, d).
 
-    With ``places`` (b, q) only these positions ask, and R is (b, h, q, t): (b, q, d). The three projections
-    are one matrix; queries and values have biases, keys have none.
+    With ``places`` (b, q) only these positions ask, and R is (b, h, q, t): (b,
+    q, d). The three projections are one matrix; queries and values have
+    biases, keys have none.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.weight = nn.Parameter(torch.empty(3 * width, width))       # rows: queries, keys, values
-        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        self.weight = nn.Parameter(torch.empty(3 * width, width))   # Q, K, V
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
         self.out = nn.Linear(width, width)
 
     def split(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b h t e"]:
@@ -217,29 +220,35 @@ class BEiTAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def project(
-        self, z: Float[Tensor, "b t d"], places: Int[Tensor, "b q"] | None = None
-    ) -> tuple[Float[Tensor, "b h q e"], Float[Tensor, "b h t e"], Float[Tensor, "b h t e"]]:
+        self, z: Float[Tensor, "b t d"],
+        places: Int[Tensor, "b q"] | None = None,
+    ) -> tuple[Float[Tensor, "b h q e"], Float[Tensor, "b h t e"],
+               Float[Tensor, "b h t e"]]:
         """Queries (of the ``places``), keys and values."""
-        d = z.shape[-1]
-        biases = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        d, none = z.shape[-1], torch.zeros_like(self.q_bias)
+        biases = torch.cat([self.q_bias, none, self.v_bias])
         if places is None:
             Q, K, V = F.linear(z, self.weight, biases).chunk(3, dim=-1)
         else:
             Q = F.linear(rows_at(z, places), self.weight[:d], self.q_bias)
-            K, V = F.linear(z, self.weight[d:], biases[d:]).chunk(2, dim=-1)
+            source = F.linear(z, self.weight[d:], biases[d:])
+            K, V = source.chunk(2, dim=-1)
         return self.split(Q), self.split(K), self.split(V)
 
-    def weights(self, z: Float[Tensor, "b t d"], R: Float[Tensor, "#b h t t"]) -> Float[Tensor, "b h t t"]:
+    def weights(
+        self, z: Float[Tensor, "b t d"], R: Float[Tensor, "#b h t t"]
+    ) -> Float[Tensor, "b h t t"]:
         """How much each position reads of each other one; rows sum to 1."""
         Q, K, _ = self.project(z)
-        return (Q @ K.mT / math.sqrt(Q.shape[-1]) + R).softmax(dim=-1)
+        scores = Q @ K.mT / math.sqrt(Q.shape[-1]) + R
+        return scores.softmax(dim=-1)
 
     def forward(
         self, z: Float[Tensor, "b t d"], R: Float[Tensor, "#b h q t"],
-        places: Int[Tensor, "b q"] | None = None
+        places: Int[Tensor, "b q"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         read = fused_relative_attention(*self.project(z, places), R)
-        return self.out(read.transpose(1, 2).flatten(2))                # b h q e -> b q (h e)
+        return self.out(read.transpose(1, 2).flatten(2))    # b q (h e)
 
 
 def rows_at(x: Float[Tensor, "b t d"], places: Int[Tensor, "b q"]) -> Float[Tensor, "b q d"]:
@@ -248,45 +257,62 @@ def rows_at(x: Float[Tensor, "b t d"], places: Int[Tensor, "b q"]) -> Float[Tens
 
 
 class BEiTBlock(nn.Module):
-    """Attention, then a feed-forward net, each normalised before, gated and at times skipped: (b, t, d) ->
-    (b, t, d).
+    """Attention, then a feed-forward net, each normalised before, gated and at
+    times skipped (eq:layer-scale, eq:drop-path): (b, t, d) -> (b, t, d).
 
-    See eq:layer-scale and eq:drop-path; a branch is computed for the pictures that keep it. With ``places``
-    (b, q) the block gives these positions alone, (b, q, d), which saves their share of everything but keys
-    and values. ``table`` is the block's own table of offsets, if it has one.
+    A branch is computed for the pictures that keep it. With ``places`` (b, q)
+    the block gives these positions alone, (b, q, d), which saves their share
+    of everything but keys and values. ``table`` is the block's own table of
+    offsets, if it has one.
     """
 
     def __init__(self, config: BEiTConfig, number: int) -> None:
         super().__init__()
-        d, self.drop_path = config.width, config.drop_path * number / max(1, config.layers - 1)
-        self.attention_norm = LayerNorm32(d, eps=config.eps)
+        d, eps = config.width, config.eps
+        self.drop_path = config.drop_path * number / max(1, config.layers - 1)
+        self.attention_norm = LayerNorm32(d, eps=eps)
         self.attention = BEiTAttention(d, config.heads)
-        self.feed_forward_norm = LayerNorm32(d, eps=config.eps)
+        self.feed_forward_norm = LayerNorm32(d, eps=eps)
         self.feed_forward = FeedForward(d, config.ff, activation=nn.GELU)
-        self.gamma_1, self.gamma_2 = (nn.Parameter(torch.full((d,), config.layer_scale)) for _ in range(2))
-        self.table = new_table(config) if config.bias == "layer" else None
+        self.gamma_1 = nn.Parameter(torch.full((d,), config.layer_scale))
+        self.gamma_2 = nn.Parameter(torch.full((d,), config.layer_scale))
+        own = config.bias == "layer"
+        self.table = new_table(config) if own else None
 
     def add(
-        self, x: Float[Tensor, "b t d"], branch: Callable[[Rows], Tensor], gamma: Float[Tensor, " d"]
+        self, x: Float[Tensor, "b t d"], branch: Callable[[Rows], Tensor],
+        gamma: Float[Tensor, " d"],
     ) -> Float[Tensor, "b t d"]:
         """The sum of a state and its branch."""
-        if not self.training or self.drop_path == 0:
+        p = self.drop_path
+        if not self.training or p == 0:
             return layer_scale(x, branch(slice(None)), gamma)
-        rows = kept_rows(len(x), self.drop_path).to(x.device)
-        return kept_residual(x, branch(rows), gamma, rows, self.drop_path) if len(rows) else x
+        rows = kept_rows(len(x), p).to(x.device)
+        if not len(rows):
+            return x
+        return kept_residual(x, branch(rows), gamma, rows, p)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], R: Float[Tensor, "h t t"], places: Int[Tensor, "b q"] | None = None
+        self, x: Float[Tensor, "b t d"], R: Float[Tensor, "h t t"],
+        places: Int[Tensor, "b q"] | None = None,
     ) -> Float[Tensor, "b q d"]:
-        asking = x if places is None else rows_at(x, places)
-        biases = R[None] if places is None else R[:, places].transpose(0, 1)        # h b q t -> b h q t
+        if places is None:
+            asking, biases = x, R[None]
+        else:
+            asking = rows_at(x, places)
+            biases = R[:, places].transpose(0, 1)           # b h q t
 
         def attend(rows: Rows) -> Tensor:
-            at, of = (None, biases) if places is None else (places[rows], biases[rows])
-            return self.attention(self.attention_norm(x[rows]), of, at)
+            z = self.attention_norm(x[rows])
+            if places is None:
+                return self.attention(z, biases)
+            return self.attention(z, biases[rows], places[rows])
+
+        def widen(rows: Rows) -> Tensor:
+            return self.feed_forward(self.feed_forward_norm(y[rows]))
 
         y = self.add(asking, attend, self.gamma_1)
-        return self.add(y, lambda rows: self.feed_forward(self.feed_forward_norm(y[rows])), self.gamma_2)
+        return self.add(y, widen, self.gamma_2)
 
 
 def new_table(config: BEiTConfig) -> nn.Parameter:
