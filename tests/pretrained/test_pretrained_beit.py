@@ -270,9 +270,14 @@ def test_two_encoders_in_a_folder_and_weights_without_their_folder_are_refused(t
         load(folder)
 
 
-def test_the_names_of_both_layouts_are_known_and_the_public_names_lead_here():
-    assert knows(released().state_dict()) and not knows(["cls_token", "pos_embed"])
+def test_erratum_c5_e23_code_and_weights_are_public_and_their_names_lead_here():
     names = [name for name, module in READERS.items() if module == "beit"]
-    assert "facebook/data2vec-vision-base" in names and "microsoft/beit-large-patch16-224" in names
+    sizes = ("base", "large", "base-ft1k", "large-ft1k")
+    assert {f"facebook/data2vec-vision-{size}" for size in sizes} <= {*names}
+    assert "microsoft/beit-large-patch16-224" in names
+
+
+def test_the_names_of_both_layouts_are_known_and_an_epsilon_is_taken_from_the_settings():
+    assert knows(released().state_dict()) and not knows(["cls_token", "pos_embed"])
     found = {"use_shared_relative_position_bias": True}
     assert config_of(found, "config.json").eps == 1e-12                 # transformers' default, not 1e-6
