@@ -79,13 +79,15 @@ class Data2VecVisionConfig(BEiTConfig):
 # ------------------------------------------------------------------------------------------ equations
 
 
-def block_sides(area: float, aspect: float) -> tuple[int, int]:
+def block_sides(
+    area: float | int, aspect: float | int
+) -> tuple[int, int]:
     r"""eq:block-sides: $y=\mathrm{round}\sqrt{ar}$, $x=\mathrm{round}\sqrt{a/r}$: height
     and width of a block of area $a$ whose sides have the ratio $r$."""
     return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
 
 
-def block_aspect(u: float) -> float:
+def block_aspect(u: float | int) -> float:
     r"""eq:block-aspect: $r=\exp\big(\log 0.3+u\,(\log\tfrac1{0.3}-\log 0.3)\big)$ for
     $u$ uniform in $[0,1)$: flat blocks are as frequent as tall ones."""
     low, high = (math.log(aspect) for aspect in ASPECTS)
@@ -233,7 +235,7 @@ def pretraining_views(size: int) -> v2.Compose:
 # ---------------------------------------------------------------------------------------- fine-tuning
 
 
-def layer_rate(l: int, L: int, decay: float = 0.65) -> float:
+def layer_rate(l: int, L: int, decay: float | int = 0.65) -> float | int:
     r"""eq:layer-decay: $\eta_l=\eta\,\rho^{L+1-l}$: blocks near the picture ($l=1$)
     learn more slowly than the head ($l=L+1$); patches and class token are
     $l=0$."""
@@ -249,7 +251,7 @@ def layer_of(name: str, L: int) -> int:
 
 
 def fine_tuning_groups(
-    model: nn.Module, lr: float, decay: float = 0.65, weight_decay: float = 0.05
+    model: nn.Module, lr: float, decay: float | int = 0.65, weight_decay: float | int = 0.05
 ) -> list[dict[str, object]]:
     """Groups of parameters for an optimiser: rates of eq:layer-decay, and no decay of vectors and tables.
 

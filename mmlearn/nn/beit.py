@@ -141,19 +141,9 @@ def fused_relative_attention(
     Q: Float[Tensor, "b h q e"], K: Float[Tensor, "b h t e"], V: Float[Tensor, "b h t e"],
     R: Float[Tensor, "#b h q t"],
 ) -> Float[Tensor, "b h q e"]:
-    """An optimisation: ``relative_attention`` by PyTorch's fused kernel, which never stores the weights.
-
-    The kernel of a processor has no gradient for biases; where they learn, scores are added up where the
-    biases were copied, which saves two passes over them.
-    """
-    R = R.to(Q.dtype)
-    if Q.device.type != "cpu" or not (torch.is_grad_enabled() and R.requires_grad):
-        return F.scaled_dot_product_attention(Q, K, V, attn_mask=R)
-    shape = (*Q.shape[:3], K.shape[2])
-    q, k, v = (part.flatten(0, 1) for part in (Q, K, V))                # b h t e -> (b h) t e
-    scores = R.expand(shape).clone(memory_format=torch.contiguous_format).flatten(0, 1)
-    scores = scores.baddbmm_(q, k.mT, alpha=Q.shape[-1] ** -0.5)
-    return torch.bmm(scores.softmax(dim=-1), v).unflatten(0, shape[:2])
+    """An optimisation: ``relative_attention`` by PyTorch's fused kernel, which never stores the weights where
+    it can do without."""
+    return F.scaled_dot_product_attention(Q, K, V, attn_mask=R.to(Q.dtype))
 
 
 def kept_rows(b: int, p: float) -> Int[Tensor, " k"]:

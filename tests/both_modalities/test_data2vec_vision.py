@@ -248,6 +248,7 @@ def test_the_teachers_view_of_a_few_pictures_can_be_learned_by_heart():
     config = Data2VecVisionConfig(16, 4, 32, 2, 2, 64, drop_path=0.0, layer_scale=0.5, masked=9, least=2)
     with seeded_block(0):
         model = VisionData2Vec.new(config, replace(OF, tau_0=1.0, tau_e=1.0))
+        stirred(model.student, 2, 0.2)                                  # places differ from the start
         stirred(model.teacher, 1)
     g = torch.Generator().manual_seed(0)
     images = torch.randn(4, 3, 16, 16, generator=g)
@@ -260,9 +261,9 @@ def test_the_teachers_view_of_a_few_pictures_can_be_learned_by_heart():
             return float(regression_loss(out.prediction, out.target, 2.0))
 
     before = loss()
-    history = train_data2vec(model, [batch], steps=80, lr=1e-2, schedule=constant(1e-2))
-    assert loss() < 0.15 * before and len(history.loss) == 80
-    assert int(model.updates) == 80
+    history = train_data2vec(model, [batch], steps=120, lr=1e-2, schedule=constant(1e-2))
+    assert loss() < 0.2 * before and len(history.loss) == 120
+    assert int(model.updates) == 120
 
 
 # ----------------------------------------------------------------------------------------------- fine-tuning

@@ -397,5 +397,3 @@ def test_wrong_pictures_masks_tables_and_sizes_are_refused_with_the_remedy():
         BEiTConfig(heads=7)
     with pytest.raises(ValueError, match="choose less than 1"):
         BEiTConfig(drop_path=1.0)
-    with pytest.raises(ValueError, match="bias of BEiTConfig"):
-        BEiTConfig(bias="none")
