@@ -82,14 +82,14 @@ class Data2VecVisionConfig(BEiTConfig):
 def block_sides(
     area: float | int, aspect: float | int
 ) -> tuple[int, int]:
-    r"""eq:block-sides: $y=\mathrm{round}\sqrt{ar}$, $x=\mathrm{round}\sqrt{a/r}$: height
-    and width of a block of area $a$ whose sides have the ratio $r$."""
+    r"""eq:block-sides: $y=\mathrm{round}\sqrt{ar}$, $x=\mathrm{round}\sqrt{a/r}$:
+    height and width of a block of area $a$ whose sides have the ratio $r$."""
     return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
 
 
 def block_aspect(u: float | int) -> float:
-    r"""eq:block-aspect: $r=\exp\big(\log 0.3+u\,(\log\tfrac1{0.3}-\log 0.3)\big)$ for
-    $u$ uniform in $[0,1)$: flat blocks are as frequent as tall ones."""
+    r"""eq:block-aspect:
+    $r=\exp\big(\log 0.3+u\,(\log\tfrac1{0.3}-\log 0.3)\big)$ for $u$ uniform in $[0,1)$: flat blocks are as frequent as tall ones."""
     low, high = (math.log(aspect) for aspect in ASPECTS)
     return math.exp(low + u * (high - low))
 
@@ -202,8 +202,10 @@ class VisionData2Vec(Data2Vec):
         """A fresh learner with its head and teacher."""
         return cls(Data2VecVision(config), vision_head(config), of)
 
-    def forward(self, inputs: Float[Tensor, "b 3 y x"],
-                mask: Bool[Tensor, "b p"], corrupted: None = None) -> Predicted:
+    def forward(
+        self, inputs: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"],
+        corrupted: None = None,
+    ) -> Predicted:
         if not mask.any():
             raise ValueError("nothing is hidden in this batch, so there is "
                              "nothing to predict; hide a patch or more")
@@ -236,9 +238,9 @@ def pretraining_views(size: int) -> v2.Compose:
 
 
 def layer_rate(l: int, L: int, decay: float | int = 0.65) -> float | int:
-    r"""eq:layer-decay: $\eta_l=\eta\,\rho^{L+1-l}$: blocks near the picture ($l=1$)
-    learn more slowly than the head ($l=L+1$); patches and class token are
-    $l=0$."""
+    r"""eq:layer-decay: $\eta_l=\eta\,\rho^{L+1-l}$: blocks near the picture
+    ($l=1$) learn more slowly than the head ($l=L+1$); patches and class token
+    are $l=0$."""
     return decay ** (L + 1 - l)
 
 

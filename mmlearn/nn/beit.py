@@ -75,8 +75,8 @@ class BEiTConfig:
 def class_index(
     grid: int, device: torch.device | None = None
 ) -> Int[Tensor, "t t"]:
-    r"""eq:beit-index: $r(i,j)$ of eq:relative-index for two patches of a $G\times G$
-    grid; with $n=(2G-1)^2$, $r(0,j)=n$, $r(i,0)=n+1$ and $r(0,0)=n+2$ for the
+    r"""eq:beit-index: $r(i,j)$ of eq:relative-index for two patches of a
+    $G\times G$ grid; with $n=(2G-1)^2$, $r(0,j)=n$, $r(i,0)=n+1$ and $r(0,0)=n+2$ for the
     class token 0."""
     n = (2 * grid - 1) ** 2
     index = F.pad(relative_index(grid, grid, device), (1, 0, 1, 0))
@@ -89,8 +89,8 @@ def class_index(
 def offset_bias(
     table: Float[Tensor, "r h"], grid: int
 ) -> Float[Tensor, "h t t"]:
-    r"""eq:beit-bias: $R^{(k)}_{ij}=\hat R_{r(i,j),k}$, a learned number for each head
-    $k$ and each offset from place $j$ to place $i$."""
+    r"""eq:beit-bias: $R^{(k)}_{ij}=\hat R_{r(i,j),k}$, a learned number for each
+    head $k$ and each offset from place $j$ to place $i$."""
     index = class_index(grid, table.device)
     R = F.embedding(index, table)                               # t t h
     return R.permute(2, 0, 1).contiguous()
@@ -100,8 +100,8 @@ def relative_attention(
     Q: Float[Tensor, "b h q e"], K: Float[Tensor, "b h t e"],
     V: Float[Tensor, "b h t e"], R: Float[Tensor, "#b h q t"],
 ) -> Float[Tensor, "b h q e"]:
-    r"""eq:beit-attention: $\mathrm{softmax}(QK^\top/\sqrt{d_k}+R)\,V$ in each head. As
-    the formula stands."""
+    r"""eq:beit-attention: $\mathrm{softmax}(QK^\top/\sqrt{d_k}+R)\,V$ in each
+    head. As the formula stands."""
     scores = Q @ K.mT / math.sqrt(Q.shape[-1]) + R
     return scores.softmax(dim=-1) @ V
 
@@ -110,8 +110,8 @@ def layer_scale(
     x: Float[Tensor, "b t d"], f: Float[Tensor, "b t d"],
     gamma: Float[Tensor, " d"],
 ) -> Float[Tensor, "b t d"]:
-    r"""eq:layer-scale: $x+\gamma\odot f$: a branch $f$ enters through a learned gate a
-    channel, nearly shut at the start."""
+    r"""eq:layer-scale: $x+\gamma\odot f$: a branch $f$ enters through a learned
+    gate a channel, nearly shut at the start."""
     return torch.addcmul(x, gamma, f)
 
 
@@ -339,8 +339,8 @@ class BEiT(nn.Module):
         """The authors' start: cut normal numbers, ends of branches divided by the root of 2l."""
         for part in (self.cls, self.mask_token, self.patches.project.weight):
             cut_normal_(part)
-        nn.init.zeros_(self.patches.project.bias)
         blocks: Any = self.blocks
+        self.patches.project.bias.zero_()           # type: ignore[union-attr]
         for l, block in enumerate(blocks, start=1):
             ends = (block.attention.out, block.feed_forward.outer)
             for linear in (*ends, block.feed_forward.inner):
@@ -373,29 +373,36 @@ class BEiT(nn.Module):
         return [offset_bias(resize_table(table, grid), grid) for table in tables]
 
     def ends(
-        self, images: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"] | None = None,
-        places: Int[Tensor, "b q"] | None = None, last: int | None = None
+        self, images: Float[Tensor, "b 3 y x"],
+        mask: Bool[Tensor, "b p"] | None = None,
+        places: Int[Tensor, "b q"] | None = None, last: int | None = None,
     ) -> list[Float[Tensor, "b _ d"]]:
-        """The ends of the ``last`` blocks (of all), class token included; the last one only at ``places``."""
+        """The ends of the ``last`` blocks (of all), class token included; the
+        last one only at ``places``."""
         x, total = self.embed(images, mask), len(self.blocks)
+        biases = self.biases(math.isqrt(x.shape[1] - 1))
         kept = []
-        for i, (block, R) in enumerate(zip(self.blocks, self.biases(math.isqrt(x.shape[1] - 1))), start=1):
+        for i, (block, R) in enumerate(zip(self.blocks, biases), start=1):
             x = block(x, R, places if i == total else None)
             if last is None or i > total - last:
                 kept.append(x)
         return kept
 
     def tokens(
-        self, images: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"] | None = None
+        self, images: Float[Tensor, "b 3 y x"],
+        mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         return self.ends(images, mask, last=1)[0]
 
     def forward(
-        self, images: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"] | None = None
+        self, images: Float[Tensor, "b 3 y x"],
+        mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b p d"]:
         return self.tokens(images, mask)[:, 1:]
 
-    def layers(self, images: Float[Tensor, "b 3 y x"]) -> tuple[Float[Tensor, "b p d"], ...]:
+    def layers(
+        self, images: Float[Tensor, "b 3 y x"]
+    ) -> tuple[Float[Tensor, "b p d"], ...]:
         return tuple(x[:, 1:] for x in self.ends(images))
 
     def features(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
@@ -405,16 +412,17 @@ class BEiT(nn.Module):
     def hidden_states(
         self, images: Float[Tensor, "b 3 y x"], mask: Bool[Tensor, "b p"]
     ) -> Float[Tensor, "n d"]:
-        """An optimisation: ``forward(images, mask)[mask]``, the last block being computed at hidden patches
-        only."""
+        """An optimisation: ``forward(images, mask)[mask]``, the last block
+        being computed at hidden patches only."""
         places, real = places_of(mask)
         return self.ends(images, mask, places, last=1)[0][real]
 
     def hidden_layers(
-        self, images: Float[Tensor, "b 3 y x"], at: Bool[Tensor, "b p"], last: int
+        self, images: Float[Tensor, "b 3 y x"], at: Bool[Tensor, "b p"],
+        last: int,
     ) -> tuple[Float[Tensor, "n d"], ...]:
-        """An optimisation: the ``last`` of ``layers(images)`` at the patches ``at`` of pictures that are seen
-        whole."""
+        """An optimisation: the ``last`` of ``layers(images)`` at the patches
+        ``at`` of pictures that are seen whole."""
         places, real = places_of(at)
         *before, end = self.ends(images, None, places, last)
         return (*(x[:, 1:][at] for x in before), end[real])
