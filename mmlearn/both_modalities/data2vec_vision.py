@@ -89,7 +89,8 @@ def block_sides(
 
 def block_aspect(u: float | int) -> float:
     r"""eq:block-aspect:
-    $r=\exp\big(\log 0.3+u\,(\log\tfrac1{0.3}-\log 0.3)\big)$ for $u$ uniform in $[0,1)$: flat blocks are as frequent as tall ones."""
+    $r=\exp\big(\log 0.3+u\,(\log\tfrac1{0.3}-\log 0.3)\big)$ for $u$ uniform in
+    $[0,1)$: flat blocks are as frequent as tall ones."""
     low, high = (math.log(aspect) for aspect in ASPECTS)
     return math.exp(low + u * (high - low))
 
