@@ -47,7 +47,8 @@ Task = Callable[[], Tensor]
 def config_of(args: argparse.Namespace) -> Data2VecVisionConfig:
     """The sizes of a run: the paper's, or the miniature's."""
     config: Data2VecVisionConfig = getattr(Data2VecVisionConfig, args.size)()
-    return replace(config, drop_path=args.drop_path, layer_scale=0.1)
+    layers = args.layers or config.layers
+    return replace(config, layers=layers, drop_path=args.drop_path, layer_scale=0.1)
 
 
 def method_of(config: Data2VecVisionConfig) -> Data2VecConfig:
@@ -172,6 +173,7 @@ def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--task", nargs="+", choices=("step",), default=["step"])
     parser.add_argument("--size", choices=("mini", "base", "large"), default="base")
+    parser.add_argument("--layers", type=int, default=0, help="blocks, where not all of the size's")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--drop-path", type=float, default=0.2)
     measuring.add_common(parser, repeats=5)
@@ -180,10 +182,10 @@ def main() -> None:
     if args.child:
         print(one_memory(args.child, args))
         return
-    about = (f"data2vec vision, {args.size}, {args.batch} pictures, drop path {args.drop_path}, "
+    about = (f"data2vec vision, {args.size}, {config_of(args).layers} blocks, {args.batch} pictures, drop path {args.drop_path}, "
              f"{measuring.setting(args)}")
     if args.memory:
-        names = ("size", "batch", "drop_path", "threads", "device")
+        names = ("size", "layers", "batch", "drop_path", "threads", "device")
         found = measuring.growth_of({"step": WAYS}, __file__, args, names)
         what, shown = "growth by one step", measuring.megabytes
     else:

@@ -8,7 +8,7 @@ from benchmark_modules import benchmark_module
 
 benchmark = benchmark_module("data2vec_vision")
 
-ARGS = Namespace(size="mini", batch=2, drop_path=0.0, device="cpu")
+ARGS = Namespace(size="mini", layers=3, batch=2, drop_path=0.0, device="cpu")
 
 
 @pytest.mark.parity
