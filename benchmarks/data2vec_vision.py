@@ -182,8 +182,8 @@ def main() -> None:
     if args.child:
         print(one_memory(args.child, args))
         return
-    about = (f"data2vec vision, {args.size}, {config_of(args).layers} blocks, {args.batch} pictures, drop path {args.drop_path}, "
-             f"{measuring.setting(args)}")
+    about = (f"data2vec vision, {args.size}, {config_of(args).layers} blocks, {args.batch} pictures, drop "
+             f"path {args.drop_path}, {measuring.setting(args)}")
     if args.memory:
         names = ("size", "layers", "batch", "drop_path", "threads", "device")
         found = measuring.growth_of({"step": WAYS}, __file__, args, names)
