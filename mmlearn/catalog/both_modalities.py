@@ -29,4 +29,44 @@ SYSTEMS: tuple[System, ...] = (
         oracle="transformers.Data2VecTextModel, Data2VecTextForSequenceClassification",
         weights="facebook/data2vec-text-base (MIT)",
     ),
+    System(
+        name="data2vec vision",
+        section="5.1",
+        paper="Baevski et al. (2022), data2vec: A General Framework for Self-supervised Learning in Speech, "
+              "Vision and Language, ICML, arXiv:2202.03555; Bao et al. (2022), BEiT, arXiv:2106.08254; "
+              "Touvron et al. (2021), LayerScale, arXiv:2103.17239; Huang et al. (2016), stochastic depth, "
+              "arXiv:1603.09382",
+        module="mmlearn.both_modalities.data2vec_vision",
+        model="mmlearn.both_modalities.data2vec_vision:Data2VecVision",
+        configurations=(
+            Configuration("base", "mmlearn.both_modalities.data2vec_vision:Data2VecVisionConfig.base",
+                          85_664_592, "transformers.Data2VecVisionModel, shared bias, mask token"),
+            Configuration("large", "mmlearn.both_modalities.data2vec_vision:Data2VecVisionConfig.large",
+                          303_135_168, "transformers.Data2VecVisionModel, shared bias, mask token"),
+            Configuration("base_fine_tuned",
+                          "mmlearn.both_modalities.data2vec_vision:Data2VecVisionConfig.base_fine_tuned",
+                          85_761_216, "transformers.Data2VecVisionModel, bias a layer, mask token"),
+            Configuration("mini", "mmlearn.both_modalities.data2vec_vision:Data2VecVisionConfig.mini"),
+        ),
+        oracle="transformers.Data2VecVisionModel, BeitModel and their classifiers; timm's Beit",
+        weights="facebook/data2vec-vision-base, -large and their -ft1k (pages: Apache-2.0, repository: "
+                "CC BY-NC 4.0); microsoft/beit-base-patch16-224 and others (Apache-2.0)",
+    ),
+    System(
+        name="ViT",
+        section="5.1",
+        paper="Dosovitskiy et al. (2021), An Image is Worth 16x16 Words: Transformers for Image Recognition "
+              "at Scale, ICLR, arXiv:2010.11929",
+        module="mmlearn.both_modalities.vit",
+        model="mmlearn.both_modalities.vit:ViT",
+        configurations=(
+            Configuration("base_16", "mmlearn.both_modalities.vit:ViTClassifierConfig.base_16",
+                          85_798_656, "transformers.ViTModel without its pooler (the paper: 86 M)"),
+            Configuration("large_16", "mmlearn.both_modalities.vit:ViTClassifierConfig.large_16",
+                          303_301_632, "transformers.ViTModel without its pooler (the paper: 307 M)"),
+            Configuration("huge_14", "mmlearn.both_modalities.vit:ViTClassifierConfig.huge_14"),
+            Configuration("mini", "mmlearn.both_modalities.vit:ViTClassifierConfig.mini"),
+        ),
+        oracle="transformers.ViTModel; timm's resampling of positions",
+    ),
 )

@@ -36,6 +36,9 @@ READERS = {                             # public name -> the module of this pack
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
     "facebook/data2vec-text-base": "data2vec_text",
+    **{f"facebook/data2vec-vision-{size}": "beit" for size in ("base", "large", "base-ft1k", "large-ft1k")},
+    **{f"microsoft/beit-{size}-patch16-{kind}": "beit"
+       for size in ("base", "large") for kind in ("224", "224-pt22k", "224-pt22k-ft22k", "384")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
