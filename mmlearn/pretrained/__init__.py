@@ -36,6 +36,8 @@ READERS = {                             # public name -> the module of this pack
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
     "facebook/data2vec-text-base": "data2vec_text",
+    **{f"facebook/data2vec-audio-{size}": "data2vec_speech"
+       for size in ("base", "base-960h", "large-960h")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
