@@ -31,8 +31,8 @@ def ctc_loss(
     logits: Float[Tensor, "b t v"], frames: Int[Tensor, " b"],
     texts: Int[Tensor, "b n"], letters: Int[Tensor, " b"]
 ) -> Float[Tensor, ""]:
-    r"""eq:ctc: $-\frac1n\log\sum_{\pi:\,B(\pi)=y}\prod_t p_t(\pi_t)$, over all paths $\pi$ of one letter or blank
-    a frame that read $y$; in nats per letter, $n$ being all letters of the batch.
+    r"""eq:ctc: $-\frac1n\log\sum_{\pi:\,B(\pi)=y}\prod_t p_t(\pi_t)$, over all paths $\pi$ of one letter or
+    blank a frame that read $y$; in nats per letter, $n$ being all letters of the batch.
 
     ``frames`` and ``letters`` say how many of a row are real. Infinite where a text has no path.
     """
@@ -86,8 +86,8 @@ def read_letters(
     """The likeliest path of each utterance, collapsed (eq:ctc-collapse)."""
     with eval_mode(model) as device:
         best = model(waveforms.to(device), None if real is None else real.to(device)).argmax(dim=-1).cpu()
-    frames = torch.ones_like(best, dtype=torch.bool) if real is None else real_frames(real.cpu(), model.config)
-    return [collapsed(row[keep].tolist()) for row, keep in zip(best, frames)]
+    keep = torch.ones_like(best).bool() if real is None else real_frames(real.cpu(), model.config)
+    return [collapsed(path[frames].tolist()) for path, frames in zip(best, keep)]
 
 
 def written(letters: Sequence[int], alphabet: Sequence[str] = ALPHABET) -> str:

@@ -220,7 +220,8 @@ def load(path: Path, letters: bool = False, heads: int | None = None,
     with blank():
         model: Data2VecSpeech | SpeechRecogniser = Data2VecSpeech(sizes)
         if letters:
-            model = SpeechRecogniser(sizes, shape_of(state, sources("letters.weight", patterns)[0], 2, where)[0])
+            (name,) = sources("letters.weight", patterns)
+            model = SpeechRecogniser(sizes, shape_of(state, name, 2, where)[0])
     state = fitting(state, expected_shapes(model, patterns), where)
     model.load_state_dict(joined(model, state, patterns), assign=True)
     return model.eval()
