@@ -53,7 +53,7 @@ def test_a_pitch_rises_and_swings_in_semitones():
                           for j in range(3)] for i in range(2)], dtype=torch.float64)
     found = pitch_contour(u, base, rise, swing, phase)
     torch.testing.assert_close(found, want)
-    torch.testing.assert_close(found[1, 2] / found[1, 0], torch.tensor(2.0).double())  # twelve semitones: twice
+    torch.testing.assert_close(found[1, 2] / found[1, 0], torch.tensor(2.0).double())     # twelve semitones
 
 
 @covers("eq:voice-resonance")
@@ -162,7 +162,8 @@ def test_words_of_a_batch_may_have_other_lengths_times_and_rates():
     (dict(words=[]), "0 words"), (dict(words=["Red"]), "'Red' cannot be said"),
     (dict(words=["abcdefghijklm"]), "1 to 12 letters"), (dict(words=["red"], feelings="bored"), "no feeling"),
     (dict(words=["red"], seeds=[1, 2]), "2 seeds"), (dict(words=["red"], seeds=-1), "from 0 on"),
-    (dict(words=["red"], rate=8001), "no whole frames"), (dict(words=["red"], seconds=0.333), "whole frames")])
+    (dict(words=["red"], rate=8001), "no whole frames"),
+    (dict(words=["red"], seconds=0.333), "no whole frames")])
 def test_what_cannot_be_said_is_refused(case, message):
     with pytest.raises(ValueError, match=message):
         speak(**case)
