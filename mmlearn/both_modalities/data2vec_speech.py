@@ -162,7 +162,7 @@ def position_block(
     return y if real is None else y.masked_fill(~real[..., None], 0.0)
 
 
-def masked_share(p: float, span: int) -> float:
+def masked_share(p: float | int, span: int) -> float:
     r"""eq:speech-share: $1-(1-p)^M$: how likely a frame is in one of the spans, if every frame begins one
     with probability $p$: 0.489 for $p=0.065$ and $M=10$."""
     return 1 - (1 - p) ** span
@@ -191,7 +191,7 @@ def with_mask(
 # --------------------------------------------------------------------------------------------------- masks
 
 def span_mask(
-    b: int, t: int, masked: float = MASKED, span: int = SPAN, generator: torch.Generator | None = None,
+    b: int, t: int, masked: float | int = MASKED, span: int = SPAN, generator: torch.Generator | None = None,
     real: Bool[Tensor, "b t"] | None = None,
 ) -> Bool[Tensor, "b t"]:
     """Frames to be masked (True), in spans that may overlap: eq:speech-starts, at least one span a row.

@@ -188,7 +188,8 @@ def speak(
     return _voiced(u, track, throat, prosody, g, step, rate).float()
 
 
-def _check(words: Sequence[str], feelings: list[str], seeds: list[int], seconds: float, rate: int) -> None:
+def _check(words: Sequence[str], feelings: list[str], seeds: list[int], seconds: float | int,
+           rate: int) -> None:
     """Refuse what cannot be said."""
     if not words or len(feelings) != len(words) or len(seeds) != len(words):
         raise ValueError(f"there are {len(words)} words, {len(feelings)} feelings and {len(seeds)} seeds; "

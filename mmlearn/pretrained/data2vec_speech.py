@@ -136,9 +136,9 @@ def config_of(found: Mapping[str, Any], where: str) -> Data2VecSpeechConfig:
         if found.get(name, known) != known:
             raise ValueError(f"{where} says {name} = {shown(found[name])}, this reader knows {known!r} only; "
                              f"give a checkpoint made for it")
-    channels = found.get("conv_dim", [512] * 7)
+    channels, kernels = found.get("conv_dim", [512] * 7), found.get("conv_kernel", [0] * 7)
     if not isinstance(channels, list) or len(set(map(str, channels))) != 1 \
-            or len(channels) != len(found.get("conv_kernel", Data2VecSpeechConfig.kernels)):
+            or (isinstance(kernels, list) and len(channels) != len(kernels)):
         raise ValueError(f"{where}: conv_dim is {shown(channels)}, expected the same number for every "
                          f"convolution; give a checkpoint made for it")
     return read_config(Data2VecSpeechConfig, found, FIELDS, where, channels=channels[0])

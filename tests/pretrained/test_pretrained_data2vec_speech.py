@@ -177,7 +177,8 @@ def test_folders_with_other_settings_names_or_shapes_are_refused(tmp_path):
     for change, message in (
             ({"conv_bias": True}, "conv_bias = True"), ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
             ({"add_adapter": True}, "add_adapter"), ({"conv_dim": [8, 8, 9]}, "conv_dim is"),
-            ({"conv_stride": [3, 2]}, "3 kernels and 2 strides"), ({"num_attention_heads": 5}, "does not divide"),
+            ({"conv_stride": [3, 2]}, "3 kernels and 2 strides"),
+            ({"num_attention_heads": 5}, "does not divide"),
             ({"num_hidden_layers": 3}, "does not fit the model; missing: encoder.layers.2"),
             ({"intermediate_size": 24}, "of another shape")):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
@@ -200,7 +201,8 @@ def test_every_tensor_of_the_released_models_has_a_name_in_both_layouts():
     assert expected_shapes(model)["encoder.layers.11.attention.k_proj.weight"] == (768, 768)
     assert expected_shapes(model)["encoder.pos_conv_embed.layers.4.conv.weight"] == (768, 48, 19)
     with blank():
-        tiny = Data2VecSpeech(Data2VecSpeechConfig(CHANNELS, (5, 3, 2), STRIDES, WIDTH, 2, HEADS, FF, 2, 5, 4))
+        tiny = Data2VecSpeech(Data2VecSpeechConfig(CHANNELS, (5, 3, 2), STRIDES, WIDTH, 2, HEADS, FF, 2, 5,
+                                                   4))
     theirs = {name: tuple(value.shape) for name, value in fairseq.state_dict().items()
               if not name.startswith("final_proj")}
     assert expected_shapes(tiny, FAIRSEQ) == theirs
