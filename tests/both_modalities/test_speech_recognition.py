@@ -81,21 +81,23 @@ def test_a_padded_batch_reads_what_each_utterance_reads_alone():
 
 
 def test_a_handful_of_spoken_words_is_read():
-    words = ["red", "blue", "moon", "star"]
+    words = ["red", "moon"]
     alphabet = ["<pad>", *sorted(set("".join(words)))]
-    config = replace(Data2VecSpeechConfig.mini(), layers=2, width=32, ff=64, channels=16)
+    config = replace(Data2VecSpeechConfig.mini(), layers=1, ff=128, channels=16)
     with seeded(0):
         model = SpeechRecogniser(config, len(alphabet), dropout=0.0)
-    x = normalised_waveform(speak(words, seeds=1))
+    x = normalised_waveform(speak(words, seeds=1, seconds=0.4))
     texts = torch.tensor([[alphabet.index(letter) for letter in word.ljust(4, "r")] for word in words])
     lengths = torch.tensor([len(word) for word in words])
-    frames = torch.full((4,), config.frames(x.shape[1]))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
+    frames = torch.full((2,), config.frames(x.shape[1]))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(600):                                    # for 200 steps blanks are all that it says
         loss = ctc_loss(model(x), frames, texts, lengths)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if loss < 0.05:
+            break
     assert transcribe(model, x, alphabet=alphabet) == words
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from mmlearn.both_modalities.data2vec_speech import Data2VecSpeech, Data2VecSpeechConfig
 from mmlearn.both_modalities.speech_recognition import ALPHABET, SpeechRecogniser
 from mmlearn.nn.modes import blank, seeded
-from mmlearn.pretrained import READERS, load
+from mmlearn.pretrained import READERS, data2vec_speech, load
 from mmlearn.pretrained.data2vec_speech import FAIRSEQ, HUGGING, alphabet_of, expected_shapes, open_speech
 
 WIDTH, HEADS, CHANNELS, FF, STRIDES = 12, 3, 8, 20, (3, 2, 2)
@@ -183,7 +183,7 @@ def test_folders_with_other_settings_names_or_shapes_are_refused(tmp_path):
             ({"intermediate_size": 24}, "of another shape")):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(ValueError, match=message):
-            load(tmp_path)
+            data2vec_speech.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="none of the checkpoints"):
         load(tmp_path / "model.safetensors")
