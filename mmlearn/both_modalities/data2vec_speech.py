@@ -237,6 +237,8 @@ class FeatureEncoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(c) for _ in config.kernels)
 
     def forward(self, waveforms: Float[Tensor, "b s"]) -> Float[Tensor, "b t c"]:
+        conv: Any
+        norm: Any
         x = waveforms[:, None]                                       # b s -> b 1 s
         for conv, norm in zip(self.convs, self.norms):
             x = conv_block(x, conv.weight, conv.stride[0], norm.weight, norm.bias)
@@ -257,6 +259,7 @@ class Positions(nn.Module):
         self, x: Float[Tensor, "b t d"],
         real: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"]:
+        conv: Any
         for conv in self.convs:
             x = position_block(x, conv.weight, conv.bias, conv.groups, real)
         return x
@@ -310,6 +313,7 @@ class Data2VecSpeech(nn.Module):
         if real is not None:
             x = x.masked_fill(~real[..., None], 0.0)
         x = self.dropout(self.first_norm(x + self.positions(x, real)))
+        block: Any
         for block in self.blocks:
             a = x
             if not (skip and self.training and float(torch.rand(())) < self.config.layerdrop):
@@ -346,6 +350,7 @@ def speech_block(config: Data2VecSpeechConfig) -> TargetBlock:
 def initialise(model: Data2VecSpeech) -> None:
     """As the released code: matrices of the layers normal with width 0.02, convolutions of the waveform by He
     et al., the vector of masked frames uniform; biases of layers and positions 0."""
+    conv: Any
     nn.init.uniform_(model.mask_vector)
     for conv in model.features.convs:
         nn.init.kaiming_normal_(conv.weight)

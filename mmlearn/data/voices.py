@@ -86,7 +86,8 @@ _REST = (400.0, 1400.0, 2400.0)         # formants where a consonant has none of
 
 def _sounds() -> dict[str, tuple[Sound, ...]]:
     """The sounds of every letter."""
-    found = {letter: (Sound(formants, length=1.6),) for letter, formants in _VOWELS.items()}
+    found: dict[str, tuple[Sound, ...]] = {}
+    found |= {letter: (Sound(formants, length=1.6),) for letter, formants in _VOWELS.items()}
     found |= {letter: (Sound(formants, 0.4),) for letter, formants in _SOFT.items()}
     for letter, (voiced, centre) in _STOPS.items():
         closed = Sound(_REST, 0.15 if voiced else 0.0, length=0.5)

@@ -33,7 +33,7 @@ def spectrum(wave, rate=8000):
 
 
 def pitch_of(wave, rate=8000):
-    """Pitch in Hz of a wave's loudest 100 ms: the lag at which it fits itself, formants being pressed down."""
+    """Pitch in Hz of a wave's loudest 100 ms: where it fits itself best, its formants pressed down."""
     size, low, high = rate // 10, rate // 400, rate // 60
     at = int(wave.unfold(0, size, 80).square().sum(dim=1).argmax()) * 80
     power = torch.fft.rfft(wave[at : at + size] * torch.hann_window(size), 2 * size).abs()
