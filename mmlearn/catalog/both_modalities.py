@@ -69,4 +69,32 @@ SYSTEMS: tuple[System, ...] = (
         ),
         oracle="transformers.ViTModel; timm's resampling of positions",
     ),
+    System(
+        name="data2vec speech",
+        section="5.1",
+        paper="Baevski et al. (2022), data2vec: A General Framework for Self-supervised Learning in Speech, "
+              "Vision and Language, ICML, arXiv:2202.03555; Baevski et al. (2020), wav2vec 2.0, NeurIPS, "
+              "arXiv:2006.11477",
+        module="mmlearn.both_modalities.data2vec_speech",
+        model="mmlearn.both_modalities.data2vec_speech:Data2VecSpeech",
+        configurations=(
+            Configuration("base", "mmlearn.both_modalities.data2vec_speech:Data2VecSpeechConfig.base",
+                          93_164_288, "transformers.Data2VecAudioModel, its default configuration"),
+            Configuration("large", "mmlearn.both_modalities.data2vec_speech:Data2VecSpeechConfig.large",
+                          313_276_416, "transformers.Data2VecAudioModel with the sizes in config.json of "
+                                       "facebook/data2vec-audio-large-960h"),
+            Configuration("mini", "mmlearn.both_modalities.data2vec_speech:Data2VecSpeechConfig.mini"),
+        ),
+        oracle="transformers.Data2VecAudioModel: states, and the outputs of output_dense",
+        weights="facebook/data2vec-audio-base, -base-960h, -large-960h (Apache-2.0 on their pages); "
+                "audio_base_ls.pt and others of fairseq",
+    ),
+    System(
+        name="Speech recognition by CTC",
+        section="5.1",
+        paper="Graves, Fernández, Gomez and Schmidhuber (2006), Connectionist Temporal Classification, ICML",
+        module="mmlearn.both_modalities.speech_recognition",
+        oracle="transformers.Data2VecAudioForCTC, Wav2Vec2CTCTokenizer; the sum over all paths by a loop",
+        weights="facebook/data2vec-audio-base-960h, -large-960h",
+    ),
 )
