@@ -35,6 +35,7 @@ READERS = {                             # public name -> the module of this pack
     **{f"google-bert/bert-{size}": "bert"
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
+    **{name: "vilbert" for name in ("jiasenlu/vilbert_beta", "facebookresearch/vilbert-multi-task")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
