@@ -20,7 +20,7 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("depth_8", "mmlearn.both_modalities.vilbert:ViLBERTConfig.depth_8"),
             Configuration("mini", "mmlearn.both_modalities.vilbert:ViLBERTConfig.mini"),
         ),
-        oracle="plain torch with the released names, written on its own (its pre-training and its task heads); "
+        oracle="plain torch with the released names, written on its own (pre-training and task heads); "
                "torch.nn.MultiheadAttention for both directions of co-attention; the formulas by loops",
         weights="jiasenlu/vilbert_beta (after pre-training and after each task), "
                 "facebookresearch/vilbert-multi-task's pretrained_model.bin (MIT)",
