@@ -400,7 +400,7 @@ def test_erratum_c5_e09_queries_of_one_and_values_of_the_same_do_not_fit():
 
 
 def test_erratum_c5_e09_a_hidden_word_is_found_in_the_picture_by_the_papers_formula_alone(seeded):
-    tokens = torch.tensor([[2, 4, 3]]).expand(4, -1)                            # [CLS] [MASK] [SEP], each time
+    tokens = torch.tensor([[2, 4, 3]]).expand(4, -1)                     # [CLS] [MASK] [SEP], each time
     answers, regions = torch.tensor([10, 11, 12, 13]), torch.eye(4)[:, None]
     boxes = box_geometry(torch.tensor([[[1.0, 1, 5, 5]]]), 8, 8).expand(4, -1, -1)
     loss = {}

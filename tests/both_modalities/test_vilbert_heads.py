@@ -116,7 +116,7 @@ def test_every_answer_is_a_yes_or_a_no():
     logits, s = normal(2, 4), torch.tensor([[1, 0, 1 / 3, 0], [0, 0, 0, 2 / 3]]).double()
     want = sum(bce(float(z), float(t)) for row in zip(logits, s) for z, t in zip(*row)) / 2
     torch.testing.assert_close(answer_loss(logits, s), torch.tensor(want).double())
-    mean = nn.functional.binary_cross_entropy_with_logits(logits, s)    # the released form: mean times answers
+    mean = nn.functional.binary_cross_entropy_with_logits(logits, s)    # as released: mean times answers
     torch.testing.assert_close(answer_loss(logits, s), mean * 4)
 
 
@@ -219,7 +219,8 @@ def test_a_region_is_meant_by_as_much_as_it_overlaps_from_half_on():
 def test_every_real_region_is_a_yes_or_a_no():
     logits, u = normal(2, 3), torch.tensor([[0.8, 0, 0], [0, 1, 0]]).double()
     mask = torch.tensor([[True, True, True], [True, True, False]])
-    want = sum(bce(float(logits[b, i]), float(u[b, i])) for b in range(2) for i in range(3) if mask[b, i]) / 2
+    real = [(b, i) for b in range(2) for i in range(3) if mask[b, i]]
+    want = sum(bce(float(logits[place]), float(u[place])) for place in real) / 2
     torch.testing.assert_close(referring_loss(logits, u, mask), torch.tensor(want).double())
     logits[1, 2] = torch.inf
     assert referring_loss(logits, u, mask).isfinite()
@@ -258,8 +259,9 @@ def test_each_task_is_learned_by_heart(seeded):
     model.answers.dropout.p = 0.0
     before, after = learn(model, lambda: answer_loss(model(tokens, None, None, *seen[:3]).answers, s))
     assert before > 4 and after < floor + 0.1
-    u, mask = torch.eye(3)[torch.tensor([0, 1, 2, 0])], seen.mask
-    before, after = learn(model, lambda: referring_loss(model(tokens, None, None, *seen[:3]).regions, u, mask))
+    u = torch.eye(3)[torch.tensor([0, 1, 2, 0])]
+    before, after = learn(
+        model, lambda: referring_loss(model(tokens, None, None, *seen[:3]).regions, u, seen.mask))
     assert before > 1.5 and after < 0.1
     right, four = torch.tensor([0, 1, 2, 3]), torch.randint(4, 30, (4, 4, 6), generator=dice(1))
     before, after = learn(model, lambda: choice_loss(model.choose(four, None, None, *seen[:3]), right))

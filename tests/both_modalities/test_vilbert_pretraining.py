@@ -1,4 +1,4 @@
-"""What ViLBERT is asked before it is asked anything: hidden words, hidden regions, and what belongs together."""
+"""What ViLBERT is asked in pre-training: hidden words, hidden regions, and what belongs together."""
 
 import math
 from dataclasses import replace
@@ -67,9 +67,10 @@ def pairs(b=4, n=3, seed=0):
     return tokens, Seen(features, box_geometry(corners, 1, 1), mask, classes)
 
 
-def batch(tokens, seen, config=PretrainingConfig(), seed=0):
-    return pretraining_batch(tokens, seen, config, special=(PAD, CLS, SEP), vocab=VOCAB, mask_id=MASK, pad=PAD,
-                             generator=dice(seed))
+def batch(tokens, seen, config=None, seed=0):
+    config = config or PretrainingConfig.released()
+    return pretraining_batch(tokens, seen, config, special=(PAD, CLS, SEP), vocab=VOCAB, mask_id=MASK,
+                             pad=PAD, generator=dice(seed))
 
 
 # ------------------------------------------------------------------------------------------- what is hidden
@@ -203,14 +204,16 @@ def test_the_three_losses_are_added_without_weights(seeded):
     made = batch(tokens, seen, replace(PretrainingConfig(), word_rate=0.5, region_rate=0.5))
     model = ViLBERTForPreTraining(tiny())
     asked = made.words != IGNORED
-    every = model(made.tokens, None, made.text_mask, made.regions, made.boxes, made.region_mask)
-    some = model(made.tokens, None, made.text_mask, made.regions, made.boxes, made.region_mask, asked, made.hidden)
+    inputs = (made.tokens, None, made.text_mask, made.regions, made.boxes, made.region_mask)
+    every, some = model(*inputs), model(*inputs, asked, made.hidden)
     torch.testing.assert_close(some.words, every.words[asked])
     torch.testing.assert_close(some.regions, every.regions[made.hidden])
     loss, parts = pretraining_step(model, made)
     torch.testing.assert_close(loss, parts["mlm"] + parts["region"] + parts["pair"])
-    torch.testing.assert_close(parts["mlm"], nn.functional.cross_entropy(every.words[asked], made.words[asked]))
-    torch.testing.assert_close(parts["region"], region_loss(every.regions[made.hidden], made.classes[made.hidden]))
+    torch.testing.assert_close(parts["mlm"],
+                               nn.functional.cross_entropy(every.words[asked], made.words[asked]))
+    torch.testing.assert_close(parts["region"],
+                               region_loss(every.regions[made.hidden], made.classes[made.hidden]))
     nothing = pretraining_loss(
         every._replace(words=every.words[:0, 0], regions=every.regions[:0, 0]),
         made.words[:0, 0], made.classes[:0, 0], made.pairs)[1]
