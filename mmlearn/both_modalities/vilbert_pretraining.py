@@ -12,8 +12,9 @@ not, where it starts from BERT; here matrices decay, as it was meant.
 The rules of the released code, kept here: every token and every region is chosen on its own; nine of ten
 chosen regions lose their feature, none loses its box; the whole picture is the mean of the features that are
 left, divided by the number of all regions; hidden words and regions are asked for even where the text is that
-of another picture (``only_aligned`` is the later code's other choice). Label 0 says that text and picture
-belong together.
+of another picture (``only_aligned`` is a choice of the later code, vilbert-multi-task, which also divides the
+sum of the whole picture by the number of regions that overlap no hidden one by more than 0.4; not here).
+Label 0 says that text and picture belong together.
 """
 
 from collections.abc import Collection

@@ -322,7 +322,7 @@ def test_given_boxes_are_seen_as_found_ones_are(detector, drawn):
 
 @torch.no_grad()
 def test_a_picture_in_which_nothing_is_found_is_read_all_the_same(detector, drawn, seeded):
-    found = see(detector, drawn.images, threshold=1.0)
+    found = see(detector, drawn.images, threshold=2.0)
     assert not found.mask.any()
     model = ViLBERTForPreTraining(ViLBERTConfig.mini()).eval()
     tokens = torch.tensor([[2, 5, 3]]).expand(4, -1)

@@ -266,7 +266,8 @@ def test_without_the_json_file_heads_have_the_released_numbers(tmp_path):
 def test_the_released_sizes_are_those_of_the_json_file_and_of_shapes():
     released = {**JSON, "hidden_size": 768, "intermediate_size": 3072, "max_position_embeddings": 512,
                 "num_attention_heads": 12, "num_hidden_layers": 12, "vocab_size": 30522,
-                "v_feature_size": 2048, "v_target_size": 1601, "v_hidden_size": 1024, "v_num_hidden_layers": 6,
+                "v_feature_size": 2048, "v_target_size": 1601, "v_hidden_size": 1024,
+                "v_num_hidden_layers": 6,
                 "v_num_attention_heads": 8, "v_intermediate_size": 1024, "bi_hidden_size": 1024,
                 "bi_num_attention_heads": 8, "v_biattention_id": [0, 1, 2, 3, 4, 5],
                 "t_biattention_id": [6, 7, 8, 9, 10, 11]}
