@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from mmlearn.both_modalities.vilbert import ViLBERT, ViLBERTConfig, ViLBERTStates, initialise, joint_state
+from mmlearn.both_modalities.vilbert_pretraining import ViLBERTForPreTraining
 from mmlearn.both_modalities.vilbert_regions import Seen
 from mmlearn.nn.configuration import check
 from mmlearn.nn.modes import eval_mode
@@ -299,6 +300,13 @@ class ViLBERTForTasks(nn.Module):
         seen = [None if part is None else part.repeat_interleave(k, dim=0)
                 for part in (regions, boxes, region_mask)]
         return self(*text, *seen).choice.view(b, k)
+
+
+def for_tasks(model: ViLBERTForPreTraining, answers: int = VQA_ANSWERS) -> ViLBERTForTasks:
+    """A model for tasks that starts from a pre-trained one, whose streams are copied; its heads are new."""
+    tasks = ViLBERTForTasks(model.config, answers).to(next(model.parameters()))
+    tasks.vilbert.load_state_dict(model.vilbert.state_dict())
+    return tasks
 
 
 def alternatives_loss(

@@ -16,6 +16,7 @@ from mmlearn.both_modalities.vilbert_heads import (
     alternatives_loss,
     answer_loss,
     choice_loss,
+    for_tasks,
     look_alikes,
     normed_weight,
     overlaps,
@@ -247,6 +248,17 @@ def test_shapes_of_the_scores_and_gradients_of_every_task(seeded):
         value.square().sum().backward(retain_graph=True)
         got = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert any(name.startswith(f"{task}.") for name in got) and "vilbert.text.embed.words.weight" in got
+
+
+@torch.no_grad()
+def test_a_task_starts_from_pre_training(seeded):
+    before = ViLBERTForPreTraining(tiny()).double()
+    model = for_tasks(before, 7)
+    tokens, seen = torch.randint(4, 30, (4, 5), generator=dice()), pictures()
+    inputs = (tokens, None, None, seen.features.double(), seen.boxes.double())
+    assert torch.equal(model.vilbert(*inputs).vision, before.vilbert(*inputs).vision)
+    model.vilbert.text_pooler.weight.zero_()
+    assert before.vilbert.text_pooler.weight.abs().sum() > 0                       # a copy
 
 
 @pytest.mark.slow
