@@ -250,12 +250,12 @@ def test_the_text_stream_learns_at_a_tenth_of_the_rate_and_only_matrices_decay()
 def test_four_pairs_are_learned_by_heart(seeded):
     tokens, seen = pairs()
     config = replace(PretrainingConfig.mini(), word_rate=0.5, region_rate=0.5, zeroed=1.0)
-    made = batch(tokens, seen, config, seed=3)
+    made = batch(tokens, seen, config, seed=0)
     assert made.hidden.any() and set(made.pairs.tolist()) == {ALIGNED, RANDOM}
     model = ViLBERTForPreTraining(tiny())
     before = pretraining_step(model, made)[1]
-    optimizer = torch.optim.AdamW(pretraining_groups(model, config), lr=3e-3)
-    fit(model, pretraining_step, [made], steps=150, optimizer=optimizer, lr=3e-3, progress=False)
+    optimizer = torch.optim.AdamW(pretraining_groups(model, config), lr=5e-3)
+    fit(model, pretraining_step, [made], steps=60, optimizer=optimizer, lr=5e-3, progress=False)
     after = pretraining_step(model, made)[1]
     assert before["mlm"] > 2 and before["pair"] > 0.5
     assert after["mlm"] < 0.1 and after["region"] < 0.1 * before["region"] and after["pair"] < 0.05
