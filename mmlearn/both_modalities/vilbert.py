@@ -79,23 +79,24 @@ class ViLBERTConfig:
 
     @classmethod
     def depth_2(cls) -> "ViLBERTConfig":
-        """Two meetings, the smallest of the paper's ablation of depth."""
+        """Two meetings, the smallest of the paper's ablation of depth: 157,109,373 parameters with heads."""
         return cls(layers=2, co_text=(10, 11), co_vision=(0, 1))
 
     @classmethod
     def depth_4(cls) -> "ViLBERTConfig":
-        """Four meetings."""
+        """Four meetings: 198,066,301 parameters with heads."""
         return cls(layers=4, co_text=(8, 9, 10, 11), co_vision=(0, 1, 2, 3))
 
     @classmethod
     def depth_8(cls) -> "ViLBERTConfig":
-        """Eight meetings, the first before text layer 4."""
+        """Eight meetings, the first before text layer 4: 279,980,157 parameters with heads."""
         return cls(layers=8, co_text=tuple(range(4, 12)), co_vision=tuple(range(8)))
 
     @classmethod
     def mini(cls, vocab: int = 400, pad: int = 1, context: int = 32, features: int = 256,
              classes: int = 35) -> "ViLBERTConfig":
-        """A miniature for the scene world: regions and classes of its detector, the tokens of its texts."""
+        """A miniature for the scene world, with regions and classes of its detector: 856,757 parameters with
+        heads."""
         text = BERTConfig(vocab, context, 96, 4, 4, 192, pad=pad, dropout=0.0, pooler=False)
         return cls(text, features, classes, 96, 2, 4, 192, 96, 4, (2, 3), (0, 1), 0.0)
 

@@ -27,6 +27,7 @@ from mmlearn.both_modalities.vilbert_pretraining import (
     shorten,
 )
 from mmlearn.both_modalities.vilbert_regions import Seen, see, see_boxes
+from mmlearn.checkpoints import load_model, save_model
 from mmlearn.images_for_language.bert import IGNORED
 from mmlearn.nn.bert import BERTConfig
 from mmlearn.train import fit
@@ -259,6 +260,16 @@ def test_four_pairs_are_learned_by_heart(seeded):
     after = pretraining_step(model, made)[1]
     assert before["mlm"] > 2 and before["pair"] > 0.5
     assert after["mlm"] < 0.1 and after["region"] < 0.1 * before["region"] and after["pair"] < 0.05
+
+
+@torch.no_grad()
+def test_a_saved_model_is_opened_with_its_configuration(tmp_path, seeded):
+    model = ViLBERTForPreTraining(tiny(co_attention="survey")).eval()
+    save_model(tmp_path / "model.safetensors", model, "vilbert", {})
+    again, _ = load_model(tmp_path / "model.safetensors", {"vilbert": (ViLBERTConfig, ViLBERTForPreTraining)})
+    tokens, seen = pairs()
+    assert again.config == model.config
+    assert torch.equal(again(tokens, None, None, *seen[:3]).pairs, model(tokens, None, None, *seen[:3]).pairs)
 
 
 def test_settings_that_cannot_be_are_refused():
