@@ -41,6 +41,7 @@ READERS = {                             # public name -> the module of this pack
        for size in ("base", "large") for kind in ("224", "224-pt22k", "224-pt22k-ft22k", "384")},
     **{f"facebook/data2vec-audio-{size}": "data2vec_speech"
        for size in ("base", "base-960h", "large-960h")},
+    **{name: "vilbert" for name in ("jiasenlu/vilbert_beta", "facebookresearch/vilbert-multi-task")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
