@@ -48,7 +48,8 @@ GATED = (("gate_read", "attn_gate"), ("gate_dense", "ff_gate"), ("attention.norm
 def sources(name: str) -> list[str]:
     """The file's tensors that, joined, are our tensor ``name`` of an adapter; blocks are ``blocks.N`` in
     both."""
-    head, rest, table = "perceiver.", name.removeprefix("resampler."), ()
+    head, rest = "perceiver.", name.removeprefix("resampler.")
+    table: tuple[tuple[str, str], ...] = ()
     if found := re.match(r"resampler\.layers\.\d+\.|blocks\.\d+\.", name):
         block = name.startswith("blocks.")
         head = found[0] if block else "perceiver." + found[0].removeprefix("resampler.")
@@ -131,7 +132,8 @@ def fill_words(language: Any, tables: Mapping[str, Tensor], where: str) -> None:
         if found is None or found.weight.shape != table.shape:
             shape = "none" if found is None else str(tuple(found.weight.shape))
             raise ValueError(f"{where}: the table {name} of words is {tuple(table.shape)}, that of the "
-                             f"language model {shape}; make it with vocab={len(table)}, and of the same family")
+                             f"language model {shape}; make it with vocab={len(table)}, of the same "
+                             "family")
         with torch.no_grad():
             found.weight.copy_(table.float())
 
