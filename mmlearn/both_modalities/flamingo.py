@@ -54,20 +54,6 @@ class LanguageModel(Protocol):
     def logits(self, z: Tensor) -> Tensor: ...
 
 
-class Read(Protocol):
-    """What has been read before a model writes, as the methods of ``mmlearn.generate`` pass it on.
-
-    ``levels`` (b, m, r, d) are visual tokens, ``given(tokens, past)`` the tokens that are to be run and the
-    mask of all positions, ``phi(t)`` $\\phi$ of the first t positions (rows, t).
-    """
-
-    levels: Tensor
-
-    def given(self, tokens: Tensor, past: int) -> tuple[Tensor, Tensor | None]: ...
-
-    def phi(self, t: int) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class FlamingoConfig:
     layers: int = 80            # of the frozen language model
@@ -208,13 +194,13 @@ def read_features(
     r"""eq:flamingo-absorb: $q_i(XW_k)^\top=(q_iW_k^\top)X^\top$ and
     $A(XW_v)=(AX)W_v$: what ``read_latents`` reads of the features $X$, without keys
     and values of them; an optimisation where they outnumber the latents by far."""
-    K, V = latents
-    q = (Q / Q.shape[-1] ** 0.5) @ W_k                                # b h r d
-    scores = torch.cat([(q.flatten(1, 2) @ X.mT).view(*Q.shape[:3], -1),
-                        (Q / Q.shape[-1] ** 0.5) @ K.mT], dim=-1)
-    A_f, A = scores.softmax(dim=-1).split([X.shape[1], K.shape[-2]], dim=-1)
-    read = (A_f.flatten(1, 2) @ X).view_as(q)                         # b h r d
-    return read @ W_v.mT + A @ V
+    (K, V), s = latents, X.shape[1]
+    Q = Q / Q.shape[-1] ** 0.5
+    q = Q @ W_k                                                # b h r d
+    of_X = (q.flatten(1, 2) @ X.mT).unflatten(1, q.shape[1:3])
+    A = torch.cat([of_X, Q @ K.mT], dim=-1).softmax(dim=-1)    # b h r (s r)
+    read = (A[..., :s].flatten(1, 2) @ X).view_as(q)
+    return read @ W_v.mT + A[..., s:] @ V
 
 
 def squared_relu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -581,8 +567,8 @@ class Flamingo(nn.Module):
         return self.read(tokens, visual, phi, mask)
 
     def decode(self, tokens: Int[Tensor, "rows t"], context: Any) -> Float[Tensor, "rows t v"]:
-        """Logits after each of ``tokens``, as ``mmlearn.generate`` asks for them; ``context`` is a ``Read``,
-        whose texts stand before the tokens."""
+        """Logits after each of ``tokens``, as ``mmlearn.generate`` asks for them; ``context`` is a ``Prompt``
+        of ``mmlearn.nn.causal_lm``, whose texts and pictures (``see``) stand before the tokens."""
         past = 0 if self.cache is None else self.cache.length
         given, mask = context.given(tokens, past)
         if context.levels.shape[1]:
