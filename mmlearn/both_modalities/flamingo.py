@@ -216,12 +216,13 @@ def read_pictures(
     r"""eq:flamingo-read: $H_\ell=[\phi(\ell)>0]\;\sum_jA_{\ell j}v_j$ with the weights $A$
     of eq:attention under the mask: a token before the first picture reads zeros."""
     sees = mask.any(dim=-1, keepdim=True)
-    read = attend(Q, K, V, mask | ~sees)             # no row is empty: gradients stay finite
+    read = attend(Q, K, V, mask | ~sees)      # no row is empty: finite gradients
     return torch.where(sees, read, 0.0)
 
 
 def gated(
-    Y: Float[Tensor, "*b d"], alpha: Float[Tensor, " 1"], f: Float[Tensor, "*b d"]
+    Y: Float[Tensor, "*b d"], alpha: Float[Tensor, " 1"],
+    f: Float[Tensor, "*b d"],
 ) -> Float[Tensor, "*b d"]:
     r"""eq:flamingo-gate: $Y\leftarrow Y+\tanh(\alpha)\,f(Y)$, $\alpha=0$ at the start: the
     block is not there until training opens its gate."""
@@ -229,7 +230,8 @@ def gated(
 
 
 def gate_slope(
-    g: Float[Tensor, "*b d"], alpha: Float[Tensor, " 1"], f: Float[Tensor, "*b d"]
+    g: Float[Tensor, "*b d"], alpha: Float[Tensor, " 1"],
+    f: Float[Tensor, "*b d"],
 ) -> Float[Tensor, " 1"]:
     r"""eq:flamingo-gate-gradient: $\partial L/\partial\alpha=\langle g,f\rangle\,(1-\tanh^2\alpha)$
     with $g=\partial L/\partial Y$: not 0 at $\alpha=0$, where the gradient of all weights
@@ -298,7 +300,8 @@ class LatentAttention(MultiHeadAttention):
         self.width, self.heads, self.inner = width, heads, heads * head
         self.norm_features = nn.LayerNorm(width)
         self.norm_latents = nn.LayerNorm(width)
-        self.in_weight = nn.Parameter(torch.empty(3 * self.inner, width))     # rows: queries, keys, values
+        # rows: queries, keys, values
+        self.in_weight = nn.Parameter(torch.empty(3 * self.inner, width))
         self.out = nn.Linear(self.inner, width, bias=False)
         for block in self.in_weight.detach().chunk(3):
             nn.init.xavier_uniform_(block)
@@ -331,7 +334,8 @@ class ResamplerLayer(nn.Module):
 
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()
-        self.attention = LatentAttention(config.visual, config.resampler_heads, config.head)
+        self.attention = LatentAttention(
+            config.visual, config.resampler_heads, config.head)
         self.dense = Dense(config.visual, config.activation)
 
     def forward(
@@ -351,15 +355,18 @@ class PerceiverResampler(nn.Module):
 
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()
-        self.config = config
-        d = config.visual
-        self.project = nn.Linear(config.features, d) if config.features != d else nn.Identity()
+        self.config, d, n = config, config.visual, config.frames
+        same = config.features == d
+        self.project = nn.Identity() if same else nn.Linear(config.features, d)
         self.latents = nn.Parameter(torch.randn(config.latents, d))
-        self.times = nn.Parameter(0.02 * torch.randn(config.frames, d)) if config.frames else None
-        self.layers = nn.ModuleList(ResamplerLayer(config) for _ in range(config.resampler_layers))
+        self.times = nn.Parameter(0.02 * torch.randn(n, d)) if n else None
+        self.layers = nn.ModuleList(
+            ResamplerLayer(config) for _ in range(config.resampler_layers))
         self.norm = nn.LayerNorm(d)
 
-    def forward(self, features: Float[Tensor, "b n p f"]) -> Float[Tensor, "b r d"]:
+    def forward(
+        self, features: Float[Tensor, "b n p f"]
+    ) -> Float[Tensor, "b r d"]:
         X_f = self.project(features)
         if self.times is None:
             X_f = X_f.flatten(1, 2)
@@ -387,7 +394,8 @@ class MediaAttention(MultiHeadAttention):
         self.queries = nn.Linear(config.width, inner, bias=False)
         self.sources = nn.Linear(config.visual, 2 * inner, bias=False)
         self.out = nn.Linear(inner, config.width, bias=False)
-        for weight in (self.queries.weight, *self.sources.weight.chunk(2), self.out.weight):
+        for weight in (self.queries.weight, *self.sources.weight.chunk(2),
+                       self.out.weight):
             nn.init.xavier_uniform_(weight.detach())
 
     def project_source(
@@ -423,8 +431,10 @@ class GatedCrossAttention(nn.Module):
         super().__init__()
         self.attention = MediaAttention(config)
         self.dense = Dense(config.width, config.activation)
-        self.gate_read = nn.Parameter(torch.zeros(1)) if config.gated else None
-        self.gate_dense = nn.Parameter(torch.zeros(1)) if config.gated else None
+        self.gate_read = self.gate_dense = None
+        if config.gated:
+            self.gate_read = nn.Parameter(torch.zeros(1))
+            self.gate_dense = nn.Parameter(torch.zeros(1))
 
     def forward(
         self, x: Float[Tensor, "rows t D"],
@@ -434,7 +444,8 @@ class GatedCrossAttention(nn.Module):
         return self.add(x, self.gate_dense, self.dense(x))
 
     def add(
-        self, x: Float[Tensor, "rows t D"], gate: Tensor | None, f: Float[Tensor, "rows t D"]
+        self, x: Float[Tensor, "rows t D"], gate: Tensor | None,
+        f: Float[Tensor, "rows t D"],
     ) -> Float[Tensor, "rows t D"]:
         """eq:flamingo-gate, or the plain sum where there are no gates."""
         return x + f if gate is None else gated(x, gate, f)
