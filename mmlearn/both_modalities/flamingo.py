@@ -427,14 +427,16 @@ class GatedCrossAttention(nn.Module):
     picture. ``seen`` (rows, t, m) says which pictures a token sees.
     """
 
+    gate_read: nn.Parameter | None
+    gate_dense: nn.Parameter | None
+
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()
         self.attention = MediaAttention(config)
         self.dense = Dense(config.width, config.activation)
-        self.gate_read = self.gate_dense = None
-        if config.gated:
-            self.gate_read = nn.Parameter(torch.zeros(1))
-            self.gate_dense = nn.Parameter(torch.zeros(1))
+        for name in ("gate_read", "gate_dense"):
+            gate = nn.Parameter(torch.zeros(1)) if config.gated else None
+            self.register_parameter(name, gate)
 
     def forward(
         self, x: Float[Tensor, "rows t D"],
@@ -469,8 +471,8 @@ class FlamingoAdapter(nn.Module):
         there are none."""
         if not self.config.gated:
             raise ValueError("the blocks of this configuration have no gates; set gated = True")
-        pairs = [torch.cat([block.gate_read, block.gate_dense]) for block in self.blocks.values()]
-        return torch.stack(pairs).tanh()
+        blocks: Any = self.blocks.values()
+        return torch.stack([torch.cat([one.gate_read, one.gate_dense]) for one in blocks]).tanh()
 
 
 class Flamingo(nn.Module):

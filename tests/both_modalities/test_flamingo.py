@@ -437,13 +437,14 @@ def test_only_resampler_blocks_and_the_end_are_trained():
     model = made()
     trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"adapter"} and model.frozen == ["language"]
-    loss = interleaved_loss(model(TOKENS, features=torch.randn(1, 2, 5, 6)), TOKENS, TOKENS != IMAGE)
+    tokens = torch.cat([TOKENS, torch.tensor([[13]])], 1)                 # something follows <EOC>
+    loss = interleaved_loss(model(tokens, features=torch.randn(1, 2, 5, 6)), tokens, tokens != IMAGE)
     loss.backward()
     for name, p in model.named_parameters():
         if name.startswith("language"):
             assert p.grad is None
         else:
-            assert p.grad is not None and (p.grad.any() or name == "adapter.resampler.times"), name
+            assert p.grad is not None and p.grad.any(), name
     assert model.adapter.resampler.times.grad[0].any() and not model.adapter.resampler.times.grad[1:].any()
 
 
@@ -570,8 +571,7 @@ def test_words_written_one_by_one_are_those_of_one_pass():
             assert float(logits[row, t].log_softmax(-1)[word]) == pytest.approx(float(log_probs[row, t]))
     beams, totals = generate.beam(model, context, k=3, eos=EOC, max_len=4)
     again = generate.score(model, context, beams, eos=EOC)
-    torch.testing.assert_close(again, totals, atol=1e-5, rtol=1e-5)
-    assert (totals.sum(-1)[:, 0] >= log_probs[:, :4].sum(-1) - 1e-6).all()
+    torch.testing.assert_close(again.to(totals), totals, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -697,8 +697,8 @@ def test_erratum_c5_e12_flamingo_reads_texts_pictures_and_videos_and_no_speech()
 
 
 def test_erratum_c5_e13_the_language_model_is_no_recurrence_one_pass_is_all_steps():
-    model = made().double()
-    context, _ = story(model.float())
+    model = made()
+    context, _ = story(model)
     model, context = model.double(), replace(context, levels=context.levels.double())
     more = torch.tensor([[0, 11, 12, 13]])
     whole = model.decode(more, context)                                   # all positions in parallel
