@@ -169,9 +169,9 @@ def frame_times(
     k = len(e)
     if n <= k:
         return e[:n]
-    u = torch.arange(n, device=e.device) * (k - 1) / (n - 1)
-    below = u.floor().long().clamp(max=max(k - 2, 0))
-    w = (u - below).to(e.dtype)[:, None]
+    u = torch.arange(n, device=e.device) * (k - 1)              # n - 1 times u
+    below, w = u // (n - 1), (u % (n - 1))[:, None] / (n - 1)
+    w = w.to(e.dtype)
     return (1 - w) * e[below] + w * e[(below + 1).clamp(max=k - 1)]
 
 
