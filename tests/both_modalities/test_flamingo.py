@@ -320,7 +320,7 @@ def test_the_loss_is_the_mean_surprise_of_the_scored_tokens():
 def test_gradients_of_all_sets_of_data_are_summed_before_one_update():
     w = drawn(3).requires_grad_()
     losses = torch.stack([(w * (i + 1)).square().sum() for i in range(4)])
-    weights = torch.tensor(list(MIXTURE.values())).double()
+    weights = torch.tensor(list(MIXTURE.values()), dtype=torch.float64)
     whole, = torch.autograd.grad(mixture_loss(losses, weights), w, retain_graph=True)
     parts = [torch.autograd.grad(loss, w, retain_graph=True)[0] for loss in losses]
     torch.testing.assert_close(whole, sum(a * g for a, g in zip(weights, parts)))

@@ -58,7 +58,7 @@ def test_texts_of_several_lengths_are_continued_from_their_pictures():
 
 
 @pytest.mark.parametrize("name, language, whole", [("flamingo_3b", "chinchilla_1b4", 3.2),
-                                                   ("flamingo_80b", "chinchilla_70b", 79.1)])
+                                                   ("flamingo_80b", "chinchilla_70b", 79.0)])
 def test_all_parts_together_have_the_stated_size(name, language, whole):
     """The paper says 3.2B and 80B; the shapes that it gives for the largest make 1B less."""
     with blank():
