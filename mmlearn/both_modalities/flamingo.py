@@ -523,10 +523,10 @@ class Flamingo(nn.Module):
 
         Raises ``ValueError`` for both or neither, and for pixels without an encoder.
         """
-        if (pictures is None) == (features is None):
-            raise ValueError("give either pictures or features of them")
-        if features is None:
+        if pictures is not None and features is None:
             features = self.features(pictures if pictures.ndim == 6 else pictures[:, :, None])
+        elif features is None or pictures is not None:
+            raise ValueError("give either pictures or features of them")
         elif features.ndim == 4:
             features = features[:, :, None]                            # a frame each
         visual = self.adapter.resampler(features.flatten(0, 1))        # (b m) n p f -> (b m) r d
