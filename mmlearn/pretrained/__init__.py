@@ -61,6 +61,9 @@ READERS = {                             # public name -> the module of this pack
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
     "torchvision/alexnet": "alexnet",
+    **{f"openflamingo/OpenFlamingo-{size}": "flamingo"
+       for size in ("3B-vitl-mpt1b", "3B-vitl-mpt1b-langinstruct", "4B-vitl-rpj3b",
+                    "4B-vitl-rpj3b-langinstruct", "9B-vitl-mpt7b")},
 }
 
 
