@@ -1,7 +1,7 @@
-r"""A causal language model: a Transformer that reads a text from left to right and says which token comes next.
+r"""A causal language model: a Transformer that reads a text from left to right and says which token is next.
 
-Papers: A. Radford et al. (2019), *Language Models are Unsupervised Multitask Learners* (GPT-2); S. Zhang et al.
-(2022), *OPT: Open Pre-trained Transformer Language Models*, arXiv:2205.01068; J. Hoffmann et al. (2022),
+Papers: A. Radford et al. (2019), *Language Models are Unsupervised Multitask Learners* (GPT-2); S. Zhang et
+al. (2022), *OPT: Open Pre-trained Transformer Language Models*, arXiv:2205.01068; J. Hoffmann et al. (2022),
 *Training Compute-Optimal Large Language Models*, arXiv:2203.15556 (Chinchilla); O. Press, N. A. Smith and M.
 Lewis (2022), *Train Short, Test Long*, arXiv:2108.12409 (linear biases); J. Su et al. (2021), *RoFormer*,
 arXiv:2104.09864 (rotation); Z. Dai et al. (2019), *Transformer-XL*, arXiv:1901.02860, sec. 3.3 (relative
@@ -96,7 +96,7 @@ class CausalLMConfig:
 
     @classmethod
     def mpt_1b(cls) -> "CausalLMConfig":
-        """MPT-1B, the language model of OpenFlamingo-3B: 1,311,444,992 parameters."""
+        """MPT-1B, the language model of OpenFlamingo-3B: 1,311,442,944 parameters."""
         return cls(50_432, 2048, 2048, 24, 16, 8192, "alibi", "gelu", bias=False, qk_norm=True)
 
     @classmethod
@@ -223,7 +223,7 @@ class CausalAttention(MultiHeadAttention):
 
     def __init__(self, config: CausalLMConfig) -> None:
         super().__init__(config.width, config.heads, causal=True)
-        norm: Callable[[int], nn.Module] = make_norm(config) if config.qk_norm else lambda width: nn.Identity()
+        norm = make_norm(config) if config.qk_norm else nn.Identity
         self.query_norm, self.key_norm = norm(config.width), norm(config.width)
         if not config.bias:
             self.register_parameter("in_bias", None)
@@ -265,8 +265,8 @@ class CausalAttention(MultiHeadAttention):
 def with_bias(
     Q: Float[Tensor, "b h t e"], K: Float[Tensor, "b h s e"], B: Float[Tensor, "#b h t s"]
 ) -> tuple[Float[Tensor, "b h t w"], Float[Tensor, "b h s w"]]:
-    """Queries and keys whose scores are those of ``Q`` and ``K`` plus ``B``: each key gets a coordinate of its
-    own, on which the query's is its bias."""
+    """Queries and keys whose scores are those of ``Q`` and ``K`` plus ``B``: each key gets a coordinate of
+    its own, on which the query's is its bias."""
     b, h, s, e = K.shape
     wide = math.sqrt(e + s)
     own = torch.eye(s, dtype=K.dtype, device=K.device).expand(b, h, s, s)
@@ -403,8 +403,7 @@ class Prompt(Context):
 
         Without a ``past`` the first column of ``tokens`` stands for the prompt, which takes its place.
         """
-        assert self.tokens is not None
-        if past == 0:
+        if past == 0 and self.tokens is not None:
             tokens = torch.cat([self.rows_of(self.tokens), tokens[:, 1:]], dim=1)
         if self.real is None:
             return tokens, None
@@ -456,8 +455,8 @@ class CausalLM(nn.Module):
 
     ``mask`` (b, t) says which tokens are real; it is needed for padding at the left alone, since nothing sees
     what stands at the right. Inside a ``KVCache`` only new tokens are given, the mask being that of all so
-    far. ``embed``, ``layers``, ``norm`` and ``logits`` are the parts, for whoever puts something between them.
-    ``decode`` goes on from a ``Prompt``, so that all of ``mmlearn.generate`` applies. Raises ``ValueError``
+    far. ``embed``, ``layers``, ``norm`` and ``logits`` are the parts, for whoever puts something between
+    them. ``decode`` goes on from a ``Prompt``, so that all of ``mmlearn.generate`` applies. Raises ``ValueError``
     for texts longer than learned positions reach and ids outside the vocabulary.
     """
 
@@ -487,7 +486,8 @@ class CausalLM(nn.Module):
             return self.dropout(x)
         t, start = tokens.shape[1], 0 if self.cache is None else self.cache.length
         if start + t > self.config.context:
-            raise ValueError(f"the text has {start + t} tokens, the model reads {self.config.context}; cut it")
+            raise ValueError(
+                f"the text has {start + t} tokens, the model reads {self.config.context}; cut it")
         if mask is None:
             place = torch.arange(start, start + t, device=tokens.device)
         else:
