@@ -25,16 +25,17 @@ from torch import Tensor, nn
 from mmlearn.data.batches import Batches
 from mmlearn.data.pairs import ClassPictures, PairData, pixels
 from mmlearn.data.scenes import questions
+from mmlearn.data.scenes.categories import CATEGORY
 from mmlearn.data.scenes.graph import Scene
 from mmlearn.data.scenes.language import NUMBERS, PLACE_PHRASES, count_groups, join
-from mmlearn.data.scenes.categories import CATEGORY
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.nn.causal_lm import lm_loss
 
 IMAGE, EOC = "<image>", "<EOC>"                 # a picture stands here; the end of a chunk
 NO_PICTURE = -1
 MARKS = re.compile(f"({IMAGE}|{EOC})")
-NONSENSE = ("dax", "blicket", "wug", "fep", "toma", "zup", "gazzer", "modi", "koba", "tulver", "pilk", "sprock")
+NONSENSE = ("dax", "blicket", "wug", "fep", "toma", "zup", "gazzer", "modi", "koba", "tulver", "pilk",
+            "sprock")
 
 Look = Callable[[Int[Tensor, " n"]], Float[Tensor, "n ..."]]    # numbers of pictures -> pixels, or features
 

@@ -456,8 +456,8 @@ class CausalLM(nn.Module):
     ``mask`` (b, t) says which tokens are real; it is needed for padding at the left alone, since nothing sees
     what stands at the right. Inside a ``KVCache`` only new tokens are given, the mask being that of all so
     far. ``embed``, ``layers``, ``norm`` and ``logits`` are the parts, for whoever puts something between
-    them. ``decode`` goes on from a ``Prompt``, so that all of ``mmlearn.generate`` applies. Raises ``ValueError``
-    for texts longer than learned positions reach and ids outside the vocabulary.
+    them. ``decode`` goes on from a ``Prompt``, so that all of ``mmlearn.generate`` applies. Raises
+    ``ValueError`` for texts longer than learned positions reach and ids outside the vocabulary.
     """
 
     cache: KVCache | None = None
