@@ -5,8 +5,8 @@ without pictures in place of no shots, RICES, answers by likelihood or by beam s
 *An Empirical Study of GPT-3 for Few-Shot Knowledge-Based VQA*, AAAI, arXiv:2109.05014 (RICES); E. Perez, D.
 Kiela and K. Cho (2021), *True Few-Shot Learning with Language Models*, NeurIPS, arXiv:2105.11447 (choices are
 made on the shots).  Survey: 5.3.
-Differs from the papers: pictures are compared by chapter 4's CLIP, trained on drawn scenes. A candidate answer
-ends with ``<EOC>``, so that one which begins another is not preferred for being shorter.
+Differs from the papers: pictures are compared by chapter 4's CLIP, trained on drawn scenes. A candidate
+answer ends with ``<EOC>``, so that one which begins another is not preferred for being shorter.
 
 Controls say what shots do: shots with wrong answers, shots whose pictures are taken away, and shots that were
 chosen on the pictures that they are judged on, which no few-shot result may have.
@@ -36,7 +36,7 @@ from mmlearn.nn.causal_lm import Prompt, left_padded
 from mmlearn.nn.modes import eval_mode
 from mmlearn.text_for_vision.training import embed_images, load_mini
 
-KEYWORDS = ("question", "answer", "output", "instruction")      # an answer that begins a new chunk is cut here
+KEYWORDS = ("question", "answer", "output", "instruction")      # where an answer begins a new chunk it is cut
 
 # ------------------------------------------------------------------------------------- equations
 
@@ -163,7 +163,8 @@ def without_shots(episode: Sequence[Example]) -> list[Example]:
 def with_wrong_answers(
     episode: Sequence[Example], answers: Sequence[str], generator: torch.Generator | None = None
 ) -> list[Example]:
-    """Shots whose answers are wrong, drawn from other ``answers``; their form stays, what they teach is false.
+    """Shots whose answers are wrong, drawn from other ``answers``: their form stays, what they teach is
+    false.
 
     Raises ``ValueError`` if a shot has no other answer.
     """

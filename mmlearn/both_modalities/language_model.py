@@ -1,4 +1,4 @@
-r"""The miniature's language model: what the scene world says, learnt by predicting the next word, then frozen.
+r"""The miniature's language model: what the scene world says, learnt word by word, then frozen.
 
 Papers: A. Radford et al. (2019), *Language Models are Unsupervised Multitask Learners*, sec. 2; J.-B. Alayrac
 et al. (2022), *Flamingo*, arXiv:2204.14198, sec. 2.2 (the language model is trained first, on text alone).
@@ -27,19 +27,18 @@ from mmlearn.both_modalities.interleaved import (
     instruction_examples,
     question_examples,
 )
+from mmlearn.catalog import kinds
 from mmlearn.checkpoints import load_model, pair_of, save_model
 from mmlearn.data.batches import Batches
 from mmlearn.data.pairs import PairData
-from mmlearn.nn.causal_lm import CausalLM, CausalLMConfig, lm_loss, token_log_probs
+from mmlearn.nn.causal_lm import CausalLM, lm_loss, token_log_probs
 from mmlearn.nn.modes import eval_mode
 from mmlearn.train import History, fit, parameter_groups, warmup_cosine
 
-KINDS = {"causal-lm": (CausalLMConfig, CausalLM)}
-
 
 def perplexity(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    r"""eq:lm-perplexity: $e^{L}$ of a loss in nats a token: between how many words, all alike, the model is in
-    doubt; a model that knows nothing has as many as there are words."""
+    r"""eq:lm-perplexity: $e^{L}$ of a loss in nats a token: between how many words, all alike, the model is
+    in doubt; a model that knows nothing has as many as there are words."""
     return loss.exp()
 
 
@@ -58,17 +57,17 @@ def lm_tokeniser(data: PairData, min_count: int = 1) -> ChunkTokeniser:
 
 
 def binding_text(
-    words: Sequence[str], kinds: Sequence[str], dice: np.random.Generator, ways: int = 2, shots: int = 3
+    words: Sequence[str], things: Sequence[str], dice: np.random.Generator, ways: int = 2, shots: int = 3
 ) -> list[Example]:
-    """A page that binds nonsense words to ``kinds``, which text must name: ``Output: cat dax``.
+    """A page that binds nonsense words to ``things``, which text must name: ``Output: cat dax``.
 
-    Each way stands ``shots`` times, in random order, and after a kind its word follows always: who looks back
+    Each way stands ``shots`` times, in random order, and after a thing its word follows always: who looks back
     knows it.
     """
-    which = dice.choice(len(kinds), ways, replace=False)
+    which = dice.choice(len(things), ways, replace=False)
     named = dice.choice(len(words), ways, replace=False)
     order = dice.permutation(np.repeat(np.arange(ways), shots))
-    return [Example(f"Output: {kinds[which[i]]}", words[named[i]], kind="binding") for i in order]
+    return [Example(f"Output: {things[which[i]]}", words[named[i]], kind="binding") for i in order]
 
 
 class TextBatch(NamedTuple):
@@ -87,7 +86,7 @@ class TextBatches(Batches):
 
     def __init__(
         self, examples: Sequence[Example], tokeniser: ChunkTokeniser, size: int = 32, *, context: int = 256,
-        most: int = 5, binding: float | int = 0.25, kinds: Sequence[str] = ("cat", "dog", "tree", "car"),
+        most: int = 5, binding: float | int = 0.25, things: Sequence[str] = ("cat", "dog", "tree", "car"),
         seed: int = 0,
     ) -> None:
         super().__init__(examples, size, seed=seed)
@@ -95,7 +94,7 @@ class TextBatches(Batches):
             raise ValueError(f"most is {most}, context {context} and binding {binding}; a page has 1 example "
                              f"and 2 tokens or more, a share is between 0 and 1")
         self.tokeniser, self.context, self.most, self.binding = tokeniser, context, most, binding
-        self.kinds = tuple(kinds)
+        self.things = tuple(things)
         self.alike: dict[str, list[int]] = {}
         for number, example in enumerate(examples):
             self.alike.setdefault(example.kind, []).append(number)
@@ -104,7 +103,7 @@ class TextBatches(Batches):
         """The pages of a batch, which these examples open."""
         for first in indices:
             if dice.random() < self.binding:
-                yield binding_text(NONSENSE, self.kinds, dice, shots=2 + int(dice.integers(3)))
+                yield binding_text(NONSENSE, self.things, dice, shots=2 + int(dice.integers(3)))
                 continue
             others = self.alike[self.data[first].kind]
             more = dice.integers(len(others), size=int(dice.integers(self.most)))
@@ -156,7 +155,8 @@ def freeze_(model: torch.nn.Module) -> torch.nn.Module:
 
 @torch.no_grad()
 def judge_lm(model: CausalLM, batches: TextBatches, count: int = 4) -> dict[str, float]:
-    """Loss in nats a token, perplexity, and the share of tokens foretold, over the first ``count`` batches."""
+    """Loss in nats a token, perplexity, and the share of tokens foretold, over the first ``count``
+    batches."""
     loss = right = total = 0.0
     with eval_mode(model) as device:
         for number in range(count):
@@ -203,7 +203,7 @@ def load_lm(path: str | Path) -> SavedLM:
 
     Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
     """
-    model, about = load_model(path, KINDS, "train one with train_lm")
+    model, about = load_model(path, kinds("causal-lm"), "train one with train_lm")
     if not isinstance(model, CausalLM):
         raise ValueError(f"{path} holds a {type(model).__name__}, no language model; give another path")
     tokeniser = ChunkTokeniser.of(about, pair_of(path)[1])

@@ -35,6 +35,11 @@ READERS = {                             # public name -> the module of this pack
     **{f"google-bert/bert-{size}": "bert"
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
+    **{f"openai-community/gpt2{size}": "causal_lm" for size in ("", "-medium", "-large", "-xl")},
+    **{f"facebook/opt-{size}": "causal_lm" for size in ("125m", "1.3b", "2.7b", "6.7b")},
+    **{name: "causal_lm" for name in ("mosaicml/mpt-1b-redpajama-200b", "mosaicml/mpt-7b",
+                                      "togethercomputer/RedPajama-INCITE-Base-3B-v1",
+                                      "togethercomputer/RedPajama-INCITE-Instruct-3B-v1")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
