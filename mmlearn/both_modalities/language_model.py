@@ -61,8 +61,8 @@ def binding_text(
 ) -> list[Example]:
     """A page that binds nonsense words to ``things``, which text must name: ``Output: cat dax``.
 
-    Each way stands ``shots`` times, in random order, and after a thing its word follows always: who looks back
-    knows it.
+    Each way stands ``shots`` times, in random order, and after a thing its word follows always: who looks
+    back knows it.
     """
     which = dice.choice(len(things), ways, replace=False)
     named = dice.choice(len(words), ways, replace=False)

@@ -7,8 +7,8 @@ SYSTEMS: tuple[System, ...] = (
         name="Causal language model",
         section="5.3",
         paper="Radford et al. (2019), Language Models are Unsupervised Multitask Learners; Zhang et al. "
-              "(2022), OPT, arXiv:2205.01068; Hoffmann et al. (2022), Training Compute-Optimal Large Language "
-              "Models, arXiv:2203.15556; Awadalla et al. (2023), OpenFlamingo, arXiv:2308.01390",
+              "(2022), OPT, arXiv:2205.01068; Hoffmann et al. (2022), Training Compute-Optimal Large "
+              "Language Models, arXiv:2203.15556; Awadalla et al. (2023), OpenFlamingo, arXiv:2308.01390",
         module="mmlearn.nn.causal_lm",
         model="mmlearn.nn.causal_lm:CausalLM",
         command="causal-lm",
@@ -38,8 +38,8 @@ SYSTEMS: tuple[System, ...] = (
             Configuration("chinchilla_70b", "mmlearn.nn.causal_lm:CausalLMConfig.chinchilla_70b"),
             Configuration("mini", "mmlearn.nn.causal_lm:CausalLMConfig.mini"),
         ),
-        oracle="transformers.GPT2LMHeadModel, OPTForCausalLM, GPTNeoXForCausalLM, MptForCausalLM: logits, also "
-               "with padding, and greedy search",
+        oracle="transformers.GPT2LMHeadModel, OPTForCausalLM, GPTNeoXForCausalLM, MptForCausalLM: logits, "
+               "also with padding, and greedy search",
         weights="openai-community/gpt2 (MIT) and its larger sizes; facebook/opt-125m, -1.3b, -2.7b, -6.7b; "
                 "mosaicml/mpt-1b-redpajama-200b, mpt-7b; togethercomputer/RedPajama-INCITE-Base-3B-v1 "
                 "(Apache-2.0)",

@@ -72,7 +72,8 @@ OPT = Family(
      "layer_norm_elementwise_affine": True},
     {"words": "embed_tokens", "positions": "embed_positions", "norm": "final_layer_norm"},
     {"attention_norm": "self_attn_layer_norm", "attention.in": "self_attn",
-     "attention.out": "self_attn.out_proj", "feed_forward_norm": "final_layer_norm", "feed_forward.inner": "fc1", "feed_forward.outer": "fc2"},
+     "attention.out": "self_attn.out_proj", "feed_forward_norm": "final_layer_norm",
+     "feed_forward.inner": "fc1", "feed_forward.outer": "fc2"},
     "layers", ("model.decoder.", "decoder."), {"offset": 2}, ("activation_function", "relu"),
     (".q_proj", ".k_proj", ".v_proj"))
 NEOX = Family(
