@@ -250,7 +250,8 @@ def test_a_handful_of_texts_is_learnt_by_heart(positions):
 
 
 @pytest.mark.parametrize("tokens, words", [
-    (torch.full((1, 40), 5), "40 tokens, the model reads 32"), (torch.tensor([[5, 23]]), "token ids go from")])
+    (torch.full((1, 40), 5), "40 tokens, the model reads 32"),
+    (torch.tensor([[5, 23]]), "token ids go from")])
 def test_texts_that_would_be_misread_are_refused(tokens, words):
     with pytest.raises(ValueError, match=words):
         model()(tokens)
@@ -314,7 +315,8 @@ def test_a_prompt_keeps_its_rows_together():
     two = prompt.repeat(2)
     assert two.rows == 6 and two.device.type == "cpu"
     given, real = two.given(torch.zeros(6, 1, dtype=torch.long))
-    assert given.tolist()[2] == given.tolist()[3] == [1, 1, 2, 7] and real[2].tolist() == [False, False, True, True]
+    assert given.tolist()[2] == given.tolist()[3] == [1, 1, 2, 7]
+    assert real[2].tolist() == [False, False, True, True]
     chosen = two.select(torch.tensor([3, 0]))
     assert chosen.tokens.tolist() == [[1, 1, 2, 7], [2, 5, 9, 11]] and chosen.rows == 2
     with pytest.raises(ValueError, match="give it media"):
