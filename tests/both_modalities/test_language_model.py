@@ -68,7 +68,8 @@ def test_batches_of_text_follow_from_their_number_and_are_cut_at_the_context(sai
     examples, of = said
     batches = TextBatches(examples, of, 8, context=40, seed=2)
     one, two = batches[3], TextBatches(examples, of, 8, context=40, seed=2)[3]
-    assert torch.equal(one.tokens, two.tokens) and not torch.equal(one.tokens[:, :9], batches[4].tokens[:, :9])
+    assert torch.equal(one.tokens, two.tokens)
+    assert not torch.equal(one.tokens[:, :9], batches[4].tokens[:, :9])
     assert one.tokens.shape[1] <= 40 and (one.tokens[:, 0] == of.bos).all()
     silent = torch.isin(one.tokens, torch.tensor([of.pad, of.bos, of.image]))
     assert torch.equal(one.scored, ~silent) and (one.tokens == of.image).any()

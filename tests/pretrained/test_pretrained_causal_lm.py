@@ -177,7 +177,8 @@ def test_every_tensor_of_a_family_has_a_name_of_its_own(name):
     base = {"model_type": name, "vocab_size": 40}
     small = {"gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 4},
              "opt": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4},
-             "gpt_neox": NEOX, "mpt": {"d_model": 16, "n_layers": 2, "n_heads": 4}, "mosaic_gpt": MOSAIC}[name]
+             "gpt_neox": NEOX, "mpt": {"d_model": 16, "n_layers": 2, "n_heads": 4},
+             "mosaic_gpt": MOSAIC}[name]
     model = CausalLM(config_of({**small, **base}, "config.json"))
     names = [their for ours in model.state_dict() for their in sources(ours, FAMILIES[name])]
     assert len(names) == len(set(names))
