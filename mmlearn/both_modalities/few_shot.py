@@ -28,6 +28,7 @@ from mmlearn.both_modalities.interleaved import (
     Look,
     encode_page,
     media_positions,
+    shown,
     stack_pictures,
 )
 from mmlearn.data.images import PictureFiles
@@ -194,12 +195,12 @@ def with_other_pictures(
 
 def prompts(
     episodes: Sequence[Sequence[Example]], tokeniser: ChunkTokeniser, look: Look | None = None,
-    see: Callable[[Tensor], Tensor] | None = None, device: torch.device | str | None = None,
+    see: Callable[..., Tensor] | None = None, device: torch.device | str | None = None,
 ) -> Prompt:
     """What a model reads before it answers: the shots, and the query up to where its answer begins.
 
-    ``look`` finds pictures by their numbers, ``see`` turns them, (b, m, …), into visual tokens (b, m, r, d);
-    without either the prompt is text, whose ``<image>`` marks stand where they stood.
+    ``look`` finds pictures by their numbers, ``see(pictures=…)`` or ``see(features=…)`` turns them, (b, m, …),
+    into visual tokens (b, m, r, d); without either the prompt is text, whose ``<image>`` marks stand where they stood.
     """
     rows = [encode_page(episode, tokeniser, open_end=True) for episode in episodes]
     tokens, real = left_padded([row.ids for row in rows], tokeniser.pad, device)
@@ -207,7 +208,7 @@ def prompts(
     if look is None or see is None:
         levels = torch.empty(len(rows), 0, 0, 0, device=device)
     else:
-        levels = see(stack_pictures([row.pictures for row in rows], look).to(tokens.device))
+        levels = see(**shown(stack_pictures([row.pictures for row in rows], look).to(tokens.device)))
     return Prompt(levels, tokens=tokens, real=real, media=media)
 
 
@@ -242,7 +243,8 @@ def score_answers(
 ) -> Judged:
     """Close-ended answers: the candidate of the highest log-probability (eq:few-shot-answer).
 
-    ``candidates`` are those of all queries, or a list for each. A model that sees offers ``see(pictures)``.
+    ``candidates`` are those of all queries, or a list for each. A model that sees offers ``see`` (see
+    ``prompts``).
     Raises ``ValueError`` if the right answer is no candidate.
     """
     each = [list(candidates) if isinstance(candidates[0], str) else list(candidates[i])

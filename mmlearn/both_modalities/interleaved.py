@@ -339,9 +339,19 @@ class BindingBatches(Batches):
 
 
 class Sees(Protocol):
-    """A language model that sees: logits (b, t, v) from tokens, pictures and which picture a token sees."""
+    """A language model that sees: logits (b, t, v) from tokens, pictures or features of them, and which
+    picture a token sees."""
 
-    def __call__(self, tokens: Tensor, pictures: Tensor, media: Tensor) -> Tensor: ...
+    def __call__(
+        self, tokens: Tensor, pictures: Tensor | None = None, features: Tensor | None = None,
+        media: Tensor | None = None,
+    ) -> Tensor: ...
+
+
+def shown(pictures: Float[Tensor, "b m ..."]) -> dict[str, Tensor]:
+    """Pictures as a model that sees takes them: pixels (b, m, 3, y, x) are ``pictures``, what an encoder has
+    made of them, (b, m, p, f) or (b, m, f), are ``features``."""
+    return {"pictures" if pictures.ndim > 4 else "features": pictures}
 
 
 class Blind(nn.Module):
@@ -352,7 +362,8 @@ class Blind(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], pictures: Float[Tensor, "b m ..."], media: Int[Tensor, "b t"]
+        self, tokens: Int[Tensor, "b t"], pictures: Float[Tensor, "b m ..."] | None = None,
+        features: Float[Tensor, "b m ..."] | None = None, media: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t v"]:
         return self.model(tokens)
 
@@ -363,5 +374,5 @@ class Blind(nn.Module):
 
 def interleaved_objective(model: Sees, batch: InterleavedBatch) -> tuple[Tensor, dict[str, Any]]:
     """A loss for ``fit``: eq:lm-loss over the scored tokens of pages, and their number as its weight."""
-    logits = model(batch.tokens, batch.pictures, batch.media)
+    logits = model(batch.tokens, **shown(batch.pictures), media=batch.media)
     return lm_loss(logits, batch.tokens, batch.scored), {"weight": batch.scored[:, 1:].sum().float()}

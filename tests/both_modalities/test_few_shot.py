@@ -54,8 +54,8 @@ class Looks(nn.Module):
         self.of, self.sure, self.weight = of, sure, nn.Parameter(torch.zeros(1))
         self.words = of.encode("red green blue")
 
-    def see(self, pictures):
-        return pictures[:, :, None]                           # b m e -> b m 1 e
+    def see(self, pictures=None, features=None):
+        return features[:, :, None]                           # b m e -> b m 1 e
 
     def decode(self, tokens, prompt):
         read, _ = prompt.given(tokens, 0 if self.cache is None else self.cache.length)
@@ -149,7 +149,7 @@ def test_controls_change_the_shots_and_leave_the_query():
 
 def test_text_alone_in_place_of_shots_has_no_marks_of_pictures():
     of = tokeniser()
-    prompt = prompts([without_pictures(SHOTS[:3])], of, LOOK, lambda p: p[:, :, None])
+    prompt = prompts([without_pictures(SHOTS[:3])], of, LOOK, lambda features: features[:, :, None])
     assert of.show(prompt.tokens[0]) == "output red <EOC> output green <EOC> <image> output"
     assert prompt.media[0].tolist() == [0] * 7 + [1, 1] and prompt.levels.shape == (1, 1, 1, 3)
 

@@ -24,6 +24,7 @@ from mmlearn.both_modalities.interleaved import (
     media_positions,
     next_positions,
     question_examples,
+    shown,
     stack_pictures,
 )
 from mmlearn.data.pairs import ClassPictures, PairData, scene_pairs
@@ -230,3 +231,8 @@ def test_the_objective_is_the_loss_of_scored_tokens_and_blind_models_see_nothing
     other, _ = interleaved_objective(Blind(lm), batch._replace(pictures=batch.pictures + 1))
     assert torch.equal(loss, other)
     assert PAGE[2].picture == NO_PICTURE
+
+
+def test_pixels_are_pictures_and_what_an_encoder_made_of_them_are_features():
+    assert list(shown(torch.zeros(2, 3, 3, 8, 8))) == ["pictures"]
+    assert list(shown(torch.zeros(2, 3, 4, 5))) == list(shown(torch.zeros(2, 3, 5))) == ["features"]
