@@ -199,8 +199,9 @@ def prompts(
 ) -> Prompt:
     """What a model reads before it answers: the shots, and the query up to where its answer begins.
 
-    ``look`` finds pictures by their numbers, ``see(pictures=…)`` or ``see(features=…)`` turns them, (b, m, …),
-    into visual tokens (b, m, r, d); without either the prompt is text, whose ``<image>`` marks stand where they stood.
+    ``look`` finds pictures by their numbers, ``see(pictures=…)`` or ``see(features=…)`` turns them, (b, m,
+    …), into visual tokens (b, m, r, d); without either the prompt is text, whose ``<image>`` marks stand
+    where they stood.
     """
     rows = [encode_page(episode, tokeniser, open_end=True) for episode in episodes]
     tokens, real = left_padded([row.ids for row in rows], tokeniser.pad, device)

@@ -149,7 +149,7 @@ def config_of(found: Mapping[str, Any], where: str) -> CausalLMConfig:
         more["activation"] = ACTIVATIONS[activation]
     if kind == "gpt_neox":
         _neox_rotation(found, where)
-    if kind == "opt":
+    if kind == "opt" and found.get("word_embed_proj_dim") is not None:
         _must_be(found, {"word_embed_proj_dim": found.get("hidden_size", 768)}, where)
     if kind == "gpt2" and found.get("n_inner") is None:
         width = found.get("n_embd", 768)
