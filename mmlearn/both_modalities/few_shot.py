@@ -322,3 +322,49 @@ def left_out_scores(
     judged = score_answers(model, episodes, candidates, tokeniser, look, **options)
     own = torch.tensor([list(candidates).index(shot.answer) for shot in shots])
     return judged.scores.log_softmax(dim=-1).gather(1, own[:, None])[:, 0]
+
+
+# ------------------------------------------------------------------------------ accuracy over shots
+
+ARMS = ("random", "RICES", "wrong answers", "other pictures", "text alone", "blind")
+
+
+def arm(
+    name: str, episodes: Sequence[Sequence[Example]], candidates: Sequence[str], count: int,
+    generator: torch.Generator | None = None,
+) -> list[list[Example]]:
+    """The episodes of an arm of ``shot_curve``, made of those with the shots as they are; "random" and
+    "RICES" differ in the shots alone. Raises ``ValueError`` for another name."""
+    change: dict[str, Callable[[Sequence[Example]], list[Example]]] = {
+        "random": list, "RICES": list, "text alone": without_pictures, "blind": blind,
+        "wrong answers": lambda episode: with_wrong_answers(episode, candidates, generator),
+        "other pictures": lambda episode: with_other_pictures(episode, count, generator)}
+    if name not in change:
+        raise ValueError(f"the arm {name!r} is unknown; take some of {', '.join(ARMS)}")
+    return [change[name](episode) for episode in episodes]
+
+
+def shot_curve(
+    model: Any, queries: Sequence[Example], support: Sequence[Example], candidates: Sequence[str],
+    tokeniser: ChunkTokeniser, look: Look | None = None, *, shots: Sequence[int] = (0, 1, 2, 4),
+    near: tuple[Tensor, Tensor] | None = None, arms: Sequence[str] = ARMS, seed: int = 0, **options: Any,
+) -> dict[str, list[float]]:
+    """Accuracy of close-ended answers over the number of shots, with its controls: a list for each arm.
+
+    All arms but "RICES" have the same random shots, which follow from ``seed``; "RICES" is left out without
+    ``near``, the features of the queries' pictures (q, e) and of the support's (n, e). Without shots all arms
+    but "blind" are alike. Further ``options`` go to ``score_answers``.
+    """
+    count = 1 + max(example.picture for example in support)
+    curves: dict[str, list[float]] = {name: [] for name in arms if name != "RICES" or near is not None}
+    for k in shots:
+        generator = torch.Generator().manual_seed(seed)
+        rows = random_shots(len(support), len(queries), max(1, k), generator)[:, :k]
+        for name, accuracies in curves.items():
+            if name == "RICES" and near is not None and k:
+                episodes = with_shots(queries, support, rices(*near, k))
+            else:
+                episodes = with_shots(queries, support, rows)
+            changed = arm(name, episodes, candidates, count, torch.Generator().manual_seed(seed + 1))
+            accuracies.append(score_answers(model, changed, candidates, tokeniser, look, **options).accuracy)
+    return curves

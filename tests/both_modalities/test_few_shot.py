@@ -22,6 +22,7 @@ from mmlearn.both_modalities.few_shot import (
     rices,
     same_words,
     score_answers,
+    shot_curve,
     trimmed,
     true_few_shot_choice,
     with_other_pictures,
@@ -231,6 +232,39 @@ def test_orders_begin_with_the_given_one_and_answers_are_averaged_over_them():
     of = tokeniser()
     judged = averaged(Looks(of), [SHOTS[:3], SHOTS[1:4]], COLOURS, of, LOOK, count=3)
     assert judged.accuracy == 1.0 and judged.scores.shape == (2, 3)
+
+
+class Copies(Looks):
+    """Says the answer that most shots had whose picture is like the query's, as a stand-in for a model that
+    learns in context: with the wrong answers it says them."""
+
+    def decode(self, tokens, prompt):
+        given, _ = prompt.given(tokens)
+        logits, s = torch.zeros(*tokens.shape, len(self.of)), given.shape[1] - tokens.shape[1]
+        phi, levels = prompt.phi(given.shape[1]), prompt.rows_of(prompt.levels)
+        for i in range(len(tokens)):
+            logits[i, 1:, self.of.eos] = self.sure
+            last = int(phi[i, s])
+            for j in range(s):
+                if int(given[i, j]) in self.words and phi[i, j] and last:
+                    alike = levels[i, int(phi[i, j]) - 1, 0] @ levels[i, last - 1, 0]
+                    logits[i, 0, given[i, j]] += self.sure * alike
+        return logits
+
+
+def test_accuracy_over_shots_is_told_with_its_controls():
+    of, queries = tokeniser(), [shot._replace(picture=shot.picture + 6) for shot in SHOTS]
+    near = (LOOK(torch.arange(6, 12)), LOOK(torch.arange(6)))
+    curves = shot_curve(Copies(of), queries, SHOTS, COLOURS, of, LOOK, shots=(0, 2, 6), near=near)
+    chance = 1 / 3
+    assert set(curves) == {"random", "RICES", "wrong answers", "other pictures", "text alone", "blind"}
+    assert all(curve[0] == pytest.approx(chance) for curve in curves.values())
+    assert curves["random"][2] == 1.0 and curves["random"][1] <= 1.0 == curves["RICES"][1]
+    assert curves["wrong answers"][2] < 0.5 and curves["text alone"] == curves["blind"] == [
+        pytest.approx(chance)] * 3
+    assert "RICES" not in shot_curve(Copies(of), queries, SHOTS, COLOURS, of, LOOK, shots=(1,))
+    with pytest.raises(ValueError, match="the arm 'lucky' is unknown"):
+        shot_curve(Copies(of), queries, SHOTS, COLOURS, of, LOOK, arms=("lucky",))
 
 
 # True few-shot ----------------------------------------------------------------------------------------------
