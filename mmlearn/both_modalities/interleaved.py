@@ -15,7 +15,7 @@ picture each token sees.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ MARKS = re.compile(f"({IMAGE}|{EOC})")
 NONSENSE = ("dax", "blicket", "wug", "fep", "toma", "zup", "gazzer", "modi", "koba", "tulver", "pilk",
             "sprock")
 
+# a model that sees: (tokens, pictures=… or features=…, media=…) -> logits (b, t, v)
+Sees = Callable[..., Tensor]
 Look = Callable[[Int[Tensor, " n"]], Float[Tensor, "n ..."]]    # numbers of pictures -> pixels, or features
 
 
@@ -336,16 +338,6 @@ class BindingBatches(Batches):
                                                                           generator=generator)),
                               generator, self.words) for _ in indices]
         return collate_pages(pages, self.tokeniser, self.look, answers_only=True)
-
-
-class Sees(Protocol):
-    """A language model that sees: logits (b, t, v) from tokens, pictures or features of them, and which
-    picture a token sees."""
-
-    def __call__(
-        self, tokens: Tensor, pictures: Tensor | None = None, features: Tensor | None = None,
-        media: Tensor | None = None,
-    ) -> Tensor: ...
 
 
 def shown(pictures: Float[Tensor, "b m ..."]) -> dict[str, Tensor]:

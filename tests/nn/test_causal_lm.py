@@ -68,7 +68,8 @@ def test_the_miniature_has_half_a_million_parameters():
 
 
 @pytest.mark.parametrize("wrong, words", [
-    ({"heads": 3}, "heads"), ({"eps": 2.0}, "eps"), ({"positions": "rotary", "width": 12, "heads": 4}, "even width"), ({"layers": -1}, "layers")])
+    ({"heads": 3}, "heads"), ({"eps": 2.0}, "eps"),
+    ({"positions": "rotary", "width": 12, "heads": 4}, "even width"), ({"layers": -1}, "layers")])
 def test_a_size_that_no_model_can_have_is_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         config(**wrong)
