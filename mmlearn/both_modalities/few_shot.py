@@ -248,8 +248,12 @@ def score_answers(
     ``prompts``).
     Raises ``ValueError`` if the right answer is no candidate.
     """
-    each = [list(candidates) if isinstance(candidates[0], str) else list(candidates[i])
-            for i in range(len(episodes))]
+    if isinstance(candidates[0], str):
+        each = [[str(candidate) for candidate in candidates]] * len(episodes)
+    else:
+        each = [[*row] for row in candidates]
+    if len(each) != len(episodes):
+        raise ValueError(f"{len(episodes)} queries and {len(each)} lists of candidates; give one a query")
     for episode, row in zip(episodes, each):
         if episode[-1].answer not in row:
             raise ValueError(f"{episode[-1].answer!r} is no candidate of its query; add it")

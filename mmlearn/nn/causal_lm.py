@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -387,9 +387,9 @@ class Prompt(Context):
     def select(self, index: Int[Tensor, " rows"]) -> "Prompt":
         """The prompts of the rows ``index``, in this order; they are copied."""
         texts = index // self.copies
-        parts = {name: None if value is None else value[texts] for name, value in (
-            ("levels", self.levels), ("mask", self.mask), ("tokens", self.tokens), ("real", self.real),
-            ("media", self.media))}
+        names = ("levels", "mask", "tokens", "real", "media")
+        parts: dict[str, Any] = {name: None if getattr(self, name) is None else getattr(self, name)[texts]
+                                 for name in names}
         return replace(self, copies=1, **parts)
 
     def rows_of(self, x: Tensor) -> Tensor:

@@ -187,6 +187,8 @@ def test_the_answer_that_the_model_sees_is_chosen_and_written():
     assert all(same_words(text, e[-1].answer, of) for text, e in zip(texts, episodes))
     each = [["red", "green"], ["blue", "red"], ["green", "red"]]
     assert score_answers(model, episodes, each, of, LOOK).chosen.tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match="3 queries and 2 lists of candidates"):
+        score_answers(model, episodes, each[:2], of, LOOK)
     with pytest.raises(ValueError, match="'blue' is no candidate of its query"):
         score_answers(model, episodes, ["red", "green"], of, LOOK)
 

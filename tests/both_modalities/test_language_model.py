@@ -108,7 +108,7 @@ def test_a_few_questions_are_answered_by_heart(said):
              Example("Question: What colour is the dog? Answer:", "blue"),
              Example("Question: Where is this? Answer:", "in a room")]
     lm = small(of)
-    train_lm(lm, facts, of, steps=80, batch=3, lr=5e-3, most=1, binding=0.0, progress=False)
+    train_lm(lm, facts, of, steps=140, batch=3, lr=1e-2, most=1, binding=0.0, progress=False)
     judged = score_answers(lm, [[fact] for fact in facts], ["red", "blue", "in a room", "two"], of)
     assert judged.accuracy == 1.0
 
