@@ -42,6 +42,11 @@ READERS = {                             # public name -> the module of this pack
     **{f"facebook/data2vec-audio-{size}": "data2vec_speech"
        for size in ("base", "base-960h", "large-960h")},
     **{name: "vilbert" for name in ("jiasenlu/vilbert_beta", "facebookresearch/vilbert-multi-task")},
+    **{f"openai-community/gpt2{size}": "causal_lm" for size in ("", "-medium", "-large", "-xl")},
+    **{f"facebook/opt-{size}": "causal_lm" for size in ("125m", "1.3b", "2.7b", "6.7b")},
+    **{name: "causal_lm" for name in ("mosaicml/mpt-1b-redpajama-200b", "mosaicml/mpt-7b",
+                                      "togethercomputer/RedPajama-INCITE-Base-3B-v1",
+                                      "togethercomputer/RedPajama-INCITE-Instruct-3B-v1")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
