@@ -1,6 +1,6 @@
 """Questions about the scene world as programs, and what ten people answer.
 
-Papers: J. Johnson et al. (2017), *CLEVR*, arXiv:1612.06890 (a question is a program that is run on the graph);
+Papers: J. Johnson et al. (2017), *CLEVR*, arXiv:1612.06890 (a question is a program run on the graph);
 S. Antol et al. (2015), *VQA*, arXiv:1505.00468 (question types, answer types, ten answers).  Survey: 5.
 Differs from the papers: the ten people are simulated. They slip, use other words and write carelessly.
 """
@@ -44,7 +44,8 @@ NEAR: dict[str, tuple[str, ...]] = {
 }
 # Other words for the same, which count as other answers; other ways to write a word do not.
 OTHER_WORDS = {"grey": "gray", "meadow": "field", "street": "road", "checked": "checkered",
-               "night": "at night", "plain": "no pattern", "snow": "winter", "yes": "yes it is", "spotted": "dots"}
+               "night": "at night", "plain": "no pattern", "snow": "winter", "yes": "yes it is",
+               "spotted": "dots"}
 UNUSUAL, CARELESS = 0.06, 0.25  # shares of the two
 
 

@@ -4,10 +4,10 @@ Papers: S. Antol et al. (2015), *VQA*, arXiv:1505.00468 (ten answers a question)
 arXiv:1612.00837 (every question with two similar pictures and two answers); A. Agrawal et al. (2018), *Don't
 Just Assume; Look and Answer*, arXiv:1712.00377 (splits whose priors differ).  Survey: 5.
 Differs from the papers: the right answer is known, and the ten people are simulated (``question_programs``),
-so that the official rules of ``metrics.vqa`` have something to do. The second picture of a pair is the one of
-another answer that has most facts in common with the first; in VQA v2 a person picks one of the 24 nearest by
-CNN features. In a split with changed priors a small share of each answer stays on the other side, where VQA-CP
-moves all of it: numbers are asked for by one question type only, and would never be learnt.
+so that the official rules of ``metrics.vqa`` have something to do. The second picture of a pair is the one
+of another answer that has most facts in common with the first; in VQA v2 a person picks one of the 24 nearest
+by CNN features. In a split with changed priors a small share of each answer stays on the other side, where
+VQA-CP moves all of it: numbers are asked for by one question type only, and would never be learnt.
 """
 
 import json
@@ -29,8 +29,8 @@ from mmlearn.data.scenes.sample import SPLITS, sample_scene
 from mmlearn.files import make_folder, write_atomically
 from mmlearn.metrics.vqa import VQAScores, best_answer, vqa_scores
 
-__all__ = ["ANSWERS", "BLIND", "KINDS", "PEOPLE", "Program", "VQAPairs", "VQAQuestion", "VQASet", "blind_scores",
-           "changed_priors", "image_only_answers", "likeness", "prior_answers", "programs",
+__all__ = ["ANSWERS", "BLIND", "KINDS", "PEOPLE", "Program", "VQAPairs", "VQAQuestion", "VQASet",
+           "blind_scores", "changed_priors", "image_only_answers", "likeness", "prior_answers", "programs",
            "question_only_answers", "vqa_pairs", "vqa_questions", "write_vqa"]
 
 # ---- sets of questions -------------------------------------------------------------------------------------
