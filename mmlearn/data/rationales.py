@@ -8,7 +8,8 @@ Differs from the papers: questions, answers and reasons are written by a grammar
 ``[0]`` and ``[1]`` in a text are tags of these, as VCR's tags point at boxes. Wrong choices are, as there,
 right ones of other questions, found by matchings of the largest weight (eq:vcr-weight), their tags made those
 of the question. Two networks estimate relevance and similarity there; here relevance is how many of the words
-are true of something in the picture, and similarity is known: what would be right as well is never chosen.
+are true of something in the picture, and similarity is known: what would be right as well is never chosen,
+but what is true and beside the matter may be.
 Each right choice is a wrong one three times, so that choices alone, without question or picture, give nothing
 away. Their weight of the similarity, tuned on people and machines there, is 1 here.
 """
@@ -36,10 +37,13 @@ FAMILIES = ("where", "common", "larger")
 QUESTIONS = {"where": "Where is [0], seen from [1]?", "common": "What do [0] and [1] have in common?",
              "larger": "Why does [0] take up more room than [1]?"}
 PREDICATES = ("left of", "right of", "above", "below", "in front of", "behind")
+COLUMNS = ("on the left", "in the middle", "on the right")
+ROWS = ("at the top", "at half height", "at the bottom")
 AREAS = ((0.03, "less than a thirtieth"), (0.06, "about a twentieth"), (0.12, "about a tenth"),
          (0.2, "about a sixth"), (1.0, "more than a fifth"))
 LARGER = 1.8                    # how many times as large a thing must be to be called larger
 FORBIDDEN = -1e6                # the weight of a choice that would be right as well
+BUCKET = 120                    # questions that are matched with each other
 
 
 class Claim(NamedTuple):
@@ -84,6 +88,11 @@ class Claim(NamedTuple):
                 return self.values == (_look(i), _look(j))
         return self.values == (_area(i), _area(j))
 
+    @property
+    def topic(self) -> str:
+        """What it is about: its form, of places also whether from left to right or from top to bottom."""
+        return self.form + (" across" if self.values[0] in COLUMNS else "")
+
     def words(self) -> frozenset[str]:
         """The words of the text that say something."""
         return frozenset(re.findall(r"[a-z]+", self.text().lower())) - _EMPTY
@@ -97,11 +106,11 @@ def _related(scene: Scene, subject: int, predicate: str, other: int) -> bool:
 
 
 def _column(thing: SceneObject) -> str:
-    return ("on the left", "in the middle", "on the right")[min(2, int(3 * max(0.0, thing.x)))]
+    return COLUMNS[min(2, int(3 * max(0.0, thing.x)))]
 
 
 def _row(thing: SceneObject) -> str:
-    return ("at the top", "at half height", "at the bottom")[min(2, int(3 * max(0.0, thing.y)))]
+    return ROWS[min(2, int(3 * max(0.0, thing.y)))]
 
 
 def _area(thing: SceneObject) -> str:
@@ -219,13 +228,19 @@ def adversarial_choices(asked: Sequence[Reasoned], scenes: Sequence[Scene],
     """Three wrong choices for each question, all different: in three rounds each right choice becomes a wrong
     one of another question. None where a question found none that is wrong."""
     claims = [right(one) for one in asked]
+    words = [claim.words() for claim in claims]
     wrong: list[list[Claim]] = [[] for _ in asked]
-    spoilt = set()
+    spoilt: set[int] = set()
     if not asked:
         return []
-    relevance = np.array([[_relevance(claim, scenes[one.scene]) for claim in claims] for one in asked])
-    similarity = np.array([[_similarity(mine, claim, one, scenes[one.scene]) for claim in claims]
-                           for one, mine in zip(asked, claims)])
+    relevance, similarity = np.empty((2, len(asked), len(asked)))
+    for i, one in enumerate(asked):
+        scene = scenes[one.scene]
+        there = _words_of(scene)
+        for j, claim in enumerate(claims):
+            relevance[i, j] = 0.1 + 0.9 * len(words[j] & there) / max(1, len(words[j]))
+            alike = len(words[i] & words[j]) / max(1, len(words[i] | words[j]))
+            similarity[i, j] = 1.0 if right_as_well(claim, one, claims[i], scene) else alike / 2
     for _ in range(CHOICES - 1):
         taken = np.array([[claim in mine for claim in claims] for mine in wrong])
         W = matching_weight(relevance, np.where(taken, 1.0, similarity))
@@ -236,21 +251,17 @@ def adversarial_choices(asked: Sequence[Reasoned], scenes: Sequence[Scene],
     return [None if i in spoilt else found for i, found in enumerate(wrong)]
 
 
-def _relevance(claim: Claim, scene: Scene) -> float:
-    """Between 0.1 and 1: the share of the words of a claim that are true of something in the scene."""
-    there = {word for o in scene.objects for word in (o.category, o.colour, o.size, o.texture,
-                                                      _column(o), _row(o), _area(o))}
-    words = claim.words()
-    said = {word for phrase in there for word in phrase.split()}
-    return 0.1 + 0.9 * len(words & said) / max(1, len(words))
+def right_as_well(claim: Claim, one: Reasoned, mine: Claim, scene: Scene) -> bool:
+    """Whether a claim would do in the place of the right one: it is true and about the same matter. A reason
+    that is true and beside the matter is a fair wrong choice."""
+    return claim.topic == mine.topic and claim.holds(scene, *one.things)
 
 
-def _similarity(mine: Claim, claim: Claim, one: Reasoned, scene: Scene) -> float:
-    """1 where a claim would be right as well; otherwise half the share of common words."""
-    if claim.holds(scene, *one.things):
-        return 1.0
-    union = mine.words() | claim.words()
-    return 0.5 * len(mine.words() & claim.words()) / max(1, len(union))
+def _words_of(scene: Scene) -> set[str]:
+    """Words that are true of something in the scene."""
+    return {word for o in scene.objects
+            for phrase in (o.category, o.colour, o.size, o.texture, _column(o), _row(o), _area(o))
+            for word in phrase.split()}
 
 
 # ---- sets of problems --------------------------------------------------------------------------------------
@@ -327,9 +338,13 @@ def vcr_problems(count: int, split: str = "train", *, seed: int = 0, scenes: int
             candidates[one.family].append(one)
     problems: list[VCRProblem] = []
     for family in FAMILIES:
-        chosen = _even(candidates[family], count // len(FAMILIES), dice)
-        for one, answers, rationales in _matched(chosen, pool):
-            problems.append(_problem(one, answers, rationales, dice))
+        wanted, left = count // len(FAMILIES), candidates[family]
+        while wanted > 0 and (bucket := _even(left, min(wanted, BUCKET), dice)):
+            wanted -= len(bucket)
+            used = set(bucket)
+            left = [one for one in left if one not in used]
+            for one, answers, rationales in _matched(bucket, pool):
+                problems.append(_problem(one, answers, rationales, dice))
     if not problems:
         raise ValueError(f"{len(pool)} scenes give no problem with four choices; give more scenes")
     return VCRSet(pool, tuple(dice.shuffled(problems)))

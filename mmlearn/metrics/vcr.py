@@ -2,9 +2,9 @@ r"""Visual commonsense reasoning: the right answer, the right reason for it, and
 
 Paper: R. Zellers et al. (2019), *From Recognition to Cognition: Visual Commonsense Reasoning*,
 arXiv:1811.10830, sec. 2.  Survey: 5.
-Differs from the paper: nothing. Each question has four answers, and the right answer four reasons; a reason is
-always chosen in sight of the right answer, and the joint number counts the questions where both choices are
-right. Who guesses is right in 1/4, 1/4 and 1/16 of them.
+Differs from the paper: nothing. Each question has four answers, and the right answer four reasons; a reason
+is always chosen in sight of the right answer, and the joint number counts the questions where both choices
+are right. Who guesses is right in 1/4, 1/4 and 1/16 of them.
 """
 
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ def vcr_scores(answers: Int[Tensor, " n"], rationales: Int[Tensor, " n"],
     given = {"answers": answers, "rationales": rationales, "right_answers": right_answers,
              "right_rationales": right_rationales}
     if len({len(one) for one in given.values()}) > 1 or not len(answers):
-        raise ValueError(f"the lists have {', '.join(f'{len(v)} {k}' for k, v in given.items())}; give one of "
-                         f"each a question, and at least one question")
+        counts = ", ".join(f"{len(one)} {name}" for name, one in given.items())
+        raise ValueError(f"there are {counts}; give one of each a question, and at least one question")
     for name, one in given.items():
         if one.min() < 0 or one.max() >= CHOICES:
             raise ValueError(f"{name} go from {int(one.min())} to {int(one.max())}; there are {CHOICES} "
