@@ -63,8 +63,8 @@ class ExpressionSet:
         for one, choice in zip(self.expressions, chosen):
             boxes = self.boxes(one.scene)
             if not 0 <= choice < len(boxes):
-                raise ValueError(f"thing {choice} is chosen for {one.text!r}, and the scene has {len(boxes)}, "
-                                 f"numbered from 0")
+                raise ValueError(f"thing {choice} is chosen for {one.text!r}, and the scene has "
+                                 f"{len(boxes)}, numbered from 0")
             hits += box_hit(boxes[choice], boxes[one.target])
         return hits / len(self)
 
