@@ -30,13 +30,13 @@ def covers(*labels):
 
 
 # what the evaluator makes of some words, by hand
-WORDS = {"none": "0", "Zero": "0", "two": "2", "TEN": "10", "eleven": "11"[:0] + "eleven", "a": "", "An": "",
+WORDS = {"none": "0", "Zero": "0", "two": "2", "TEN": "10", "eleven": "eleven", "a": "", "An": "",
          "the": "", "dont": "don't", "don't": "don't", "shed've": "she'd've", "she'dve": "she'd've",
          "somebody'd": "somebodyd", "whereve": "where've", "yalld've": "yalld've", "y'alld've": "y'all'd've",
          "Im": "im", "ive": "ive", "lets": "lets", "shes": "shes", "oclock": "o'clock", "twas": "'twas",
          "theyll": "they'll", "cats": "cats", "Red": "red", "grey": "grey", "10": "10", "2.5": "2.5"}
-GLUE = (" ", " ", " ", "  ", ", ", ",", ".", ". ", "-", " - ", "/", "?", "! ", "(", ") ", "\n", "\t", "_", "@",
-        ";", ":", "'", "\"", "+", "1,000", "3.5", ".5", "...")
+GLUE = (" ", " ", " ", "  ", ", ", ",", ".", ". ", "-", " - ", "/", "?", "! ", "(", ") ", "\n", "\t", "_",
+        "@", ";", ":", "'", "\"", "+", "1,000", "3.5", ".5", "...")
 
 
 def naive_form(text: str) -> str:
@@ -111,7 +111,8 @@ def test_a_thousand_questions_are_scored_as_by_the_loops_of_the_evaluator():
         if draw.random() < 0.3:                                 # people who cannot be told apart
             records = [{"answer": record["answer"]} for record in records]
         candidate = draw.choice([*texts, written(draw), texts[0].upper()])
-        assert vqa_accuracy(candidate, records) == pytest.approx(naive_accuracy(candidate, records), abs=1e-12)
+        want = naive_accuracy(candidate, records)
+        assert vqa_accuracy(candidate, records) == pytest.approx(want, abs=1e-12)
 
 
 @pytest.mark.parametrize("text, form", [

@@ -90,7 +90,7 @@ def with_field(**fields):
     (TRUTH, [*RESULTS, RESULTS[0]], (), "1 question (1000) has more than one answer; keep one"),
     (TRUTH, RESULTS[:1], (), "2 questions (1001, 2000) of annotations.json, which has 3, have no answer"),
     (TRUTH, [], ("--subset",), "there is no result in it"),
-    (TRUTH, [*RESULTS, {"question_id": 7, "answer": "x"}], (), "'question_id' is 7, which is not among the 3"),
+    (TRUTH, [*RESULTS, {"question_id": 7, "answer": "x"}], (), "'question_id' is 7, which is not among"),
     (TRUTH, [{"question_id": "1000", "answer": "x"}], (), "'question_id' is text, '1000'"),
     (TRUTH, [{"question_id": 1000, "answer": 2}], (), "'answer' is 2; give a text"),
     (TRUTH, [{"question_id": 1000}], (), "it has no 'answer', only question_id; give a text")])
