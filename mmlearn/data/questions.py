@@ -253,7 +253,7 @@ def likeness(first: Sequence[Scene], second: Sequence[Scene]) -> Float[Tensor, "
     return common / (rows[0].sum(1)[:, None] + rows[1].sum(1)[None] - common).clamp_min(1)
 
 
-def changed_priors(data: VQASet, *, share: float = 0.9, seed: int = 0) -> tuple[VQASet, VQASet]:
+def changed_priors(data: VQASet, *, share: float | int = 0.9, seed: int = 0) -> tuple[VQASet, VQASet]:
     """Two sets in which the same program has different usual answers.
 
     Of each program every second answer, in random order, goes to the first set with this ``share`` of its
