@@ -2,7 +2,7 @@
 
 Papers: S. Kazemzadeh et al. (2014), *ReferItGame*, EMNLP; L. Yu et al. (2016), *Modeling Context in Referring
 Expressions*, arXiv:1608.00272 (RefCOCO, and RefCOCO+ without words of location); J. Lu et al. (2019),
-*ViLBERT*, arXiv:1908.02265, sec. 3.2 (a region is right where its IoU with the true box is above 0.5).
+*ViLBERT*, arXiv:1908.02265 (a region is right where its IoU with the true box is above 0.5).
 Survey: 5.2.
 Differs from the papers: the boxes are the true ones of all things, so that only the choice is judged.
 """

@@ -1,6 +1,6 @@
 r"""The accuracy of visual question answering: ten people's answers, brought to one form, each left out once.
 
-Papers: S. Antol et al. (2015), *VQA: Visual Question Answering*, arXiv:1505.00468, sec. 3; Y. Goyal et al.
+Papers: S. Antol et al. (2015), *VQA: Visual Question Answering*, arXiv:1505.00468; Y. Goyal et al.
 (2017), *Making the V in VQA Matter*, arXiv:1612.00837.  Survey: 5.
 Differs from the papers: nothing; where they are silent the rules are those of the official evaluator
 (``vqaEval.py`` at its last commit, a013f00), its slips included, since published numbers rest on them:

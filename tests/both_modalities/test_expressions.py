@@ -14,7 +14,8 @@ def covers(*labels):
     return lambda test: test
 
 
-LOCATION = (" of the ", "leftmost", "rightmost", "from the left", " above ", " below ", " behind ", " on the ")
+LOCATION = (" of the ", "leftmost", "rightmost", "from the left", " above ", " below ", " behind ",
+            " on the ")
 
 
 @pytest.fixture(scope="module")
