@@ -91,7 +91,9 @@ class Program(NamedTuple):
     def answer(self, scene: Scene) -> str | None:
         """The right answer, one of ``ANSWERS``; None where the question makes no sense: it speaks of the one
         cat where there is none or more, or there is more to count than ``MOST``."""
-        groups = count_groups(scene)
+        return self._answer(scene, count_groups(scene))
+
+    def _answer(self, scene: Scene, groups: Mapping[str, Sequence[SceneObject]]) -> str | None:
         match self.kind:
             case "exist":
                 return _word(self.arguments[0] in groups)
@@ -153,7 +155,7 @@ def programs(scene: Scene) -> Iterator[tuple[Program, str]]:
         asked += [Program("relation", (name, predicate, other)) for other in single if other != name
                   for predicate in PREDICATES]
     for program in asked:
-        answer = program.answer(scene)
+        answer = program._answer(scene, groups)
         if answer is not None:
             yield program, answer
 

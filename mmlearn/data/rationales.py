@@ -228,19 +228,22 @@ def adversarial_choices(asked: Sequence[Reasoned], scenes: Sequence[Scene],
     """Three wrong choices for each question, all different: in three rounds each right choice becomes a wrong
     one of another question. None where a question found none that is wrong."""
     claims = [right(one) for one in asked]
-    words = [claim.words() for claim in claims]
-    wrong: list[list[Claim]] = [[] for _ in asked]
-    spoilt: set[int] = set()
     if not asked:
         return []
-    relevance, similarity = np.empty((2, len(asked), len(asked)))
-    for i, one in enumerate(asked):
-        scene = scenes[one.scene]
+    kinds = {claim: i for i, claim in enumerate(dict.fromkeys(claims))}
+    words = [claim.words() for claim in kinds]
+    place = [kinds[claim] for claim in claims]
+    relevance, similarity = np.empty((2, len(asked), len(kinds)))
+    for i, (one, mine) in enumerate(zip(asked, claims)):
+        scene, own = scenes[one.scene], words[place[i]]
         there = _words_of(scene)
-        for j, claim in enumerate(claims):
+        for j, claim in enumerate(kinds):
             relevance[i, j] = 0.1 + 0.9 * len(words[j] & there) / max(1, len(words[j]))
-            alike = len(words[i] & words[j]) / max(1, len(words[i] | words[j]))
-            similarity[i, j] = 1.0 if right_as_well(claim, one, claims[i], scene) else alike / 2
+            alike = len(own & words[j]) / max(1, len(own | words[j]))
+            similarity[i, j] = 1.0 if right_as_well(claim, one, mine, scene) else alike / 2
+    relevance, similarity = relevance[:, place], similarity[:, place]
+    wrong: list[list[Claim]] = [[] for _ in asked]
+    spoilt: set[int] = set()
     for _ in range(CHOICES - 1):
         taken = np.array([[claim in mine for claim in claims] for mine in wrong])
         W = matching_weight(relevance, np.where(taken, 1.0, similarity))

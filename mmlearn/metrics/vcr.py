@@ -38,7 +38,7 @@ def joint_accuracy(
     return float((answered & explained).double().mean())
 
 
-def vcr_scores(answers: Int[Tensor, " n"], rationales: Int[Tensor, " n"],
+def vcr_scores(answers: Int[Tensor, " n"], rationales: Int[Tensor, " r"],
                right_answers: Int[Tensor, " m"], right_rationales: Int[Tensor, " k"]) -> VCRScores:
     """The three accuracies of chosen answers and reasons, numbers from 0 to 3.
 

@@ -30,7 +30,8 @@ def covers(*labels):
 
 
 # what the evaluator makes of some words, by hand
-WORDS = {"none": "0", "Zero": "0", "two": "2", "TEN": "10", "eleven": "eleven", "a": "", "An": "",
+WORDS = {"none": "0", "one": "1", "Zero": "0", "two": "2", "TEN": "10", "eleven": "eleven", "a": "",
+         "An": "",
          "the": "", "dont": "don't", "don't": "don't", "shed've": "she'd've", "she'dve": "she'd've",
          "somebody'd": "somebodyd", "whereve": "where've", "yalld've": "yalld've", "y'alld've": "y'all'd've",
          "Im": "im", "ive": "ive", "lets": "lets", "shes": "shes", "oclock": "o'clock", "twas": "'twas",
