@@ -210,7 +210,8 @@ def test_where_priors_change_the_usual_answer_is_wrong():
     usual = rest.exact(question_only_answers(same, rest))
     changed = second.exact(question_only_answers(first, second))
     assert changed < usual - 0.15
-    assert {q.answer for q in second.questions} <= {q.answer for q in first.questions}
+    learnt = {q.answer for q in first.questions}
+    assert sum(q.answer not in learnt for q in second.questions) < 0.02 * len(second)
     assert changed_priors(data) == (first, second)
     with pytest.raises(ValueError, match="share is 0.2"):
         changed_priors(data, share=0.2)
