@@ -145,6 +145,9 @@ def vqa_accuracy(candidate: str, answers: Sequence[str | Mapping[str, Any]]) -> 
     texts = [answer if isinstance(answer, str) else answer["answer"] for answer in answers]
     guess, people = comparable(candidate, texts)
     hits = [one == guess for one in people]
+    ids = [answer.get("answer_id") for answer in answers if not isinstance(answer, str)]
+    if {int}.issuperset(map(type, ids)) and len(set(ids)) == len(ids):
+        return leave_one_out(hits)                              # the usual case: people have numbers
     # what tells two people apart: their place, or in records all that a record holds beside its answer
     keys = [(i,) if isinstance(answer, str) else (people[i], *_rest(answer)) for i, answer in
             enumerate(answers)]
