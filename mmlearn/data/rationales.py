@@ -11,8 +11,8 @@ of the question. Two networks estimate relevance and similarity there; here rele
 are true of something in the picture, and similarity is known: what would be right as well is never chosen,
 but what is true and beside the matter may be.
 Each right choice is a wrong one three times, so that choices alone, without question or picture, give nothing
-away. The weight of the similarity is 1 here. Not verified against the paper's text: the letters of eq:vcr-weight
-and how its weight was chosen there.
+away. The weight of the similarity is 1 here. Not verified against the paper's text: the letters of
+eq:vcr-weight and how its weight was chosen there.
 """
 
 import math
