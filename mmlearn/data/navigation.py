@@ -214,7 +214,8 @@ def make_walk(houses: Sequence[House], distances: Int[np.ndarray, "m n n"], seed
     """Walk number ``index``: start and goal as many doors apart as ``steps`` allows, one of the shortest
     paths, drawn door by door, and its instruction; a function of its arguments.
 
-    ``allowed``: which rooms may be start (row) and goal (column) of one walk; None for all. Raises ``ValueError`` if no two rooms of its house are that far apart.
+    ``allowed``: which rooms may be start (row) and goal (column) of one walk; None for all. Raises
+    ``ValueError`` if no two rooms of its house are that far apart.
     """
     dice = Dice("walk", seed, index, split)
     number = int(dice.random() * len(houses))
@@ -284,22 +285,12 @@ class World:
         moves = (action != STOP) & (to >= 0)
         return torch.where(moves, to, room), torch.where(moves, (facing + action) % 4, facing)
 
-    def right_action(
-        self, house: Int[Tensor, " b"], room: Int[Tensor, " b"], facing: Int[Tensor, " b"],
-        goal: Int[Tensor, " b"],
-    ) -> Int[Tensor, " b"]:
-        """The next step of a shortest path from wherever the walker is: the first of ahead, right, behind,
-        left that leads nearer to the goal, and ``STOP`` there."""
-        ways = self.ways(house, room, facing)
-        left = self.distances[house[:, None], ways.clamp(min=0), goal[:, None]]
-        nearer = (ways >= 0) & (left < self.distances[house, room, goal][:, None])
-        return torch.where(room == goal, STOP, nearer.int().argmax(dim=1))
-
 
 @dataclass(frozen=True)
 class Walks:
-    """Walks as tensors: ``house``, ``start``, ``facing``, ``goal`` (b), ``shortest`` (b) in doors, and the
-    ``walks`` that they were made of."""
+    """Walks as tensors: ``house``, ``start``, ``facing``, ``goal`` (b), ``shortest`` (b) in doors, and
+    ``lead`` (b, n), the room where each room's right way leads: on along the path that the instruction tells,
+    from elsewhere on a shortest way to the goal; the goal leads to itself."""
 
     world: World
     walks: tuple[Walk, ...]
@@ -308,12 +299,14 @@ class Walks:
     facing: Int[Tensor, " b"]
     goal: Int[Tensor, " b"]
     shortest: Int[Tensor, " b"]
+    lead: Int[Tensor, "b n"]
 
     def __len__(self) -> int:
         return len(self.walks)
 
     @property
     def instructions(self) -> list[str]:
+        """The sentence of each walk."""
         return [walk.instruction for walk in self.walks]
 
     @classmethod
@@ -323,12 +316,27 @@ class Walks:
             raise ValueError("there is no walk; give at least one")
         house = torch.tensor([w.house for w in walks])
         start, goal = (torch.tensor([w.path[i] for w in walks]) for i in (0, -1))
+        left = world.distances[house, :, goal]                              # b n
+        next_to = world.next_to[house]                                      # b n 4
+        n = left.shape[1]
+        beyond = left[:, None].expand(-1, n, -1).gather(2, next_to.clamp(min=0))
+        nearer = (next_to >= 0) & (beyond == left[..., None] - 1)
+        lead = next_to.gather(2, nearer.int().argmax(dim=2, keepdim=True))[..., 0]
+        for row, walk in enumerate(walks):
+            lead[row, list(walk.path)] = torch.tensor([*walk.path[1:], walk.path[-1]])
         return cls(world, tuple(walks), house, start, torch.tensor([w.facing for w in walks]), goal,
-                   world.distances[house, start, goal])
+                   world.distances[house, start, goal], lead)
 
     def rows(self, indices: Sequence[int]) -> "Walks":
         """The walks of these numbers, in this order."""
         return Walks.of(self.world, [self.walks[i] for i in indices])
+
+    def right_action(self, room: Int[Tensor, " b"], facing: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """What is right wherever the walkers are, on their paths or not: through the door where ``lead``
+        leads, and ``STOP`` at the goal."""
+        to = self.lead.gather(1, room[:, None])
+        ways = self.world.ways(self.house, room, facing)
+        return torch.where(room == self.goal, STOP, (ways == to).int().argmax(dim=1))
 
 
 def make_walks(count: int, split: str = "train", *, houses: int = 20, side: int = 4, size: int = 32,
@@ -367,6 +375,13 @@ class Trail:
     taken: Int[Tensor, " b"]
 
 
+def trail_of(walks: Walks, rooms: Sequence[Tensor], stopped: Bool[Tensor, " b"]) -> Trail:
+    """Where walkers were, from their rooms (b) step by step."""
+    trail = torch.stack(list(rooms), dim=1)
+    to_goal = walks.world.distances[walks.house[:, None], trail, walks.goal[:, None]]
+    return Trail(trail, stopped, to_goal, (trail[:, 1:] != trail[:, :-1]).sum(dim=1))
+
+
 Policy = Callable[[Walks, Tensor, Tensor, int], Tensor]     # walks, room, facing, step -> actions (b,)
 
 
@@ -383,15 +398,13 @@ def follow(walks: Walks, policy: Policy, most: int = 12) -> Trail:
         rooms.append(room)
         if stopped.all():
             break
-    trail = torch.stack(rooms, dim=1)
-    return Trail(trail, stopped, world.distances[walks.house[:, None], trail, walks.goal[:, None]],
-                 (trail[:, 1:] != trail[:, :-1]).sum(dim=1))
+    return trail_of(walks, rooms, stopped)
 
 
 def shortest_path_policy(walks: Walks, room: Int[Tensor, " b"], facing: Int[Tensor, " b"],
                          step: int) -> Int[Tensor, " b"]:
-    """Who knows the map and the goal: the best that can be."""
-    return walks.world.right_action(walks.house, room, facing, walks.goal)
+    """Who knows the map, the path and the goal: the best that can be."""
+    return walks.right_action(room, facing)
 
 
 def random_policy(generator: torch.Generator) -> Policy:
