@@ -9,8 +9,8 @@ people: a wink, raised arms, a word or a tone show a feeling here because the ta
 looks like says little about what somebody feels.
 
 The table: a sentence praises or complains, and a wink in the picture says that the opposite is meant; a voice
-is lively or calm, and raised arms in the picture say that it is put on. A feeling is whether good is meant and
-whether it is lively: joyful, tender, angry or sad. So a picture, a sentence or a voice alone is right in a
+is lively or calm, and raised arms in the picture say that it is put on. A feeling is whether good is meant
+and whether it is lively: joyful, tender, angry or sad. So a picture, a sentence or a voice alone is right in a
 quarter of all cases, which is chance; picture and sentence, or picture and voice, in half; sentence and voice
 in a quarter; all three always. Everything else (mouth, colours, topic, adjective, word that is said, who says
 it, which of two lively or calm tones) is drawn from the seed alone, whatever the cues are.
@@ -47,11 +47,11 @@ MOUTHS = ("smile", "frown", "line")
 _SKIN = ((252, 214, 178), (238, 186, 142), (206, 148, 104), (156, 104, 72), (112, 74, 54))
 _HAIR = ((62, 44, 40), (120, 76, 46), (214, 160, 80), (176, 88, 50), (206, 206, 212))
 
-Speak = Callable[[Sequence[str], Sequence[str], Sequence[int]], Tensor]  # words, tones, seeds -> waves (n, w)
+Speak = Callable[[Sequence[str], Sequence[str], Sequence[int]], Tensor]     # words, tones, seeds -> (n, w)
 
 
 class Cues(NamedTuple):
-    """What an example shows of the feeling: two cues in the picture, one in the sentence, one in the voice."""
+    """What an example shows of the feeling: two cues in the picture, one in the text, one in the voice."""
 
     wink: bool              # picture: the opposite of the words is meant
     arms: bool              # picture, raised: the voice is put on
