@@ -157,10 +157,10 @@ def test_the_penalty_the_entropy_and_the_baseline_are_the_formulas():
 @covers("eq:recap-reinforce")
 def test_the_mean_of_the_drawn_gradients_is_the_gradient_of_the_expected_log_probability():
     scores = numbers(4).requires_grad_()
-    theta = numbers(4, seed=1).requires_grad_()                 # log p of the word, by the place that is drawn
+    theta = numbers(4, seed=1).requires_grad_()         # log p of the word, by the place that is drawn
     alpha = scores.softmax(0)
     exact = torch.autograd.grad((alpha * theta).sum(), (scores, theta))
-    for b in (0.0, -1.7):                                       # a baseline changes the variance, not the mean
+    for b in (0.0, -1.7):                              # a baseline changes the variance, not the mean
         mean = [torch.zeros(4, dtype=torch.float64) for _ in range(2)]
         for place in range(4):
             alpha = scores.softmax(0)

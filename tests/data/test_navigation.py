@@ -170,7 +170,8 @@ def test_a_walker_sees_ahead_right_behind_left_and_where_it_is():
         drawn = landmark_picture(colour, kind, world.houses[h].variants[room], 16)
         assert torch.equal((world.pictures[views[i, 4]] * 255).round().byte(),
                            torch.from_numpy(drawn).permute(2, 0, 1))
-    assert torch.equal((world.pictures[0] * 255).round().byte(), torch.from_numpy(wall_picture(16)).permute(2, 0, 1))
+    wall = torch.from_numpy(wall_picture(16)).permute(2, 0, 1)
+    assert torch.equal((world.pictures[0] * 255).round().byte(), wall)
 
 
 def test_a_step_turns_the_walker_and_walls_stop_it():
