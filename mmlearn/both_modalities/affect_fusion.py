@@ -1,8 +1,9 @@
 r"""Fusion: a feeling from a picture, a sentence and a voice, each read by a small network of its own.
 
-Papers: S. Poria et al. (2017), *A review of affective computing: From unimodal analysis to multimodal
-fusion*, Information Fusion 37 (fusion of decisions, of features); A. Zadeh et al. (2017), *Tensor Fusion Network for
-Multimodal Sentiment Analysis*, EMNLP, arXiv:1707.07250, sec. 4.2 (the outer product of three rows with a 1).
+Papers: S. Poria et al. (2017), *A Review of Affective Computing: From Unimodal Analysis to Multimodal
+Fusion*, Information Fusion 37 (fusion of decisions, of features); A. Zadeh et al. (2017), *Tensor Fusion
+Network for Multimodal Sentiment Analysis*, EMNLP, arXiv:1707.07250, sec. 4.2 (the outer product of three rows
+with a 1).
 Survey: 5 (affective computing).
 Differs from the papers: the readers are three small networks that are trained along. A modality that is not
 given enters as zeros, so that every subset is one configuration of the same model.

@@ -12,8 +12,8 @@ The table: a sentence praises or complains, and a wink in the picture says that 
 is lively or calm, and raised arms in the picture say that it is put on. A feeling is whether good is meant
 and whether it is lively: joyful, tender, angry or sad. So a picture, a sentence or a voice alone is right in
 a quarter of all cases, which is chance; picture and sentence, or picture and voice, in half; sentence and
-voice in a quarter; all three always. Everything else (mouth, colours, topic, adjective, word that is said, who
-says it, which of two lively or calm tones) is drawn from the seed alone, whatever the cues are.
+voice in a quarter; all three always. Everything else (mouth, colours, topic, adjective, word that is said,
+who says it, which of two lively or calm tones) is drawn from the seed alone, whatever the cues are.
 
 Letters of shapes: n examples, s pixels a side, w samples of a wave.
 """
