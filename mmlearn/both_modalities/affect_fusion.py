@@ -138,8 +138,8 @@ class AffectFusion(nn.Module):
         if "picture" in self.config.modalities:
             z["picture"] = self.see(self.trunk(pictures).amax(dim=1))
         if "text" in self.config.modalities:
-            real = (tokens != PAD).sum(dim=1, keepdim=True).clamp(min=1)
-            z["text"] = self.embed(tokens).sum(dim=1) / real
+            real = (tokens != PAD)[..., None].to(zeros.dtype)
+            z["text"] = (self.embed(tokens) * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         if "voice" in self.config.modalities:
             z["voice"] = self.listen(waves)
         return torch.stack([z[name] for name in MODALITIES], dim=1)

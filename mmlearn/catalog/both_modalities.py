@@ -12,8 +12,21 @@ SYSTEMS: tuple[System, ...] = (
         module="mmlearn.both_modalities.attention_captioner",
         model="mmlearn.both_modalities.attention_captioner:RecurrentAttentionCaptioner",
         configurations=tuple(
-            Configuration(name, f"mmlearn.both_modalities.attention_captioner:AttentionCaptionerConfig.{name}")
+            Configuration(name,
+                          f"mmlearn.both_modalities.attention_captioner:AttentionCaptionerConfig.{name}")
             for name in ("spatial", "adaptive", "deep", "mini")),
+        oracle="the formulas by loops, the LSTM's gates written out",
+    ),
+    System(
+        name="Show, Attend and Tell",
+        section="5.3",
+        paper="Xu et al. (2015), Show, Attend and Tell: Neural Image Caption Generation with Visual "
+              "Attention, ICML, arXiv:1502.03044",
+        module="mmlearn.both_modalities.show_attend_tell",
+        model="mmlearn.both_modalities.show_attend_tell:ShowAttendTell",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.both_modalities.show_attend_tell:ShowAttendTellConfig.{name}")
+            for name in ("coco", "mini")),
         oracle="the formulas by loops, the LSTM's gates written out",
     ),
     System(

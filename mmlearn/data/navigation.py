@@ -114,7 +114,7 @@ def shortest_paths(doors: Bool[np.ndarray, "*m y x 4"]) -> Int[np.ndarray, "*m n
                            (len(flat), n, rows, columns))
     distance = np.where(wave, 0, -1)
     for step in range(1, n):
-        reached = np.zeros_like(wave)
+        reached = np.zeros(wave.shape, dtype=bool)
         for d, (down, right) in enumerate(_STEPS):
             through = wave & flat[..., d]
             to = reached[:, :, max(down, 0):rows + min(down, 0), max(right, 0):columns + min(right, 0)]
@@ -225,7 +225,7 @@ def make_walk(houses: Sequence[House], distances: Int[np.ndarray, "m n n"], seed
     if not len(pairs):
         raise ValueError(f"no two rooms of house {number} are {steps[0]} to {steps[1]} doors apart (the "
                          f"farthest are {distance.max()}); take shorter walks or larger houses")
-    start, goal = (int(i) for i in dice.pick(pairs))
+    start, goal = dice.pick(pairs.tolist())
     next_to = neighbours(house.doors)
     path = [start]
     while path[-1] != goal:
