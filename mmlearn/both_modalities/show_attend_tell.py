@@ -1,4 +1,4 @@
-r"""Show, Attend and Tell: what was read of the picture goes into the next state, so words wait for one another.
+r"""Show, Attend and Tell: what was read of the picture goes into the next state, word after word.
 
 Paper: K. Xu et al. (2015), *Show, Attend and Tell: Neural Image Caption Generation with Visual Attention*,
 ICML, arXiv:1502.03044, sec. 3.1.2 (equations 1 to 7), 4.1 (hard attention), 4.2 (soft attention), 4.2.1 (the
@@ -135,7 +135,7 @@ class ShowAttendTell(nn.Module):
         self, a: Float[Tensor, "b p f"], keys: Float[Tensor, "b p k"], h: Float[Tensor, "r d"],
         mask: Bool[Tensor, "b p"] | None, generator: torch.Generator | None,
     ) -> tuple[Float[Tensor, "r f"], Float[Tensor, "r p"], Float[Tensor, " r"]]:
-        """What is read for the next word of each caption, the weights, and the logarithm of what was drawn."""
+        """What is read for each caption's next word, the weights, and the logarithm of what was drawn."""
         asked = self.queries(h).view(len(a), -1, keys.shape[-1])                # (b g) k -> b g k
         weights = place_weights(place_scores(keys, asked, self.score.weight[0]), mask)
         if self.config.reading == "soft":
@@ -182,7 +182,8 @@ class ShowAttendTell(nn.Module):
         return self.read(tokens, context).logits
 
     def forward(
-        self, grid: Float[Tensor, "b p f"], tokens: Int[Tensor, "r t"], mask: Bool[Tensor, "b p"] | None = None
+        self, grid: Float[Tensor, "b p f"], tokens: Int[Tensor, "r t"],
+        mask: Bool[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "r t v"]:
         return self.decode(tokens, self.encode(grid, mask).repeat(len(tokens) // len(grid)))
 
