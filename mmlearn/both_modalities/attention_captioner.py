@@ -180,8 +180,8 @@ def join_tanh(
 
 
 def join_deep(
-    word: Float[Tensor, "*b e"], v: Float[Tensor, "*b d"],
-    h: Float[Tensor, "*b d"], W_v: Float[Tensor, "d e"],
+    word: Float[Tensor, "*b e"], v: Float[Tensor, "*b f"],
+    h: Float[Tensor, "*b d"], W_v: Float[Tensor, "f e"],
     W_h: Float[Tensor, "d e"]
 ) -> Float[Tensor, "*b e"]:
     r"""eq:recap-deep: $h^*_t=E_{w_t}+v_tW_z+h_tW_g$: the word, the reading and the state (Xu et al.)."""
