@@ -341,7 +341,7 @@ def learnt(shift):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(80):
         words = torch.randint(4, 24, (24, 21))
-        logits = model(torch.zeros(32, 1, 5), words[:, :-1])
+        logits = model(torch.zeros(24, 1, 5), words[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), words[:, shift:20 + shift].flatten())
         optimizer.zero_grad()
         loss.backward()
