@@ -291,10 +291,9 @@ class Recurrence(nn.Module):
         self, x: Float[Tensor, "r t f"], before: Float[Tensor, "r t d"]
     ) -> Float[Tensor, "r t d"]:
         """The LSTM's output gate $o_t$, which it does not give out."""
-        lstm, d = self.lstm, self.lstm.hidden_size
-        new = F.linear(x, lstm.weight_ih_l0[3 * d:], lstm.bias_ih_l0[3 * d:])
-        old = F.linear(before, lstm.weight_hh_l0[3 * d:], lstm.bias_hh_l0[3 * d:])
-        return torch.sigmoid(new + old)
+        last = 3 * self.lstm.hidden_size                # the gates are stacked: input, forget, cell, output
+        W_x, W_h, b_x, b_h = (p[last:] for p in self.lstm.parameters())
+        return torch.sigmoid(F.linear(x, W_x, b_x) + F.linear(before, W_h, b_h))
 
 
 class PlaceAttention(nn.Module):
@@ -381,7 +380,7 @@ class RecurrentAttentionCaptioner(nn.Module):
         self, words: Float[Tensor, "r t e"], v: Float[Tensor, "r t d"], h: Float[Tensor, "r t d"]
     ) -> Float[Tensor, "r t j"]:
         """What the output layer gets, by the configuration's ``output``."""
-        weights = [layer.weight.mT for layer in self.join]  # type: ignore[union-attr, operator]
+        weights = [weight.mT for weight in self.join.parameters()]
         if self.config.output == "sum":
             return join_sum(v, h)
         if self.config.output == "tanh":
