@@ -64,7 +64,11 @@ class AttentionCaptionerConfig:
 
     @classmethod
     def spatial(cls) -> "AttentionCaptionerConfig":
-        """Lu et al.'s spatial attention: 7 x 7 cells of ResNet-152, 2048 numbers each; states of 512."""
+        """Lu et al.'s spatial attention: 7 x 7 cells of ResNet-152, 2048 numbers each; states of 512.
+
+        The vocabulary is a round number. Their released code has wider layers: 512 numbers in the attention,
+        and another layer before the output.
+        """
         return cls()
 
     @classmethod

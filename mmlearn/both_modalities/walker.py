@@ -1,11 +1,10 @@
 r"""The walker: it reads an instruction, sees what is behind each door, and learns on its own ways.
 
-Papers: P. Anderson et al. (2018), *Vision-and-Language Navigation*, CVPR, arXiv:1711.07280, sec. 4.1 (reader
-and walker are LSTMs, the walker attends to the words), 4.2 (student forcing: it acts by what it drew itself
-and is told what would have been right); D. Fried et al. (2018), *Speaker-Follower Models for
-Vision-and-Language Navigation*, NeurIPS, arXiv:1806.02724, sec. 3.3 (an action is scored by what is seen in
-its direction); M.-T. Luong et al. (2015), arXiv:1508.04025, sec. 3.1 (attention).  Survey: 5 (navigation as a
-task).
+Papers: P. Anderson et al. (2018), *Vision-and-Language Navigation*, CVPR, arXiv:1711.07280 (reader and walker
+are LSTMs, the walker attends to the words; student forcing: it acts by what it drew itself and is told what
+would have been right); D. Fried et al. (2018), *Speaker-Follower Models for Vision-and-Language Navigation*,
+NeurIPS, arXiv:1806.02724 (an action is scored by what is seen in its direction); M.-T. Luong et al. (2015),
+arXiv:1508.04025 (attention); sections were not looked up.  Survey: 5 (navigation as a task).
 Differs from the papers: the reader goes both ways, a small convolutional network sees drawings and is trained
 along, and walls are never chosen. A walker that ``reads`` or ``looks`` not is a baseline: it gets zeros
 for the words or the pictures, and still knows where the doors are.

@@ -1,10 +1,10 @@
 r"""Walks by instruction: small houses of drawn rooms, ways through them, and sentences that tell the way.
 
 Papers: P. Anderson et al. (2018), *Vision-and-Language Navigation: Interpreting Visually-Grounded Navigation
-Instructions in Real Environments*, CVPR, arXiv:1711.07280, sec. 3 (rooms as a graph, instructions of shortest
-paths, seen and unseen houses), 4.3 (what is right at a place that the walker was led to by itself); D. Fried
-et al. (2018), *Speaker-Follower Models for Vision-and-Language Navigation*, NeurIPS, arXiv:1806.02724, sec.
-3.3 (an action is one of the ways that are seen). Survey: 5.
+Instructions in Real Environments*, CVPR, arXiv:1711.07280 (rooms as a graph, instructions of shortest paths,
+seen and unseen houses, what is right at a place that the walker was led to by itself); D. Fried et al.
+(2018), *Speaker-Follower Models for Vision-and-Language Navigation*, NeurIPS, arXiv:1806.02724 (an action is
+one of the ways that are seen).  Sections were not looked up.  Survey: 5.
 Differs from the papers: rooms stand on a grid, a view is one drawing of what is behind each door, steps are
 counted and not metres, and the sentences are made from the path.
 

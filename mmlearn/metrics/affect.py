@@ -1,7 +1,7 @@
 r"""Scores of affective computing: accuracy and the F1 of each class, weighted by how frequent it is.
 
 Paper: A. Zadeh et al. (2018), *Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable
-Dynamic Fusion Graph*, ACL, sec. 5 (weighted measures for classes, the mean absolute error and Pearson's
+Dynamic Fusion Graph*, ACL (weighted measures for classes, the mean absolute error and Pearson's
 correlation for strengths).  Survey: 5.
 Differs from the paper: the weighted F1 is the mean of the classes' F1 by their counts, as scikit-learn has
 it.

@@ -1,8 +1,8 @@
 r"""How well was walked: success, success weighted by path length, oracle success, navigation error.
 
-Papers: P. Anderson et al. (2018), *On Evaluation of Embodied Navigation Agents*, arXiv:1807.06757, sec. 4
+Papers: P. Anderson et al. (2018), *On Evaluation of Embodied Navigation Agents*, arXiv:1807.06757
 (an episode succeeds if the agent itself says that it has arrived, near the goal; SPL); P. Anderson et al.
-(2018), *Vision-and-Language Navigation*, CVPR, arXiv:1711.07280, sec. 3.3 and 5 (error, oracle success).
+(2018), *Vision-and-Language Navigation*, CVPR, arXiv:1711.07280 (error, oracle success).
 Survey: 5.  Differs from the papers: a success needs the walker's own stop as the first demands; the second,
 whose agents all stop at the end of time, does not ask for it. A walk that begins at its goal ($\ell=p=0$)
 and stops there counts 1, of which the formula says nothing. Distances are in whatever unit is given.
