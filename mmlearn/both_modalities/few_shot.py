@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from mmlearn import generate
+from mmlearn.both_modalities.flamingo import last_picture
 from mmlearn.both_modalities.interleaved import (
     NO_PICTURE,
     ChunkTokeniser,
     Example,
     Look,
     encode_page,
-    media_positions,
     shown,
     stack_pictures,
 )
@@ -205,7 +205,7 @@ def prompts(
     """
     rows = [encode_page(episode, tokeniser, open_end=True) for episode in episodes]
     tokens, real = left_padded([row.ids for row in rows], tokeniser.pad, device)
-    media = media_positions(tokens, tokeniser.image)
+    media = last_picture(tokens == tokeniser.image)
     if look is None or see is None:
         levels = torch.empty(len(rows), 0, 0, 0, device=device)
     else:

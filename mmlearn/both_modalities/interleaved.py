@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from mmlearn.both_modalities.flamingo import last_picture
 from mmlearn.data.batches import Batches
 from mmlearn.data.pairs import ClassPictures, PairData, pixels
 from mmlearn.data.scenes import questions
@@ -45,20 +46,12 @@ Look = Callable[[Int[Tensor, " n"]], Float[Tensor, "n ..."]]    # numbers of pic
 # ------------------------------------------------------------------------------------- equations
 
 
-def media_positions(
-    tokens: Int[Tensor, "b t"], image: int
-) -> Int[Tensor, "b t"]:
-    r"""eq:interleaved-phi: $\phi(t)=\big|\{i\le t: y_i=\texttt{<image>}\}\big|$: a token sees
-    picture $\phi(t)$, the last one that began at or before it; 0 is none."""
-    return (tokens == image).cumsum(dim=1)
-
-
 def next_positions(
     tokens: Int[Tensor, "b t"], image: int
 ) -> Int[Tensor, "b t"]:
     r"""eq:interleaved-next: $\phi'(t)=\phi(t)+1$, or 0 where no picture follows: text that is
     read with the picture behind it. Half of the pages are read so in training."""
-    phi = media_positions(tokens, image)
+    phi = last_picture(tokens == image)
     return torch.where(phi < phi[:, -1:], phi + 1, 0)
 
 
@@ -225,7 +218,7 @@ def encode_page(examples: Sequence[Example], tokeniser: ChunkTokeniser, open_end
 
 class InterleavedBatch(NamedTuple):
     """Pages: tokens (b, t) padded at the right, their pictures (b, m, …) or features of them, which picture
-    each token sees (eq:interleaved-phi), and which tokens the loss counts."""
+    each token sees (eq:flamingo-phi), and which tokens the loss counts."""
 
     tokens: Int[Tensor, "b t"]
     pictures: Float[Tensor, "b m ..."]
@@ -267,7 +260,7 @@ def collate_pages(
     for i, row in enumerate(rows):
         tokens[i, : len(row.ids)] = torch.tensor(row.ids)
         answers[i, : len(row.ids)] = torch.tensor(row.answers)
-    media = media_positions(tokens, tokeniser.image)
+    media = last_picture(tokens == tokeniser.image)
     if ahead is not None:
         media = torch.where(torch.tensor(ahead)[:, None], next_positions(tokens, tokeniser.image), media)
     silent = torch.tensor([tokeniser.pad, tokeniser.bos, tokeniser.image])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from networks import covers
 
+from mmlearn.both_modalities.flamingo import last_picture
 from mmlearn.both_modalities.interleaved import (
     NO_PICTURE,
     NONSENSE,
@@ -21,7 +22,6 @@ from mmlearn.both_modalities.interleaved import (
     interleaved_objective,
     look_at_features,
     look_at_pixels,
-    media_positions,
     next_positions,
     question_examples,
     shown,
@@ -55,11 +55,11 @@ def pictures():
 
 # Which picture a token sees ---------------------------------------------------------------------------------
 
-@covers("eq:interleaved-phi", "eq:interleaved-next")
+@covers("eq:flamingo-phi", "eq:interleaved-next")
 def test_a_token_sees_the_last_picture_at_or_before_it_or_the_next_one_behind():
     torch.manual_seed(0)
     tokens = torch.randint(3, 7, (4, 11))
-    phi, ahead = media_positions(tokens, 4), next_positions(tokens, 4)
+    phi, ahead = last_picture(tokens == 4), next_positions(tokens, 4)
     for i in range(4):
         for t in range(11):
             seen = sum(int(tokens[i, s]) == 4 for s in range(t + 1))
@@ -70,7 +70,7 @@ def test_a_token_sees_the_last_picture_at_or_before_it_or_the_next_one_behind():
 
 def test_words_before_the_first_picture_see_none_and_the_mark_sees_its_own():
     tokens = torch.tensor([[2, 7, 8, 4, 7, 3, 4, 8, 3]])
-    assert media_positions(tokens, 4).tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2]]
+    assert last_picture(tokens == 4).tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2]]
 
 
 # Tokens -----------------------------------------------------------------------------------------------------
