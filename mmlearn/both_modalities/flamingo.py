@@ -144,8 +144,7 @@ def media_mask(
     phi: Int[Tensor, "b t"], m: int, sees: str = "last"
 ) -> Bool[Tensor, "b t m"]:
     r"""eq:flamingo-mask: $M_{\ell i}=[\phi(\ell)=i]$: a token sees the last picture
-    before it alone; with ``sees`` "all" eq:flamingo-mask-all,
-    $M_{\ell i}=[i\le\phi(\ell)]$."""
+    before it alone; with ``sees`` "all" $M_{\ell i}=[i\le\phi(\ell)]$: all before it."""
     i = torch.arange(1, m + 1, device=phi.device)
     phi = phi[..., None]
     return phi == i if sees == "last" else i <= phi

@@ -159,7 +159,7 @@ def naive_heads(queries, keys, values, heads, may):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:flamingo-phi", "eq:flamingo-mask", "eq:flamingo-mask-all")
+@covers("eq:flamingo-phi", "eq:flamingo-mask")
 def test_a_token_sees_the_last_picture_before_it_or_all_of_them():
     is_picture = torch.tensor([[False, True, False, False, True, True, False], [False] * 7])
     phi = last_picture(is_picture)
