@@ -16,14 +16,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmlearn.catalog import image2text, images_for_language, text2image, text2image_gans, text_for_vision
+from mmlearn.catalog import (
+    both_modalities,
+    image2text,
+    images_for_language,
+    text2image,
+    text2image_gans,
+    text_for_vision,
+)
 from mmlearn.catalog.entry import Configuration, System
 
 __all__ = ["SYSTEMS", "Configuration", "System", "as_records", "build", "count_parameters", "kinds",
            "parameters", "published", "registered", "resolve"]
 
 SYSTEMS: tuple[System, ...] = (*image2text.SYSTEMS, *text2image_gans.SYSTEMS, *text2image.SYSTEMS,
-                               *images_for_language.SYSTEMS, *text_for_vision.SYSTEMS)
+                               *images_for_language.SYSTEMS, *text_for_vision.SYSTEMS,
+                               *both_modalities.SYSTEMS)
 
 
 def published(name: str) -> dict[str, int]:

@@ -17,7 +17,7 @@ COMMANDS = {
     "systems": "list every system of the book, its configurations and parameter counts",
     "data": "make the scene world, or download COCO",
     "train": "train a system",
-    "evaluate": "score results: captions, boxes, masks, generated pictures, word vectors",
+    "evaluate": "score results: captions, boxes, masks, answers, generated pictures, word vectors",
     "caption": "caption an image with a trained captioner",
     "classify": "say which of some sentences fits an image best (CLIP)",
     "generate": "draw a picture of a sentence",

@@ -1,5 +1,5 @@
-"""``mmlearn evaluate``: score a results file against COCO annotations, a model on pictures with captions or
-classes, generated pictures against real ones, or word vectors against people."""
+"""``mmlearn evaluate``: score a results file against annotations of COCO or VQA, a model on pictures with
+captions or classes, generated pictures against real ones, or word vectors against people."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
-from mmlearn.cli import evaluate_images, evaluate_words
+from mmlearn.cli import evaluate_images, evaluate_vqa, evaluate_words
 from mmlearn.cli.evaluate_models import add_retrieval, add_zero_shot
 from mmlearn.data.coco_files import (
     Id,
@@ -42,13 +42,14 @@ from mmlearn.metrics.spice import missing_for_official_spice
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the six kinds of evaluation."""
+    """Add the seven kinds of evaluation."""
     parser.epilog = ("examples:\n  mmlearn evaluate captions captions_val2014.json results.json --json\n"
                      "  mmlearn evaluate detections instances_val2017.json results.json --masks\n"
                      "  mmlearn evaluate retrieval my-pictures/ --weights runs/clip\n"
                      "  mmlearn evaluate zero-shot pets/ --json\n"
                      "  mmlearn evaluate images real/ generated/ --captions generated/captions.csv\n"
-                     "  mmlearn evaluate words vectors.txt wordsim353.tsv simlex999.txt --json")
+                     "  mmlearn evaluate words vectors.txt wordsim353.tsv simlex999.txt --json\n"
+                     "  mmlearn evaluate vqa v2_mscoco_val2014_annotations.json answers.json --json")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     captions = kinds.add_parser("captions", help="BLEU, METEOR, ROUGE-L, CIDEr and, with --spice, SPICE",
                                 epilog="example: mmlearn evaluate captions captions_val2014.json "
@@ -96,6 +97,13 @@ def add(parser: argparse.ArgumentParser) -> None:
                                          "words have a vector. Compare only vectors that cover the same "
                                          "pairs.")
     evaluate_words.add(words)
+    vqa = kinds.add_parser("vqa", help="accuracy of answers to questions about pictures",
+                           epilog="example: mmlearn evaluate vqa v2_mscoco_val2014_annotations.json "
+                                  "answers.json --json",
+                           description="The official accuracy of VQA: an answer counts in full where three "
+                                       "of ten people gave it, answers are brought to one form first, and "
+                                       "each person is left out once.")
+    evaluate_vqa.add(vqa)
     for kind in (retrieval, zero_shot, images, words):
         kind.add_argument("--json", action="store_true", help="print one JSON object")
     for kind in (captions, detections):

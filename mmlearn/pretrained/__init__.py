@@ -35,6 +35,18 @@ READERS = {                             # public name -> the module of this pack
     **{f"google-bert/bert-{size}": "bert"
        for size in ("base-uncased", "base-cased", "large-uncased", "large-cased")},
     "sentence-transformers/all-MiniLM-L6-v2": "bert",
+    "facebook/data2vec-text-base": "data2vec_text",
+    **{f"facebook/data2vec-vision-{size}": "beit" for size in ("base", "large", "base-ft1k", "large-ft1k")},
+    **{f"microsoft/beit-{size}-patch16-{kind}": "beit"
+       for size in ("base", "large") for kind in ("224", "224-pt22k", "224-pt22k-ft22k", "384")},
+    **{f"facebook/data2vec-audio-{size}": "data2vec_speech"
+       for size in ("base", "base-960h", "large-960h")},
+    **{name: "vilbert" for name in ("jiasenlu/vilbert_beta", "facebookresearch/vilbert-multi-task")},
+    **{f"openai-community/gpt2{size}": "causal_lm" for size in ("", "-medium", "-large", "-xl")},
+    **{f"facebook/opt-{size}": "causal_lm" for size in ("125m", "1.3b", "2.7b", "6.7b")},
+    **{name: "causal_lm" for name in ("mosaicml/mpt-1b-redpajama-200b", "mosaicml/mpt-7b",
+                                      "togethercomputer/RedPajama-INCITE-Base-3B-v1",
+                                      "togethercomputer/RedPajama-INCITE-Instruct-3B-v1")},
     **{name: "text2image" for name in ("mediasynthesismuseum/attngan-coco", "taoxugit/AttnGAN",
                                        "MinfengZhu/DM-GAN", "hanzhanggit/StackGAN-v2")},
     "tobran/DF-GAN": "dfgan",
@@ -54,6 +66,9 @@ READERS = {                             # public name -> the module of this pack
     "mseitzer/pytorch-fid": "inception",
     "torchvision/inception_v3": "inception",
     "torchvision/alexnet": "alexnet",
+    **{f"openflamingo/OpenFlamingo-{size}": "flamingo"
+       for size in ("3B-vitl-mpt1b", "3B-vitl-mpt1b-langinstruct", "4B-vitl-rpj3b",
+                    "4B-vitl-rpj3b-langinstruct", "9B-vitl-mpt7b")},
 }
 
 

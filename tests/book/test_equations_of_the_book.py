@@ -75,7 +75,7 @@ def places() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in make_appendix.python_files("mmlearn"):
         for _, _, text in make_appendix.definitions(path):
-            for label in re.findall(r"\A(eq:[\w-]+): ", text):
+            for label in re.findall(r"\A(eq:[\w-]+):\s", text):
                 homes, module = found.setdefault(label, []), make_appendix.module_name(path)
                 homes += [module] if module not in homes else []
     return found

@@ -97,7 +97,7 @@ def of_chapter(chapter: str) -> dict[str, str]:
     return {label: formula(text) for path in make_appendix.python_files("mmlearn")
             if path.relative_to(ROOT / "mmlearn").as_posix().startswith(MODULES[chapter])
             for _, _, text in make_appendix.definitions(path)
-            for label in re.findall(r"\A(eq:[\w-]+): ", text) if label not in elsewhere}
+            for label in re.findall(r"\A(eq:[\w-]+):\s", text) if label not in elsewhere}
 
 
 PAGE = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")

@@ -178,8 +178,8 @@ def test_what_no_reader_knows_is_said_to_be_what_it_is(tmp_path):
     from mmlearn.nn.bert import BERT, BERTConfig
     with pytest.raises(ValueError, match="it has neither config.json nor open_clip_config.json"):
         load(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(ValueError, match="config.json says model_type 'gpt2'"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ValueError, match="config.json says model_type 'llama'"):
         load(tmp_path)
     save_model(tmp_path / "own", BERT(BERTConfig.mini()), "bert", {})
     with pytest.raises(ValueError, match="a model trained with this package; open it with mmlearn"):

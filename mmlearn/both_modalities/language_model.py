@@ -1,0 +1,219 @@
+r"""The miniature's language model: what the scene world says, learnt word by word, then frozen.
+
+Papers: A. Radford et al. (2019), *Language Models are Unsupervised Multitask Learners*, sec. 2; J.-B. Alayrac
+et al. (2022), *Flamingo*, arXiv:2204.14198, sec. 2.2 (the language model is trained first, on text alone).
+Survey: 5.3.
+Differs from the papers: the text is that of drawn scenes: captions, questions with answers, instructions, and
+pages of them as few-shot prompts have, with ``<image>`` marks but no pictures. Where nonsense words are bound
+in a page, a word that was said before is said again, so that the model learns to look back.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmlearn.both_modalities.interleaved import (
+    NONSENSE,
+    ChunkTokeniser,
+    Example,
+    caption_examples,
+    encode_page,
+    instruction_examples,
+    question_examples,
+)
+from mmlearn.catalog import kinds
+from mmlearn.checkpoints import load_model, pair_of, save_model
+from mmlearn.data.batches import Batches
+from mmlearn.data.pairs import PairData
+from mmlearn.nn.causal_lm import CausalLM, lm_loss, token_log_probs
+from mmlearn.nn.modes import eval_mode
+from mmlearn.train import History, fit, parameter_groups, warmup_cosine
+
+
+def perplexity(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    r"""eq:lm-perplexity: $e^{L}$ of a loss in nats a token: between how many words, all alike, the model is
+    in doubt; a model that knows nothing has as many as there are words."""
+    return loss.exp()
+
+
+# ------------------------------------------------------------------------------------------ text
+
+
+def all_examples(data: PairData) -> list[Example]:
+    """Captions, questions and instructions of pictures, in this order."""
+    return [*caption_examples(data), *question_examples(data), *instruction_examples(data)]
+
+
+def lm_tokeniser(data: PairData, min_count: int = 1) -> ChunkTokeniser:
+    """The words of everything that is said of pictures, and the nonsense words of ``binding_page``."""
+    texts = [text for example in all_examples(data) for text in (example.request, example.answer)]
+    return ChunkTokeniser.train([*texts, *NONSENSE * min_count], min_count)
+
+
+def binding_text(
+    words: Sequence[str], things: Sequence[str], dice: np.random.Generator, ways: int = 2, shots: int = 3
+) -> list[Example]:
+    """A page that binds nonsense words to ``things``, which text must name: ``Output: cat dax``.
+
+    Each way stands ``shots`` times, in random order, and after a thing its word follows always: who looks
+    back knows it.
+    """
+    which = dice.choice(len(things), ways, replace=False)
+    named = dice.choice(len(words), ways, replace=False)
+    order = dice.permutation(np.repeat(np.arange(ways), shots))
+    return [Example(f"Output: {things[which[i]]}", words[named[i]], kind="binding") for i in order]
+
+
+class TextBatch(NamedTuple):
+    """Texts (b, t), padded at the right, and where their tokens are that the loss counts."""
+
+    tokens: Int[Tensor, "b t"]
+    scored: Bool[Tensor, "b t"]
+
+
+class TextBatches(Batches):
+    """Endless batches of pages of text, a function of their number: each example opens a page that goes on
+    with up to ``most - 1`` more of its kind, and a share ``binding`` of the pages is ``binding_text``.
+
+    Pages are cut at ``context`` tokens. The loss counts everything but padding, ``<bos>`` and ``<image>``.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], tokeniser: ChunkTokeniser, size: int = 32, *, context: int = 256,
+        most: int = 5, binding: float | int = 0.25, things: Sequence[str] = ("cat", "dog", "tree", "car"),
+        seed: int = 0,
+    ) -> None:
+        super().__init__(examples, size, seed=seed)
+        if most < 1 or context < 2 or not 0 <= binding <= 1:
+            raise ValueError(f"most is {most}, context {context} and binding {binding}; a page has 1 example "
+                             f"and 2 tokens or more, a share is between 0 and 1")
+        self.tokeniser, self.context, self.most, self.binding = tokeniser, context, most, binding
+        self.things = tuple(things)
+        self.alike: dict[str, list[int]] = {}
+        for number, example in enumerate(examples):
+            self.alike.setdefault(example.kind, []).append(number)
+
+    def pages(self, indices: Sequence[int], dice: np.random.Generator) -> Iterator[list[Example]]:
+        """The pages of a batch, which these examples open."""
+        for first in indices:
+            if dice.random() < self.binding:
+                yield binding_text(NONSENSE, self.things, dice, shots=2 + int(dice.integers(3)))
+                continue
+            others = self.alike[self.data[first].kind]
+            more = dice.integers(len(others), size=int(dice.integers(self.most)))
+            yield [self.data[first], *(self.data[others[i]] for i in more)]
+
+    def make(self, indices: list[int], number: int) -> TextBatch:
+        """The batch ``number``."""
+        dice = np.random.default_rng((self.seed, number, *indices[:1]))
+        of = self.tokeniser
+        rows = [encode_page(page, of).ids[: self.context] for page in self.pages(indices, dice)]
+        tokens = torch.full((len(rows), max(map(len, rows))), of.pad)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = torch.tensor(row)
+        return TextBatch(tokens, ~torch.isin(tokens, torch.tensor([of.pad, of.bos, of.image])))
+
+
+# -------------------------------------------------------------------------------------- training
+
+
+def lm_objective(model: CausalLM, batch: TextBatch) -> tuple[Tensor, dict[str, Any]]:
+    """A loss for ``fit``: eq:lm-loss of a batch, weighted by its tokens."""
+    return lm_loss(model(batch.tokens), batch.tokens, batch.scored), {
+        "weight": batch.scored[:, 1:].sum().float()}
+
+
+def train_lm(
+    model: CausalLM, examples: Sequence[Example], tokeniser: ChunkTokeniser, *, steps: int, batch: int = 32,
+    lr: float | int = 2e-3, warmup: int = 50, weight_decay: float | int = 0.1, most: int = 5,
+    binding: float | int = 0.25, seed: int = 0, **options: Any,
+) -> History:
+    """Train a language model on what is said of scenes: AdamW(.9, .95), a warm-up of at most a quarter of the
+    steps, a cosine to a tenth, gradients of norm 1 at most.
+
+    A model that knows nothing has the loss log v. Further ``options`` (``evaluate``, ``folder``, ``title`` …)
+    go to ``fit``.
+    """
+    batches = TextBatches(examples, tokeniser, batch, context=model.config.context, most=most,
+                          binding=binding, seed=seed)
+    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.95), fused=True)
+    options = {"optimizer": optimizer, "clip": 1.0,
+               "schedule": warmup_cosine(lr, min(warmup, steps // 4), steps, lr / 10), **options}
+    return fit(model, lm_objective, batches, steps=steps, seed=seed, **options)
+
+
+def freeze_(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself, in evaluation mode, none of its weights trained any more."""
+    return model.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def judge_lm(model: CausalLM, batches: TextBatches, count: int = 4) -> dict[str, float]:
+    """Loss in nats a token, perplexity, and the share of tokens foretold, over the first ``count``
+    batches."""
+    loss = right = total = 0.0
+    with eval_mode(model) as device:
+        for number in range(count):
+            batch = batches[number]
+            tokens, scored = batch.tokens.to(device), batch.scored[:, 1:].to(device)
+            logits = model(tokens)
+            loss -= float(token_log_probs(logits, tokens)[scored].sum())
+            right += float((logits[:, :-1].argmax(dim=-1) == tokens[:, 1:])[scored].sum())
+            total += float(scored.sum())
+    mean = torch.tensor(loss / total)
+    return {"loss": float(mean), "perplexity": float(perplexity(mean)), "accuracy": right / total}
+
+
+def unigram_loss(batches: TextBatches, count: int = 4) -> float:
+    """The loss of who knows how often each token occurs and nothing else, in nats a token: the baseline of
+    ``judge_lm``, which counts the same batches."""
+    tokens = torch.cat([batch.tokens[:, 1:][batch.scored[:, 1:]] for batch in map(batches.__getitem__,
+                                                                                  range(count))])
+    shares = torch.bincount(tokens).double() / len(tokens)
+    shares = shares[shares > 0]
+    return -float((shares * shares.log()).sum())
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+class SavedLM(NamedTuple):
+    """A trained language model in evaluation mode, its tokeniser, and how it was trained and judged."""
+
+    model: CausalLM
+    tokeniser: ChunkTokeniser
+    about: dict[str, Any]
+
+
+def save_lm(path: str | Path, model: CausalLM, tokeniser: ChunkTokeniser, about: dict[str, Any]) -> None:
+    """Write a language model as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, words
+    and ``about``."""
+    words = {"splitter": tokeniser.splitter, "words": tokeniser.words}
+    save_model(path, model, "causal-lm", {**about, **words}, half=True)
+
+
+def load_lm(path: str | Path) -> SavedLM:
+    """What ``save_lm`` wrote.
+
+    Raises ``FileNotFoundError`` if the files are not there, ``ValueError`` if they are something else.
+    """
+    model, about = load_model(path, kinds("causal-lm"), "train one with train_lm")
+    if not isinstance(model, CausalLM):
+        raise ValueError(f"{path} holds a {type(model).__name__}, no language model; give another path")
+    tokeniser = ChunkTokeniser.of(about, pair_of(path)[1])
+    if not isinstance(tokeniser, ChunkTokeniser) or len(tokeniser) > model.config.vocab:
+        raise ValueError(f"{path} has {len(tokeniser)} words and a model of {model.config.vocab}; train it "
+                         f"again")
+    rest = {name: value for name, value in about.items() if name not in ("words", "splitter")}
+    return SavedLM(model, tokeniser, rest)
+
+
+def chance_loss(vocab: int) -> float:
+    """The loss of a model that knows nothing: log v nats a token."""
+    return math.log(vocab)

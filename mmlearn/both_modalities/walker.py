@@ -1,0 +1,287 @@
+r"""The walker: it reads an instruction, sees what is behind each door, and learns on its own ways.
+
+Papers: P. Anderson et al. (2018), *Vision-and-Language Navigation*, CVPR, arXiv:1711.07280 (reader and walker
+are LSTMs, the walker attends to the words; student forcing: it acts by what it drew itself and is told what
+would have been right); D. Fried et al. (2018), *Speaker-Follower Models for Vision-and-Language Navigation*,
+NeurIPS, arXiv:1806.02724 (an action is scored by what is seen in its direction); M.-T. Luong et al. (2015),
+arXiv:1508.04025 (attention); sections were not looked up.  Survey: 5 (navigation as a task).
+Differs from the papers: the reader goes both ways, a small convolutional network sees drawings and is trained
+along, and walls are never chosen. A walker that ``reads`` or ``looks`` not is a baseline: it gets zeros
+for the words or the pictures, and still knows where the doors are.
+
+Letters of shapes: b walks, t words, d width, k pictures, s pixels a side, n rooms.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mmlearn.both_modalities.attention_captioner import join_tanh
+from mmlearn.data.batches import Batches
+from mmlearn.data.navigation import ACTIONS, STOP, VIEWS, Trail, Walks, trail_of
+from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.metrics.navigation import NavigationScores, navigation_scores
+from mmlearn.nn.configuration import check
+from mmlearn.nn.modes import eval_mode
+from mmlearn.nn.positions import check_tokens
+from mmlearn.nn.vision import ConvTrunk
+from mmlearn.train import History, fit
+
+PAD = 1
+NOTHING = ACTIONS           # the action before the first
+
+
+@dataclass(frozen=True)
+class WalkerConfig:
+    vocab: int = 100                        # V, words with the four special tokens
+    embedding: int = 64                     # e, numbers of a word
+    width: int = 128                        # d, numbers of a state; even
+    channels: tuple[int, ...] = (16, 32, 64, 64)    # of the network that sees
+    reads: bool = True                      # false: it gets no words
+    looks: bool = True                      # false: it gets no pictures
+    dropout: float = 0.1                    # of words and of what it sees
+    most: int = 12                          # steps of a walk
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.width % 2:
+            raise ValueError(f"width is {self.width}; use an even number, half for each way of reading")
+
+    @classmethod
+    def mini(cls, vocab: int = 100) -> "WalkerConfig":
+        """Learns houses of 4 x 4 rooms with drawings of 32 pixels."""
+        return cls(vocab)
+
+
+class Instruction(NamedTuple):
+    """A text that was read: ``states`` (b, t, d), ``mask`` (b, t), true for words, ``memory`` (b, d)."""
+
+    states: Tensor
+    mask: Tensor
+    memory: Tensor
+
+
+class Rollout(NamedTuple):
+    """Walks and what was learnt from them: the ``trail``, the mean ``loss`` in nats per step, the share of
+    steps that were ``right``, and the number of ``steps``."""
+
+    trail: Trail
+    loss: Tensor
+    right: float
+    steps: int
+
+
+# -------------------------------------------------------------------------------------------------- equations
+
+def word_weights(
+    h: Float[Tensor, "b d"], states: Float[Tensor, "b t d"],
+    W: Float[Tensor, "d d"], mask: Bool[Tensor, "b t"]
+) -> Float[Tensor, "b t"]:
+    r"""eq:walk-words: $\gamma_{t,i}=\mathrm{softmax}_i(h_tW_a\,x_i^\top)$: which words are to be done now."""
+    scores = ((h @ W)[:, None] @ states.mT)[:, 0]
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+
+
+def seen_ways(
+    features: Float[Tensor, "*b w d"], directions: Float[Tensor, "w d"]
+) -> Float[Tensor, "*b w d"]:
+    r"""eq:walk-ways: $u_{t,j}=f(I_{t,j})W_u+r_j$: the drawing behind a door, and where the door is."""
+    return features + directions
+
+
+def glance(
+    h: Float[Tensor, "b d"], ways: Float[Tensor, "b w d"]
+) -> Float[Tensor, "b d"]:
+    r"""eq:walk-glance: $g_t=\sum_j\mathrm{softmax}_j(h_{t-1}u_{t,j}^\top/\sqrt d)\,u_{t,j}$: what the walker
+    takes in before it moves on."""
+    scores = (h[:, None] @ ways.mT)[:, 0] / h.shape[-1] ** 0.5
+    return (scores.softmax(dim=-1)[:, None] @ ways)[:, 0]
+
+
+def way_logits(
+    asked: Float[Tensor, "b d"], ways: Float[Tensor, "b w d"],
+    open_ways: Bool[Tensor, "b w"]
+) -> Float[Tensor, "b w"]:
+    r"""eq:walk-policy: $\pi_\theta(a_t=j)=\mathrm{softmax}_j(q_tu_{t,j}^\top/\sqrt d)$ over the doors and the
+    stop, whose row is the room where the walker stands; these are the logits."""
+    scores = (asked[:, None] @ ways.mT)[:, 0] / asked.shape[-1] ** 0.5
+    return scores.masked_fill(~open_ways, float("-inf"))
+
+
+def imitation_loss(
+    logits: Float[Tensor, "b t a"], right: Int[Tensor, "b t"],
+    walking: Bool[Tensor, "b t"]
+) -> Float[Tensor, ""]:
+    r"""eq:walk-imitation: $-\frac1{\sum_iT_i}\sum_i\sum_{t\le T_i}\log\pi_\theta(a^*_{i,t})$, where $a^*$ is
+    right at the place where the walker is, on its path or not."""
+    return F.cross_entropy(logits[walking], right[walking])
+
+
+# ------------------------------------------------------------------------------------------------------ model
+
+class Walker(nn.Module):
+    """A policy over doors: ``table`` sees all pictures once, ``read`` reads, ``step`` scores the actions.
+
+    Raises ``ValueError`` for tokens outside the vocabulary, or a text without a word.
+    """
+
+    def __init__(self, config: WalkerConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.embed = nn.Embedding(config.vocab, config.embedding, padding_idx=PAD)
+        self.reader = nn.LSTM(config.embedding, d // 2, batch_first=True,
+                              bidirectional=True)
+        self.trunk = ConvTrunk(config.channels)
+        self.see = nn.Linear(self.trunk.out_channels, d)
+        self.directions = nn.Embedding(VIEWS, d)
+        self.actions = nn.Embedding(ACTIONS + 1, d)
+        self.start = nn.Linear(d, d)
+        self.cell = nn.LSTMCell(2 * d, d)
+        self.words = nn.Linear(d, d, bias=False)
+        self.join = nn.Linear(2 * d, d, bias=False)
+        self.ask = nn.Linear(d, d, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def table(self, pictures: Float[Tensor, "k 3 s s"]) -> Float[Tensor, "k d"]:
+        """What is seen in each picture; zeros for a walker that does not look."""
+        if not self.config.looks:
+            return self.see.weight.new_zeros(len(pictures), self.config.width)
+        return self.see(self.trunk(pictures).mean(dim=1))
+
+    def read(self, tokens: Int[Tensor, "b t"]) -> Instruction:
+        """Read ``<bos> words <eos> <pad> …``; zeros for a walker that does not read."""
+        check_tokens(tokens, self.config.vocab)
+        mask = tokens != PAD
+        if not mask.any(dim=1).all():
+            raise ValueError("an instruction has no word; leave the walk out")
+        if not self.config.reads:
+            zeros = self.embed.weight.new_zeros(*tokens.shape, self.config.width)
+            return Instruction(zeros, mask, zeros[:, 0])
+        words = pack_padded_sequence(self.dropout(self.embed(tokens)), mask.sum(dim=1).cpu(),
+                                     batch_first=True, enforce_sorted=False)
+        packed, (last, _) = self.reader(words)
+        states, _ = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])
+        return Instruction(states, mask, torch.cat([last[0], last[1]], dim=-1))
+
+    def begin(self, instruction: Instruction) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """State and memory before the first step."""
+        h = torch.tanh(self.start(instruction.memory))
+        return h, torch.zeros_like(h)
+
+    def step(
+        self, instruction: Instruction, views: Float[Tensor, "b w d"], open_ways: Bool[Tensor, "b w"],
+        before: Int[Tensor, " b"], state: tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]],
+    ) -> tuple[Float[Tensor, "b w"], tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]], Float[Tensor, "b t"]]:
+        """Logits of ahead, right, behind, left and stop, the next state, and the weights of the words."""
+        ways = self.dropout(seen_ways(views, self.directions.weight))
+        seen = glance(state[0], ways)
+        h, c = self.cell(torch.cat([seen, self.actions(before)], dim=-1), state)
+        weights = word_weights(h, instruction.states, self.words.weight.mT, instruction.mask)
+        told = (weights[:, None] @ instruction.states)[:, 0]
+        asked = self.ask(join_tanh(told, h, self.join.weight.mT))
+        return way_logits(asked, ways, open_ways), (h, c), weights
+
+    def forward(
+        self, walks: Walks, tokens: Int[Tensor, "b t"],
+        forcing: Literal["student", "teacher", "greedy"] = "greedy",
+        generator: torch.Generator | None = None,
+    ) -> Rollout:
+        """Walk all ``walks``: with "student" an action is drawn from the policy, with "teacher" it is the
+        right one, with "greedy" the likeliest. The loss asks for the right action at every place."""
+        device = self.ask.weight.device
+        world, instruction = walks.world, self.read(tokens)
+        table = self.table(world.pictures.to(device))
+        room, facing, state = walks.start, walks.facing, self.begin(instruction)
+        before = torch.full((len(walks),), NOTHING)
+        stopped = torch.zeros(len(walks), dtype=torch.bool)
+        rooms, all_logits, all_right, all_walking = [room], [], [], []
+        for _ in range(self.config.most):
+            views = world.views(walks.house, room, facing)
+            ways = world.ways(walks.house, room, facing) >= 0
+            open_ways = torch.cat([ways, torch.ones_like(ways[:, :1])], dim=1)
+            logits, state, _ = self.step(instruction, table[views.to(device)], open_ways.to(device),
+                                         before.to(device), state)
+            right, here = walks.right_action(room, facing), logits.detach().cpu()
+            all_logits.append(logits)
+            all_right.append(right)
+            all_walking.append(~stopped)
+            if forcing == "teacher":
+                action = right
+            elif forcing == "student":
+                action = torch.multinomial(here.softmax(dim=-1), 1, generator=generator)[:, 0]
+            else:
+                action = here.argmax(dim=-1)
+            action = torch.where(stopped, STOP, action)
+            room, facing = world.step(walks.house, room, facing, action)
+            stopped, before = stopped | (action == STOP), action
+            rooms.append(room)
+            if stopped.all():
+                break
+        rows, right, walking = (torch.stack(x, dim=1) for x in (all_logits, all_right, all_walking))
+        loss = imitation_loss(rows, right.to(device), walking.to(device))
+        hits = (rows.detach().cpu().argmax(dim=-1) == right)[walking]
+        return Rollout(trail_of(walks, rooms, stopped), loss, float(hits.float().mean()), int(walking.sum()))
+
+
+# --------------------------------------------------------------------------------------- training, evaluation
+
+class WalkBatch(NamedTuple):
+    """Walks with their instructions as ``tokens`` (b, t); ``number`` is that of the batch."""
+
+    walks: Walks
+    tokens: Tensor
+    number: int
+
+
+class WalkBatches(Batches):
+    """Shuffled batches of walks, a function of their number."""
+
+    def __init__(self, walks: Walks, tokeniser: Tokeniser, size: int = 32, *, seed: int = 0) -> None:
+        super().__init__(walks, min(size, len(walks)), seed=seed)
+        self.tokens = tokeniser.batch(walks.instructions)
+
+    def make(self, indices: list[int], number: int) -> WalkBatch:
+        return WalkBatch(self.data.rows(indices), self.tokens[indices], number)
+
+
+def walking_loss(
+    model: Walker, batch: WalkBatch, forcing: Literal["student", "teacher"] = "student"
+) -> tuple[Float[Tensor, ""], dict[str, float]]:
+    """Imitation of what is right wherever the walker went; what it draws follows from the batch's number."""
+    draw = torch.Generator().manual_seed(batch.number)
+    walked = model(batch.walks, batch.tokens.to(model.ask.weight.device), forcing, draw)
+    return walked.loss, {"right": walked.right, "weight": float(walked.steps)}
+
+
+def train_walker(
+    model: Walker, walks: Walks, tokeniser: Tokeniser, *, steps: int = 600, batch: int = 32,
+    forcing: Literal["student", "teacher"] = "student", lr: float | int = 2e-3, seed: int = 0, **options: Any,
+) -> History:
+    """Train by imitation with student or teacher forcing; ``options`` go to ``fit``."""
+    def loss(model: Walker, batch: WalkBatch) -> tuple[Tensor, dict[str, float]]:
+        return walking_loss(model, batch, forcing)
+
+    options.setdefault("clip", 5.0)
+    return fit(model, loss, WalkBatches(walks, tokeniser, batch, seed=seed), steps=steps, lr=lr, seed=seed,
+               **options)
+
+
+def scores_of(walks: Walks, trail: Trail, radius: float | int = 0) -> NavigationScores:
+    """The metrics of a trail, in doors."""
+    return navigation_scores(trail.to_goal, trail.stopped, walks.shortest, trail.taken, radius)
+
+
+@torch.no_grad()
+def evaluate_walker(
+    model: Walker, walks: Walks, tokeniser: Tokeniser, radius: float | int = 0
+) -> NavigationScores:
+    """Scores of the likeliest actions, in evaluation mode."""
+    with eval_mode(model) as device:
+        walked = model(walks, tokeniser.batch(walks.instructions).to(device))
+    return scores_of(walks, walked.trail, radius)
