@@ -4,12 +4,12 @@ Paper: A. Lazaridou, N. T. Pham and M. Baroni (2015), *Combining Language and Vi
 Skip-gram Model*, arXiv:1501.02598, sec. 5.2 and 6.  Survey: 3.4.
 
 Skip-gram with a ridge learnt afterwards, models A and B, B without a margin (the survey's formula), and A and
-B with the pictures of their words exchanged among them. All arms of a seed read the same text from the same start
-and see pictures of the same 70 % of the nouns; three words in ten are never pictured, none of them a class of
-the network whose features they are. Scores are those of the words never pictured, among the pictures (or the
-words) of all nouns, and among those never pictured alone: where seen words stand in the way of others, the
-two differ. Pictures of the search are others than those of the training. Two amounts of text tell whether
-reading more makes up for not seeing.
+B with the pictures of their words exchanged among them. All arms of a seed read the same text from the same
+start and see pictures of the same 70 % of the nouns; three words in ten are never pictured, none of them a
+class of the network whose features they are. Scores are those of the words never pictured, among the pictures
+(or the words) of all nouns, and among those never pictured alone: where seen words stand in the way of
+others, the two differ. Pictures of the search are others than those of the training. Two amounts of text tell
+whether reading more makes up for not seeing.
 """
 
 import argparse

@@ -7,7 +7,7 @@ Papers: K. Crowson et al. (2022), *VQGAN-CLIP*, ECCV, arXiv:2204.08583, fig. 1; 
 Teal are pictures, amber is text, violet is what moves or is new, red are losses, grey is frozen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
@@ -21,6 +21,7 @@ from mmlearn.figures.text2image.compression import code_grid
 from mmlearn.images_for_language.iace import IACEConfig
 from mmlearn.images_for_language.imagination import embedded
 from mmlearn.images_for_language.vqgan_clip import VQGANCLIP, VQGANCLIPConfig, spherical_loss
+from mmlearn.plot import PALETTE
 from mmlearn.text2image.vqgan import VQGANConfig
 
 SAID = f"“{CAPTION}”"
@@ -137,6 +138,42 @@ def angle_losses(points: int = 181) -> Figure:
 
 
 # ---------------------------------------------------------------------------------------------- moving ones
+
+
+def few_labels(tasks: Mapping[str, Mapping[int, Mapping[str, Sequence[float]]]]) -> Figure:
+    """Accuracy over the number of labelled examples, a panel for each task and a line for each arm: the mean
+    over seeds and, as a bar, its standard error.
+
+    Args:
+        tasks: task -> number of examples -> arm -> scores, one a seed.
+    """
+    columns = 2 if len(tasks) == 2 else 3
+    lines = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+    rows = -(-(len(tasks) + 1) // columns)                          # the last panel holds the legend
+    figure, axes = plt.subplots(rows, columns, figsize=(2.5 * columns, 2.2 * rows), layout="constrained",
+                                sharex=True)
+    panels = list(axes.flat)
+    for axis, (task, by_number) in zip(panels, tasks.items()):
+        numbers = list(by_number)
+        for k, arm in enumerate(by_number[numbers[0]]):
+            scores = torch.tensor([by_number[n][arm] for n in numbers], dtype=torch.float64)
+            error = scores.std(dim=1) / scores.shape[1] ** 0.5 if scores.shape[1] > 1 else 0 * scores[:, 0]
+            axis.errorbar(numbers, scores.mean(dim=1).numpy(), error.numpy(), color=PALETTE[k], label=arm,
+                          marker="os^Dv"[k % 5], markersize=4, linestyle=lines[k % 5])
+        low, high = axis.get_ylim()
+        spare = max(0.0, 0.2 - (high - low)) / 2                    # no panel makes much of a hundredth
+        axis.set_ylim(low - spare, high + spare)
+        axis.set_title(task)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(numbers, [str(n) for n in numbers])
+        axis.tick_params(labelbottom=True)
+    legend = panels[len(tasks)]
+    legend.legend(*panels[0].get_legend_handles_labels(), loc="center", frameon=False)
+    for axis in panels[len(tasks):]:
+        axis.axis("off")
+    figure.supxlabel("labelled examples")
+    figure.supylabel("accuracy")
+    return figure
 
 
 def imagining(

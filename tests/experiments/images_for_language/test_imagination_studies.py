@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mmlearn.checkpoints import save_model
-from mmlearn.experiments import main
+from mmlearn.claims import paired
+from mmlearn.experiments import main, results
 from mmlearn.experiments.images_for_language import cutouts, imagined_sentences
 from mmlearn.experiments.images_for_language.imagined_sentences import (
     ARMS,
@@ -99,3 +100,28 @@ def test_the_study_of_sentences_runs_is_repeated_and_keeps_its_pictures(vqgan, t
                               guide="vit", vqgan=vqgan, pictures=pictures)
     assert job("bright", 0, args) == told["tasks"]["bright"][0]
     assert imagined_sentences.BASE not in ARMS
+
+
+# ---- what the chapter says of the committed results ------------------------------------------------------
+
+def verdicts(ours, base):
+    def scores(runs, n, arm):
+        return [run["scores"][n][arm] for run in runs]
+
+    return {(name, n): paired(scores(runs, n, ours), scores(runs, n, base)).verdict
+            for name, runs in results("imagined-sentences")["tasks"].items() for n in runs[0]["scores"]}
+
+
+def test_imagined_pictures_are_nowhere_better_than_the_text_twice():
+    found = list(verdicts("imagined", "text twice").values())
+    assert len(found) == 25 and "better" not in found and found.count("worse") == 4
+
+
+def test_imagined_pictures_beat_somebody_elses_only_where_two_are_compared():
+    better = {place for place, verdict in verdicts("imagined", "shuffled").items() if verdict == "better"}
+    assert better == {("same colour, compared", "128"), ("same colour, compared", "256")}
+
+
+def test_a_head_that_cannot_compare_is_at_chance():
+    for run in results("imagined-sentences")["tasks"]["same colour"]:
+        assert all(abs(score - 0.5) < 0.13 for by in run["scores"].values() for score in by.values())

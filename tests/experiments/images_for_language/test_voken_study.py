@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 
+from mmlearn.claims import paired
 from mmlearn.data.pairs import scene_pairs
 from mmlearn.data.word_world import PICTURED
-from mmlearn.experiments import main
+from mmlearn.experiments import main, results
 from mmlearn.experiments.images_for_language.vokens import (
     ARMS,
     BASE,
@@ -88,3 +89,36 @@ def test_the_probe_reads_a_colour_that_is_in_the_vectors_and_none_that_is_not():
     assert torch.isnan(torch.tensor(unpictured_probe(told)))                # no unpictured noun among them
     x = torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
     assert ridge_answers(x, torch.tensor([0, 0, 1, 1]), x, 2, 0.1).tolist() == [0, 0, 1, 1]
+
+
+# ---- what the chapter says of the committed results ------------------------------------------------------
+
+def verdict(ours, base, key):
+    arms = results("vokens")["arms"]
+    values = [[run["scores"][key] for run in arms[name]] for name in (ours, base)]
+    return paired(*values, lower_is_better=key.startswith("nats")).verdict
+
+
+@pytest.mark.parametrize("key", ["colour after 1", "colour after 2", "colour after 4"])
+def test_vokens_tell_colours_better_than_every_control(key):
+    assert {verdict("vokens", arm, key) for arm in ARMS if arm != "vokens"} == {"better"}
+    assert verdict("shuffled", BASE, key) == "cannot tell"
+
+
+def test_another_second_task_helps_hidden_words_more():
+    assert verdict("vokens", BASE, "nats per hidden word") == "better"
+    assert verdict("token ids", "vokens", "nats per hidden word") == "better"
+    assert verdict("random", BASE, "nats per hidden word") == "worse"
+    assert verdict("token ids", BASE, "colour after 1") == "worse"
+
+
+def test_colours_of_unpictured_nouns_and_looks_cannot_be_told():
+    for key in ("colour of unpictured nouns", "visual similarity"):
+        assert verdict("vokens", BASE, key) == verdict("vokens", "shuffled", key) == "cannot tell"
+
+
+def test_reversed_vokens_bring_most_of_the_relatedness():
+    arms = results("vokens")["arms"]
+    means = {name: sum(run["scores"]["relatedness"] for run in arms[name]) / 5 for name in ARMS}
+    assert verdict("vokens", "reversed", "relatedness") == "better"
+    assert 0.6 < (means["reversed"] - means[BASE]) / (means["vokens"] - means[BASE]) < 0.85

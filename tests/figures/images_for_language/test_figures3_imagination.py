@@ -52,6 +52,24 @@ def test_the_spherical_loss_is_half_the_squared_angle_and_its_slope_the_angle():
     plt.close(left.figure)
 
 
+def test_few_labels_draws_the_mean_of_the_seeds_of_every_arm_and_its_standard_error():
+    tasks = {task: {n: {"text": [0.5, 0.7 + shift], "both": [0.9, 0.9]} for n in (16, 64)}
+             for task, shift in (("one", 0.0), ("two", 0.1), ("three", 0.2))}
+    figure = imagination.few_labels(tasks)
+    panels = figure.axes[:3]
+    assert [axis.get_title() for axis in panels] == [*tasks]
+    for axis, shift in zip(panels, (0.0, 0.1, 0.2)):
+        text, both = axis.containers
+        assert list(text.lines[0].get_xdata()) == [16, 64]
+        np.testing.assert_allclose(text.lines[0].get_ydata(), 0.6 + shift / 2)
+        np.testing.assert_allclose(both.lines[0].get_ydata(), 0.9)
+        low, high = text.lines[2][0].get_segments()[0][:, 1]
+        assert high - low == pytest.approx(0.2 + shift)             # two standard errors of two seeds
+        assert np.diff(axis.get_ylim()) >= 0.2
+    assert [t.get_text() for t in figure.axes[3].get_legend().get_texts()] == ["text", "both"]
+    plt.close(figure)
+
+
 def test_the_player_shows_what_is_imagined_and_its_loss(model):
     block = imagination.imagining(model, WORDS, TEXTS, frames=3)
     found = model.imagine(embedded(model.clip, WORDS, TEXTS), keep_every=2)
