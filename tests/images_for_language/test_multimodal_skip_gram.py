@@ -271,7 +271,7 @@ def test_e24_the_mapping_goes_from_words_to_pictures_and_not_back():
     words, pictures = model.W_in.detach(), model.pictures
     assert mapped(words, model.M).shape == (12, 6) and pictures.shape[1] == 6
     with pytest.raises(RuntimeError):
-        pictures @ model.M                                                  # an entry M_{u,v} has no direction
+        pictures @ model.M # an entry M_{u,v} has no direction
     square = numbers(5, 5)
     there = mapped(numbers(3, 5), square)
     assert not torch.allclose(there @ square.mT, numbers(3, 5), atol=0.1)   # nor does its transpose lead back

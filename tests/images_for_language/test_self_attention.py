@@ -112,7 +112,7 @@ def test_e26_reading_is_one_call_for_all_tokens_and_writing_is_a_call_for_each()
     for _ in range(5):
         written.append(int(logits(written)[-1].argmax()))
     assert calls == [1, 2, 3, 4, 5]
-    at_once = logits(written[:-1])                                  # once they are known, one call has them all
+    at_once = logits(written[:-1])                          # once they are known, one call has them all
     assert at_once.argmax(dim=-1).tolist() == written[1:] and len(calls) == 6
     assert issubclass(torch.nn.LSTM, torch.nn.modules.rnn.RNNBase)  # and an LSTM is a recurrent network
 
