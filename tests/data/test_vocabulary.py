@@ -19,6 +19,7 @@ from mmlearn.data.vocabulary import (
     widths,
     window_share,
 )
+from mmlearn.data.wordpiece import WordPiece
 
 SENTENCES = [["b", "a", "c"], ["a", "b"], ["d", "a", "c"], ["e"]]
 
@@ -90,6 +91,15 @@ def test_frequent_words_are_kept_with_the_roots_of_paper_and_code():
             ratio, tensor = t / f, torch.tensor([f], dtype=torch.float64)
             assert float(keep_probability(tensor, t)) == pytest.approx(min(1, ratio**0.5))
             assert float(keep_probability_of_code(tensor, t)) == pytest.approx(min(1, ratio**0.5 + ratio))
+
+
+def test_e21_word2vec_and_glove_read_whole_words_and_bert_reads_pieces():
+    sentences = [["unable", "cats", "sit"], ["cats", "sit"], ["unaffable", "cats"]]
+    vocabulary = Vocabulary.of(sentences)
+    assert set(vocabulary.words) == {"unable", "cats", "sit", "unaffable"}      # what stood between spaces
+    pieces = WordPiece.train([" ".join(words) for words in sentences], size=24)
+    split = pieces.pieces("unaffable")
+    assert len(split) > 1 and "".join(part.removeprefix("##") for part in split) == "unaffable"
 
 
 def test_p1_the_paper_and_the_code_keep_frequent_words_with_other_probabilities():

@@ -253,6 +253,30 @@ def test_e6_a_word_of_model_b_is_its_own_vector_and_z_is_only_where_it_lies():
     assert b.word_pictures().words == b.vectors().words == VOCABULARY.words
 
 
+def test_e20_no_language_model_comes_first_words_start_from_draws_and_meet_text_and_pictures_together():
+    model = model_of(B, seen())
+    blank = model.log_p(torch.arange(12))
+    torch.testing.assert_close(blank, blank[:1].expand(12, -1))             # says the same of every word
+    v = model.W_in[ids("w1")].detach().requires_grad_()
+    own = model.pictures[model.row[ids("w1")]]
+    others = model.pictures[None, [int(r) for r in model.row[ids("w8")]]]
+    pull, = torch.autograd.grad(vision_objective(mapped(v, model.M), own, others, 2).sum(), v)
+    assert pull.norm() > 0                                      # pictures pull before a word of text is read
+    trained = train_multimodal_skip_gram(TEXT, seen(), B, progress=False).model
+    assert trained.log_p(torch.arange(12)).std(dim=0).max() > 0.01
+
+
+def test_e24_the_mapping_goes_from_words_to_pictures_and_not_back():
+    model = model_of(B, seen())
+    words, pictures = model.W_in.detach(), model.pictures
+    assert mapped(words, model.M).shape == (12, 6) and pictures.shape[1] == 6
+    with pytest.raises(RuntimeError):
+        pictures @ model.M # an entry M_{u,v} has no direction
+    square = numbers(5, 5)
+    there = mapped(numbers(3, 5), square)
+    assert not torch.allclose(there @ square.mT, numbers(3, 5), atol=0.1)   # nor does its transpose lead back
+
+
 @pytest.mark.parametrize("config, features", [(A, 4), (B, 6)])
 def test_vision_of_a_batch_is_that_of_each_token_and_0_without_pictures(config, features):
     model = model_of(config, seen(features))

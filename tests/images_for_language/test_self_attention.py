@@ -82,6 +82,41 @@ def test_e15_attention_without_positions_does_not_know_the_order_of_its_tokens()
         assert (bert(tokens[:, ORDER]) - bert(tokens)[:, ORDER]).abs().max() < 1e-5
 
 
+def test_e25_two_thirds_of_a_layer_are_not_attention_and_without_residuals_tokens_become_alike():
+    layer = EncoderLayer(512, 8, 2048)
+    in_attention = sum(p.numel() for name, p in layer.named_parameters() if name.startswith("attention."))
+    whole = sum(p.numel() for p in layer.parameters())
+    assert in_attention == 4 * (512 * 512 + 512) and 0.32 < in_attention / whole < 0.35
+    X, W = numbers(6, 16), [0.05 * w for w in matrices(16, 16, 16)]
+
+    def spread(x):
+        return float((x - x.mean(dim=0)).norm() / x.norm())
+
+    bare = rich = X
+    for _ in range(8):
+        bare, rich = self_attention(bare, *W), rich + self_attention(rich, *W)
+        bare = bare / bare.norm()
+    assert spread(X) > 0.5 and spread(bare) < 1e-3 < 0.4 < spread(rich)
+
+
+def test_e26_reading_is_one_call_for_all_tokens_and_writing_is_a_call_for_each():
+    """The inputs of a word that is to be written are not there before the one ahead of it is chosen."""
+    W, words, calls = matrices(6, 6, 6), numbers(9, 6, seed=5), []
+
+    def logits(tokens):                                 # of the token after each, which sees what is before
+        calls.append(len(tokens))
+        x = words[tokens]
+        return torch.cat([self_attention(x[:i + 1], *W)[-1:] for i in range(len(x))]) @ words.mT
+
+    written = [0]
+    for _ in range(5):
+        written.append(int(logits(written)[-1].argmax()))
+    assert calls == [1, 2, 3, 4, 5]
+    at_once = logits(written[:-1])                          # once they are known, one call has them all
+    assert at_once.argmax(dim=-1).tolist() == written[1:] and len(calls) == 6
+    assert issubclass(torch.nn.LSTM, torch.nn.modules.rnn.RNNBase)  # and an LSTM is a recurrent network
+
+
 @pytest.mark.equation("eq:influence")
 def test_every_token_is_one_step_away_and_in_a_recurrence_the_first_fades():
     X, W = 0.5 * numbers(30, 8), tuple(0.3 * w for w in matrices(8, 8, 8))

@@ -118,6 +118,17 @@ def test_e8_the_feature_is_the_output_of_one_layer_fc7():
     assert config.width == 6144
 
 
+def test_e22_features_are_learnt_by_gradients_and_none_of_them_is_selected():
+    """Training on names changes every filter, and all of FC7's numbers are taken."""
+    with seeded(0):
+        network = AlexNet(AlexNetConfig.mini()).eval()
+    x = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    F.cross_entropy(network(x), torch.arange(4)).backward()
+    filters = [p.grad for p in network.parameters() if p.ndim == 4]
+    assert filters and all(float(g.abs().sum()) > 0 for g in filters)
+    assert FC7Features(network)(x).shape == network.features(x).shape == (4, network.config.width)
+
+
 def test_booklet_b5_the_network_of_kiela_and_bottou_is_not_krizhevskys():
     """Oquab's network has the convolutions of Krizhevsky's, wider layers behind them, and other classes."""
     oquab, krizhevsky = AlexNetConfig.oquab(), AlexNetConfig.krizhevsky()

@@ -58,6 +58,17 @@ def rows():
 # ------------------------------------------------------------------------------------------ equations
 
 
+def test_e27_vokens_are_neither_learnt_apart_and_joined_nor_learnt_together():
+    """A third way: pictures are chosen beforehand and only asked for. None goes in, none is learnt."""
+    lm, (tokens, labels, vokens) = model(), rows()
+    text = count(lm.bert)
+    assert lm.bert(tokens).shape == lm(tokens).shape == (3, 8, 16)          # reads text alone
+    assert {name.split(".")[0] for name, _ in lm.named_parameters()} == {"bert", "words", "vokens"}
+    voken_lm_losses(lm, tokens, labels, vokens)["voken"].backward()
+    moved = sum(p.numel() for p in lm.bert.parameters() if p.grad is not None and p.grad.abs().sum() > 0)
+    assert moved > 0.9 * text                                               # and pictures change all of it
+
+
 @pytest.mark.equation("eq:voken-logits")
 @pytest.mark.equation("eq:voken-loss")
 def test_the_loss_is_the_mean_negative_log_probability_of_the_vokens_that_are_asked():

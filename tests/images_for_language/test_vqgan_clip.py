@@ -195,6 +195,16 @@ def test_one_step_is_adam_on_the_gradient_of_the_written_out_loss():
     torch.testing.assert_close(found.frames[0].float() / 255, drawn(latents, start), atol=3e-3, rtol=0)
 
 
+def test_e28_clip_draws_it_is_not_only_asked_how_well_a_picture_fits():
+    """Its gradient is all that moves the latents: with another text they go elsewhere, without it nowhere."""
+    model, text = tiny(steps=3), goals(1)
+    start = model.imagine(text, seed=5, keep_every=1).frames[0]
+    one, other = (model.imagine(goal, seed=5).images for goal in (text, -text))
+    assert (one - other).abs().max() > 1e-3
+    still = model.imagine(text[:, None], weights=torch.zeros(1), seed=5, keep_every=1).frames
+    assert torch.equal(still[-1], still[0]) and torch.equal(still[0], start)
+
+
 def test_few_cuts_at_a_time_give_the_same_gradient():
     model, text = tiny(), goals()[:, None]
     x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
