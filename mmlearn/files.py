@@ -1,6 +1,7 @@
 """Where the package's data are, and files that are whole or absent: written under another name, flushed, then
 renamed; in a folder that one process at a time may write into."""
 
+import glob
 import json
 import os
 import shutil
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from time import time
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 PACKAGE = Path(__file__).parent
+DAY = 86_400                    # seconds, after which nobody still writes a file that was not touched
 
 
 def package_data(*parts: str) -> Path:
@@ -65,6 +68,13 @@ def read_json(path: str | Path, kind: type | tuple[type, ...] = dict,
     return content
 
 
+def shown(value: bytes | str) -> str:
+    """A piece of a file as an error tells it, cut to 40 letters."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    text = text.strip()
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
 _JSON_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a string", int: "a number",
                                 float: "a number", bool: "true or false"}
 
@@ -89,16 +99,18 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raises ``ValueError`` if no file can be made where ``path`` shall stand, before the work for it is
-    done; folders that are not there yet are made later."""
-    path = Path(path)
-    folder = next(one for one in path.absolute().parents if one.exists())
+    """Raises ``ValueError`` if a folder is where ``path`` shall stand, or no file can be made there, before
+    the work for it is done; folders that are not there yet are made later."""
+    place = Path(os.path.realpath(path))
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        if place.is_dir():
+            raise ValueError(f"{path} is a folder; give the name of a file")
+        folder = next(one for one in place.parents if one.exists())
+        with tempfile.NamedTemporaryFile(prefix=f".{place.name}-", suffix=".partial", dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}: {folder}); give another "
-                         f"place") from None
+        raise ValueError(f"{path} cannot be written ({error.strerror}); give another place or "
+                         f"name") from None
 
 
 def make_folder(path: str | Path) -> Path:
@@ -129,23 +141,29 @@ def written_whole(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write bytes into, which is at ``path`` when the block has ended well: whoever reads ``path``
     sees the old file or the new one, never a part.
 
-    The folder is made if it is missing. Raises ``OSError``, with the path, if it cannot be written.
+    A link stays, and what it leads to is written. The folder is made if it is missing. What processes that
+    were killed have left of this file is removed when it is a day old. Raises ``OSError``, with the path, if
+    it cannot be written.
     """
-    path = Path(path)
-    make_folder(path.parent)
+    place = Path(os.path.realpath(path))
+    make_folder(place.parent)
+    for left in place.parent.glob(f".{glob.escape(place.name)}-*.partial"):
+        with suppress(OSError):
+            if left.stat().st_mtime < time() - DAY:
+                left.unlink()
     with writing(path):
-        descriptor, partial = tempfile.mkstemp(".partial", f".{path.name}-", path.parent)
+        descriptor, partial = tempfile.mkstemp(".partial", f".{place.name}-", place.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(partial, 0o666 & ~_umask())             # mkstemp makes files only their owner can read
-            os.replace(partial, path)
+            os.replace(partial, place)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
-        flush(path.parent)
+        flush(place.parent)
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

@@ -128,8 +128,10 @@ def _check_archive(path: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error, or its name where it says nothing; at most 200 letters."""
-    lines = str(error).strip().splitlines()
+    """The first line of an error, or its name where it says nothing; at most 200 letters. PyTorch's advice to
+    read a pickle in a way that runs what it holds is left out."""
+    said = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". Please use")[0]
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "`weights_only`" not in line]
     return lines[0][:200] if lines else type(error).__name__
 
 

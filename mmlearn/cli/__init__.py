@@ -7,11 +7,15 @@ exit code is 2. Results go to stdout, progress to stderr.
 """
 
 import argparse
+import errno
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 COMMANDS = {
     "systems": "list every system of the book, its configurations and parameter counts",
@@ -55,20 +59,66 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     args = parser.parse_args(argv)
     try:
-        return args.run(args) or 0
+        with ended_softly():
+            code = args.run(args) or 0
+            sys.stdout.flush()                          # else it is Python's end that finds no room for it
+            return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
     except (ValueError, OSError) as error:
-        print(f"mmlearn {args.command}: {error}", file=sys.stderr)
+        print(f"mmlearn {args.command}: {sentence(error)}", file=sys.stderr)
         return 2
-    except (MemoryError, RecursionError) as error:
-        print(f"mmlearn {args.command}: {type(error).__name__}: the input is larger than this machine's "
-              f"memory; give less at once", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        print(f"mmlearn {args.command}: this takes more memory than the machine has; give less at once, or "
+              f"make the model smaller", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"mmlearn {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def ended_softly() -> Iterator[None]:
+    """Within this block the signal that ends a process (``kill``) is an exception, as Ctrl-C is, so that
+    nothing half written stays. Another thread than the main one may not say so."""
+    ours = (threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def sentence(error: ValueError | OSError) -> str:
+    """What an error says. One of the system has a number for the reader, and no remedy."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check the path and its permissions"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:      # a file would have a name
+        discard_output()
+        return f"the output cannot be written ({error.strerror}); make room, or send it elsewhere"
+    return str(error)
+
+
+def discard_output() -> None:
+    """What is still to be printed goes nowhere: it has no place, and Python's end would complain again."""
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_full(error: BaseException) -> bool:
+    """Does an error say that memory, or the stack, is full? PyTorch says so in words."""
+    return isinstance(error, (MemoryError, RecursionError)) or any(
+        words in str(error) for words in ("DefaultCPUAllocator", "out of memory"))
 
 
 def refuse_empty(argv: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from mmlearn.files import read_text
+from mmlearn.files import read_text, shown
 
 DEFAULT = "openai/clip-vit-base-patch32"
 HERE = "or take --weights clip-mini-resnet, which is here and knows the drawn scenes of the book"
@@ -109,7 +109,7 @@ def check_words(tokeniser: Any, weights: str, texts: Sequence[str], what: str) -
         for word in unknown_words(tokeniser, text):
             near = difflib.get_close_matches(word, tokeniser.index, 1, 0.75)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{what}: {weights} does not know the word {word!r}{hint}; it knows "
+            raise ValueError(f"{what}: {weights} does not know the word {shown(word)}{hint}; it knows "
                              f"{known(tokeniser, weights)}")
 
 

@@ -6,8 +6,13 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmlearn.cli.vector_files import add_vectors, open_vectors
+
+if TYPE_CHECKING:
+    from mmlearn.data.word_vectors import WordVectors
+    from mmlearn.metrics.similarity import WordPairs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print Spearman's rho and coverage for each file of pairs."""
+    """Print Spearman's rho and coverage for each file of pairs. Raises ``ValueError`` if none has a score."""
     from mmlearn.metrics.similarity import evaluate_analogies, evaluate_pairs, read_analogies, read_pairs
 
     if not args.pairs and args.analogies is None:
@@ -36,20 +41,20 @@ def run(args: argparse.Namespace) -> None:
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         raise ValueError(f"two files are called {twice!r}, and results go by that name; rename one of them")
-    column = int(args.column) if (args.column or "").isdecimal() else args.column
+    column = int(args.column) if (args.column or "").isdecimal() and len(args.column) < 10 else args.column
     pairs = [read_pairs(path, column) for path in args.pairs]
     sections = read_analogies(args.analogies) if args.analogies else None
     vectors = open_vectors(args)
     found = {path.stem: evaluate_pairs(vectors, one, not args.case) for path, one in zip(args.pairs, pairs)}
     if sections is not None:
         found[args.analogies.stem] = evaluate_analogies(vectors, sections, fold_case=not args.case)["total"]
-    for stem, scores in found.items():
-        if any(map(math.isnan, scores.values())):
-            asked, known = scores.get("pairs", scores.get("questions")), scores["covered"]
-            why = ("too few" if known < 2 else
-                   "but all their scores, or all their cosines, are alike: not enough")
-            print(f"{stem}: {known} of {asked} have all their words in {args.vectors}, {why} for a score",
-                  file=sys.stderr)
+    about: dict[str, WordPairs | None] = {path.stem: one for path, one in zip(args.pairs, pairs)}
+    lacking = [f"{stem}: {why_no_score(scores, about.get(stem), vectors, args)}"
+               for stem, scores in found.items() if any(map(math.isnan, scores.values()))]
+    if len(lacking) == len(found):
+        raise ValueError(f"{'; '.join(lacking)}; give other pairs or vectors, so that there is a score")
+    for sentence in lacking:
+        print(sentence, file=sys.stderr)
     if args.json:
         print(json.dumps({stem: {name: None if math.isnan(value) else value for name, value in scores.items()}
                           for stem, scores in found.items()}))
@@ -62,3 +67,16 @@ def run(args: argparse.Namespace) -> None:
         else:
             print(f"{stem:<{width}}  {100 * scores['accuracy']:5.1f} % right  {scores['covered']} of "
                   f"{scores['questions']} questions")
+
+
+def why_no_score(scores: dict[str, float], pairs: "WordPairs | None", vectors: "WordVectors",
+                 args: argparse.Namespace) -> str:
+    """Why a file of ``pairs``, or of analogies, has no score."""
+    from mmlearn.metrics.similarity import likeness
+
+    asked, known = scores.get("pairs", scores.get("questions")), scores["covered"]
+    if pairs is None or known < 2:
+        return f"{known} of {asked} have all their words in {args.vectors}, too few for a score"
+    cosines = likeness(vectors, not args.case)(pairs.first, pairs.second)
+    alike = "scores" if len(pairs.score[~cosines.isnan()].unique()) == 1 else "cosines"
+    return f"all {alike} of the {known} pairs whose words are in {args.vectors} are alike, and have no order"

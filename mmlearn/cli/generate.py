@@ -149,18 +149,19 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
     return texts, places
 
 
-def check_place(place: Path) -> None:
+def check_place(place: Path, option: str = "--out") -> None:
     """Raises ``ValueError`` if something is there that is no picture; a picture may be replaced."""
     from mmlearn.data.images import read_image
 
-    check_writable(place)
-    if place.is_dir():
-        raise ValueError(f"--out: {place} is a folder; give the name of a picture, such as {place / 'x.png'}")
+    try:
+        check_writable(place)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
     if place.exists():
         try:
             read_image(place)
         except (ValueError, OSError) as error:
-            raise ValueError(f"--out: {place} is there and is no picture that can be read; give another "
+            raise ValueError(f"{option}: {place} is there and is no picture that can be read; give another "
                              f"name") from error
 
 

@@ -83,7 +83,7 @@ def check(args: argparse.Namespace, pictures: int) -> None:
         if place.resolve() in taken:
             raise ValueError(f"--frames would write over {place}, which is {taken[place.resolve()]}; give "
                              f"another name")
-        check_place(place)
+        check_place(place, "--frames")
 
 
 def frame(place: Path, number: int) -> Path:
@@ -98,6 +98,8 @@ def open_vqgan(source: str) -> Any:
     from mmlearn.pretrained import load
     from mmlearn.text2image.first_stage import load_vqgan
 
+    if source == GUIDE:
+        raise ValueError(f"--weights is {GUIDE}, the book's CLIP, which goes to --clip; give a VQGAN")
     if source == DEFAULT:
         return load_vqgan()
     if is_saved(source):
@@ -155,6 +157,8 @@ def guide(args: argparse.Namespace, vqgan: Any) -> tuple[Any, Any]:
     from mmlearn.pretrained.dual_encoders import open_model
     from mmlearn.text_for_vision.clip import CLIP
 
+    if args.clip == DEFAULT:
+        raise ValueError(f"--clip is {DEFAULT}, the book's VQGAN, which goes to --weights; give a CLIP")
     ready = open_model(args.clip)
     if not isinstance(ready.model, CLIP):
         raise ValueError(f"--clip: {args.clip} is a {type(ready.model).__name__}; give a CLIP")

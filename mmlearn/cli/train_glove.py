@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mmlearn.cli.trainer import tell
-from mmlearn.cli.vector_files import add_corpus, check_out
+from mmlearn.cli.vector_files import add_corpus, check_out, open_corpus
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -42,7 +42,6 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
 def run(args: argparse.Namespace) -> None:
     """Train and write the vectors; see ``mmlearn train glove --help``."""
     check_out(args.out, args.corpus)
-    from mmlearn.data.vocabulary import read_corpus
     from mmlearn.data.word_vectors import write_vectors
     from mmlearn.images_for_language.glove import GloVeConfig, train_glove
 
@@ -51,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
         dim=args.dim, window=args.window, both_sides=not args.left_only, x_max=args.x_max, alpha=args.alpha,
         lr=args.lr, accumulator=0.1 if all_at_once else 1.0, updates=args.updates, min_count=args.min_count,
         epochs=(300 if all_at_once else 50) if args.epochs is None else args.epochs)
-    trained = train_glove(read_corpus(args.corpus), config, seed=args.seed, folder=args.checkpoints,
+    sentences, vocabulary = open_corpus(args)
+    trained = train_glove(sentences, config, vocabulary=vocabulary, seed=args.seed, folder=args.checkpoints,
                           progress=sys.stderr)
     write_vectors(args.out, trained.vectors())
     history = trained.history

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mmlearn.cli.trainer import tell
-from mmlearn.cli.vector_files import add_corpus, check_out
+from mmlearn.cli.vector_files import add_corpus, check_out, open_corpus
 
 if TYPE_CHECKING:
     from mmlearn.catalog import System
@@ -44,7 +44,6 @@ def run(args: argparse.Namespace) -> None:
     if args.negatives is not None and args.objective == "hs":
         raise ValueError(f"--negatives is {args.negatives}, and --objective hs draws none; leave it out, or "
                          f"take --objective ns")
-    from mmlearn.data.vocabulary import read_corpus
     from mmlearn.data.word_vectors import write_vectors
     from mmlearn.images_for_language.skip_gram import SkipGramConfig, train_skip_gram
 
@@ -52,8 +51,8 @@ def run(args: argparse.Namespace) -> None:
         dim=args.dim, objective=args.objective, window=args.window,
         negatives=5 if args.negatives is None else args.negatives, sample=args.sample,
         min_count=args.min_count, epochs=args.epochs, lr=args.lr)
-    sentences = read_corpus(args.corpus)
-    trained = train_skip_gram(sentences, config, seed=args.seed, workers=args.workers,
+    sentences, vocabulary = open_corpus(args)
+    trained = train_skip_gram(sentences, config, vocabulary=vocabulary, seed=args.seed, workers=args.workers,
                               folder=args.checkpoints, progress=sys.stderr)
     write_vectors(args.out, trained.vectors())
     history, words = trained.history, trained.model.config.vocab

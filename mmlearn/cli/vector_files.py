@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmlearn.files import check_writable
+from mmlearn.files import check_writable, shown
 
 if TYPE_CHECKING:
+    from mmlearn.data.vocabulary import Vocabulary
     from mmlearn.data.word_vectors import WordVectors
 
 
@@ -31,11 +32,24 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
 def check_out(out: Path, corpus: Path) -> None:
     """Raises ``ValueError`` for a name of a file of vectors that says no format, for the corpus itself, and
     for a place that cannot be written."""
-    if out.suffix not in FORMATS or out.is_dir():
+    if out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out {out} says no format; end the name of the file with .txt, .bin or .glove")
+    check_writable(out)
     if out.exists() and corpus.exists() and out.samefile(corpus):
         raise ValueError(f"--out {out} is the corpus itself, which would be lost; give another name")
-    check_writable(out)
+
+
+def open_corpus(args: argparse.Namespace) -> "tuple[list[list[str]], Vocabulary]":
+    """The sentences of CORPUS and its vocabulary. Raises ``ValueError`` if that is one word, of which there
+    is nothing to learn."""
+    from mmlearn.data.vocabulary import Vocabulary, read_corpus
+
+    sentences = read_corpus(args.corpus)
+    vocabulary = Vocabulary.of(sentences, args.min_count)
+    if len(vocabulary) < 2:
+        raise ValueError(f"{args.corpus} has only one word that occurs {args.min_count} times or more, "
+                         f"{shown(vocabulary.words[0])}; lower --min-count, or give more text")
+    return sentences, vocabulary
 
 
 def add_vectors(parser: argparse.ArgumentParser) -> None:

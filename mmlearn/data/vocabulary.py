@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from mmlearn.data.batches import Batches
-from mmlearn.files import read_text
+from mmlearn.files import read_text, shown
 
 LONGEST = 1 << 16               # of a word, letters here and bytes in a file of vectors; more is no word
 
@@ -62,8 +62,8 @@ class Vocabulary:
         kept = [(word, n) for word, n in counts.items() if n >= min_count]
         if not kept:
             most, n = counts.most_common(1)[0]
-            raise ValueError(f"no word occurs {min_count} times, the most frequent one, {most!r}, {n} times; "
-                             f"lower the number (min_count, --min-count)")
+            raise ValueError(f"no word occurs {min_count} times, the most frequent one, {shown(most)}, {n} "
+                             f"times; lower the number (min_count, --min-count)")
         kept.sort(key=lambda pair: -pair[1])                         # a stable sort: ties stay as they occur
         return cls(tuple(word for word, _ in kept), tuple(n for _, n in kept))
 

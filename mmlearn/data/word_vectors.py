@@ -27,13 +27,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.data.vocabulary import LONGEST
-from mmlearn.files import written_whole
+from mmlearn.files import shown, written_whole
 
 ADD, MUL = "3CosAdd", "3CosMul"
 DUPLICATES = ("refuse", "first")
 SCORES = 1 << 24                # numbers of scores that a search holds at once
 BLOCK = 1 << 22                 # bytes of a file that are read at once
 SPACES = b" \t\r\n\v\f"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 FASTTEXT = b"\xba\x16\x4f\x2f"  # with which a model of fastText begins
 
 
@@ -45,10 +46,15 @@ def cosines(
 ) -> Float[Tensor, "n m"]:
     r"""eq:words-cosine: $\cos(x,y)=\frac{x\,y^\top}{\|x\|\,\|y\|}$ of all pairs of rows; 0 for a
     row of zeros."""
-    tiny = torch.finfo(x.dtype).tiny
-    x = x / x.norm(dim=1, keepdim=True).clamp(min=tiny)
-    y = y / y.norm(dim=1, keepdim=True).clamp(min=tiny)
-    return x @ y.mT
+    return at_length_1(x) @ at_length_1(y).mT
+
+
+def at_length_1(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows in their direction, at length 1; a row of zeros stays. Squares of numbers near the largest and
+    the smallest that there are would be infinite, or 0, so a row is divided by its largest first."""
+    largest = x.abs().amax(dim=1, keepdim=True)
+    x = x / largest.where(largest > 0, 1)
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1)
 
 
 def add_target(
@@ -142,8 +148,7 @@ class WordVectors:
         """The cosine of each word of ``first`` with the word of ``second`` at its place."""
         if len(first) != len(second):
             raise ValueError(f"{len(first)} first and {len(second)} second words; give as many of both")
-        x, y = (torch.nn.functional.normalize(self.rows(words), dim=1, eps=torch.finfo(torch.float32).tiny)
-                for words in (first, second))
+        x, y = (at_length_1(self.rows(words)) for words in (first, second))
         return (x * y).sum(dim=1)
 
     # Searching
@@ -184,7 +189,7 @@ class WordVectors:
         if not len(a) == len(b) == len(c):
             raise ValueError(f"{len(a)}, {len(b)} and {len(c)} words; give as many of each")
         ids = [self.indices(words) for words in (a, b, c)]
-        x, y, z = (self.vectors[i] for i in ids)
+        x, y, z = (at_length_1(self.vectors[i]) for i in ids)
         without = [*zip(*ids)] if without is None else without
         if method == ADD:
             return self.nearest(add_target(x, y, z), k, without)
@@ -204,7 +209,12 @@ class WordVectors:
             raise ValueError(f"k is {k}; take 1 or more")
         k = min(k, len(self) - max((len(set(out)) for out in without or ()), default=0))
         if k < 1:
-            raise ValueError(f"there are {len(self)} words, and none is left to be found; give more words")
+            raise ValueError(f"of the words that have vectors, {len(self)} in all, none is left to be found; "
+                             f"take vectors of more words")
+        if without is not None and (len(without) != n or any(
+                not 0 <= i < len(self) for out in without for i in out)):
+            raise ValueError(f"rows are left out for {len(without)} of {n} questions, or some that are none "
+                             f"of 0 to {len(self) - 1}; name those rows for each question")
         many = max(1, min(n, 256))
         rows_at_once = max(k, SCORES // (many * share), 1)
         parts = []
@@ -274,7 +284,7 @@ def read_vectors(path: str | Path, encoding: str = "utf-8", errors: str = "stric
 
 def is_binary(path: Path) -> bool:
     """Is this, by its name, a file in word2vec's binary format?"""
-    return Path(path.name.removesuffix(".gz")).suffix == ".bin"
+    return Path(path.name.lower().removesuffix(".gz")).suffix == ".bin"
 
 
 def check_encoding(encoding: str) -> None:
@@ -295,12 +305,13 @@ class _Reader:
     def __init__(self, path: Path, encoding: str, errors: str, duplicates: str, limit: int | None) -> None:
         self.path, self.encoding, self.errors = path, encoding, errors
         self.duplicates, self.limit = duplicates, limit
-        packed = path.suffix == ".gz"
+        packed = path.suffix.lower() == ".gz"
         self.open: Callable[[], BufferedIOBase] = (lambda: gzip.open(path, "rb")) if packed else (
             lambda: path.open("rb"))
         self.size = path.stat().st_size * (1032 if packed else 1)      # of the unpacked file at most
         self.words: dict[str, int] = {}                                # the line (or number) of each word
         self.dropped: list[int] = []                                   # rows of words that came before
+        self.says = "announces"                                        # of numbers in its first line
 
     def refuse(self, what: str, remedy: str, line: int | None = None, unit: str = "") -> NoReturn:
         place = "" if line is None else f", {unit or ('row' if is_binary(self.path) else 'line')} {line}"
@@ -318,7 +329,8 @@ class _Reader:
                         "both, so write it again", 1, "line")
         if v * (2 + least * d) - 1 > self.size:
             self.refuse(f"{v:,} words of {d:,} numbers are announced, which do not fit into the "
-                        f"{self.path.stat().st_size:,} bytes of the file", "download it again", 1, "line")
+                        f"{self.path.stat().st_size:,} bytes of the file", "download it again, or correct "
+                        "the number", 1, "line")
         return v, d
 
     def take(self, words: list[bytes], first_line: int) -> None:
@@ -326,6 +338,8 @@ class _Reader:
         try:
             names = b"\n".join(words).decode(self.encoding, self.errors).split("\n")
         except UnicodeDecodeError:
+            names = []
+        if len(names) != len(words):                                   # one of them is to be blamed
             names = [self.decoded(word, first_line + i) for i, word in enumerate(words)]
         for line, name in enumerate(names, first_line):
             if not name:
@@ -334,17 +348,21 @@ class _Reader:
                 if self.duplicates == "refuse":
                     self.refuse(f"the word {shown(name)} stands there again, first it did in "
                                 f"{'row' if is_binary(self.path) else 'line'} {self.words[name]}",
-                                'remove one of them, or read it with duplicates="first"', line)
+                                "remove one of them, or keep the first (duplicates, --duplicates)", line)
                 self.dropped.append(line)
             else:
                 self.words[name] = line
 
     def decoded(self, word: bytes, line: int) -> str:
         try:
-            return word.decode(self.encoding, self.errors)
+            name = word.decode(self.encoding, self.errors)
         except UnicodeDecodeError as error:
             self.refuse(f"the word {shown(word)} is not {self.encoding} ({error.reason})",
-                        'name its encoding, such as latin-1, or read it with errors="replace"', line)
+                        "name its encoding, such as latin-1 (encoding, --encoding)", line)
+        if "\n" in name:
+            self.refuse(f"there is a line break in the word {shown(name)}", "the file was damaged where it "
+                        "was copied as text, or its encoding is another: copy it again, or name that", line)
+        return name
 
     def finished(self, vectors: Tensor, first_line: int) -> WordVectors:
         if self.dropped:
@@ -362,11 +380,15 @@ class _Reader:
             if not first.strip(SPACES):
                 self.refuse("there is nothing in its first line" if first else "the file is empty",
                             "download it or write it again", 1)
+            if b"\r" in first.rstrip(SPACES) or (first.startswith(UTF_16) and b"\0" in first):
+                self.refuse("it is in UTF-16" if b"\0" in first else "its lines end with \\r alone, as those "
+                            "of old Macs", "save it in UTF-8 with lines that end with \\n")
             bare = first.removeprefix(codecs.BOM_UTF8).split()
             headed = len(bare) == 2 and all(part.isdigit() for part in bare)
             if headed:
                 v, d = self.announced(b" ".join(bare), 2)
             else:
+                self.says = "has"
                 mark = len(codecs.BOM_UTF8) if first.startswith(codecs.BOM_UTF8) else 0
                 first = first[mark:]
                 parts = first.split()
@@ -412,7 +434,7 @@ class _Reader:
             return torch.empty(v, d)
         except (RuntimeError, MemoryError):
             self.refuse(f"its {v:,} words of {d:,} numbers do not fit into this machine's memory", "read "
-                        "fewer of them with limit")
+                        "fewer of them (limit, --limit)")
 
     def lines(self, file: BufferedIOBase) -> Iterator[list[bytes]]:
         """The lines of a file, block by block, without empty ones at its end."""
@@ -441,10 +463,13 @@ class _Reader:
             if (rest.count(b" ") != d - 1 or b"  " in rest or rest[:1] in (b"", b" ")
                     or any(other in rest for other in (b"\t", b"\v", b"\f", b"\r"))):
                 parts = row.split()
+                if not parts:
+                    self.refuse("the line is empty", "remove it, or download the file again",
+                                line + len(words))
                 if len(parts) <= d or (len(parts) > d + 1 and number(parts[-d - 1])):
-                    self.refuse(f"{shown(row)} has {max(0, len(parts) - 1)} numbers after its word, and the "
-                                f"first {d}" if parts else "the line is empty", "remove the line, or "
-                                "download the file again", line + len(words))
+                    self.refuse(f"{shown(row)} has {len(parts) - 1} numbers after its word, and line 1 "
+                                f"{self.says} {d}", "correct the line that is wrong, or download the file "
+                                "again", line + len(words))
                 word, rest = b" ".join(parts[:-d]), b" ".join(parts[-d:])
             words.append(word)
             numbers.append(rest)
@@ -536,13 +561,6 @@ def number(text: bytes) -> bool:
     return b"_" not in text
 
 
-def shown(value: bytes | str) -> str:
-    """A piece of a file as an error tells it, cut to 40 letters."""
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-    text = text.strip()
-    return repr(text if len(text) <= 40 else text[:39] + "…")
-
-
 # -------------------------------------------------------------------------------------------------- writing
 
 
@@ -554,19 +572,20 @@ def write_vectors(path: str | Path, vectors: WordVectors) -> Path:
     file cannot hold.
     """
     path = Path(path)
-    if path.suffix not in (".bin", ".glove", ".txt", ".vec"):
+    kind = path.suffix.lower()
+    if kind not in (".bin", ".glove", ".txt", ".vec"):
         raise ValueError(f"{path} has a name that says no format; end it with .txt (word2vec's text), .bin "
                          f"(binary) or .glove")
     names = [encoded(word) for word in vectors.words]
-    if path.suffix == ".glove" and names[0].startswith(codecs.BOM_UTF8):
+    if kind == ".glove" and names[0].startswith(codecs.BOM_UTF8):
         raise ValueError(f"the first word {shown(vectors.words[0])} begins with a mark of the byte order, "
                          f"which a reader takes off; leave the mark out, or write .txt or .bin")
     with written_whole(path) as file:
-        if path.suffix != ".glove":
+        if kind != ".glove":
             file.write(f"{len(vectors)} {vectors.width}\n".encode())
         for start in range(0, len(names), 1024):
             rows = vectors.vectors[start:start + 1024].detach().cpu().float().numpy()
-            if path.suffix == ".bin":
+            if kind == ".bin":
                 pieces: Iterable[bytes] = (row.tobytes() for row in rows.astype("<f4"))
             else:
                 pieces = (b" ".join(row) + b"\n" for row in rows.astype("S16").tolist())

@@ -372,8 +372,10 @@ def train_glove(
                          "give it alone")
     if sentences is None and counts is None:
         raise ValueError("there is nothing to train on; give sentences, or counts")
-    if not 0 <= seed < 2**32 or (save_every is not None and save_every < 1):
-        raise ValueError(f"seed is {seed} and save_every {save_every}; take whole numbers, from 0 and from 1")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; take a whole number from 0 to {2**32 - 1:,}")
+    if save_every is not None and save_every < 1:
+        raise ValueError(f"save_every is {save_every}; take a whole number from 1")
     if model is None:
         config = config or GloVeConfig()
         if vocabulary is None and sentences is not None:
@@ -386,9 +388,12 @@ def train_glove(
             raise ValueError("the model knows no words; make it with the vocabulary of the corpus")
         counts = cooccurrence(numbered(sentences or [], model.vocabulary), config.vocab, config.window,
                               config.both_sides, config.distance)
-    if counts.size != config.vocab or not len(counts):
-        raise ValueError(f"{len(counts)} counts of {counts.size} words for a model of {config.vocab}; give "
-                         f"counts of its vocabulary, and sentences in which words stand together")
+    if counts.size != config.vocab:
+        raise ValueError(f"the counts are of {counts.size} words, and the model has {config.vocab}; give "
+                         f"counts of its vocabulary")
+    if not len(counts):
+        raise ValueError("no two words of the vocabulary stand in one window; give sentences of two words "
+                         "and more, one a line, or lower min_count")
     with locked(folder) if folder is not None else nullcontext():
         return _trained(model, counts, seed, folder, save_every, progress)
 

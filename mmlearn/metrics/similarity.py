@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.data.word_vectors import ADD, WordVectors
-from mmlearn.files import read_text
+from mmlearn.files import read_text, shown
 
 Likeness = Callable[[Sequence[str], Sequence[str]], Tensor]
 Judged = WordVectors | Likeness
@@ -140,8 +140,12 @@ def read_pairs(path: str | Path, column: str | int | None = None) -> WordPairs:
             if line.strip() and not line.startswith("#")]
     if not rows:
         raise ValueError(f"{path} holds no pair of words; {remedy}")
-    delimiter = next((one for one in "\t,;" if one in rows[0][1]), None)
+    first_line = rows[0][1]
+    delimiter = next((one for one in "\t;," if one in first_line
+                      and (one == "\t" or len(cells(first_line, one)) > 2)), None)
     table = [(number, cells(line, delimiter)) for number, line in rows]
+    for number, row in table[:2]:
+        refuse_comma(row, f"{path}, line {number}")
     header = table[0][1] if not any(map(is_score, table[0][1][2:])) else None
     table = table[1:] if header else table
     if not table:
@@ -160,8 +164,8 @@ def read_pairs(path: str | Path, column: str | int | None = None) -> WordPairs:
             raise ValueError(f"{path}, line {number}: {' | '.join(row)[:60]!r} is no pair with a score in "
                              f"column {place + 1}; correct or remove the line")
         if not is_score(row[place]):
-            raise ValueError(f"{path}, line {number}: the score is {row[place][:40]!r}, expected a number; "
-                             f"correct or remove the line")
+            raise ValueError(f"{path}, line {number}: the score is {row[place][:40]!r}, expected a number "
+                             f"with a point; correct or remove the line")
         first.append(row[0])
         second.append(row[1])
         scores.append(float(row[place]))
@@ -191,6 +195,15 @@ def is_score(cell: str) -> bool:
     return is_number(cell) and math.isfinite(float(cell))
 
 
+def refuse_comma(row: Sequence[str], place: str) -> None:
+    """Raises ``ValueError`` for a line whose score is a number with a comma, as in a table of a country that
+    writes them so."""
+    commas = [cell for cell in row[2:] if is_score(cell.replace(",", "."))]
+    if commas and not any(map(is_score, row[2:])):
+        raise ValueError(f"{place}: the score is {commas[0]!r}, expected a number with a point; write its "
+                         f"commas as points")
+
+
 def score_column(path: str | Path, first: tuple[int, list[str]], header: list[str] | None,
                  column: str | int | None, remedy: str) -> int:
     """Where the scores of a table stand, counted from 0."""
@@ -198,12 +211,13 @@ def score_column(path: str | Path, first: tuple[int, list[str]], header: list[st
     if isinstance(column, str):
         if header is None or column not in header:
             named = f"its columns are {', '.join(header)}" if header else "its first line names no columns"
-            raise ValueError(f"{path} has no column {column!r}; {named}, so name one of them or give a "
+            raise ValueError(f"{path} has no column {shown(column)}; {named}, so name one of them or give a "
                              f"number")
         return header.index(column)
     if column is not None:
         if not 3 <= column <= len(row):
-            raise ValueError(f"{path} has no column {column} of scores; take a number from 3 to {len(row)}")
+            raise ValueError(f"{path} has no scores in column {column}: the words are columns 1 and 2, and "
+                             f"the last is {len(row)}; give the number of one after the words")
         return column - 1
     found = next((i for i, cell in enumerate(row) if i > 1 and is_score(cell)), None)
     if found is None:
@@ -262,6 +276,8 @@ def compare(models: Mapping[str, Judged], pairs: WordPairs,
             fold_case: bool = True) -> dict[str, dict[str, float]]:
     """``evaluate_pairs`` of several models, each on the pairs that it knows, and beside it, as ``common``,
     on those that all of them know, of which there are ``shared``: only these numbers compare the models."""
+    if not models:
+        raise ValueError("there is no model to compare; give one or more")
     found = {name: likeness(model, fold_case)(pairs.first, pairs.second).double()
              for name, model in models.items()}
     shared = torch.stack([~value.isnan() for value in found.values()]).all(dim=0)
@@ -277,6 +293,8 @@ def compare(models: Mapping[str, Judged], pairs: WordPairs,
 
 def common_words(*vocabularies: Iterable[str]) -> list[str]:
     """The words that all have, in the order of the first."""
+    if not vocabularies:
+        raise ValueError("there is no vocabulary; give one or more")
     first, *others = ([*words] for words in vocabularies)
     sets = [set(words) for words in others]
     return [word for word in first if all(word in other for other in sets)]
@@ -390,8 +408,8 @@ def spearman_interval(a: Float[Tensor, " n"], b: Float[Tensor, " m"], samples: i
     equal do not count."""
     check_lists(a, b)
     check_bootstrap((a, b), samples, level)
-    draws = resampled([a.double()], b.double(), samples, generator)[0]
-    return Interval(spearman(a, b), *interval(draws[~draws.isnan()], level))
+    draws = numbers(resampled([a.double()], b.double(), samples, generator)[0])
+    return Interval(spearman(a, b), *interval(draws, level))
 
 
 def paired_difference(a: Float[Tensor, " n"], b: Float[Tensor, " m"], score: Float[Tensor, " k"],
@@ -402,9 +420,17 @@ def paired_difference(a: Float[Tensor, " n"], b: Float[Tensor, " m"], score: Flo
     check_lists(a, b, score)
     check_bootstrap((a, b, score), samples, level)
     one, other = resampled([a.double(), b.double()], score.double(), samples, generator)
-    draws = (one - other)[~(one - other).isnan()]
+    draws = numbers(one - other)
     return Difference(spearman(a, score) - spearman(b, score), *interval(draws, level),
                       sign_probability(draws))
+
+
+def numbers(draws: Float[Tensor, " s"]) -> Float[Tensor, " r"]:
+    """The draws that are numbers. Raises ``ValueError`` if none is."""
+    draws = draws[~draws.isnan()]
+    if not len(draws):
+        raise ValueError("in all draws the values are equal, which have no order; take more samples")
+    return draws
 
 
 def check_bootstrap(lists: Sequence[Tensor], samples: int, level: float | int) -> None:

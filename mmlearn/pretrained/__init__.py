@@ -7,6 +7,7 @@ once for each public name. A reader whose models are on a hub offers ``fetch(nam
 Nothing is loaded that could run code.
 """
 
+import difflib
 import importlib
 import sys
 from collections.abc import Mapping
@@ -84,8 +85,10 @@ def load(source: str | Path, **options: Any) -> nn.Module:
         return found.load(found.fetch(str(source)) if hasattr(found, "fetch") else None, **options).eval()
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"{source} is neither a file or folder nor one of {', '.join(READERS)}; "
-                                f"check the path")
+        near = ", ".join(difflib.get_close_matches(str(source), READERS, 4, 0.5))
+        raise FileNotFoundError(f"{source} is neither a file or folder nor one of the public names "
+                                f"of mmlearn.pretrained{near and f' (near ones: {near})'}; check the path or "
+                                f"the name")
     with read_once():
         unreadable = None
         for module in dict.fromkeys(READERS.values()):

@@ -54,12 +54,17 @@ def test_several_sentences_and_samples_and_the_way_to_one(weights, tmp_path, cap
     (["--lr", "0"], "--lr is 0.0; take a number above 0"),
     (["--size", "50"], "use a multiple of 8"),
     (["--frames", "f.png", "--samples", "2"], "--frames is for one picture, and 2 are asked for"),
-    (["--weights", "nothing"], "nothing"),
-    (["--clip", "nothing"], "nothing"),
+    (["--weights", "nothing"], "nothing is neither a file or folder nor one of the public names"),
+    (["--clip", "nothing"], "nothing is neither a file or folder nor one of the public names"),
+    (["--weights", "clip-mini"], "the book's CLIP, which goes to --clip"),
+    (["--clip", "vqgan"], "the book's VQGAN, which goes to --weights"),
+    (["--frames", "f.png"], "--frames: f-0.png is a folder"),
+    (["--out", "x" * 300 + ".png"], "name too long"),
     (["--start", "nothing.png"], "nothing.png"),
 ])
 def test_bad_input_is_one_sentence(weights, tmp_path, capsys, monkeypatch, given, words):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "f-0.png").mkdir()
     assert main(["imagine", "a red car", "--weights", weights, *QUICK, "--out", "x.png", *given]) == 2
     said = capsys.readouterr().err
     assert said.startswith("mmlearn imagine: ") and words in said and said.strip().count("\n") == 0
@@ -70,4 +75,6 @@ def test_words_that_the_guide_does_not_know_are_named(weights, tmp_path, capsys)
     assert main(["imagine", "a purple zeppelin", "--weights", weights, *QUICK, "--out",
                  str(tmp_path / "x.png")]) == 2
     assert "clip-mini does not know the word" in capsys.readouterr().err
+    assert main(["imagine", "1" * 5000, "--weights", weights, *QUICK, "--out", str(tmp_path / "x.png")]) == 2
+    assert len(capsys.readouterr().err) < 600
     assert torch.is_grad_enabled()

@@ -55,7 +55,7 @@ def test_pairs_are_scored_by_the_name_of_their_file(place, capsys):
     by_b = told(capsys, "evaluate", "words", "v.txt", "more.csv", "--column", "b")["more"]
     assert by_b["spearman"] == pytest.approx(-found["more"]["spearman"])
     assert by_b == told(capsys, "evaluate", "words", "v.txt", "more.csv", "--column", "4")["more"]
-    strict = told(capsys, "evaluate", "words", "v.txt", "pairs.tsv", "--case")["pairs"]
+    strict = told(capsys, "evaluate", "words", "v.txt", "pairs.tsv", "more.csv", "--case")["pairs"]
     assert strict["covered"] == 2
     assert main(["evaluate", "words", "v.txt", "pairs.tsv"]) == 0
     assert capsys.readouterr().out.startswith("pairs  rho ")

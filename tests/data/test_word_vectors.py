@@ -102,6 +102,8 @@ def test_a_question_that_cannot_be_answered_is_one_sentence():
                        (lambda: vectors.neighbours(torch.ones(2)), "a query has 2 numbers, a vector 3"),
                        (lambda: vectors.analogy("w1", "w2", "w3", 1, "add"), "method is 'add'"),
                        (lambda: vectors.pair_cosines(["w1"], []), "1 first and 0 second"),
+                       (lambda: vectors.nearest(vectors.vectors[:2], without=[[0]]), "for 1 of 2 questions"),
+                       (lambda: vectors.nearest(vectors.vectors[:1], without=[[99]]), "none of 0 to"),
                        (lambda: vectors.analogies(["w1"], [], ["w2"]), "1, 0 and 1 words"),
                        (lambda: some(3).analogy("w0", "w1", "w2"), "none is left"),
                        (lambda: WordVectors(("a", "b", "a"), torch.ones(3, 1)), "'a' stands twice"),
@@ -265,7 +267,8 @@ BROKEN = {
     "missing.bin": (b"2 2\naaaaaaaaaa " + b"\0" * 8, "row 2: the file ends after 1 of 2 words"),
     "more.txt": (b"1 2\na 1 2\nb 1 2\n", "line 3: the row of 'b' comes after the 1 words"),
     "more.bin": (b"1 1\na " + b"\0" * 4 + b"b " + b"\0" * 4, "row 2: more follows after the 1 words"),
-    "short.txt": (b"2 3\na 1 2 3\nb 1 2\n", "line 3: 'b 1 2' has 2 numbers after its word, and the first 3"),
+    "short.txt": (b"2 3\na 1 2 3\nb 1 2\n", "line 3: 'b 1 2' has 2 numbers after its word, and line 1 "
+                  "announces 3; correct the line that is wrong"),
     "long.txt": (b"2 2\na 1 2\nb 1 2 3\n", "line 3: 'b 1 2 3' has 3 numbers after its word"),
     "hole.glove": (b"a 1 2\n\nb 1 2\n", "line 2: the line is empty"),
     "letters.txt": (b"2 2\na 1 2\nb 1 x2\n", "line 3: 'x2' stands where the vector of 'b' has a number"),
@@ -279,6 +282,13 @@ BROKEN = {
     "wordless.txt": (b"1 2\n 1 2\n", r"line 2: .* has 1 numbers|line 2: a row begins with no word"),
     "wordless.bin": (b"1 1\n " + b"\0" * 4, "row 1: a row begins with no word"),
     "no-space.bin": (b"1 1\n" + b"a" * 70_000, "row 1: its word has more than 65,536 bytes"),
+    "negative.txt": (b"-3 3\ncat 1 2 3\n", "line 2: .* has 3 numbers after its word, and line 1 has 1"),
+    "hex.glove": (b"cat 0x10 1\ndog 1 2\n", "line 2: .* and line 1 has 1; correct the line that is wrong"),
+    "count.txt": (b"9 3\na 1 2 3\n", "line 1: .* download it again, or correct the number"),
+    "mac.txt": (b"2 1\ra 1\rb 2\r", r"its lines end with \\r alone, .*; save it in UTF-8"),
+    "sixteen.txt": ("a 1\nb 2\n".encode("utf-16"), "it is in UTF-16; save it in UTF-8"),
+    "crlf.bin": (b"3 1\na " + b"\1" * 4 + b"\r\nb " + b"\1" * 4 + b"\r\nc " + b"\1" * 4,
+                 r"row 2: there is a line break in the word .*; the file was damaged"),
     "fasttext.bin": (b"\xba\x16\x4f\x2f\x0c\0\0\0", "a model of fastText"),
     "not.txt.gz": (b"hello", "not a whole gzip file"),
 }
@@ -318,3 +328,24 @@ def test_duplicates_and_other_encodings_are_read_where_asked(tmp_path):
     got = read_vectors(path, encoding="latin-1", duplicates="first")
     assert got.words == ("Hündin", "b", "c") and got.vectors[:, 0].tolist() == [1, 2, 4]
     assert read_vectors(path, errors="replace", duplicates="first").words[0] == "H\ufffdndin"
+
+
+@pytest.mark.parametrize("size", [3e38, 1.0, 1e-30, 1e-40])
+def test_directions_do_not_depend_on_the_size_of_the_numbers(size):
+    vectors = WordVectors(("a", "b", "c"), torch.tensor([[1.0, 1, 1], [0.5, 0.5, 0.5], [-1, 0, 1]]) * size)
+    assert vectors.cosine("a", "b") == pytest.approx(1, abs=1e-4)
+    assert float(vectors.pair_cosines(["a"], ["c"])) == pytest.approx(0, abs=1e-4)
+    assert vectors.neighbours("a", 1) == [("b", pytest.approx(1, abs=1e-4))]
+    for method in (word_vectors.ADD, MUL):
+        assert vectors.analogies(["a"], ["b"], ["c"], 1, method, without=[[2]]).ids.tolist() == [[0]]
+
+
+def test_capital_letters_end_a_name_as_small_ones_do(tmp_path):
+    for name in ("A.BIN", "A.Txt", "A.GLOVE"):
+        assert torch.equal(read_vectors(write_vectors(tmp_path / name, some())).vectors, some().vectors)
+
+
+def test_a_line_break_in_a_word_is_refused_in_any_encoding(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"2 1\na 1\nb\\nc 2\n")
+    with pytest.raises(ValueError, match="line 3: there is a line break in the word"):
+        read_vectors(tmp_path / "a.txt", encoding="unicode_escape")

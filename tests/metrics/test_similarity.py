@@ -261,8 +261,8 @@ def test_a_broken_file_of_pairs_is_one_sentence(content, part, tmp_path):
 def test_a_column_that_is_not_there_is_named(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("w1\tw2\tscore\na\tb\t1\n")
-    for column, part in (("mean", "its columns are w1, w2, score"), (4, "take a number from 3 to 3"),
-                         (2, "take a number")):
+    for column, part in (("mean", "its columns are w1, w2, score"), (4, "the words are columns 1 and 2, and "
+                         "the last is 3"), (2, "give the number of one after")):
         with pytest.raises(ValueError, match=part):
             read_pairs(path, column)
     with pytest.raises(FileNotFoundError, match="no file at"):
@@ -312,3 +312,37 @@ def test_a_broken_file_of_analogies_is_one_sentence(text, part, tmp_path):
     with pytest.raises(ValueError, match=part) as error:
         read_analogies(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("rows, part", [
+    ("cat;dog;1,5\ncat;bird;2,5\n", "line 1: the score is '1,5', expected a number with a point"),
+    ("cat dog 1,5\ncat bird 2,5\n", "line 1: the score is '1,5', expected a number with a point"),
+    ("a;b;score\ncat;dog;1,5\n", "line 2: the score is '1,5', expected a number with a point"),
+    ("new york\tcity\nparis\tcity\t3\n", "line 1: .* is neither a pair with a score nor a header"),
+    ('"cat,dog,1\n"cat",bird,2\n', "line 1: ")])
+def test_a_table_of_another_country_or_hand_is_refused_in_its_words(rows, part, tmp_path):
+    (tmp_path / "pairs.txt").write_text(rows)
+    with pytest.raises(ValueError, match=part):
+        read_pairs(tmp_path / "pairs.txt")
+
+
+def test_a_column_of_too_many_digits_is_named_in_short(tmp_path):
+    (tmp_path / "pairs.txt").write_text("cat;dog;1.5\ncat;bird;2\n")
+    assert read_pairs(tmp_path / "pairs.txt").score.tolist() == [1.5, 2]
+    with pytest.raises(ValueError, match="has no column '9{39}…'"):
+        read_pairs(tmp_path / "pairs.txt", "9" * 5000)
+
+
+def test_nothing_to_compare_and_draws_without_an_order_are_said():
+    pairs = WordPairs(("a", "b"), ("b", "c"), torch.tensor([1.0, 2]))
+    for call, part in ((lambda: compare({}, pairs), "no model to compare"), (common_words, "no vocabulary")):
+        with pytest.raises(ValueError, match=part):
+            call()
+    few = torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 2])          # most draws hold the first value alone
+    outcomes = set()
+    for seed in range(20):
+        try:
+            outcomes.add(len(spearman_interval(few, few, 1, generator=torch.Generator().manual_seed(seed))))
+        except ValueError as error:
+            outcomes.add(str(error))
+    assert outcomes == {3, "in all draws the values are equal, which have no order; take more samples"}

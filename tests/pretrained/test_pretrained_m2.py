@@ -291,8 +291,8 @@ def test_weights_of_something_else_are_refused(tmp_path):
 
 
 def test_what_is_not_there_is_said_so():
-    with pytest.raises(FileNotFoundError, match="nowhere.pth is neither a file or folder nor one of "
-                                                "aimagelab"):
+    with pytest.raises(FileNotFoundError, match="nowhere.pth is neither a file or folder nor one of the "
+                                                "public names"):
         load("nowhere.pth")
     with pytest.raises(FileNotFoundError, match="github.com/aimagelab/meshed-memory-transformer"):
         load("aimagelab/meshed-memory-transformer")
