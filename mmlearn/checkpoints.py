@@ -12,9 +12,10 @@ checksums tell if it is not. Survey: none; every chapter trains with it.
 
 import json
 import random
+import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -197,11 +198,12 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, tensor in numbers.items() if not bool(tensor.isfinite().all())), None)
 
 
-def save_weights(model: nn.Module, path: str | Path, half: bool = False) -> None:
+def save_weights(model: nn.Module, path: str | Path, half: bool = False, without: Iterable[str] = ()) -> None:
     """Write the weights of ``model`` alone, as one ``.safetensors`` file, in one step; ``half`` rounds them
-    to 16 bits. Raises ``ValueError`` for numbers that are not finite."""
+    to 16 bits, submodules ``without`` are left out. Raises ``ValueError`` for numbers that are not finite."""
+    left_out = tuple(f"{part}." for part in without)
     state = {name: v.half() if half and v.is_floating_point() else v for name,
-             v in model.state_dict().items()}
+             v in model.state_dict().items() if not name.startswith(left_out)}
     if name := not_finite(state):
         raise ValueError(f"{path} is not written: the weights {name} are not finite{' in 16 bits' * half}; "
                          f"train them again with a lower learning rate or a clipped gradient")
@@ -261,16 +263,25 @@ def is_saved(path: str | Path) -> bool:
 
 
 def save_model(path: str | Path, model: nn.Module, system: str, about: Mapping[str, Any], *,
-               half: bool = False) -> None:
+               half: bool = False, parts: Mapping[str, str] | None = None) -> None:
     """Write a trained model; ``about`` (words, settings, metrics …) stands beside its system and
     configuration.
 
-    ``half`` stores 16 bits a number. The weights are written first: a pair with a description is whole.
+    ``half`` stores 16 bits a number. ``parts`` maps submodules to the names of models in the same folder
+    that they are; what stands there is not written twice. The weights are written first: a pair with a
+    description is whole. Raises ``ValueError`` if a part is another model than the one of that name.
     """
     weights, description = pair_of(path)
     config: Any = model.config
     content = {"system": system, "config": asdict(config), **about}
-    save_weights(model, weights, half)
+    if parts:
+        content["parts"] = dict(parts)
+        state = model.state_dict()
+        for name, v in tensors_of_parts(weights, parts, description).items():
+            if not torch.equal(v, state[name].cpu().to(v)):
+                raise ValueError(f"{weights} is not written: {name} is another one than beside it, in "
+                                 f"{' or '.join(parts.values())}; save the whole model")
+    save_weights(model, weights, half, parts or ())
     write_atomically(description, json.dumps(content, indent=1) + "\n")
 
 
@@ -306,11 +317,23 @@ def load_model(path: str | Path, kinds: Kinds, remedy: str = "train it "
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{description} does not describe a model of {', '.join(kinds)} "
                          f"({type(error).__name__}: {error}); {remedy}") from error
-    tensors = as_trained(read_tensors(weights))
+    tensors = read_tensors(weights) | tensors_of_parts(weights, content.get("parts", {}), description)
+    tensors = as_trained(tensors)
     _compare(expected, tensors, str(weights))
     model = kind(config)
     model.load_state_dict(tensors)
     return model.eval(), content
+
+
+def tensors_of_parts(weights: Path, parts: Any, description: Path) -> Tensors:
+    """The tensors of a model that stand in other models' files beside it, by their names in it. Raises
+    ``ValueError`` for parts that are no names, ``FileNotFoundError`` for one that is not there."""
+    if not isinstance(parts, dict) or not all(
+            isinstance(name, str) and re.fullmatch(r"[a-z0-9-]+", name) for name in parts.values()):
+        raise ValueError(f"parts in {description} are {str(parts)[:60]}, expected names of models beside it; "
+                         f"correct the file, or train the model again")
+    return {f"{part}.{key}": v for part, name in parts.items()
+            for key, v in read_tensors(weights.with_name(f"{name}.safetensors")).items()}
 
 
 def config_from(kind: Any, values: Any) -> Any:

@@ -63,6 +63,44 @@ def test_half_precision_is_stored_and_single_precision_comes_back(tmp_path):
     assert again.layer.weight.dtype == torch.float32
 
 
+class Pair(Net):
+    """A net and another one, which is trained before it."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.other = Net(config)
+
+
+def test_a_part_that_stands_beside_a_model_is_not_written_twice(tmp_path):
+    other, pair = Net(Config()), Pair(Config())
+    pair.other.load_state_dict(other.state_dict())
+    for half in (False, True):
+        save_model(tmp_path / "first.safetensors", other, "net", {}, half=half)
+        save_model(tmp_path / "pair.safetensors", pair, "pair", {}, half=half, parts={"other": "first"})
+        assert set(read_tensors(tmp_path / "pair.safetensors")) == {"layer.weight", "layer.bias"}
+        again, about = load_model(tmp_path / "pair.safetensors", {"pair": (Config, Pair)})
+        assert about["parts"] == {"other": "first"}
+        torch.testing.assert_close(again.other.layer.weight, other.layer.weight, atol=1e-3, rtol=1e-3)
+        assert again.other.layer.weight.dtype == torch.float32
+    (tmp_path / "first.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"first\.safetensors"):
+        load_model(tmp_path / "pair.safetensors", {"pair": (Config, Pair)})
+
+
+def test_a_part_that_is_another_model_or_a_path_is_refused(tmp_path):
+    save_model(tmp_path / "first.safetensors", Net(Config()), "net", {})
+    path = tmp_path / "pair.safetensors"
+    with pytest.raises(ValueError, match=r"pair\.safetensors is not written: other\.layer\.\w+ is another one"):
+        save_model(path, Pair(Config()), "pair", {}, parts={"other": "first"})
+    assert not path.exists()
+    save_model(path, Pair(Config()), "pair", {})
+    told = json.loads(path.with_suffix(".json").read_text())
+    for parts in ({"other": "../first"}, {"other": 3}, ["first"]):
+        path.with_suffix(".json").write_text(json.dumps({**told, "parts": parts}))
+        with pytest.raises(ValueError, match=r"parts in .*pair\.json are .* expected names of models"):
+            load_model(path, {"pair": (Config, Pair)})
+
+
 def test_fields_that_came_later_have_their_default_and_unknown_ones_are_refused():
     assert config_from(Config, {"width": 7}) == Config(7)
     assert config_from(Config, {"shape": {"side": 1, "corners": []}}) == Config(3, Square(1, ()))

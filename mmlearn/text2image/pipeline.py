@@ -5,7 +5,7 @@ Survey: 2.1.  What is saved is what drawing needs: the encoder of text and the g
 
 import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -205,12 +205,13 @@ def sheet(pictures: Float[Tensor, "n 3 y x"], columns: int = 6) -> Image.Image:
     return Image.fromarray(((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
 
 
-def save_text_to_image(path: str | Path, model: TextToImage, about: dict[str, Any]) -> None:
+def save_text_to_image(path: str | Path, model: TextToImage, about: dict[str, Any],
+                       parts: Mapping[str, str] | None = None) -> None:
     """Write a model as ``path`` (.safetensors, 16 bits; or a folder) with its configuration, words and
-    ``about``."""
+    ``about``; ``parts`` are those of ``save_model``."""
     words = ({"splitter": model.tokeniser.splitter, "words": model.tokeniser.words}
              if isinstance(model.tokeniser, WordTokeniser) else {})
-    save_model(path, model, model.system, {**about, **words}, half=True)
+    save_model(path, model, model.system, {**about, **words}, half=True, parts=parts)
 
 
 def place_of(name: str | Path) -> Path:

@@ -5,7 +5,7 @@ Survey: 2.2.1.  A first stage is a dVAE or a VQGAN: whatever turns pictures in [
 and back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
@@ -186,16 +186,17 @@ class TokenDrawer(nn.Module):
         return self.stage.decode(codes.unflatten(1, (side, side))).float().clamp(-1, 1).cpu()  # type: ignore[operator]
 
 
-def save_token_drawer(path: str | Path, model: TokenDrawer, about: dict[str, Any]) -> None:
+def save_token_drawer(path: str | Path, model: TokenDrawer, about: dict[str, Any],
+                      parts: Mapping[str, str] | None = None) -> None:
     """Write a model with a dVAE or a VQGAN as ``path`` (.safetensors, 16 bits; or a folder) with its
-    configuration, its words and ``about``. Raises ``ValueError`` for another first stage, which has a file
-    of its own."""
+    configuration, its words and ``about``; ``parts`` are those of ``save_model``. Raises ``ValueError`` for
+    another first stage, which has a file of its own."""
     if model.config is None:
         raise ValueError(f"the first stage is a {type(model.stage).__name__}; save it and the DALL-E as "
                          "files of their own")
     words = ({"splitter": model.tokeniser.splitter, "words": model.tokeniser.words}
              if isinstance(model.tokeniser, WordTokeniser) else {})
-    save_model(path, model, SYSTEM, {**about, **words}, half=True)
+    save_model(path, model, SYSTEM, {**about, **words}, half=True, parts=parts)
 
 
 def load_token_drawer(name: str | Path) -> TokenDrawer:

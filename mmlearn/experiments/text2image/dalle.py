@@ -131,5 +131,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "seconds a step": round(history.seconds / args.steps, 3),
     }
     print({name: value for name, value in found.items() if name not in ("curve", "settings")}, flush=True)
-    save_token_drawer(args.checkpoint or CHECKPOINTS / "dalle.safetensors", drawer, found)
+    place = args.checkpoint or CHECKPOINTS / "dalle.safetensors"
+    is_beside = args.stage.resolve().parent == place.resolve().parent
+    save_token_drawer(place, drawer, found, {"stage": args.stage.stem} if is_beside else None)
     return found

@@ -127,5 +127,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "seconds a step": round(history.seconds / args.steps, 3),
     }
     print(found["test"], found["unseen pairs"], flush=True)
-    save_text_to_image(args.checkpoint or CHECKPOINTS / f"{args.system}.safetensors", trained, found)
+    place = args.checkpoint or CHECKPOINTS / f"{args.system}.safetensors"
+    is_beside = args.system == "gan-cls" and args.encoders.resolve() == place.resolve().parent
+    save_text_to_image(place, trained, found, {"encoder": "char-cnn-rnn"} if is_beside else None)
     return found

@@ -146,7 +146,8 @@ def test_with_more_text_a_is_still_better_than_reading_and_b_cannot_be_told_from
 @pytest.mark.parametrize("count", ["30000", "100000"])
 def test_exchanged_pictures_find_nothing_in_a_either(count):
     wrong = "A with exchanged pictures"
-    assert {verdict("A", wrong, key, count) for key in ("retrieval P@10", "retrieval mean rank")} == {"better"}
+    for key in ("retrieval P@10", "retrieval mean rank"):
+        assert verdict("A", wrong, key, count) == "better"
     found = [run["scores"]["retrieval P@10"] for run in results("zero-shot-words")["arms"][count][wrong]]
     assert max(found) < 0.1                                         # chance: 10 of 233
     assert verdict("A", wrong, "labelling P@1", count) == "worse"
