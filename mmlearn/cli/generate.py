@@ -13,7 +13,7 @@ from mmlearn.cli.dual import read_lines
 from mmlearn.files import check_writable, write_atomically
 
 MOST = 1000             # pictures at once
-DEFAULT = "dfgan"
+DEFAULT = "dalle"
 EXAMPLES = """examples:
   mmlearn generate "a red car in the snow" --out car.png
   mmlearn generate "a blue house in a meadow" --model attngan --samples 4 --seed 7 --out house.png
