@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from mmlearn.checkpoints import save_model
 from mmlearn.cli import main
+from mmlearn.cli.generate import DEFAULT
 from mmlearn.data.pairs import class_names
 from mmlearn.data.scenes.language import PLACE_PHRASES
 from mmlearn.data.things import ATTRIBUTES
@@ -100,14 +101,15 @@ def test_one_sample_has_the_name_that_was_given_and_a_seed_its_bytes(book, tmp_p
     want = load_text_to_image("dfgan").draw(["a red car in the snow"], seed=3)[0]
     got = torch.from_numpy(np.asarray(Image.open(picture)).copy()).permute(2, 0, 1)
     assert (got - (want + 1) * 127.5).abs().max() < 0.51
-    told(capsys, "generate", "a red car in the snow", "--seed", 4, "--out", tmp_path / "y.png")
+    told(capsys, "generate", "a red car in the snow", "--model", "dfgan", "--seed", 4, "--out",
+         tmp_path / "y.png")
     assert picture.read_bytes() != (tmp_path / "y.png").read_bytes()
 
 
 def test_several_samples_of_several_sentences_are_numbered_in_their_order(book, tmp_path, capsys):
     (tmp_path / "more.txt").write_text("a blue house in a meadow\n\na cat\n")
-    found, _ = told(capsys, "generate", "a red car", "--texts", tmp_path / "more.txt", "--samples", 2,
-                    "--out", tmp_path / "x.png")
+    found, _ = told(capsys, "generate", "a red car", "--model", "dfgan", "--texts", tmp_path / "more.txt",
+                    "--samples", 2, "--out", tmp_path / "x.png")
     assert [(one["text"], one["sample"]) for one in found] == [
         (text, i) for text in ("a red car", "a blue house in a meadow", "a cat") for i in range(2)]
     assert [one["file"] for one in found] == [str(tmp_path / f"x-{i}.png") for i in range(6)]
@@ -122,8 +124,9 @@ def test_a_model_that_reads_letters_knows_every_word_and_says_what_it_cuts(book,
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["a red carr in the snow"], "does not know the word 'carr'; near it are car"),
-    (["zzzz"], "does not know the word 'zzzz'; it knows"), (["..."], "'...' has no word"),
+    (["a red carr in the snow", "--model", "dfgan"], "does not know the word 'carr'; near it are car"),
+    (["zzzz", "--model", "dfgan"], "does not know the word 'zzzz'; it knows"),
+    (["...", "--model", "dfgan"], "'...' has no word"),
     ([], "nothing is to be drawn"), (["a car", "--samples", "0"], "--samples is 0"),
     (["a car", "--samples", "1001"], "at most 1000 pictures"), (["a car", "--seed", "-1"], "--seed is -1"),
     (["a car", "--out", "x.jpg"], "give a name that ends in .png"),
@@ -147,8 +150,16 @@ def test_a_missing_miniature_names_those_that_are_there_and_how_to_train_one(boo
     said = refused(capsys, "generate", "a car", "--model", "dmgan", "--out", tmp_path / "x.png")
     assert "take gan-cls or dfgan, or train one with `mmlearn train dmgan --out DIR` and give DIR" in said
     monkeypatch.setattr(pipeline, "CHECKPOINTS", tmp_path)
-    said = refused(capsys, "generate", "a car", "--out", tmp_path / "x.png")
+    said = refused(capsys, "generate", "a car", "--model", "dfgan", "--out", tmp_path / "x.png")
     assert f"(no {tmp_path / 'dfgan.safetensors'}); train one with `mmlearn train dfgan" in said
+    said = refused(capsys, "generate", "a car", "--out", tmp_path / "x.png")
+    assert f"the miniature {DEFAULT} did not come with this copy" in said
+
+
+def test_the_default_comes_with_the_book_and_draws(tmp_path, capsys):
+    found, _ = told(capsys, "generate", "a red house in a meadow", "--samples", 2, "--out", tmp_path / "x.png")
+    assert [one["file"] for one in found] == [str(tmp_path / f"x-{i}.png") for i in range(2)]
+    assert Image.open(tmp_path / "x-0.png").size == (64, 64)
 
 
 def test_what_is_no_picture_is_not_replaced_by_one(book, tmp_path, capsys):
