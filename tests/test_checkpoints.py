@@ -90,7 +90,7 @@ def test_a_part_that_stands_beside_a_model_is_not_written_twice(tmp_path):
 def test_a_part_that_is_another_model_or_a_path_is_refused(tmp_path):
     save_model(tmp_path / "first.safetensors", Net(Config()), "net", {})
     path = tmp_path / "pair.safetensors"
-    with pytest.raises(ValueError, match=r"pair\.safetensors is not written: other\.layer\.\w+ is another one"):
+    with pytest.raises(ValueError, match=r"pair\.safetensors is not written: other\.layer\.\w+ is another"):
         save_model(path, Pair(Config()), "pair", {}, parts={"other": "first"})
     assert not path.exists()
     save_model(path, Pair(Config()), "pair", {})

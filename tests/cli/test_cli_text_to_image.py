@@ -157,7 +157,8 @@ def test_a_missing_miniature_names_those_that_are_there_and_how_to_train_one(boo
 
 
 def test_the_default_comes_with_the_book_and_draws(tmp_path, capsys):
-    found, _ = told(capsys, "generate", "a red house in a meadow", "--samples", 2, "--out", tmp_path / "x.png")
+    found, _ = told(capsys, "generate", "a red house in a meadow", "--samples", 2,
+                    "--out", tmp_path / "x.png")
     assert [one["file"] for one in found] == [str(tmp_path / f"x-{i}.png") for i in range(2)]
     assert Image.open(tmp_path / "x-0.png").size == (64, 64)
 
