@@ -179,7 +179,7 @@ def test_guidance_and_steps_are_for_diffusion_models(place, capsys, monkeypatch)
             raise AssertionError
 
     monkeypatch.setitem(painting.OPENERS, "dfgan", lambda name: Drawn())
-    said = refused(capsys, "generate", "a car", "--steps", "5", "--out", "x.png")
+    said = refused(capsys, "generate", "a car", "--model", "dfgan", "--steps", "5", "--out", "x.png")
     assert "--steps is for diffusion models, and dfgan is a dfgan; leave it out" in said
     said = refused(capsys, "edit", "picture.png", "--mask", "mask.png", "a car", "--model", "dfgan", "--out",
                    "x.png")
