@@ -129,7 +129,7 @@ def save_matcher(
 ) -> None:
     """Write a matcher with its words; ``about`` (metrics, settings) stands beside them."""
     words = {"words": tokeniser.words, "splitter": tokeniser.splitter}
-    save_model(path, model, MATCHER, {**words, **about})
+    save_model(path, model, MATCHER, {**words, **about}, half=True)
 
 
 def load_vokenizer(
