@@ -349,12 +349,12 @@ def learnt(shift):
     return float(loss.detach())
 
 
-def test_erratum_c5_e17_a_state_that_has_read_a_word_must_be_asked_for_the_next():
+def test_e17_a_state_that_has_read_a_word_must_be_asked_for_the_next():
     assert learnt(0) < 0.05                                     # the survey's target: the word just read
     assert learnt(1) > 0.95 * torch.tensor(20.0).log().item()
 
 
-def test_erratum_c5_e16_the_five_equations_take_one_picture_and_read_it_once_a_word():
+def test_e16_the_five_equations_take_one_picture_and_read_it_once_a_word():
     model = made("sum", torch.float64)
     grid, _, tokens = sample()
     context = model.encode(grid.double()[:1])

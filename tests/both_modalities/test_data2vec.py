@@ -437,7 +437,7 @@ def test_settings_that_cannot_be_are_refused(wrong, message):
 
 
 @covers("eq:d2v-survey-loss")
-def test_erratum_c5_e01_the_surveys_loss_jumps_where_the_true_one_is_smooth():
+def test_e1_the_surveys_loss_jumps_where_the_true_one_is_smooth():
     beta, near = 2.0, torch.tensor([2 - 1e-6, 2 + 1e-6], dtype=torch.float64, requires_grad=True)
     survey, true = survey_smooth_l1(near, beta), smooth_l1(near, torch.zeros_like(near), beta)
     assert survey.tolist() == pytest.approx([1.999998, 1.000001], abs=1e-8)
@@ -450,14 +450,14 @@ def test_erratum_c5_e01_the_surveys_loss_jumps_where_the_true_one_is_smooth():
         assert float(survey_smooth_l1(e, beta)) == pytest.approx(want)
 
 
-def test_erratum_c5_e02_each_number_has_its_own_regime_and_not_the_vector():
+def test_e2_each_number_has_its_own_regime_and_not_the_vector():
     e = torch.tensor([3.0, 0.1], dtype=torch.float64)
     found = smooth_l1(e, torch.zeros_like(e), 2.0)
     assert found.tolist() == pytest.approx([3.0 - 1.0, 0.1**2 / 4])
     assert float(e.norm()) > 2.0                                     # by the norm both would be lines
 
 
-def test_erratum_c5_e03_an_outlier_pulls_with_a_slope_of_one_at_most():
+def test_e3_an_outlier_pulls_with_a_slope_of_one_at_most():
     e = torch.tensor([1.0, 100.0, -1e6], dtype=torch.float64, requires_grad=True)
     slope, = torch.autograd.grad(smooth_l1(e, torch.zeros_like(e), 2.0).sum(), e)
     assert slope.tolist() == [0.5, 1.0, -1.0]
@@ -465,7 +465,7 @@ def test_erratum_c5_e03_an_outlier_pulls_with_a_slope_of_one_at_most():
     assert slope.tolist() == [2.0, 200.0, -2e6]
 
 
-def test_erratum_c5_e04_two_learners_share_no_space_so_that_one_does_not_find_the_others():
+def test_e4_two_learners_share_no_space_so_that_one_does_not_find_the_others():
     with seeded(0):
         inputs, n = torch.randn(60, 5, 6), 60
         mask = torch.zeros(n, 5, dtype=torch.bool)
@@ -483,12 +483,12 @@ def test_erratum_c5_e04_two_learners_share_no_space_so_that_one_does_not_find_th
     assert own.all() and across.float().mean() < 6 / n               # chance is 1 / n
 
 
-def test_erratum_c5_e05_the_blocks_of_a_target_are_the_last_ones():
+def test_e5_the_blocks_of_a_target_are_the_last_ones():
     layers = [torch.full((1, 2, 3), float(l)) for l in range(1, 7)]
     assert targets(layers, 2, "none").unique().item() == (5 + 6) / 2 != (1 + 2) / 2
 
 
-def test_erratum_c5_e06_student_and_teacher_differ_in_more_than_their_weights():
+def test_e6_student_and_teacher_differ_in_more_than_their_weights():
     model, (inputs, mask, _) = learner(dropout=0.1).train(), batch()
     seen = {}
     model.student.register_forward_pre_hook(lambda m, args: seen.update(student=args))
@@ -502,7 +502,7 @@ def test_erratum_c5_e06_student_and_teacher_differ_in_more_than_their_weights():
     assert learned == {"student", "head"}
 
 
-def test_erratum_c5_the_hat_on_a_is_a_normalisation_without_weights():
+def test_e20_the_hat_on_a_is_a_normalisation_without_weights():
     a = numbers(2, 4, 6) * 3 + 1
     y = targets([a], 1, "layer")
     assert not torch.allclose(y, a)

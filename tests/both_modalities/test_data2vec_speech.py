@@ -93,7 +93,7 @@ def test_a_frame_is_made_of_the_samples_of_its_field_and_of_no_others():
         assert changed.tolist() == inside
 
 
-def test_erratum_c5_e21_frames_come_at_50_hertz_not_at_50_kilohertz():
+def test_booklet_b4_frames_come_at_50_hertz_not_at_50_kilohertz():
     assert BASE.frames(16_000) == 49
     assert BASE.rate / BASE.stride == 50
     assert BASE.field / BASE.rate == 0.025

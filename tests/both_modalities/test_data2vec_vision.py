@@ -184,7 +184,7 @@ def test_the_sparing_learner_says_and_learns_what_the_plain_one_does(norm, twice
     assert abs(found[0][2] - F.smooth_l1_loss(found[0][0], found[0][1], beta=2.0)) < 1e-12
 
 
-def test_erratum_c5_e05_targets_are_of_the_last_blocks_not_of_the_first():
+def test_e5_targets_are_of_the_last_blocks_not_of_the_first():
     model, (images, mask) = learner(), batch_of()
     before = model.hidden_targets(images, mask)
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_erratum_c5_e05_targets_are_of_the_last_blocks_not_of_the_first():
     torch.testing.assert_close(model.hidden_targets(images, mask), want)
 
 
-def test_erratum_c5_e06_the_teacher_sees_the_whole_picture_has_no_head_and_no_skipped_blocks():
+def test_e6_the_teacher_sees_the_whole_picture_has_no_head_and_no_skipped_blocks():
     model, (images, mask) = learner(replace(TINY, drop_path=0.9)).train(), batch_of()
     assert not model.teacher.training and model.student.training
     assert not any("head" in name for name, _ in model.teacher.named_parameters())
@@ -209,7 +209,7 @@ def test_erratum_c5_e06_the_teacher_sees_the_whole_picture_has_no_head_and_no_sk
     torch.testing.assert_close(model(other, mask).prediction, model(images, mask).prediction)
 
 
-def test_erratum_c5_e07_released_vision_has_offsets_and_no_absolute_positions():
+def test_e7_released_vision_has_offsets_and_no_absolute_positions():
     state = Data2VecVision(TINY).state_dict()
     assert "table" in state and not any("pos" in name for name in state)
     assert state["table"].shape == (7 * 7 + 3, 2)

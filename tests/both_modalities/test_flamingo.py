@@ -689,14 +689,14 @@ def test_a_handful_of_pictures_is_learned_and_the_picture_decides():
 
 # ----------------------------------------------------------------------------------------------------- errata
 
-def test_erratum_c5_e12_flamingo_reads_texts_pictures_and_videos_and_no_speech():
+def test_e12_flamingo_reads_texts_pictures_and_videos_and_no_speech():
     model = made()
     with pytest.raises((ValueError, TypeError)):
         model(TOKENS, torch.randn(1, 2, 16_000))                          # waveforms have no place
     assert set(dict(model.named_children())) - {"vision"} == {"adapter", "language"}
 
 
-def test_erratum_c5_e13_the_language_model_is_no_recurrence_one_pass_is_all_steps():
+def test_e13_the_language_model_is_no_recurrence_one_pass_is_all_steps():
     model = made()
     context, _ = story(model)
     model, context = model.double(), replace(context, levels=context.levels.double())
@@ -708,7 +708,7 @@ def test_erratum_c5_e13_the_language_model_is_no_recurrence_one_pass_is_all_step
     assert not any(isinstance(part, nn.RNNBase) for part in model.modules())
 
 
-def test_erratum_c5_e14_there_is_no_adversary_the_loss_is_the_surprise_of_words():
+def test_e14_there_is_no_adversary_the_loss_is_the_surprise_of_words():
     model = made()
     names = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
     assert names == {"resampler", "blocks", "end"}                        # no generator, no discriminator
@@ -718,7 +718,7 @@ def test_erratum_c5_e14_there_is_no_adversary_the_loss_is_the_surprise_of_words(
     torch.testing.assert_close(interleaved_loss(logits, TOKENS, scored), want)
 
 
-def test_erratum_c5_e15_pictures_come_in_by_gated_attention_alone():
+def test_e15_pictures_come_in_by_gated_attention_alone():
     model = made()
     a, b = torch.randn(1, 2, 5, 6), torch.randn(1, 2, 5, 6)
     assert not torch.equal(model(TOKENS, features=a), model(TOKENS, features=b))
@@ -728,7 +728,7 @@ def test_erratum_c5_e15_pictures_come_in_by_gated_attention_alone():
     assert torch.equal(model(TOKENS, features=a), model(TOKENS, features=b))
 
 
-def test_erratum_c5_e18_a_word_sees_the_picture_directly_before_it():
+def test_booklet_b1_a_word_sees_the_picture_directly_before_it():
     model = made().double()
     tokens, features = torch.tensor([[2, 7, IMAGE, 8]]), drawn(1, 1, 5, 6)
     change = model(tokens, features=features + 1) - model(tokens, features=features)

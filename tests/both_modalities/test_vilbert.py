@@ -378,7 +378,7 @@ def test_counts_of_the_released_sizes():
 # ----------------------------------------------------------------------------------------------------- errata
 
 
-def test_erratum_c5_e09_with_its_own_values_no_stream_sees_the_other(seeded, inputs):
+def test_e9_with_its_own_values_no_stream_sees_the_other(seeded, inputs):
     tokens, _, _, regions, *rest = inputs
     regions.requires_grad_()
     survey = ViLBERT(tiny(co_attention="survey")).double()
@@ -392,14 +392,14 @@ def test_erratum_c5_e09_with_its_own_values_no_stream_sees_the_other(seeded, inp
     assert count_parameters(survey) == count_parameters(paper)
 
 
-def test_erratum_c5_e09_queries_of_one_and_values_of_the_same_do_not_fit():
+def test_e9_queries_of_one_and_values_of_the_same_do_not_fit():
     Q_t, V_t, K_v = normal(4, 5), normal(4, 5, seed=1), normal(3, 5, seed=2)     # 4 words, 3 regions
     with pytest.raises(RuntimeError, match="cannot be multiplied|size mismatch"):
         attention_weights(Q_t, K_v) @ V_t
 
 
 @pytest.mark.slow
-def test_erratum_c5_e09_a_hidden_word_is_found_in_the_picture_by_the_papers_formula_alone(seeded):
+def test_e9_a_hidden_word_is_found_in_the_picture_by_the_papers_formula_alone(seeded):
     tokens = torch.tensor([[2, 4, 3]]).expand(4, -1)                     # [CLS] [MASK] [SEP], each time
     answers, regions = torch.tensor([10, 11, 12, 13]), torch.eye(4)[:, None]
     boxes = box_geometry(torch.tensor([[[1.0, 1, 5, 5]]]), 8, 8).expand(4, -1, -1)
@@ -417,7 +417,7 @@ def test_erratum_c5_e09_a_hidden_word_is_found_in_the_picture_by_the_papers_form
     assert loss["paper"] < 0.2 and loss["survey"] > math.log(4) - 1e-4          # it cannot be better
 
 
-def test_erratum_c5_e10_the_text_is_not_preprocessed_but_passes_six_layers_alone(model, inputs):
+def test_e10_the_text_is_not_preprocessed_but_passes_six_layers_alone(model, inputs):
     assert [kind for kind, _ in ViLBERTConfig.base().schedule()][:7] == ["text"] * 6 + ["co"]
     tokens = inputs[0]
     seen = []
@@ -429,7 +429,7 @@ def test_erratum_c5_e10_the_text_is_not_preprocessed_but_passes_six_layers_alone
     torch.testing.assert_close(seen[1], want)
 
 
-def test_erratum_c5_e20_the_softmax_is_over_queries_and_keys_and_not_over_values(model, inputs):
+def test_booklet_b3_the_softmax_is_over_queries_and_keys_and_not_over_values(model, inputs):
     with record_attention(model) as weights:
         before = model(*inputs)
     A = dict(weights)
@@ -441,7 +441,7 @@ def test_erratum_c5_e20_the_softmax_is_over_queries_and_keys_and_not_over_values
     assert torch.equal(weights["co_layers.1.text.attention"], A["co_layers.1.text.attention"])
 
 
-def test_erratum_c5_e22_a_question_has_3129_answers_of_which_several_may_be_right():
+def test_booklet_b5_a_question_has_3129_answers_of_which_several_may_be_right():
     with torch.device("meta"):
         model = ViLBERTForTasks(ViLBERTConfig.base())
     assert model.answers.outer.bias.shape == (3129,)
@@ -451,7 +451,7 @@ def test_erratum_c5_e22_a_question_has_3129_answers_of_which_several_may_be_righ
     torch.testing.assert_close(soft_score(given)[0, [5, 8, 9]], torch.tensor([1, 1, 1 / 3]))
 
 
-def test_erratum_c5_vilbert_the_place_is_five_numbers_and_no_index(model):
+def test_e37_the_place_is_five_numbers_and_no_index(model):
     with torch.device("meta"):
         regions = ViLBERT(ViLBERTConfig.base()).regions
     assert regions.places.weight.shape == (1024, 5) and regions.features.weight.shape == (1024, 2048)
@@ -459,7 +459,7 @@ def test_erratum_c5_vilbert_the_place_is_five_numbers_and_no_index(model):
         f"{part}.{kind}" for part in ("features", "places", "norm") for kind in ("weight", "bias")}
 
 
-def test_erratum_c5_vilbert_the_image_token_is_no_learned_vector(model, inputs):
+def test_e38_the_image_token_is_no_learned_vector(model, inputs):
     *text, regions, boxes, mask = inputs
     rows, seen = model.regions(regions, boxes, mask)
     fills = torch.tensor([[[0, 0, 1, 1, 1.0]]]).double().expand(2, -1, -1)
@@ -468,7 +468,7 @@ def test_erratum_c5_vilbert_the_image_token_is_no_learned_vector(model, inputs):
     assert seen.tolist() == [[True, True, True, True], [True, True, True, False]]
 
 
-def test_erratum_c5_vilbert_states_are_768_wide_where_the_paper_prints_762():
+def test_p1_states_are_768_wide_where_the_paper_prints_762():
     assert ViLBERTConfig.base().text.width == 768 and 768 % ViLBERTConfig.base().text.heads == 0
     with pytest.raises(ValueError, match="does not divide"):
         replace(BERTConfig.base(), width=762)

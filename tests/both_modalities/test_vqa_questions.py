@@ -250,7 +250,7 @@ def test_what_cannot_be_asked_is_refused(arguments, sentence):
         vqa_pairs(count, split, scenes=scenes[0] if scenes else None)
 
 
-def test_erratum_c5_e22_ten_is_the_number_of_people_not_of_answers(train):
+def test_booklet_b5_ten_is_the_number_of_people_not_of_answers(train):
     """The booklet says one of ten answers is chosen; ten people answer, and any answer may be given."""
     assert all(len(q.answers) == 10 for q in train.questions)
     assert len({normalise_answer(a) for q in train.questions for a in q.answers}) > 20

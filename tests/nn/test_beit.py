@@ -158,7 +158,7 @@ def test_a_learned_vector_stands_where_a_patch_is_hidden():
 
 
 @covers("eq:mean-pool")
-def test_erratum_c5_e08_pooling_is_a_mean_without_a_softmax():
+def test_e8_pooling_is_a_mean_without_a_softmax():
     tokens = numbers(2, 5, 3)
     want = torch.stack([sum(tokens[b, p] for p in range(1, 5)) / 4 for b in range(2)])
     torch.testing.assert_close(mean_pool(tokens), want)
@@ -168,7 +168,7 @@ def test_erratum_c5_e08_pooling_is_a_mean_without_a_softmax():
     assert not torch.allclose(weighted, want, atol=1e-2)
 
 
-def test_erratum_c5_e20_the_softmax_is_over_queries_and_keys_alone():
+def test_e18_the_softmax_is_over_queries_and_keys_alone():
     Q, K = numbers(1, 2, 4, 3, seed=0), numbers(1, 2, 4, 3, seed=1)
     A = attention_weights(Q, K)
     torch.testing.assert_close(A.sum(dim=-1), torch.ones(1, 2, 4, dtype=torch.float64))
@@ -336,7 +336,7 @@ def test_queries_and_values_have_biases_and_keys_would_have_none_that_matter():
     torch.testing.assert_close(attention_weights(Q, K + numbers(3, seed=2)), attention_weights(Q, K))
 
 
-def test_erratum_c5_e07_there_are_no_absolute_positions_and_without_offsets_patches_are_a_bag():
+def test_e7_there_are_no_absolute_positions_and_without_offsets_patches_are_a_bag():
     model, images = model_of(), pictures()
     assert not any("pos" in name for name in model.state_dict())
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))

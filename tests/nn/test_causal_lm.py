@@ -173,7 +173,7 @@ def test_order_matters(positions):
 
 
 @pytest.mark.parametrize("positions", KINDS)
-def test_erratum_c5_e13_one_pass_gives_what_step_by_step_gives(positions):
+def test_e13_one_pass_gives_what_step_by_step_gives(positions):
     lm, tokens = model(positions), texts()
     with torch.no_grad():
         want = lm(tokens)

@@ -270,7 +270,7 @@ def test_two_encoders_in_a_folder_and_weights_without_their_folder_are_refused(t
         load(folder)
 
 
-def test_erratum_c5_e23_code_and_weights_are_public_and_their_names_lead_here():
+def test_booklet_b6_code_and_weights_are_public_and_their_names_lead_here():
     names = [name for name, module in READERS.items() if module == "beit"]
     sizes = ("base", "large", "base-ft1k", "large-ft1k")
     assert {f"facebook/data2vec-vision-{size}" for size in sizes} <= {*names}
