@@ -5,11 +5,12 @@
                                                          and what it installs into book/colab.txt
     python tools/notebooks.py check [NOTEBOOK ...]       words, and lines of code and output that are too wide
     python tools/notebooks.py execute [NOTEBOOK ...]     run top to bottom, in place (needs extra book)
+    python tools/notebooks.py shrink [NOTEBOOK ...]      make stored figures smaller where no eye sees it
     python tools/notebooks.py repository URL             change the public address everywhere
 
 A notebook is a chapter, a side page of a chapter (``book/deeper/1-annotation.ipynb``: its number, its topic),
 an exercise notebook or a page of the appendix. Only the standard library is imported at the top, so that all
-commands but ``execute`` work before anything is installed.
+commands but ``execute`` and ``shrink`` work before anything is installed.
 """
 
 import argparse
@@ -29,6 +30,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "_config.yml"
 MAX_PNG_BYTES = 100_000
+# By how much a figure of 256 colours may differ (of 255): one pixel, all but one in a thousand, the mean.
+MAX_ERRORS = (32, 16, 0.5)
+STEP = 4        # of what is rounded in the others, such as pictures: no number is off by more than 2
 COLUMNS = 79  # of code, text outputs and listings: what the site's column holds at 1300 px
 CHECKED = "nbval-check-output"  # the cell tag, nbval's own, of cells whose output is the same everywhere
 ADDRESS = re.compile(r"https://(?P<host>[\w.-]+)/(?P<owner>[\w.-]+)/(?P<name>[\w-]+(?:\.[\w-]+)*)")
@@ -220,19 +224,59 @@ def settle(text: str) -> str:
     return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
 
 
+def looks_alike(picture, other) -> bool:
+    """Are two RGB pictures the same to an eye (``MAX_ERRORS``)?"""
+    from PIL import ImageChops
+
+    red, green, blue = ImageChops.difference(picture, other).split()
+    count = ImageChops.lighter(ImageChops.lighter(red, green), blue).histogram()      # of the worst channel
+    one, nearly_all, mean = MAX_ERRORS
+    return (not any(count[one + 1:]) and sum(count[nearly_all + 1:]) <= sum(count) / 1000
+            and sum(error * n for error, n in enumerate(count)) <= mean * sum(count))
+
+
+def rounded(picture):
+    """An RGB picture whose numbers are multiples of ``STEP``, or 255."""
+    return picture.point([min(255, STEP * round(value / STEP)) for value in range(256)] * 3)
+
+
 def shrink_png(data: str) -> str:
-    """A base64 PNG of at most 100 KB if a palette of 256, 128 or 64 colours can do it."""
+    """A smaller base64 PNG: with 256 colours if it looks alike, else rounded; and with fewer colours, however
+    it looks, if it would have more than 100 KB. What was made smaller already, or is transparent, is left."""
     from PIL import Image
 
-    best = base64.b64decode(data)
-    picture = Image.open(io.BytesIO(best)).convert("RGB")
-    for colours in (256, 128, 64):
-        if len(best) <= MAX_PNG_BYTES:
-            break
+    def written(picture) -> bytes:
         out = io.BytesIO()
-        picture.quantize(colours).save(out, "PNG", optimize=True)
-        best = min(best, out.getvalue(), key=len)
+        picture.save(out, "PNG", optimize=True)
+        return out.getvalue()
+
+    best = base64.b64decode(data)
+    stored = Image.open(io.BytesIO(best))
+    opaque = stored.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+    mode, picture = stored.mode, stored.convert("RGB")
+    if opaque and mode != "P" and (mode != "RGB" or rounded(picture).tobytes() != picture.tobytes()):
+        few = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+        kept = few if looks_alike(picture, few.convert("RGB")) else rounded(picture)
+        best = min(best, written(kept), key=len)
+    for colours in (256, 128, 64):
+        if len(best) > MAX_PNG_BYTES:
+            best = min(best, written(picture.quantize(colours)), key=len)
     return base64.b64encode(best).decode() + "\n"
+
+
+def shrink(path: Path) -> int:
+    """Make the stored figures of a notebook smaller (``shrink_png``); returns how many bytes that saved."""
+    before = path.read_text(encoding="utf-8")
+    notebook = json.loads(before)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                output["data"]["image/png"] = shrink_png("".join(output["data"]["image/png"]))
+    after = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    saved = len(before.encode()) - len(after.encode())
+    if saved > 0:
+        write(path, after)
+    return max(0, saved)
 
 
 def tidy(notebook) -> None:
@@ -286,7 +330,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("setup-cell").add_argument("name")
-    for name in ("conform", "check", "execute"):
+    for name in ("conform", "check", "execute", "shrink"):
         commands.add_parser(name).add_argument("notebooks", nargs="*", type=Path)
     commands.add_parser("repository").add_argument("url")
     args = parser.parse_args()
@@ -306,6 +350,8 @@ def main() -> int:
                     found = wide_lines(path)
                     print(f"{path}: {words(path):,} words, {len(found)} lines over {COLUMNS} columns", *found,
                           sep="\n  ")
+                elif args.command == "shrink":
+                    print(f"{path}: {shrink(path):,} bytes saved", flush=True)
                 else:
                     print(f"{path}: {execute(path.resolve()):.0f} s", flush=True)
     except (ValueError, OSError, json.JSONDecodeError) as error:

@@ -24,16 +24,20 @@ from mmlearn.nn.attention import MultiHeadAttention
 from mmlearn.nn.transformer import EncoderLayer, feed_forward
 
 # chapter -> number of its last erratum
-KNOWN = {"1-image2text": 22, "2-text2image": 33, "3-images-for-language": 28, "4-text-for-vision": 16}
+KNOWN = {"1-image2text": 22, "2-text2image": 33, "3-images-for-language": 28, "4-text-for-vision": 16,
+         "5-both-modalities": 46}
 ERRATA = [(chapter, f"E{number}") for chapter, last in KNOWN.items() for number in range(1, last + 1)]
 QUOTED = json.loads((ROOT / "tests" / "book" / "survey_quotations.json").read_text(encoding="utf-8"))
 KINDS = ("Error", "Omission", "Overstatement", "Wording")
 READING = {"1-image2text": {"E16"}, "2-text2image": {"E28"},  # checked by reading the source that is named
-           "3-images-for-language": {"B2", "E16", "E17", "E18", "E19", "E23"}}
+           "3-images-for-language": {"B2", "E16", "E17", "E18", "E19", "E23"},
+           "5-both-modalities": {"B2", "E11", "E25", "E28", "E29", "E31", "E32", "E33", "E35", "E39", "E42"}}
 SOURCES = {chapter: [f"P{number}" for number in range(1, last + 1)]    # slips of the papers and codes
-           for chapter, last in {"2-text2image": 15, "3-images-for-language": 9}.items()}
+           for chapter, last in {"2-text2image": 15, "3-images-for-language": 9,
+                                 "5-both-modalities": 13}.items()}
 TESTED = {"2-text2image": ["text2image"],                     # where its tests are
-          "3-images-for-language": ["images_for_language", "data", "metrics"]}
+          "3-images-for-language": ["images_for_language", "data", "metrics"],
+          "5-both-modalities": ["both_modalities", "nn", "pretrained"]}
 
 
 def page_of(chapter: str) -> str:
