@@ -118,11 +118,11 @@ def freeze_or_not(study: Callable[..., Any], trained: Callable[..., Any]) -> str
     for score in SCORES:
         seeds = sorted(record[PARTS[0]])
         base, ours = ([record[part][seed][score] for seed in seeds] for part in PARTS[:2])
-        want = paired(ours, base, lower_is_better=True)
-        if str(verdicts[score]) != str(want):
+        right = paired(ours, base, lower_is_better=True)
+        if str(verdicts[score]) != str(right):
             if str(verdicts[score]) == str(paired(base, ours, lower_is_better=True)):
                 return "the arms are exchanged: the language model trained as well, beside the prefix alone"
             if str(verdicts[score]) == str(paired(ours, base)):
                 return "a loss is better when it is lower; tell `paired` so"
-            return f"of {score} `paired` says: {want}, and yours is: {verdicts[score]}"
+            return f"of {score} `paired` says: {right}, and yours is: {verdicts[score]}"
     return None

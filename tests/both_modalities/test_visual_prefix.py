@@ -219,7 +219,7 @@ def test_where_a_frozen_language_model_repeats_a_word_the_prefix_learns_to_be_th
     tokeniser = ChunkTokeniser.train([*(text for e in examples for text in e[:2]), *NONSENSE])
     with seeded(1):
         language = CausalLM(CausalLMConfig(len(tokeniser), 64, 16, 2, 2, 32, "rotary", "gelu"))
-    train_lm(language, said, tokeniser, steps=200, batch=8, lr=1e-2, most=1, binding=0.0, progress=False)
+    train_lm(language, said, tokeniser, steps=200, batch=4, lr=1e-2, most=1, binding=0.0, progress=False)
     with seeded(2):
         model = VisualPrefix(VisualPrefixConfig(4, 16), language)
     look = look_at_features(torch.eye(4)[:, None])
