@@ -218,16 +218,16 @@ def test_where_a_frozen_language_model_repeats_a_word_the_prefix_learns_to_be_th
     examples = [Example("Output:", word, i) for i, word in enumerate(words)]
     tokeniser = ChunkTokeniser.train([*(text for e in examples for text in e[:2]), *NONSENSE])
     with seeded(1):
-        language = CausalLM(CausalLMConfig(len(tokeniser), 64, 16, 2, 2, 32, "rotary", "gelu"))
-    train_lm(language, said, tokeniser, steps=200, batch=4, lr=1e-2, most=1, binding=0.0, progress=False)
+        language = CausalLM(CausalLMConfig(len(tokeniser), 64, 32, 2, 2, 64, "rotary", "gelu"))
+    train_lm(language, said, tokeniser, steps=400, batch=4, lr=5e-3, most=1, binding=0.0, progress=False)
     with seeded(2):
-        model = VisualPrefix(VisualPrefixConfig(4, 16), language)
+        model = VisualPrefix(VisualPrefixConfig(4, 32, "matrix"), language)
     look = look_at_features(torch.eye(4)[:, None])
     before = {name: w.clone() for name, w in language.named_parameters()}
-    history = train_prefix(model, examples, tokeniser, look, steps=150, batch=4, lr=2e-2, progress=False)
+    history = train_prefix(model, examples, tokeniser, look, steps=300, batch=4, lr=2e-2, progress=False)
     assert history.loss[-1] < 0.5 * history.loss[0]
     assert all(torch.equal(before[name], w) for name, w in language.named_parameters())
     episodes = [[example] for example in examples]
     assert score_answers(model, episodes, words, tokeniser, look).accuracy == 1
     assert write_answers(model, episodes, tokeniser, look, beams=2) == words
-    assert prompts(episodes, tokeniser, look, model.see).levels.shape == (4, 1, 1, 16)
+    assert prompts(episodes, tokeniser, look, model.see).levels.shape == (4, 1, 1, 32)
