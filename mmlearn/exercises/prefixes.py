@@ -17,7 +17,8 @@ SCORES = ("captions", "text alone")
 
 @check("the prefix sees all of itself, a word all before it, and nothing is told ahead")
 def prefix_mask(answer: Callable[..., Any]) -> str | None:
-    """Compares with loops over rows, queries and keys; texts have padding at the left."""
+    """Compares with loops over rows, queries and keys; texts have padding at the left, whose own rows do not
+    matter."""
     cases: list[Case] = []
     for b, t, lengths, padded in ((3, 6, [2, 3, 0], [0, 1, 2]), (2, 5, [1, 4], [0, 0]), (1, 7, [3], [2])):
         n = torch.tensor(lengths)
@@ -26,8 +27,10 @@ def prefix_mask(answer: Callable[..., Any]) -> str | None:
         first = torch.tensor(padded)[:, None]
         in_prefix = real & (torch.arange(t) < first + n[:, None])               # b t
 
-        def masks(sees: Callable[[int, int, int], bool], b: int = b, t: int = t) -> torch.Tensor:
-            return torch.tensor([[[sees(i, q, k) for k in range(t)] for q in range(t)] for i in range(b)])
+        def masks(sees: Callable[[int, int, int], bool], b: int = b, t: int = t,
+                  real: torch.Tensor = real) -> torch.Tensor:
+            rows = torch.tensor([[[sees(i, q, k) for k in range(t)] for q in range(t)] for i in range(b)])
+            return rows & real[:, :, None]
 
         def right(i: int, q: int, k: int, real: Any = real, P: Any = in_prefix) -> bool:
             return bool(real[i, k] and (k <= q or (P[i, q] and P[i, k])))
@@ -56,7 +59,7 @@ def prefix_mask(answer: Callable[..., Any]) -> str | None:
         def padding(i: int, q: int, k: int, P: Any = in_prefix) -> bool:
             return bool(k <= q or (P[i, q] and P[i, k]))
 
-        cases.append((got, masks(right), {
+        cases.append((got & real[:, :, None], masks(right), {
             "this is the causal mask: inside the prefix a place may see those behind it, too": masks(own),
             "everything sees everything: a word would be told the words behind it": masks(everywhere),
             "the prefix sees the words behind it, and hands on what they say": masks(ahead),
@@ -66,7 +69,7 @@ def prefix_mask(answer: Callable[..., Any]) -> str | None:
             "the prefix begins with the first real place, not at 0": masks(from_zero),
             "padding is seen": masks(padding),
         }))
-    return diagnose(cases, "a mask should be {want}, yours is {got}")
+    return diagnose(cases, "a mask is not yet right; print yours for a text of five places with a prefix of two")
 
 
 # ----------------------------------------------------------------------------------------- 19: freeze or not
