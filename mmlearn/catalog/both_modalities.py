@@ -208,6 +208,24 @@ SYSTEMS: tuple[System, ...] = (
         oracle="the formulas by loops",
     ),
     System(
+        name="Visual prefix",
+        section="5.3",
+        paper="Tsimpoukelli et al. (2021), Multimodal Few-Shot Learning with Frozen Language Models, "
+              "NeurIPS, arXiv:2106.13884; Liu et al. (2023), Visual Instruction Tuning (LLaVA), NeurIPS, "
+              "arXiv:2304.08485; Liu et al. (2024), Improved Baselines with Visual Instruction Tuning, CVPR, "
+              "arXiv:2310.03744",
+        module="mmlearn.both_modalities.visual_prefix",
+        model="mmlearn.both_modalities.visual_prefix:Projection",
+        configurations=tuple(
+            Configuration(name, f"mmlearn.both_modalities.visual_prefix:VisualPrefixConfig.{name}", count,
+                          "by the sizes of the released configurations: CLIP ViT-L/14 is 1,024 wide, Vicuna "
+                          "4,096 or 5,120")
+            for name, count in (("llava_7b", 4_198_400), ("llava_13b", 5_248_000),
+                                ("llava_15_7b", 20_979_712), ("llava_15_13b", 31_467_520))
+        ) + (Configuration("mini", "mmlearn.both_modalities.visual_prefix:VisualPrefixConfig.mini"),),
+        oracle="the formulas by loops; the language model on vectors set side by side",
+    ),
+    System(
         name="Recurrent attention captioner",
         section="5.3",
         paper="Lu et al. (2017), Knowing When to Look: Adaptive Attention via A Visual Sentinel for Image "
