@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from mmlearn.both_modalities.data2vec import (
     Data2VecConfig,
-    MaskedInputs,
     Predicted,
     effective_rank,
     spread,
@@ -33,16 +32,17 @@ from mmlearn.both_modalities.data2vec import (
 from mmlearn.both_modalities.data2vec_vision import (
     Data2VecVision,
     Data2VecVisionConfig,
+    HiddenPictures,
     VisionData2Vec,
-    vision_batch,
 )
-from mmlearn.data.batches import Batches
-from mmlearn.data.pairs import class_pictures, pixels, scene_pairs
+from mmlearn.data.images import standardise
+from mmlearn.data.pairs import class_pictures, scene_pairs
 from mmlearn.data.things import ATTRIBUTES, attributes_of
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.nn.beit import MaskedHead
 from mmlearn.nn.modes import eval_mode, seeded
+from mmlearn.nn.vision import IMAGENET_MEAN, IMAGENET_STD
 from mmlearn.text_for_vision.linear_probe import fit_probe
 from mmlearn.train import warmup_cosine
 
@@ -65,20 +65,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- arms
-
-
-class HiddenPictures(Batches):
-    """Batches of ``MaskedInputs`` from pictures of 0..255 (n, 3, s, s): standardised, and patches hidden anew
-    each time, as (seed, number of the batch) say."""
-
-    def __init__(self, images: UInt8[Tensor, "n 3 s s"], size: int, config: Data2VecVisionConfig, *,
-                 seed: int = 0) -> None:
-        super().__init__(images, size, seed=seed)
-        self.config = config
-
-    def make(self, indices: list[int], number: int) -> MaskedInputs:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return vision_batch(pixels(self.data[indices]), self.config, generator)
 
 
 class PixelTargets(nn.Module):
@@ -141,11 +127,16 @@ def model_of(name: str, args: argparse.Namespace, seed: int) -> VisionData2Vec |
 # ------------------------------------------------------------------------------------------------------ judge
 
 
+def standardised(images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
+    """Pictures as the encoder reads them."""
+    return standardise(images.float() / 255, IMAGENET_MEAN, IMAGENET_STD)
+
+
 @torch.no_grad()
 def pooled(student: Data2VecVision, images: UInt8[Tensor, "n 3 s s"]) -> list[Float[Tensor, "n d"]]:
     """The mean over the patches of each block's end, block by block."""
     with eval_mode(student) as device:
-        parts = [[a.mean(dim=1) for a in student.layers(pixels(part.to(device)))]
+        parts = [[a.mean(dim=1) for a in student.layers(standardised(part.to(device)))]
                  for part in images.split(BATCH)]
     return [torch.cat(block).cpu() for block in zip(*parts)]
 
@@ -176,7 +167,7 @@ def questions(args: argparse.Namespace) -> dict[str, tuple[list[Tensor], list[Te
     found = {name: (images, [part[name] for part in said], len(ATTRIBUTES[name]))
              for name in ("category", "colour", "setting")}
     many = [torch.tensor([len(scene.objects) - 1 for scene in part.scenes]) for part in scenes]
-    return {**found, "count": ([part.images for part in scenes], many, MOST)}    # type: ignore[dict-item]
+    return {**found, "count": ([part.images[:] for part in scenes], many, MOST)}
 
 
 def judged(student: Data2VecVision, args: argparse.Namespace) -> dict[str, Any]:

@@ -6,13 +6,12 @@ import json
 import pytest
 import torch
 
-from mmlearn.both_modalities.data2vec_vision import Data2VecVisionConfig, block_masks
+from mmlearn.both_modalities.data2vec_vision import Data2VecVisionConfig, HiddenPictures, block_masks
 from mmlearn.experiments import main
 from mmlearn.experiments.both_modalities.data2vec_vision import (
     ARMS,
     PIXELS,
     UNTRAINED,
-    HiddenPictures,
     accuracy,
     job,
     model_of,
