@@ -140,8 +140,8 @@ def masking(scene: Scene | None = None, config: Data2VecVisionConfig | None = No
                       "teacher", "student", label))
     whole, part = (with_patches(image, hidden, violet) for hidden in (nothing, last))
     pages.append((whole, part, "teacher", "student",
-                  f"The student reads {total - last.sum()} patches and {last.sum()} times one learned vector; "
-                  f"the teacher reads all {total}."))
+                  f"The student reads {total - last.sum()} patches and {last.sum()} times one learned "
+                  f"vector; the teacher reads all {total}."))
     pages.append((with_patches(image, ~last, grey), part, "targets", "student",
                   f"Targets of these {last.sum()} places alone enter the loss; each has seen the whole "
                   f"picture."))
