@@ -13,7 +13,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from mmlearn.both_modalities.data2vec import (
     half_life,
@@ -21,10 +23,19 @@ from mmlearn.both_modalities.data2vec import (
     smooth_l1_slope,
     survey_smooth_l1,
 )
-from mmlearn.both_modalities.data2vec_vision import TRIES, Data2VecVisionConfig, add_block
+from mmlearn.both_modalities.data2vec_vision import (
+    TRIES,
+    Data2VecVisionConfig,
+    VisionData2Vec,
+    add_block,
+)
+from mmlearn.data.images import standardise
 from mmlearn.data.scenes import Scene, render, sample_scene
 from mmlearn.figures.diagram import COLOURS, Diagram, Number
 from mmlearn.figures.interactive import Block, player, slider
+from mmlearn.nn.modes import eval_mode
+from mmlearn.nn.vision import IMAGENET_MEAN, IMAGENET_STD
+from mmlearn.plot import picture
 
 WIDE = 470
 GRID, PATCH = 14, 16                    # of the paper: 196 patches of 16 pixels
@@ -204,6 +215,47 @@ def two_regimes(beta: Number = 2.0) -> Figure:
                       label="survey's" if part is inside else None)
         axis.set(xlabel="error |e|", title=name, xlim=(0, float(e[-1])), ylim=(0, None))
     loss.legend(loc="upper left")
+    return figure
+
+
+@torch.no_grad()
+def expected(
+    model: VisionData2Vec, images: UInt8[Tensor, "n 3 s s"], mask: Bool[Tensor, "n p"],
+    bank: UInt8[Tensor, "m 3 s s"],
+) -> UInt8[Tensor, "n 3 s s"]:
+    """The pictures with each hidden patch replaced by that patch of ``bank`` whose target is nearest to what
+    the student predicts there."""
+    patch = model.student.config.patch
+    with eval_mode(model) as device:
+        x, y = (standardise(part.to(device).float() / 255, IMAGENET_MEAN, IMAGENET_STD)
+                for part in (images, bank))
+        prediction = model(x, mask.to(device)).prediction
+        known = torch.cat([model.teach(part) for part in y.split(100)]).flatten(0, 1)
+        nearest = torch.cdist(prediction, known).argmin(dim=1).cpu()
+    cut, pieces = (torch.nn.functional.unfold(part.float(), patch, stride=patch).mT
+                   for part in (images, bank))
+    cut[mask] = pieces.flatten(0, 1)[nearest]
+    return torch.nn.functional.fold(cut.mT, images.shape[-2:], patch, stride=patch).byte()
+
+
+def behind_the_mask(
+    model: VisionData2Vec, images: UInt8[Tensor, "n 3 s s"], mask: Bool[Tensor, "n p"],
+    bank: UInt8[Tensor, "m 3 s s"],
+) -> Figure:
+    """Three rows: pictures, what the student reads of them, and ``expected``."""
+    patch = model.student.config.patch
+    G = images.shape[-1] // patch
+    read = images.clone()
+    hidden = mask.reshape(-1, 1, G, 1, G, 1).expand(-1, 3, -1, patch, -1, patch).reshape(images.shape)
+    read[hidden] = 208
+    rows = {"picture": images, "read": read, "expected": expected(model, images, mask, bank)}
+    figure, axes = plt.subplots(3, len(images), figsize=(6.4, 6.4 * 3 / len(images) + 0.2), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items()):
+        for axis, pixels in zip(line, pictures):
+            axis.imshow(picture(pixels))
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+        line[0].set_ylabel(name)
     return figure
 
 

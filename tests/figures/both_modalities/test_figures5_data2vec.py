@@ -7,10 +7,13 @@ import pytest
 import torch
 from figure_parts import block_data, check_texts, drawing, frames, texts
 
-from mmlearn.both_modalities.data2vec_vision import Data2VecVisionConfig, block_mask
+from mmlearn.both_modalities.data2vec import Data2VecConfig
+from mmlearn.both_modalities.data2vec_vision import Data2VecVisionConfig, VisionData2Vec, block_mask
+from mmlearn.data.images import standardise
 from mmlearn.experiments.both_modalities.collapse import ARMS as COLLAPSE_ARMS
 from mmlearn.experiments.both_modalities.data2vec_vision import ARMS
 from mmlearn.figures.both_modalities import data2vec
+from mmlearn.nn.vision import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.mark.parametrize("sizes", [(6, 3), (4, 2), (6, 1)])
@@ -85,4 +88,27 @@ def test_a_study_is_shown_with_a_dot_for_each_seed():
     run = {question: {"last": 0.25} for question in data2vec.QUESTIONS}
     figure = data2vec.what_was_learned({"arms": {arm: [run] * 2 for arm in ARMS}})
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ARMS)
+    plt.close(figure)
+
+
+def test_behind_the_mask_stands_the_patch_whose_target_is_nearest():
+    model = VisionData2Vec.new(Data2VecVisionConfig.mini(), Data2VecConfig.mini())
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    mask = torch.zeros(2, 64, dtype=torch.bool)
+    mask[0, 3] = mask[1, 62] = True
+    bank = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    found = data2vec.expected(model, images, mask, bank)
+    x, y = (standardise(part.float() / 255, IMAGENET_MEAN, IMAGENET_STD) for part in (images, bank))
+    predicted, told = model.eval()(x, mask).prediction, model.teach(y)
+    for row, place in ((0, 3), (1, 62)):
+        best = min(((m, p) for m in range(3) for p in range(64)),
+                   key=lambda at: float((told[at] - predicted[row]).square().sum()))
+        top, left = 4 * (place // 8), 4 * (place % 8)
+        up, side = 4 * (best[1] // 8), 4 * (best[1] % 8)
+        assert torch.equal(found[row, :, top : top + 4, left : left + 4],
+                           bank[best[0], :, up : up + 4, side : side + 4])
+    rest = (found != images).any(dim=1)
+    assert int(rest.sum()) <= 2 * 16
+    figure = data2vec.behind_the_mask(model, images, mask, bank)
+    assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["picture", "read", "expected"]
     plt.close(figure)
