@@ -18,6 +18,7 @@ and with the schedule begun anew, 800 at 0.9999); AdamW with a cosine schedule f
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,7 +32,10 @@ from mmlearn.both_modalities.data2vec import (
     Predicted,
     targets,
 )
+from mmlearn.data.batches import Batches
+from mmlearn.data.images import standardise
 from mmlearn.nn.beit import BEiT, BEiTConfig, MaskedHead
+from mmlearn.nn.modes import seeded
 from mmlearn.nn.vision import IMAGENET_MEAN, IMAGENET_STD
 
 ASPECTS = (0.3, 1 / 0.3)        # of a block, height over width
@@ -233,6 +237,31 @@ def pretraining_views(size: int) -> v2.Compose:
         v2.ColorJitter(0.4, 0.4, 0.4), v2.RandomHorizontalFlip(),
         v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
         v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+
+
+class HiddenPictures(Batches):
+    """Batches of ``MaskedInputs`` from pictures of 0..255 (n, 3, s, s), in memory or in files: standardised,
+    patches hidden anew each time.
+
+    With ``augment`` each goes through ``pretraining_views`` first. What is drawn at random follows from
+    (seed, number of the batch).
+    """
+
+    def __init__(self, images: Any, size: int, config: Data2VecVisionConfig, *, seed: int = 0,
+                 augment: bool = False, **options: Any) -> None:
+        super().__init__(images, size, seed=seed, **options)
+        self.config = config
+        self.views = pretraining_views(config.size) if augment else None
+
+    def make(self, indices: list[int], number: int) -> MaskedInputs:
+        """The batch ``number`` of these pictures."""
+        images, dice = self.data[indices].float() / 255, self.seed * 1_000_003 + number
+        if self.views is None:
+            images = standardise(images, IMAGENET_MEAN, IMAGENET_STD)
+        else:
+            with seeded(dice):
+                images = torch.stack([self.views(image) for image in images])
+        return vision_batch(images, self.config, torch.Generator().manual_seed(dice))
 
 
 # ---------------------------------------------------------------------------------------- fine-tuning

@@ -38,6 +38,8 @@ SYSTEMS: tuple[System, ...] = (
               "arXiv:1603.09382",
         module="mmlearn.both_modalities.data2vec_vision",
         model="mmlearn.both_modalities.data2vec_vision:Data2VecVision",
+        command="data2vec",
+        trainer="mmlearn.cli.train_data2vec",
         configurations=(
             Configuration("base", "mmlearn.both_modalities.data2vec_vision:Data2VecVisionConfig.base",
                           85_664_592, "transformers.Data2VecVisionModel, shared bias, mask token"),

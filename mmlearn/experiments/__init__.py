@@ -105,6 +105,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "data2vec with its safeguards removed one at a time: spread and rank of targets, what a probe reads",
     "both_modalities/visual-prefix":
         "cells of a picture as a prefix of text: a matrix, two layers, the language model trained, controls",
+    "both_modalities/data2vec-vision":
+        "a small data2vec of pictures beside pixels as targets, one block, no context, no training: probes",
 }
 
 
