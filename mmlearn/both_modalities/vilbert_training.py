@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Int
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmlearn.both_modalities.vilbert import ViLBERTConfig
 from mmlearn.both_modalities.vilbert_pretraining import (
@@ -178,7 +178,7 @@ def others(seen: Seen) -> Seen:
 
 @torch.no_grad()
 def scores_of(
-    model: ViLBERTForPreTraining, tokens: Int[Tensor, "n t"], seen: Seen, pad: int
+    model: nn.Module, tokens: Int[Tensor, "n t"], seen: Seen, pad: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of words (n, t, v), of classes (n, r, c) and of pairs (n, 2), in evaluation mode."""
     parts = []
@@ -192,13 +192,13 @@ def scores_of(
     return words, regions, pairs
 
 
-def words_right(model: ViLBERTForPreTraining, asked: Asked, seen: Seen, pad: int) -> float:
+def words_right(model: nn.Module, asked: Asked, seen: Seen, pad: int) -> float:
     """Share of the hidden words that have the largest logit."""
     words, _, _ = scores_of(model, asked.inputs, seen, pad)
     return float((words.argmax(dim=-1) == asked.tokens)[asked.hidden].double().mean())
 
 
-def pairs_right(model: ViLBERTForPreTraining, tokens: Int[Tensor, "n t"], seen: Seen, pad: int) -> float:
+def pairs_right(model: nn.Module, tokens: Int[Tensor, "n t"], seen: Seen, pad: int) -> float:
     """Share of pairs that are told right: each picture with its own text, and with that of the next one."""
     own = alignment_score(scores_of(model, tokens, seen, pad)[2]) > 0.5
     other = alignment_score(scores_of(model, tokens, others(seen), pad)[2]) > 0.5
@@ -206,7 +206,7 @@ def pairs_right(model: ViLBERTForPreTraining, tokens: Int[Tensor, "n t"], seen: 
 
 
 def hide_each_region(
-    model: ViLBERTForPreTraining, tokens: Int[Tensor, "n t"], seen: Seen, pad: int
+    model: nn.Module, tokens: Int[Tensor, "n t"], seen: Seen, pad: int
 ) -> dict[str, float]:
     """The first region of every picture that has one, hidden: its divergence from the detector's classes in
     nats, and how often the most probable class is the same."""
@@ -221,7 +221,7 @@ def hide_each_region(
             "region class": float(same.double().mean())}
 
 
-def judged(model: ViLBERTForPreTraining, data: RegionTexts, tokeniser: WordTokeniser) -> dict[str, float]:
+def judged(model: nn.Module, data: RegionTexts, tokeniser: WordTokeniser) -> dict[str, float]:
     """Pairs told apart; hidden colour words with the own picture, another one and none, and the share of the
     most frequent colour; a hidden region with its own text, another one and none."""
     texts, seen, pad = data.first(), data.seen, tokeniser.pad
@@ -280,6 +280,6 @@ def load_vilbert(path: str | Path = CHECKPOINT) -> TrainedViLBERT:
     return TrainedViLBERT(model, WordTokeniser.of(about, path), about)  # type: ignore[arg-type]
 
 
-def matches(model: ViLBERTForPreTraining, tokens: Int[Tensor, "n t"], seen: Seen, pad: int) -> Tensor:
+def matches(model: nn.Module, tokens: Int[Tensor, "n t"], seen: Seen, pad: int) -> Tensor:
     """For each pair whether the model takes text and picture for one another's (label ``ALIGNED``)."""
     return scores_of(model, tokens, seen, pad)[2].argmax(dim=-1) == ALIGNED

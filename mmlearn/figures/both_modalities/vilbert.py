@@ -87,7 +87,7 @@ def streams(config: ViLBERTConfig | None = None) -> Diagram:
                 drawn.text(x, y, name, 13)
     y = bottom + 46
     product = drawn.box(235, y, "*h*_X ⊙ *h*_Y", "block", 104, 34)
-    for x, role, name in ((left, "text", "*Y*"), (right, "image", "*X*")):
+    for x, role in ((left, "text"), (right, "image")):
         drawn.line([(x, bottom - 12), (x, bottom + 14), (235, bottom + 14)], role)
     drawn.arrow((235, bottom + 14), product)
     for x, role in ((54, "text"), (416, "image")):
@@ -121,7 +121,7 @@ def meeting(config: ViLBERTConfig | None = None) -> Diagram:
     """One layer of co-attention: queries stay, keys and values cross."""
     config = config or ViLBERTConfig.base()
     per = config.inner // config.co_heads
-    drawn = Diagram(WIDE, 396, (
+    drawn = Diagram(WIDE, 404, (
         "One layer of co-attention. The words Y make queries, keys and values, and so do the regions X. The "
         "queries of the words stay at the left; their keys and values cross to the right. The queries of the "
         "regions stay at the right; their keys and values cross to the left. So the attention at the left, "
@@ -140,7 +140,7 @@ def meeting(config: ViLBERTConfig | None = None) -> Diagram:
             drawn.rect(at, 98, 46, 28, role, 5)
             drawn.text(at, 98, f"*{part}*_{letter}", 14, role, weight=600)
     boxes = {}
-    for x, role, name, letter, width, count in sides:
+    for x, _, _, letter, *_ in sides:
         other = "*X*" if letter == "Y" else "*Y*"
         boxes[letter] = drawn.box(x, 226, "softmax(*QK*^⊤/√*d*_k) *V*\n"
                                   f"own *Q*, *K* and *V* of {other}", "new", 206, 52)
@@ -152,16 +152,16 @@ def meeting(config: ViLBERTConfig | None = None) -> Diagram:
             level = high + 12 * k
             into = box.x + (-14 - 22 * k if own == "X" else 14 + 22 * k)
             drawn.arrow((at, 112), (into, 200), role=role, via=[(at, level), (into, level)])
-    for x, role, name, letter, width, count in sides:
+    for x, role, _, letter, *_ in sides:
         add = drawn.box(x, 300, "add and normalise", "block", 160, 32)
         drawn.arrow(boxes[letter], add, f"*C*_{letter}")
-        net = drawn.box(x, 358, "feed-forward, add, norm", "block", 190, 32)
+        net = drawn.box(x, 356, "feed-forward, add, norm", "block", 212, 32)
         drawn.arrow(add, net)
         outer = x - 108 if letter == "Y" else x + 108
         start = x - 95 if letter == "Y" else x + 95
         drawn.line([(start, 42), (outer, 42), (outer, 300)], role, dashed=True)
-        drawn.arrow((outer, 300), add, role=role, dashed=True, sides="lr" if letter == "Y" else "rl")
-    drawn.text(235, 386, f"{config.co_heads} heads of {per} numbers", 13, "soft")
+        drawn.arrow((outer, 300), add, role=role, dashed=True, sides="rl" if letter == "Y" else "lr")
+    drawn.text(235, 390, f"{config.co_heads} heads of {per} numbers", 13, "soft")
     return drawn
 
 
@@ -199,9 +199,16 @@ def shown(model: ViLBERTForPreTraining, tokeniser: WordTokeniser, detector: Dete
     return Shown(model, tokeniser, scene, images[0], Seen(*(part.cpu() for part in see(detector, images))))
 
 
-def region_names(seen: Seen) -> list[str]:
-    """What the detector takes the regions of the first picture for."""
-    return [NAMES[i] for i in seen.classes[0][seen.mask[0]].argmax(dim=-1).tolist()]
+Place = tuple[float, ...]
+
+
+def regions_of(seen: Seen) -> tuple[list[str], list[Place]]:
+    """The whole picture and the regions of the first picture: what the detector takes them for, numbered from
+    1, and where they are."""
+    own = seen.mask[0]
+    classes = seen.classes[0][own].argmax(dim=-1).tolist()
+    names = [f"{k} {NAMES[c]}" for k, c in enumerate(classes, start=1)]
+    return ["whole picture", *names], [WHOLE, *map(tuple, seen.boxes[0][own].tolist())]
 
 
 # --------------------------------------------------------------------------------------------------- a place
@@ -211,8 +218,7 @@ PARTS = ("*x*_1/*w*", "*y*_1/*h*", "*x*_2/*w*", "*y*_2/*h*", "area")
 
 def places(what: Shown) -> Block:
     """A slider over the regions of a picture: the box, and the five numbers that say where it is."""
-    names = ["whole picture", *region_names(what.seen)]
-    rows = [WHOLE, *map(tuple, what.seen.boxes[0][what.seen.mask[0]].tolist())]
+    names, rows = regions_of(what.seen)
     side, left, top = 200, 12, 12
     under = Diagram(WIDE, 226, "a drawn scene")
     under.image(left + side / 2, top + side / 2, what.image, side)
@@ -228,8 +234,7 @@ def places(what: Shown) -> Block:
             frame.bar(299, y, 110 * number, 18, "new" if part == "area" else "image")
             frame.text(438, y, f"{number:.2f}", 14)
         frames.append(frame)
-    values = [f"{k}: {name}" if k else name for k, name in enumerate(names)]
-    return slider({"region": values}, frames, under=under, start=min(1, len(frames) - 1), alt=(
+    return slider({"region": names}, frames, under=under, start=min(1, len(frames) - 1), alt=(
         "A drawn scene, one of its regions framed, and beside it five numbers: the left, top, right and "
         "lower edge as shares of the picture's sides, and the share of its area. The whole picture has "
         "0, 0, 1, 1, 1"))
@@ -256,7 +261,9 @@ class Read(NamedTuple):
 
 
 @torch.no_grad()
-def co_attended(model: ViLBERTForPreTraining, tokens: Int[Tensor, "1 t"], seen: Seen, layer: int = -1) -> Read:
+def co_attended(
+    model: ViLBERTForPreTraining, tokens: Int[Tensor, "1 t"], seen: Seen, layer: int = -1
+) -> Read:
     """What words read in regions and regions in words, in a layer of co-attention (the last by default)."""
     k = layer % len(model.vilbert.co_layers)
     with eval_mode(model), record_attention(model) as weights:
@@ -272,8 +279,7 @@ def looking(what: Shown, text: str, layer: int = -1) -> Block:
     tokens = what.tokeniser.batch([text])
     read = co_attended(what.model, tokens, what.seen, layer)
     words = ["[CLS]", *what.tokeniser.decode(tokens[0]).split(), "[SEP]"]
-    names = ["whole picture", *region_names(what.seen)]
-    rows = [WHOLE, *map(tuple, what.seen.boxes[0][what.seen.mask[0]].tolist())]
+    names, rows = regions_of(what.seen)
     side, left, top = 200, 10, 10
     high = max(20 + 21 * len(words), 226 + 21 * len(names))
     under = Diagram(WIDE, high, f"a drawn scene and “{text}”")
@@ -285,21 +291,24 @@ def looking(what: Shown, text: str, layer: int = -1) -> Block:
         weights = read.by_words[k].tolist()
         frame = Diagram(WIDE, high, f"what “{word}” reads")
         _lists(frame, words, names, at_word, at_region, chosen_word=k, weights=weights)
-        for row, weight in list(zip(rows, weights))[1:]:
+        for number, (row, weight) in enumerate(zip(rows[1:], weights[1:]), start=1):
             _box(frame, row, left, top, side, "new", weight)
+            frame.text(left + side * row[0] + 7, top + side * row[3] - 8, str(number), 12, "new", weight=600,
+                       halo=True)
         frames.append(frame)
         best = max(range(len(names)), key=weights.__getitem__)
         labels.append(f"“{word}” reads most in: {names[best]}, {weights[best]:.2f}.")
     for k, name in enumerate(names):
         weights = read.by_regions[k].tolist()
-        frame = Diagram(WIDE, high, f"what region {k}, {name}, reads")
+        frame = Diagram(WIDE, high, f"what {name} reads")
         _lists(frame, words, names, at_word, at_region, chosen_region=k, weights=weights)
         _box(frame, rows[k], left, top, side, "image", 1.0)
         frames.append(frame)
         best = max(range(len(words)), key=weights.__getitem__)
         labels.append(f"{name.capitalize()} reads most in: “{words[best]}”, {weights[best]:.2f}.")
-    buttons = [*words, *(f"▢ {name}" for name in names)]
-    start = next((k for k, word in enumerate(words) if word in names), 1)
+    buttons = [*words, *(f"□ {name}" for name in names)]
+    kinds = {name.split(maxsplit=1)[1] for name in names[1:]}
+    start = next((k for k, word in enumerate(words) if word in kinds), 1)
     return hover(buttons, frames, under=under, labels=labels, start=start, alt=(
         f"Co-attention of a trained miniature over “{text}” and the {len(names) - 1} regions of a drawn "
         "scene. A word that is pointed at lights the boxes that it reads, a box the words that it reads; "
