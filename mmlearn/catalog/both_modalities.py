@@ -106,6 +106,8 @@ SYSTEMS: tuple[System, ...] = (
               "Representations for Vision-and-Language Tasks, NeurIPS, arXiv:1908.02265",
         module="mmlearn.both_modalities.vilbert",
         model="mmlearn.both_modalities.vilbert_pretraining:ViLBERTForPreTraining",
+        command="vilbert",
+        trainer="mmlearn.cli.train_vilbert",
         configurations=(
             Configuration("base", "mmlearn.both_modalities.vilbert:ViLBERTConfig.base", 239_023_229,
                           "counted layer by layer in the released sizes: 235,705,856 of encoder and poolers, "

@@ -101,6 +101,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "a planted correlation between clothes, a role and a pose: answers, thresholds, remedies",
     "images_for_language/grounding":
         "nouns with the same text and different pictures: told apart by vectors with and without pictures",
+    "both_modalities/vilbert":
+        "ViLBERT on regions of drawn scenes: co-attention, own values, one direction, one stream, no start",
     "both_modalities/collapse":
         "data2vec with its safeguards removed one at a time: spread and rank of targets, what a probe reads",
     "both_modalities/visual-prefix":

@@ -107,7 +107,8 @@ def place(tmp_path, monkeypatch, clip_folder):
         clip_folder if source == "openai/clip-vit-base-patch32" else source, **options))
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: True)
     painters(tmp_path / "painters", monkeypatch)
-    for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide"):
+    for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide",
+                   "train_vilbert"):
         monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path

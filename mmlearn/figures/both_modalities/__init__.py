@@ -1,1 +1,2 @@
 """Figures of chapter 5, one file a section."""
+"""Figures of chapter 5."""
