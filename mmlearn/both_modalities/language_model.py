@@ -225,8 +225,8 @@ def load_lm(path: str | Path) -> SavedLM:
 
 @torch.no_grad()
 def copied(
-    model: torch.nn.Module, tokeniser: ChunkTokeniser, things: Sequence[str], *, ways: int = 2, shots: int = 3,
-    pages: int = 64, seed: int = 0,
+    model: torch.nn.Module, tokeniser: ChunkTokeniser, things: Sequence[str], *, ways: int = 2,
+    shots: int = 3, pages: int = 64, seed: int = 0,
 ) -> float:
     """Does the model look back? The share of bound words that are its first choice where their thing was
     named before, on fresh pages of ``binding_text``; who forgets has 1 / ways at best."""
