@@ -46,12 +46,14 @@ from mmlearn.checkpoints import load_model, pair_of, save_model
 from mmlearn.data.batches import Batches
 from mmlearn.data.images import PictureFiles
 from mmlearn.data.pairs import ClassPictures, PairData, pixels
+from mmlearn.files import package_data
 from mmlearn.nn.causal_lm import token_log_probs
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.train import History, fit, linear_warmup
 
 ENCODERS = ("resnet", "vit")                    # of chapter 4's CLIPs
+FILE = "flamingo-mini.safetensors"
 LANGUAGE = "scene-lm"                           # the frozen language model, in the folder of the checkpoints
 SETS = ("pages", "bindings")
 
@@ -309,13 +311,17 @@ def save_flamingo(
     save_model(path, adapter, "flamingo", {**about, "language": language, "encoder": encoder}, half=True)
 
 
-def load_flamingo(path: str | Path, language: SavedLM | None = None) -> SavedFlamingo:
-    """What ``save_flamingo`` wrote, over the language model that it was trained on.
+def load_flamingo(
+    path: str | Path | None = None, language: SavedLM | None = None
+) -> SavedFlamingo:
+    """What ``save_flamingo`` wrote, over the language model that it was trained on; by default the miniature
+    that comes with the book.
 
     Raises ``FileNotFoundError`` if files are not there, ``ValueError`` if they are something else.
     """
+    path = package_data("checkpoints") / FILE if path is None else path
     adapter, about = load_model(path, kinds("flamingo"), "train one with mmlearn train flamingo")
-    lm = load_lm(language_path(path, str(about.get("language", LANGUAGE)))) if language is None else language
+    lm = language or load_lm(language_path(path, str(about.get("language", LANGUAGE))))
     encoder = scene_encoder(str(about.get("encoder", "resnet")))
     config: Any = adapter.config
     model = Flamingo(config, lm.model, encoder)
@@ -323,9 +329,7 @@ def load_flamingo(path: str | Path, language: SavedLM | None = None) -> SavedFla
     return SavedFlamingo(model.eval(), lm.tokeniser, encoder, about)
 
 
-def language_path(path: str | Path, name: str) -> Path:
+def language_path(path: str | Path, name: str = LANGUAGE) -> Path:
     """Where the language model of a saved Flamingo is: beside it, else among the book's checkpoints."""
-    from mmlearn.files import package_data
-
     beside = pair_of(path)[0].with_name(f"{name}.safetensors")
     return beside if beside.exists() else package_data("checkpoints") / f"{name}.safetensors"

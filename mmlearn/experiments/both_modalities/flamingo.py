@@ -47,7 +47,8 @@ ARMS = (BASE, "no gates", "pairs only", "all previous pictures", "language model
 SHOTS = (0, 1, 2, 4)                            # of each of two words
 # things that keep one nonsense word each, for random and nearest shots
 NAMED = ("cat", "car", "tree", "house", "boat", "flower", "chair", "balloon")
-SETTINGS = ("steps", "batch", "binding", "most", "lr", "scenes", "things", "test", "episodes", "encoder")
+SETTINGS = ("steps", "batch", "binding", "most", "lr", "scenes", "things", "test", "episodes",
+            "questions", "encoder")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--things", type=int, default=1500, help="training pictures of one thing")
     parser.add_argument("--test", type=int, default=150, help="scenes to judge by")
     parser.add_argument("--episodes", type=int, default=300, help="that bind words, to judge by")
+    parser.add_argument("--questions", type=int, default=400, help="to judge by, at most")
     parser.add_argument("--encoder", default="resnet", help="the frozen CLIP of chapter 4: resnet or vit")
     parser.add_argument("--glances", type=int, default=4, help="how often a training is looked at")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -103,7 +105,7 @@ def nearness(scenes: int, things: int, test: int, encoder: str) -> tuple[Tensor,
     return clip_features(of.asked.data.images), clip_features(of.things.data.images)
 
 
-def trained_model(name: str, seed: int, args: argparse.Namespace) -> tuple[Flamingo, Any, list[list[float]]]:
+def trained_model(name: str, seed: int, args: argparse.Namespace) -> tuple[Flamingo, Any, list[Any]]:
     """The model of an arm, how it was trained, and its gates over training."""
     saved = load_lm(args.language)
     of = world(args.scenes, args.things, args.test, args.encoder)
@@ -115,7 +117,7 @@ def trained_model(name: str, seed: int, args: argparse.Namespace) -> tuple[Flami
         all_examples(of.train.data), look_at_features(of.train.features), of.things.data,
         look_at_features(of.things.features), saved.tokeniser, batch=args.batch, binding=args.binding,
         most=1 if name == "pairs only" else args.most, seed=seed)
-    gates: list[list[float]] = []
+    gates: list[Any] = []
     every = max(1, args.steps // 24)
 
     def keep(step: int, trained: Any) -> None:
@@ -146,7 +148,7 @@ def judged(model: Flamingo, args: argparse.Namespace, seed: int) -> dict[str, An
     saved = load_lm(args.language)
     of, words = world(args.scenes, args.things, args.test, args.encoder), saved.tokeniser
     look, look_asked, look_new = (look_at_features(s.features) for s in (of.test, of.asked, of.new))
-    questions = question_examples(of.test.data)
+    questions = question_examples(of.test.data)[: args.questions]
     told: dict[str, Any] = {
         "captions": {name: float(loss.mean()) for name, loss in
                      caption_losses(model, of.test.data, words, look).items()},

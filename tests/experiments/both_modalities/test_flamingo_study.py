@@ -24,7 +24,7 @@ def args(tmp_path_factory):
     path = tmp_path_factory.mktemp("lm") / "scene-lm.safetensors"
     save_lm(path, lm, of, {})
     return argparse.Namespace(
-        steps=2, batch=4, binding=4, most=3, lr=1e-3, scenes=16, things=400, test=70, episodes=4,
+        steps=2, batch=4, binding=4, most=3, lr=1e-3, scenes=16, things=400, test=70, episodes=4, questions=12,
         encoder="resnet", language=path, folder=None, checkpoint=None, glances=1)
 
 
@@ -47,7 +47,7 @@ def test_every_arm_is_trained_and_judged(args):
 def test_the_recipe_is_written_and_opens(args, tmp_path):
     out, path = tmp_path / "r.json", tmp_path / "flamingo-mini.safetensors"
     few = [part for name in ("steps", "batch", "binding", "most", "scenes", "things", "test", "episodes",
-                             "glances") for part in (f"--{name}", str(getattr(args, name)))]
+                             "questions", "glances") for part in (f"--{name}", str(getattr(args, name)))]
     assert main(["flamingo", *few, "--arms", BASE, "--seeds", "1", "--processes", "1", "--language",
                  str(args.language), "--checkpoint", str(path), "--out", str(out)]) == 0
     told = json.loads(out.read_text())
