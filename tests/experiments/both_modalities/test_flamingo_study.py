@@ -24,8 +24,8 @@ def args(tmp_path_factory):
     path = tmp_path_factory.mktemp("lm") / "scene-lm.safetensors"
     save_lm(path, lm, of, {})
     return argparse.Namespace(
-        steps=2, batch=4, binding=4, most=3, lr=1e-3, scenes=16, things=400, test=70, episodes=4, questions=12,
-        encoder="resnet", language=path, folder=None, checkpoint=None, glances=1)
+        steps=2, batch=4, binding=4, most=3, lr=1e-3, scenes=16, things=400, test=70, episodes=4,
+        questions=12, encoder="resnet", language=path, folder=None, checkpoint=None, glances=1)
 
 
 @pytest.mark.slow
