@@ -76,10 +76,12 @@ def test_untrained_every_picture_is_none():
 
 def test_answers_are_compared_word_for_word_and_the_prior_knows_kinds():
     data, _, of, looks, model = small()
-    asked = [Example("Question: x? Answer:", "red", 0, "colour"), Example("Question: y? Answer:", "2", 1, "n")]
+    asked = [Example("Question: x? Answer:", "red", 0, "colour"),
+             Example("Question: y? Answer:", "2", 1, "n")]
     told = answers_by_kind(model, asked, of, looks[0])
     assert set(told) == {"all", "colour", "n"} and told["all"] == (told["colour"] + told["n"]) / 2
-    train = [Example("", "red", 0, "colour")] * 2 + [Example("", "blue", 0, "colour"), Example("", "3", 0, "n")]
+    train = [*[Example("", "red", 0, "colour")] * 2, Example("", "blue", 0, "colour"),
+             Example("", "3", 0, "n")]
     assert prior_by_kind(train, asked) == {"all": 0.5, "colour": 1.0, "n": 0.0}
 
 
@@ -108,7 +110,7 @@ def test_named_things_keep_one_word_each():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, cells, numbers", [("resnet", 4, 512), ("vit", 64, 96)])
-def test_pictures_are_encoded_once_and_the_adapter_opens_over_its_frozen_parts(kind, cells, numbers, tmp_path):
+def test_the_adapter_opens_over_its_frozen_parts(kind, cells, numbers, tmp_path):
     data = scene_pairs(3)
     encoder = scene_encoder(kind)
     features = encode_pictures(encoder, data.images)

@@ -223,6 +223,20 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
             "train seconds": round(history.seconds, 1)}
 
 
+LOWER = ("loss, own picture", "text loss after")       # of the numbers of ``summary`` the better are small
+
+
+def summary(scores: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a run by which arms are compared."""
+    captions, binding = scores["captions"], scores["binding"]
+    return {"loss, own picture": captions["own"],
+            "other less own picture": captions["other"] - captions["own"],
+            "questions right": scores["questions"]["Flamingo"]["all"],
+            **{f"bindings, {k} shots": right for k, right in zip(binding["shots"], binding["known things"])},
+            "bindings, new things": binding["new things"][-1],
+            "text loss after": scores["text"]["after"]}
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     jobs = [(name, seed) for seed in seeds(args.seeds) for name in args.arms]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in args.arms}
