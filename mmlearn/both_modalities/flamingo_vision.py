@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmlearn.nn.modified_resnet import ModifiedResNet
 from mmlearn.nn.vision import grid_to_sequence
 from mmlearn.nn.vit import VisionTransformer
 
@@ -53,3 +54,16 @@ class PatchStates(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p d"]:
         return self.transformer.tokens(images)[:, 1:]
+
+
+class ResNetCells(nn.Module):
+    """The last feature map of a CLIP ResNet, before its pooling: standardised pictures (b, 3, s, s) -> cells
+    (b, p, f). That of the miniature has 2 x 2 cells of 512 numbers."""
+
+    def __init__(self, network: ModifiedResNet) -> None:
+        super().__init__()
+        self.network = network
+        self.out_channels = network.config.channels
+
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b p f"]:
+        return grid_to_sequence(self.network.grid(images))

@@ -35,6 +35,8 @@ from mmlearn.nn.causal_lm import CausalLM, lm_loss, token_log_probs
 from mmlearn.nn.modes import eval_mode
 from mmlearn.train import History, fit, parameter_groups, warmup_cosine
 
+THINGS = ("cat", "dog", "tree", "car")          # what pages of bindings name, unless more is given
+
 
 def perplexity(loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
     r"""eq:lm-perplexity: $e^{L}$ of a loss in nats a token: between how many words, all alike, the model is
@@ -50,10 +52,11 @@ def all_examples(data: PairData) -> list[Example]:
     return [*caption_examples(data), *question_examples(data), *instruction_examples(data)]
 
 
-def lm_tokeniser(data: PairData, min_count: int = 1) -> ChunkTokeniser:
-    """The words of everything that is said of pictures, and the nonsense words of ``binding_page``."""
+def lm_tokeniser(data: PairData, min_count: int = 1, things: Sequence[str] = ()) -> ChunkTokeniser:
+    """The words of everything that is said of pictures, of further ``things``, and the nonsense words of
+    ``binding_page``."""
     texts = [text for example in all_examples(data) for text in (example.request, example.answer)]
-    return ChunkTokeniser.train([*texts, *NONSENSE * min_count], min_count)
+    return ChunkTokeniser.train([*texts, *NONSENSE * min_count, *tuple(things) * min_count], min_count)
 
 
 def binding_text(
@@ -79,22 +82,26 @@ class TextBatch(NamedTuple):
 
 class TextBatches(Batches):
     """Endless batches of pages of text, a function of their number: each example opens a page that goes on
-    with up to ``most - 1`` more of its kind, and a share ``binding`` of the pages is ``binding_text``.
+    with up to ``most - 1`` more of its kind, and a share ``binding`` of the pages is ``binding_text`` of as
+    many ways as one of ``ways`` says, 2 to 4 shots each.
 
     Pages are cut at ``context`` tokens. The loss counts everything but padding, ``<bos>`` and ``<image>``.
     """
 
     def __init__(
         self, examples: Sequence[Example], tokeniser: ChunkTokeniser, size: int = 32, *, context: int = 256,
-        most: int = 5, binding: float | int = 0.25, things: Sequence[str] = ("cat", "dog", "tree", "car"),
-        seed: int = 0,
+        most: int = 5, binding: float | int = 0.25, things: Sequence[str] = THINGS,
+        ways: Sequence[int] = (2,), seed: int = 0,
     ) -> None:
         super().__init__(examples, size, seed=seed)
         if most < 1 or context < 2 or not 0 <= binding <= 1:
             raise ValueError(f"most is {most}, context {context} and binding {binding}; a page has 1 example "
                              f"and 2 tokens or more, a share is between 0 and 1")
+        if not ways or min(ways) < 1 or max(ways) > min(len(things), len(NONSENSE)):
+            raise ValueError(f"ways are {list(ways)} with {len(things)} things and {len(NONSENSE)} words to "
+                             f"bind; give some between 1 and the smaller number")
         self.tokeniser, self.context, self.most, self.binding = tokeniser, context, most, binding
-        self.things = tuple(things)
+        self.things, self.ways = tuple(things), tuple(ways)
         self.alike: dict[str, list[int]] = {}
         for number, example in enumerate(examples):
             self.alike.setdefault(example.kind, []).append(number)
@@ -103,7 +110,8 @@ class TextBatches(Batches):
         """The pages of a batch, which these examples open."""
         for first in indices:
             if dice.random() < self.binding:
-                yield binding_text(NONSENSE, self.things, dice, shots=2 + int(dice.integers(3)))
+                ways = self.ways[int(dice.integers(len(self.ways)))] if len(self.ways) > 1 else self.ways[0]
+                yield binding_text(NONSENSE, self.things, dice, ways, 2 + int(dice.integers(3)))
                 continue
             others = self.alike[self.data[first].kind]
             more = dice.integers(len(others), size=int(dice.integers(self.most)))
@@ -132,7 +140,8 @@ def lm_objective(model: CausalLM, batch: TextBatch) -> tuple[Tensor, dict[str, A
 def train_lm(
     model: CausalLM, examples: Sequence[Example], tokeniser: ChunkTokeniser, *, steps: int, batch: int = 32,
     lr: float | int = 2e-3, warmup: int = 50, weight_decay: float | int = 0.1, most: int = 5,
-    binding: float | int = 0.25, seed: int = 0, **options: Any,
+    binding: float | int = 0.25, things: Sequence[str] = THINGS, ways: Sequence[int] = (2,), seed: int = 0,
+    **options: Any,
 ) -> History:
     """Train a language model on what is said of scenes: AdamW(.9, .95), a warm-up of at most a quarter of the
     steps, a cosine to a tenth, gradients of norm 1 at most.
@@ -141,7 +150,7 @@ def train_lm(
     go to ``fit``.
     """
     batches = TextBatches(examples, tokeniser, batch, context=model.config.context, most=most,
-                          binding=binding, seed=seed)
+                          binding=binding, things=things, ways=ways, seed=seed)
     optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.95), fused=True)
     options = {"optimizer": optimizer, "clip": 1.0,
                "schedule": warmup_cosine(lr, min(warmup, steps // 4), steps, lr / 10), **options}
@@ -212,6 +221,32 @@ def load_lm(path: str | Path) -> SavedLM:
                          f"again")
     rest = {name: value for name, value in about.items() if name not in ("words", "splitter")}
     return SavedLM(model, tokeniser, rest)
+
+
+@torch.no_grad()
+def copied(
+    model: torch.nn.Module, tokeniser: ChunkTokeniser, things: Sequence[str], *, ways: int = 2,
+    shots: int = 3, pages: int = 64, seed: int = 0,
+) -> float:
+    """Does the model look back? The share of bound words that are its first choice where their thing was
+    named before, on fresh pages of ``binding_text``; who forgets has 1 / ways at best."""
+    dice = np.random.default_rng((seed, ways, shots))
+    rows, again = [], []
+    for _ in range(pages):
+        ids, seen, here = [tokeniser.bos], set(), [False]
+        for example in binding_text(NONSENSE, things, dice, ways, shots):
+            asked, answer = tokeniser.encode(example.request), tokeniser.encode(example.answer)
+            ids += [*asked, *answer, tokeniser.eos]
+            here += [False] * len(asked) + [example.answer in seen] * len(answer) + [False]
+            seen.add(example.answer)
+        rows.append(ids)
+        again.append(here)
+    longest = max(map(len, rows))
+    tokens = torch.tensor([ids + [tokeniser.pad] * (longest - len(ids)) for ids in rows])
+    asked_for = torch.tensor([here + [False] * (longest - len(here)) for here in again])
+    with eval_mode(model) as device:
+        choice = model(tokens.to(device))[:, :-1].argmax(dim=-1).cpu()
+    return float((choice == tokens[:, 1:])[asked_for[:, 1:]].double().mean())
 
 
 def chance_loss(vocab: int) -> float:

@@ -130,6 +130,8 @@ SYSTEMS: tuple[System, ...] = (
               "arXiv:2204.14198; Awadalla et al. (2023), OpenFlamingo, arXiv:2308.01390",
         module="mmlearn.both_modalities.flamingo",
         model="mmlearn.both_modalities.flamingo:FlamingoAdapter",
+        command="flamingo",
+        trainer="mmlearn.cli.train_flamingo",
         configurations=(
             Configuration("flamingo_3b", "mmlearn.both_modalities.flamingo:FlamingoConfig.flamingo_3b",
                           1_351_459_376, "by the sizes of the paper's appendix, which states 194M and 1.2B"),

@@ -27,6 +27,7 @@ MOST = 10**9
 # the least and the most of a whole number; a number beyond them is a slip of the keyboard
 WHOLE: dict[str, tuple[int, int]] = {
     "steps": (1, MOST), "encoder_steps": (1, MOST), "hole_steps": (1, MOST),
+    "language_steps": (1, MOST),
     "up_steps": (1, MOST), "batch": (1, 10**6), "warmup": (0, MOST),
     "save_every": (1, MOST), "seed": (0, 2**32 - 1),
     "scenes": (1, 10**7), "hold_out": (1, MOST), "pixels": (16, 4096), "min_count": (1, MOST)}

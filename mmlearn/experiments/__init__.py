@@ -109,6 +109,10 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "cells of a picture as a prefix of text: a matrix, two layers, the language model trained, controls",
     "both_modalities/data2vec-vision":
         "a small data2vec of pictures beside pixels as targets, one block, no context, no training: probes",
+    "both_modalities/flamingo":
+        "the miniature Flamingo without gates, pages or a frozen language model: captions, answers, shots",
+    "both_modalities/scene-lm":
+        "the miniature's language model: what is said of scenes, and words that were bound before",
 }
 
 
