@@ -103,6 +103,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "nouns with the same text and different pictures: told apart by vectors with and without pictures",
     "both_modalities/collapse":
         "data2vec with its safeguards removed one at a time: spread and rank of targets, what a probe reads",
+    "both_modalities/walker":
+        "the miniature walker, in known and new houses; without words, pictures, frozen sight, many houses",
 }
 
 
