@@ -156,7 +156,8 @@ def reading_plane(
         "Three cells of a picture as points of a plane, larger with their weight, and their weighted mean, "
         "the reading. Arrows from the reading show where it moves when a score grows by one: towards the "
         "cell, the further the more weight the cell has and the farther it is. With the score of cell 1 "
-        "far up, all weight is there and all arrows vanish: nothing is learnt any more."), start=len(steps) // 2 - 1)
+        "far up, all weight is there and all arrows vanish: nothing is learnt any more."),
+        start=len(steps) // 2 - 1)
 
 
 def _plane(V: np.ndarray, weights: np.ndarray, v: np.ndarray, pulls: np.ndarray, score: Number) -> Diagram:

@@ -51,8 +51,8 @@ def walker(config: WalkerConfig | None = None) -> Diagram:
     for x, view in zip(places, views.tolist()):
         drawn.image(x, 30, walks.world.pictures[view], 36)
         drawn.arrow((x, 49), (x, 67))
-    sight = drawn.box(364, 92, f"image tower, frozen\n{config.features} → {d}, + direction *r_j*", "frozen", 206,
-                      48)
+    seen = f"image tower, frozen\n{config.features} → {d}, + direction *r_j*"
+    sight = drawn.box(364, 92, seen, "frozen", 206, 48)
     ways = drawn.rect(364, 168, 206, 30, "image", radius=4)
     drawn.text(364, 168, "five ways *u_j*", 14, "image")
     drawn.arrow(sight, ways)
