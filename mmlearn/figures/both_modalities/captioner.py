@@ -22,7 +22,7 @@ from mmlearn.both_modalities.attention_captioner import (
     soft_jacobian,
     soft_reading,
 )
-from mmlearn.data.scenes import portrait, render
+from mmlearn.data.scenes import Scene, portrait, render
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.figures.diagram import Diagram, Number, literal
 from mmlearn.figures.interactive import Block, hover, slider
@@ -136,6 +136,26 @@ def where_it_looks(
     return hover(words, [_veil(row, word) for word, row in zip(words, weights)], (
         f"A picture and its caption: {caption}. Pointing at a word shows where the captioner looked to say "
         "it: cells with little weight are dark."), start=start, under=under)
+
+
+def on_what_is_named(
+    model: RecurrentAttentionCaptioner, tokeniser: Tokeniser, grids: Tensor, scenes: Sequence[Scene],
+    captions: Sequence[str]
+) -> Float[Tensor, "n 2"]:
+    """For every thing that a caption names and of which its picture has one: the weight that lies on its
+    pixels while it is named, and the part of the picture that they are."""
+    found = []
+    for grid, scene, caption in zip(grids, scenes, captions):
+        words, weights = gazes(model, tokeniser, grid, caption)
+        side = round(weights.shape[1] ** 0.5)
+        kinds = [thing.category for thing in scene.objects]
+        masks = torch.from_numpy(render(scene, size=8 * side).masks.copy()).float()
+        for word, row in zip(words, weights):
+            if kinds.count(word) == 1:
+                mask = masks[kinds.index(word)]
+                cells = mask.unfold(0, 8, 8).unfold(1, 8, 8).mean(dim=(2, 3)).flatten()
+                found.append((float(row @ cells), float(mask.mean())))
+    return torch.tensor(found).reshape(-1, 2)
 
 
 # ----------------------------------------------------------------------------------------------- soft reading

@@ -10,6 +10,7 @@ from mmlearn.both_modalities.attention_captioner import (
     AttentionCaptionerConfig,
     RecurrentAttentionCaptioner,
 )
+from mmlearn.data.scenes import portrait, render
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.figures.both_modalities import captioner
 from mmlearn.nn.modes import seeded
@@ -63,3 +64,14 @@ def test_the_reading_is_the_weighted_mean_and_its_arrows_the_jacobian():
 def test_no_text_of_the_plane_covers_another():
     cells, weights = torch.tensor([[-2.0, -1.0], [2.0, -1.0], [0.0, 2.0]]).numpy(), torch.ones(3).numpy() / 3
     check_texts(captioner._plane(cells, weights, weights @ cells, cells / 3, 0))
+
+
+def test_weight_on_a_named_thing_is_that_of_its_pixels(model):
+    scene = portrait("car", colour="red", setting="street")
+    grid = torch.randn(16, 5)
+    found = captioner.on_what_is_named(model, WORDS, grid[None], [scene], ["a red car on the street"])
+    mask = render(scene, size=32).masks[0]
+    weights = captioner.gazes(model, WORDS, grid, "a red car on the street")[1][2]
+    want = sum(float(weights[4 * y + x]) * mask[8 * y:8 * y + 8, 8 * x:8 * x + 8].mean()
+               for y in range(4) for x in range(4))
+    assert found.tolist() == [pytest.approx([want, mask.mean()], abs=1e-5)]
