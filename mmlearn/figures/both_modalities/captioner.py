@@ -189,7 +189,7 @@ def _plane(V: np.ndarray, weights: np.ndarray, v: np.ndarray, pulls: np.ndarray,
     def at(point: np.ndarray) -> tuple[float, float]:
         return 200 + 70 * float(point[0]), 186 - 58 * float(point[1])
 
-    for i, (cell, weight) in enumerate(zip(V, weights), start=1):
+    for i, (cell, weight) in enumerate(zip(V, weights.tolist()), start=1):
         x, y = at(cell)
         drawn.rect(x, y, 16 + 44 * weight, 16 + 44 * weight, "image", radius=99)
         below = 1 if cell[1] < 0 else -1
