@@ -5,34 +5,42 @@ are LSTMs, the walker attends to the words; student forcing: it acts by what it 
 would have been right); D. Fried et al. (2018), *Speaker-Follower Models for Vision-and-Language Navigation*,
 NeurIPS, arXiv:1806.02724 (an action is scored by what is seen in its direction); M.-T. Luong et al. (2015),
 arXiv:1508.04025 (attention); sections were not looked up.  Survey: 5 (navigation as a task).
-Differs from the papers: the reader goes both ways, a small convolutional network sees drawings and is trained
-along, and walls are never chosen. A walker that ``reads`` or ``looks`` not is a baseline: it gets zeros
-for the words or the pictures, and still knows where the doors are.
+Differs from the papers: the reader goes both ways, what sees drawings is the image tower of a miniature CLIP,
+frozen, or a small convolutional network that is trained along, and walls are never chosen. A walker that
+``reads`` or ``looks`` not is a baseline: it gets zeros for the words or the pictures, and still knows where
+the doors are.
 
-Letters of shapes: b walks, t words, d width, k pictures, s pixels a side, n rooms.
+Letters of shapes: b walks, t words, d width, k pictures, s pixels a side, f features of a picture, n rooms.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.both_modalities.attention_captioner import join_tanh
+from mmlearn.checkpoints import load_model, pair_of, save_model
 from mmlearn.data.batches import Batches
-from mmlearn.data.navigation import ACTIONS, STOP, VIEWS, Trail, Walks, trail_of
-from mmlearn.data.tokenisers import Tokeniser
+from mmlearn.data.images import standardise
+from mmlearn.data.navigation import ACTIONS, STOP, VIEWS, Trail, Walks, World, trail_of
+from mmlearn.data.tokenisers import Tokeniser, WordTokeniser
+from mmlearn.files import package_data
 from mmlearn.metrics.navigation import NavigationScores, navigation_scores
 from mmlearn.nn.configuration import check
 from mmlearn.nn.modes import eval_mode
 from mmlearn.nn.positions import check_tokens
 from mmlearn.nn.vision import ConvTrunk
+from mmlearn.text_for_vision.training import load_mini
 from mmlearn.train import History, fit
 
 PAD = 1
+FILE = "walker.safetensors"
 NOTHING = ACTIONS           # the action before the first
 
 
@@ -41,14 +49,15 @@ class WalkerConfig:
     vocab: int = 100                        # V, words with the four special tokens
     embedding: int = 64                     # e, numbers of a word
     width: int = 128                        # d, numbers of a state; even
-    channels: tuple[int, ...] = (16, 32, 64, 64)    # of the network that sees
+    channels: tuple[int, ...] = (16, 32, 64, 64)    # of the network that sees, where pixels come in
+    features: int = 0                       # f, numbers of a picture where features come in; 0: pixels
     reads: bool = True                      # false: it gets no words
     looks: bool = True                      # false: it gets no pictures
     dropout: float = 0.1                    # of words and of what it sees
     most: int = 12                          # steps of a walk
 
     def __post_init__(self) -> None:
-        check(self)
+        check(self, features=(0, 1_000_000))
         if self.width % 2:
             raise ValueError(f"width is {self.width}; use an even number, half for each way of reading")
 
@@ -56,6 +65,11 @@ class WalkerConfig:
     def mini(cls, vocab: int = 100) -> "WalkerConfig":
         """Learns houses of 4 x 4 rooms with drawings of 32 pixels."""
         return cls(vocab)
+
+    @classmethod
+    def frozen(cls, vocab: int = 100) -> "WalkerConfig":
+        """The same with what ``miniature_sight`` sees in drawings of 64 pixels."""
+        return cls(vocab, features=64)
 
 
 class Instruction(NamedTuple):
@@ -122,6 +136,12 @@ def imitation_loss(
     return F.cross_entropy(logits[walking], right[walking])
 
 
+def turned(x: Float[Tensor, "b t d"], length: Int[Tensor, " b"]) -> Float[Tensor, "b t d"]:
+    """The first ``length`` rows of each text the other way round; what stands behind them is of no use."""
+    places = (length[:, None] - 1 - torch.arange(x.shape[1], device=x.device)).clamp(min=0)
+    return x.gather(1, places[..., None].expand_as(x))
+
+
 # ------------------------------------------------------------------------------------------------------ model
 
 class Walker(nn.Module):
@@ -135,10 +155,10 @@ class Walker(nn.Module):
         self.config = config
         d = config.width
         self.embed = nn.Embedding(config.vocab, config.embedding, padding_idx=PAD)
-        self.reader = nn.LSTM(config.embedding, d // 2, batch_first=True,
-                              bidirectional=True)
-        self.trunk = ConvTrunk(config.channels)
-        self.see = nn.Linear(self.trunk.out_channels, d)
+        self.forth = nn.LSTM(config.embedding, d // 2, batch_first=True)
+        self.back = nn.LSTM(config.embedding, d // 2, batch_first=True)
+        self.trunk = None if config.features else ConvTrunk(config.channels)
+        self.see = nn.Linear(config.features or config.channels[-1], d)
         self.directions = nn.Embedding(VIEWS, d)
         self.actions = nn.Embedding(ACTIONS + 1, d)
         self.start = nn.Linear(d, d)
@@ -148,11 +168,18 @@ class Walker(nn.Module):
         self.ask = nn.Linear(d, d, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
-    def table(self, pictures: Float[Tensor, "k 3 s s"]) -> Float[Tensor, "k d"]:
-        """What is seen in each picture; zeros for a walker that does not look."""
+    def table(self, world: World) -> Float[Tensor, "k d"]:
+        """What is seen in each picture of a world; zeros for a walker that does not look."""
+        weight = self.see.weight
         if not self.config.looks:
-            return self.see.weight.new_zeros(len(pictures), self.config.width)
-        return self.see(self.trunk(pictures).mean(dim=1))
+            return weight.new_zeros(len(world.pictures), self.config.width)
+        if self.trunk is not None:
+            return self.see(self.trunk(world.pictures.to(weight.device)).mean(dim=1))
+        if world.features is None or world.features.shape[1] != self.config.features:
+            seen = "none" if world.features is None else str(world.features.shape[1])
+            raise ValueError(f"the walker reads {self.config.features} features of a picture, the world has "
+                             f"{seen}; call world.see with the network that the walker was trained with")
+        return self.see(world.features.to(weight.device))
 
     def read(self, tokens: Int[Tensor, "b t"]) -> Instruction:
         """Read ``<bos> words <eos> <pad> …``; zeros for a walker that does not read."""
@@ -163,11 +190,11 @@ class Walker(nn.Module):
         if not self.config.reads:
             zeros = self.embed.weight.new_zeros(*tokens.shape, self.config.width)
             return Instruction(zeros, mask, zeros[:, 0])
-        words = pack_padded_sequence(self.dropout(self.embed(tokens)), mask.sum(dim=1).cpu(),
-                                     batch_first=True, enforce_sorted=False)
-        packed, (last, _) = self.reader(words)
-        states, _ = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])
-        return Instruction(states, mask, torch.cat([last[0], last[1]], dim=-1))
+        length = mask.sum(dim=1)
+        words = self.dropout(self.embed(tokens))
+        forth, back = self.forth(words)[0], self.back(turned(words, length))[0]
+        last = torch.cat([forth, back], dim=-1)[torch.arange(len(tokens)), length - 1]
+        return Instruction(torch.cat([forth, turned(back, length)], dim=-1), mask, last)
 
     def begin(self, instruction: Instruction) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """State and memory before the first step."""
@@ -196,7 +223,7 @@ class Walker(nn.Module):
         right one, with "greedy" the likeliest. The loss asks for the right action at every place."""
         device = self.ask.weight.device
         world, instruction = walks.world, self.read(tokens)
-        table = self.table(world.pictures.to(device))
+        table = self.table(world)
         room, facing, state = walks.start, walks.facing, self.begin(instruction)
         before = torch.full((len(walks),), NOTHING)
         stopped = torch.zeros(len(walks), dtype=torch.bool)
@@ -285,3 +312,33 @@ def evaluate_walker(
     with eval_mode(model) as device:
         walked = model(walks, tokeniser.batch(walks.instructions).to(device))
     return scores_of(walks, walked.trail, radius)
+
+
+# ----------------------------------------------------------------------------------------- pictures and files
+
+@lru_cache(maxsize=2)
+def _tower(kind: str) -> nn.Module:
+    return load_mini(kind).model.requires_grad_(False)
+
+
+def miniature_sight(pictures: Float[Tensor, "k 3 s s"]) -> Float[Tensor, "k f"]:
+    """Embeddings of length 1 by the miniature CLIP of the book (Vision Transformer), frozen."""
+    tower = _tower("vit")
+    with eval_mode(tower), torch.no_grad():
+        return tower.encode_image(standardise(pictures), True)          # type: ignore[operator]
+
+
+def save_walker(path: str | Path, model: Walker, tokeniser: WordTokeniser, about: Mapping[str, Any]) -> None:
+    """Write a walker and its words in 16 bits a number."""
+    save_model(path, model, "walker", {"words": tokeniser.words, "splitter": "simple", **about}, half=True)
+
+
+def load_walker(path: str | Path | None = None) -> tuple[Walker, WordTokeniser, dict[str, Any]]:
+    """The walker that comes with the book or stands at ``path``, its words, and what was noted of it.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` with the remedy.
+    """
+    path = Path(path or package_data("checkpoints") / FILE)
+    model, about = load_model(path, {"walker": (WalkerConfig, Walker)},
+                              "train one with `python -m mmlearn.experiments walker`")
+    return cast(Walker, model), WordTokeniser.of(about, pair_of(path)[1]), about

@@ -264,7 +264,8 @@ SYSTEMS: tuple[System, ...] = (
               "(2018), Speaker-Follower Models, NeurIPS, arXiv:1806.02724",
         module="mmlearn.both_modalities.walker",
         model="mmlearn.both_modalities.walker:Walker",
-        configurations=(Configuration("mini", "mmlearn.both_modalities.walker:WalkerConfig.mini"),),
+        configurations=(Configuration("mini", "mmlearn.both_modalities.walker:WalkerConfig.mini"),
+                        Configuration("frozen", "mmlearn.both_modalities.walker:WalkerConfig.frozen")),
         oracle="the formulas by loops; distances of scipy",
     ),
     System(

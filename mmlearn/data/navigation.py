@@ -241,8 +241,11 @@ class World:
     """All houses of a split, ready to be walked in by many walkers at once.
 
     ``next_to`` (m, n, 4): the room on each side or -1; ``distances`` (m, n, n) in doors; ``pictures`` (k, 3,
-    s, s) in [0, 1], of which 0 is the wall; ``room_picture`` (m, n): the picture of each room.
+    s, s) in [0, 1], of which 0 is the wall; ``room_picture`` (m, n): the picture of each room; ``features``
+    (k, f): what a frozen network sees in each picture, after ``see``.
     """
+
+    features: Float[Tensor, "k f"] | None = None
 
     def __init__(self, houses: Sequence[House], size: int = 32) -> None:
         if not houses:
@@ -259,6 +262,11 @@ class World:
         self.room_picture: Int[Tensor, "m n"] = torch.tensor([
             [number[*landmark, variant] for landmark, variant in zip(house.landmarks, house.variants)]
             for house in houses])
+
+    def see(self, network: Callable[[Tensor], Tensor]) -> None:
+        """Let a frozen network look at all pictures once: (k, 3, s, s) in [0, 1] -> (k, f)."""
+        with torch.no_grad():
+            self.features = network(self.pictures)
 
     def ways(
         self, house: Int[Tensor, " b"], room: Int[Tensor, " b"], facing: Int[Tensor, " b"]

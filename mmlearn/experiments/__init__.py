@@ -113,6 +113,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature Flamingo without gates, pages or a frozen language model: captions, answers, shots",
     "both_modalities/scene-lm":
         "the miniature's language model: what is said of scenes, and words that were bound before",
+    "both_modalities/walker":
+        "the miniature walker, in known and new houses; without words, pictures, frozen sight, many houses",
 }
 
 

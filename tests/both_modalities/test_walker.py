@@ -14,9 +14,13 @@ from mmlearn.both_modalities.walker import (
     evaluate_walker,
     glance,
     imitation_loss,
+    load_walker,
+    miniature_sight,
+    save_walker,
     scores_of,
     seen_ways,
     train_walker,
+    turned,
     walking_loss,
     way_logits,
     word_weights,
@@ -151,3 +155,36 @@ def test_wrong_texts_and_sizes_are_refused(walks, tokeniser):
     with pytest.raises(ValueError, match="width is 7; use an even number"):
         WalkerConfig(width=7)
     assert isinstance(walks, Walks) and WalkerConfig.mini(30).vocab == 30
+
+
+def test_a_text_is_read_both_ways_as_by_two_loops(walks, tokeniser):
+    model = stirred(Walker(tiny(tokeniser))).eval()
+    tokens = tokeniser.batch(walks.instructions[:3])
+    told = model.read(tokens)
+    for b in range(3):
+        real = tokens[b][tokens[b] != 1]
+        forth = model.forth(model.embed(real)[None])[0][0]
+        back = model.back(model.embed(real.flip(0))[None])[0][0]
+        torch.testing.assert_close(told.states[b, :len(real)], torch.cat([forth, back.flip(0)], dim=1))
+        torch.testing.assert_close(told.memory[b], torch.cat([forth[-1], back[-1]]))
+    x = torch.arange(4.0)[None, :, None]
+    assert turned(x, torch.tensor([3]))[0, :3, 0].tolist() == [2, 1, 0]
+
+
+def test_a_walker_reads_features_that_a_frozen_network_saw_once(tokeniser, tmp_path):
+    walks = make_walks(6, houses=2, size=64, steps=(2, 3))
+    model = stirred(Walker(tiny(tokeniser, features=64)))
+    tokens = tokeniser.batch(walks.instructions)
+    with pytest.raises(ValueError, match="the world has none; call world.see"):
+        model(walks, tokens)
+    walks.world.see(miniature_sight)
+    assert not walks.world.features.requires_grad
+    torch.testing.assert_close(walks.world.features.norm(dim=1), torch.ones(len(walks.world.pictures)))
+    model(walks, tokens, "teacher").loss.backward()
+    assert model.trunk is None and float(model.see.weight.grad.abs().sum()) > 0
+    save_walker(tmp_path / "w.safetensors", model.eval(), tokeniser, {"note": 1})
+    again, words, about = load_walker(tmp_path / "w.safetensors")
+    assert words.words == tokeniser.words and about["note"] == 1
+    torch.testing.assert_close(again(walks, tokens).loss, model(walks, tokens).loss, rtol=1e-2, atol=1e-2)
+    with pytest.raises(FileNotFoundError, match="python -m mmlearn.experiments walker"):
+        load_walker(tmp_path / "none.safetensors")
