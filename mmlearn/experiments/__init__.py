@@ -103,6 +103,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "nouns with the same text and different pictures: told apart by vectors with and without pictures",
     "both_modalities/collapse":
         "data2vec with its safeguards removed one at a time: spread and rank of targets, what a probe reads",
+    "both_modalities/affect":
+        "a feeling in picture, text and voice that none tells alone: modalities and ways to join them",
 }
 
 
