@@ -105,6 +105,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "data2vec with its safeguards removed one at a time: spread and rank of targets, what a probe reads",
     "both_modalities/affect":
         "a feeling in picture, text and voice that none tells alone: modalities and ways to join them",
+    "both_modalities/both-modalities":
+        "the models of the chapter on all tasks that each can do, beside baselines that do not look",
 }
 
 
