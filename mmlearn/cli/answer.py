@@ -52,17 +52,19 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer a question; see ``mmlearn answer --help``."""
-    from mmlearn.both_modalities.few_shot import write_answers
-    from mmlearn.both_modalities.flamingo_training import load_flamingo
-    from mmlearn.both_modalities.interleaved import look_at_pixels
     from mmlearn.data.images import PictureFiles
     from mmlearn.data.pairs import SIZE
 
     check(args)
+    place = place_of(args.weights)
     shots = read_shots(args.shots) if args.shots is not None else []
-    pictures = PictureFiles([*(shot.picture for shot in shots), args.picture], SIZE)
-    images = pictures[:]                                    # what is wrong with one is told before all else
-    saved = load_flamingo(place_of(args.weights))
+    images = PictureFiles([*(shot.picture for shot in shots), args.picture], SIZE)[:]
+
+    from mmlearn.both_modalities.few_shot import write_answers
+    from mmlearn.both_modalities.flamingo_training import load_flamingo
+    from mmlearn.both_modalities.interleaved import look_at_pixels
+
+    saved = load_flamingo(place)
     page = episode(shots, args.question)
     say_unknown(saved.tokeniser, page)
     if args.weights == MINIATURE:

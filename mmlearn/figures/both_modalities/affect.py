@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mmlearn.data.affect import FEELINGS, AffectData
-from mmlearn.figures.diagram import Diagram, literal
+from mmlearn.figures.diagram import Diagram, Number, literal
 
 WIDE = 470
 
@@ -32,11 +32,11 @@ def one_of_each(data: AffectData) -> list[int]:
     return found
 
 
-def wave_points(wave: torch.Tensor, left: float, y: float, wide: float, high: float,
-                columns: int = 60) -> list[tuple[float, float]]:
+def wave_points(wave: torch.Tensor, left: Number, y: Number, wide: Number, high: Number,
+                columns: int = 60) -> list[tuple[Number, Number]]:
     """A wave as a line of ``columns`` strokes up and down, of the largest values of each stretch."""
     parts = wave[: len(wave) // columns * columns].view(columns, -1)
-    points = []
+    points: list[tuple[Number, Number]] = []
     for i, (low, top) in enumerate(zip(parts.amin(1).tolist(), parts.amax(1).tolist())):
         x = left + wide * (i + 0.5) / columns
         points += [(x, y - high / 2 * top), (x, y - high / 2 * low)]
@@ -126,7 +126,7 @@ def fusion(found: Mapping[str, Any]) -> Diagram:
     drawn = Diagram(WIDE, 66 + 30 * len(arms), "Accuracy of four feelings. " + "; ".join(
         f"{name}: {means[name]:.2f}, best guess {found['best guess'][name]:.2f}" for name in arms) + ".")
 
-    def at(share: float) -> float:
+    def at(share: Number) -> Number:
         return 176 + 240 * share
 
     bottom = 40 + 30 * len(arms)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmlearn.data.questions import VQAPairs, VQAQuestion
 from mmlearn.data.rationales import VCRSet, tags, with_names
-from mmlearn.figures.diagram import Diagram, literal, text_width
+from mmlearn.figures.diagram import Diagram, Number, literal, text_width
 from mmlearn.figures.interactive import Block, slider
 from mmlearn.metrics.vqa import ENOUGH, accuracy_of_matches, comparable, vqa_accuracy
 
@@ -24,7 +24,7 @@ WIDE = 470
 PEOPLE = 10
 
 
-def wrapped(text: str, size: float, wide: float) -> list[str]:
+def wrapped(text: str, size: Number, wide: Number) -> list[str]:
     """A text in lines of at most ``wide`` pixels."""
     lines = [""]
     for word in text.split():
@@ -130,7 +130,7 @@ def vcr_problem(data: VCRSet, number: int, images: UInt8[Tensor, "n 3 s s"]) -> 
         x0, y0, x1, y1 = (8 + 172 * min(max(v, 0.0), 1.0) for v in
                           one.box(scene, one.things.index(tag)))
         drawn.rect((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, "new", 3, ' style="fill:none"')
-    placed: list[float] = []
+    placed: list[Number] = []
     for tag in sorted(shown, key=lambda t: scene.objects[t].y):
         x0, y0, *_ = (8 + 172 * min(max(v, 0.0), 1.0) for v in one.box(scene, one.things.index(tag)))
         y = max([y0 + 9, 18, *(before + 20 for before in placed)])
