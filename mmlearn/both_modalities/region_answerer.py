@@ -67,7 +67,8 @@ class RegionAnswerer(nn.Module):
         d = config.width
         self.embed = nn.Embedding(config.vocab, config.embedding, padding_idx=config.pad)
         self.read = nn.GRU(config.embedding, d, batch_first=True)
-        self.see = nn.Sequential(nn.Linear(config.features, d), nn.ReLU(), nn.Linear(d, d))
+        self.see = nn.Sequential(nn.LayerNorm(config.features), nn.Linear(config.features, d), nn.ReLU(),
+                                 nn.Linear(d, d))
         self.ask = nn.Linear(d, d)
         self.join = nn.Sequential(nn.LayerNorm(3 * d), nn.Linear(3 * d, d), nn.ReLU(), nn.Linear(d, d),
                                   nn.ReLU())

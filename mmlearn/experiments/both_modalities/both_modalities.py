@@ -76,7 +76,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=int, default=500, help="the same, to test on")
     parser.add_argument("--captioned", type=int, default=4000, help="scenes for the captioner")
     parser.add_argument("--pictures", type=int, default=200, help="scenes to caption and to retrieve")
-    parser.add_argument("--steps", type=int, default=1200, help="of every task of the small network")
+    parser.add_argument("--steps", type=int, default=2000,
+                        help="of the small network; half as many where four texts are read a question")
     parser.add_argument("--caption-steps", type=int, default=2000)
     parser.add_argument("--shots", type=int, default=4)
 
@@ -206,11 +207,12 @@ class Rows:
 
 
 def taught(tokeniser: WordTokeniser, step: Callable[..., Tensor], count: int, seed: int,
-           args: argparse.Namespace, *, size: int = 64, **options: Any) -> RegionAnswerer:
-    """A network of the seed, trained by ``step(model, rows)``."""
+           args: argparse.Namespace, *, texts: int = 1, **options: Any) -> RegionAnswerer:
+    """A network of the seed, trained by ``step(model, rows)``; of several texts a row fewer rows."""
     with seeded(seed):
         model = RegionAnswerer(RegionAnswererConfig(len(tokeniser), len(ANSWERS), **options))
-    fit(model, step, Rows(count, size, seed), steps=args.steps, lr=1e-3, seed=seed, progress=False)
+    size, steps = (64, args.steps) if texts == 1 else (32, max(1, args.steps // 2))
+    fit(model, step, Rows(count, size, seed), steps=steps, lr=2e-3, seed=seed, progress=False)
     return model
 
 
@@ -261,7 +263,7 @@ def _network_choices(train: VCRSet, test: VCRSet, seed: int, args: argparse.Name
                      seen[part].mask[scene]).choice.view(-1, 4)
 
     model = taught(tokeniser, lambda model, rows: choice_loss(logits(model, 0, rows), right[rows]),
-                   len(train), seed, args, size=32, **options)
+                   len(train), seed, args, texts=4, **options)
     with torch.no_grad(), eval_mode(model):
         return choose(logits(model, 1, torch.arange(len(test)))).tolist()
 
