@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train a system",
     "evaluate": "score results: captions, boxes, masks, answers, generated pictures, word vectors",
     "caption": "caption an image with a trained captioner",
+    "answer": "answer a question about a picture (Flamingo), after examples if some are given",
     "classify": "say which of some sentences fits an image best (CLIP)",
     "generate": "draw a picture of a sentence",
     "imagine": "move the codes of a VQGAN until CLIP sees in their picture what a sentence says",

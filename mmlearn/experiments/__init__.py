@@ -115,6 +115,10 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "the miniature's language model: what is said of scenes, and words that were bound before",
     "both_modalities/walker":
         "the miniature walker, in known and new houses; without words, pictures, frozen sight, many houses",
+    "both_modalities/affect":
+        "a feeling in picture, text and voice that none tells alone: modalities and ways to join them",
+    "both_modalities/both-modalities":
+        "the models of the chapter on all tasks that each can do, beside baselines that do not look",
 }
 
 
