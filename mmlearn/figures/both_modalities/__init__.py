@@ -1,2 +1,1 @@
 """Figures of chapter 5, one file a section."""
-"""Figures of chapter 5."""
