@@ -69,7 +69,7 @@ def prefix_mask(answer: Callable[..., Any]) -> str | None:
             "the prefix begins with the first real place, not at 0": masks(from_zero),
             "padding is seen": masks(padding),
         }))
-    return diagnose(cases, "a mask is not yet right; print yours for a text of five places with a prefix of two")
+    return diagnose(cases, "not yet right; print your mask for a text of five places with a prefix of two")
 
 
 # ----------------------------------------------------------------------------------------- 19: freeze or not
