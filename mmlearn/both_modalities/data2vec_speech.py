@@ -236,12 +236,15 @@ class FeatureEncoder(nn.Module):
             zip(into, [c] * len(into), config.kernels, config.strides))
         self.norms = nn.ModuleList(nn.LayerNorm(c) for _ in config.kernels)
 
-    def forward(self, waveforms: Float[Tensor, "b s"]) -> Float[Tensor, "b t c"]:
+    def forward(
+        self, waveforms: Float[Tensor, "b s"]
+    ) -> Float[Tensor, "b t c"]:
         conv: Any
         norm: Any
-        x = waveforms[:, None]                                       # b s -> b 1 s
+        x = waveforms[:, None]                              # b s -> b 1 s
         for conv, norm in zip(self.convs, self.norms):
-            x = conv_block(x, conv.weight, conv.stride[0], norm.weight, norm.bias)
+            x = conv_block(x, conv.weight, conv.stride[0],
+                           norm.weight, norm.bias)
         return x.mT
 
 

@@ -65,28 +65,38 @@ class ViT(nn.Module):
         d = config.width
         self.patches = PatchEmbedding(config.patch, d)
         self.cls = nn.Parameter(torch.zeros(d))
-        self.positions = nn.Parameter(0.02 * torch.randn(config.grid**2 + 1, d))
-        self.layers = nn.ModuleList(image_layer(config, nn.GELU) for _ in range(config.layers))
+        places = config.grid**2 + 1
+        self.positions = nn.Parameter(0.02 * torch.randn(places, d))
+        self.layers = nn.ModuleList(
+            image_layer(config, nn.GELU) for _ in range(config.layers))
         self.norm_after = LayerNorm32(d, eps=config.eps)
         self.head = nn.Linear(d, classes) if classes else nn.Identity()
         if isinstance(self.head, nn.Linear):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
-    def embed(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b t d"]:
+    def embed(
+        self, images: Float[Tensor, "b 3 y x"]
+    ) -> Float[Tensor, "b t d"]:
         """What the first layer reads."""
         if images.shape[-1] != images.shape[-2]:
-            raise ValueError(f"images are {images.shape[-2]} x {images.shape[-1]} pixels, the positions are "
-                             f"those of squares; crop them to squares")
+            raise ValueError(
+                f"images are {images.shape[-2]} x {images.shape[-1]} pixels, "
+                f"the positions are those of squares; crop them to squares")
         patches = self.patches(images)
-        positions = resize_positions(self.positions, math.isqrt(patches.shape[1]))
+        grid = math.isqrt(patches.shape[1])
+        positions = resize_positions(self.positions, grid)
         return vit_embed(patches, self.cls, positions)
 
-    def tokens(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b t d"]:
+    def tokens(
+        self, images: Float[Tensor, "b 3 y x"]
+    ) -> Float[Tensor, "b t d"]:
         x = self.embed(images)
         for layer in self.layers:
             x = layer(x)
         return self.norm_after(x)
 
-    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b _"]:
+    def forward(
+        self, images: Float[Tensor, "b 3 y x"]
+    ) -> Float[Tensor, "b _"]:
         return self.head(self.tokens(images)[:, 0])
