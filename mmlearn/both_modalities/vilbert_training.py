@@ -262,6 +262,12 @@ def mini_model(tokeniser: WordTokeniser, data: RegionTexts, seed: int = 0,
             mask_id(tokeniser) + 1, tokeniser.pad, CONTEXT, features, classes))
 
 
+def fresh(model: ViLBERTForPreTraining, seed: int = 0) -> ViLBERTForPreTraining:
+    """A model of the same sizes that has learned nothing."""
+    with seeded(seed):
+        return ViLBERTForPreTraining(model.config)
+
+
 def save_vilbert(
     path: str | Path, model: ViLBERTForPreTraining, tokeniser: WordTokeniser, about: Mapping[str, Any]
 ) -> None:

@@ -35,6 +35,8 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
     parser.epilog = (
         "The regions are those of the book's detector, which was trained on drawn scenes and sees pictures "
         "at 64 pixels: in photographs it finds little, and takes what it finds for the scene world's things.")
+    parser.add_argument("--size", choices=("mini",), default="mini",
+                        help="the miniature; the published sizes want regions of a larger detector")
     add_common(parser, run, {
         "steps": "default: 20 epochs", "batch": "pairs a step (default 64)",
         "lr": "at its highest, after a tenth of the steps (default 1e-3)"})

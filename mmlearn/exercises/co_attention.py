@@ -45,8 +45,10 @@ def reading_or_not(answer: Callable[..., Any]) -> str | None:
              for stream, width in (("X", d), ("Y", e)) for part in "QKV"}
         P = {name: (X if name[2] == "X" else Y) @ matrix for name, matrix in W.items()}
         root = math.sqrt(k)
-        got = [as_tensor(one, (rows, k), name) for one, rows, name in zip(
-            as_several(answer(X, Y, x_real, y_real, W), ("C_X", "C_Y")), (n, t), ("C_X", "C_Y"))]
+        results = as_several(answer(X, Y, x_real, y_real, W), ("C_X", "C_Y"))
+        if [len(one) for one in results if isinstance(one, Tensor) and one.ndim == 2] == [t, n]:
+            return "the two results are exchanged: C_X is what regions have read, one row for each of them"
+        got = [as_tensor(one, (rows, k), name) for one, rows, name in zip(results, (n, t), ("C_X", "C_Y"))]
 
         def both(scale: tuple[float, float] = (root, root), slot: float | None = 0.0, key: str = "",
                  value: str = "", masks: bool = True, P: Any = P, x_real: Tensor = x_real,
@@ -72,7 +74,6 @@ def reading_or_not(answer: Callable[..., Any]) -> str | None:
                 both(scale=(math.sqrt(d), math.sqrt(e))),
             "scores are not divided by the root of k": both(scale=(1.0, 1.0)),
             "queries and keys are exchanged: the own stream asks": asked,
-            "the two results are exchanged: C_X is what regions have read": both()[::-1],
         }))
     if wrong := diagnose(cases, "some shares are wrong: one result should be {want}, yours is {got}"):
         return wrong

@@ -28,11 +28,6 @@ from mmlearn.nn.attention import attention_weights, record_attention
 from mmlearn.nn.bert import BERT, BERTConfig
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 def tiny(**more):
     text = BERTConfig(20, 8, 12, 3, 3, 16, pad=0, dropout=0.0, pooler=False)
     sizes = dict(features=6, classes=5, width=8, layers=2, heads=2, ff=10, inner=12, co_heads=3,
@@ -83,7 +78,7 @@ def loop_gelu(x):
 # -------------------------------------------------------------------------------------------------- equations
 
 
-@covers("eq:vilbert-box")
+@pytest.mark.equation("eq:vilbert-box")
 def test_a_box_is_told_by_its_corners_and_its_share_of_the_area():
     found = box_geometry(torch.tensor([[20.0, 10.0, 60.0, 40.0]]), 80, 50)
     torch.testing.assert_close(found, torch.tensor([[0.25, 0.2, 0.75, 0.8, 0.3]]))
@@ -91,7 +86,7 @@ def test_a_box_is_told_by_its_corners_and_its_share_of_the_area():
     assert whole.tolist() == [0.0, 0.0, 1.0, 1.0, 1.0]
 
 
-@covers("eq:vilbert-image")
+@pytest.mark.equation("eq:vilbert-image")
 def test_the_whole_picture_is_the_mean_of_its_real_regions():
     f = normal(2, 3, 4)
     mask = torch.tensor([[True, False, True], [False, False, False]])
@@ -103,7 +98,7 @@ def test_the_whole_picture_is_the_mean_of_its_real_regions():
     assert image_token(f, mask).isfinite().all()
 
 
-@covers("eq:vilbert-embed")
+@pytest.mark.equation("eq:vilbert-embed")
 def test_what_a_region_is_and_where_it_is_are_mapped_apart_and_added():
     f, s, W_f, b_f, W_s, b_s = (normal(*size, seed=i) for i, size in enumerate(
         ((2, 3, 4), (2, 3, 5), (4, 6), (6,), (5, 6), (6,))))
@@ -116,7 +111,7 @@ def test_what_a_region_is_and_where_it_is_are_mapped_apart_and_added():
                 torch.testing.assert_close(found[b, i, d], want)
 
 
-@covers("eq:vilbert-co-attention")
+@pytest.mark.equation("eq:vilbert-co-attention")
 def test_each_stream_asks_and_the_other_answers():
     b, h, n, t, e = 2, 2, 3, 4, 5
     regions = tuple(normal(b, h, n, e, seed=i) for i in range(3))
@@ -133,7 +128,7 @@ def test_each_stream_asks_and_the_other_answers():
             torch.testing.assert_close(C_Y[i, a], loop_attention(Q_Y, K_X, V_X, region_mask[i]))
 
 
-@covers("eq:vilbert-survey")
+@pytest.mark.equation("eq:vilbert-survey")
 def test_the_surveys_formula_is_self_attention_in_each_stream():
     regions = tuple(normal(1, 1, 3, 5, seed=i) for i in range(3))
     words = tuple(normal(1, 1, 4, 5, seed=i) for i in range(3, 6))
@@ -142,7 +137,7 @@ def test_the_surveys_formula_is_self_attention_in_each_stream():
     torch.testing.assert_close(H_t[0, 0], loop_attention(*(p[0, 0] for p in words), [True] * 4))
 
 
-@covers("eq:vilbert-add")
+@pytest.mark.equation("eq:vilbert-add")
 def test_what_was_read_is_added_and_normalised():
     sizes = ((1, 3, 4), (1, 2, 3, 5), (10, 4), (4,))
     x, C, W_o, b_o = (normal(*size, seed=i) for i, size in enumerate(sizes))
@@ -155,7 +150,7 @@ def test_what_was_read_is_added_and_normalised():
         torch.testing.assert_close(found[0, i], loop_norm(sums, norm.weight, norm.bias))
 
 
-@covers("eq:vilbert-pool", "eq:vilbert-joint")
+@pytest.mark.equation("eq:vilbert-pool", "eq:vilbert-joint")
 def test_both_streams_are_pooled_by_a_relu_and_multiplied():
     x, W, bias = normal(2, 4), normal(4, 6, seed=1), normal(6, seed=2)
     found = pooled(x, W, bias)

@@ -35,11 +35,6 @@ from mmlearn.metrics.retrieval import retrieval_ranks
 from mmlearn.nn.bert import BERTConfig
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 def tiny(**more):
     text = BERTConfig(30, 12, 32, 3, 4, 64, pad=0, dropout=0.0, pooler=False)
     sizes = dict(features=6, classes=5, width=32, layers=2, heads=4, ff=32, inner=32, co_heads=4,
@@ -82,7 +77,7 @@ def bce(z, s):
 # ------------------------------------------------------------------------------------------- questions (VQA)
 
 
-@covers("eq:vilbert-weight-norm")
+@pytest.mark.equation("eq:vilbert-weight-norm")
 def test_size_and_direction_of_a_matrix_are_learned_apart():
     U, g = normal(3, 4), torch.tensor(2.5).double()
     length = math.sqrt(sum(float(x) ** 2 for x in U.flatten()))
@@ -106,13 +101,13 @@ def test_it_is_torchs_weight_norm_over_the_whole_matrix():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-@covers("eq:vilbert-soft-score")
+@pytest.mark.equation("eq:vilbert-soft-score")
 def test_an_answer_of_three_annotators_counts_in_full():
     assert soft_score(torch.tensor([[0.0, 3, 10]])).tolist() == [[0, 1, 1]]
     torch.testing.assert_close(soft_score(torch.tensor([[1, 2]])), torch.tensor([[1 / 3, 2 / 3]]))
 
 
-@covers("eq:vilbert-vqa")
+@pytest.mark.equation("eq:vilbert-vqa")
 def test_every_answer_is_a_yes_or_a_no():
     logits, s = normal(2, 4), torch.tensor([[1, 0, 1 / 3, 0], [0, 0, 0, 2 / 3]]).double()
     want = sum(bce(float(z), float(t)) for row in zip(logits, s) for z, t in zip(*row)) / 2
@@ -133,7 +128,7 @@ def test_the_head_of_answers_has_one_hidden_layer_of_twice_the_width():
 # -------------------------------------------------------------------------------------------- alternatives
 
 
-@covers("eq:vilbert-choice")
+@pytest.mark.equation("eq:vilbert-choice")
 def test_one_of_four_is_right():
     logits, right = normal(3, 4), torch.tensor([0, 3, 1])
     want = -sum(float(row[r]) - math.log(sum(math.exp(z) for z in row.tolist()))
@@ -207,7 +202,7 @@ def test_all_texts_are_scored_with_all_pictures_before_and_after_fine_tuning(see
 # ------------------------------------------------------------------------------------- referring expressions
 
 
-@covers("eq:vilbert-overlap")
+@pytest.mark.equation("eq:vilbert-overlap")
 def test_a_region_is_meant_by_as_much_as_it_overlaps_from_half_on():
     boxes = box_geometry(torch.tensor([[[0.0, 0, 4, 4], [0, 0, 4, 2], [0, 0, 4, 1], [5, 5, 8, 8]]]), 8, 8)
     iou = overlaps(boxes, torch.tensor([[0.0, 0.0, 0.5, 0.5]]))
@@ -216,7 +211,7 @@ def test_a_region_is_meant_by_as_much_as_it_overlaps_from_half_on():
     assert referring_targets(iou, soft=False).tolist() == [[1, 1, 0, 0]]           # the paper's words
 
 
-@covers("eq:vilbert-refer")
+@pytest.mark.equation("eq:vilbert-refer")
 def test_every_real_region_is_a_yes_or_a_no():
     logits, u = normal(2, 3), torch.tensor([[0.8, 0, 0], [0, 1, 0]]).double()
     mask = torch.tensor([[True, True, True], [True, True, False]])

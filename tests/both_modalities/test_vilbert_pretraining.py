@@ -35,11 +35,6 @@ from mmlearn.train import fit
 PAD, CLS, SEP, MASK, VOCAB = 0, 1, 2, 3, 30
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 def tiny(**more):
     text = BERTConfig(VOCAB, 8, 32, 3, 4, 64, pad=PAD, dropout=0.0, pooler=False)
     sizes = dict(features=6, classes=5, width=32, layers=2, heads=4, ff=32, inner=32, co_heads=4,
@@ -77,7 +72,7 @@ def batch(tokens, seen, config=None, seed=0):
 # ------------------------------------------------------------------------------------------- what is hidden
 
 
-@covers("eq:vilbert-hide")
+@pytest.mark.equation("eq:vilbert-hide")
 def test_of_hundred_regions_15_are_asked_for_and_13_to_14_lose_their_feature():
     regions, mask = torch.ones(400, 50, 2), torch.ones(400, 50, dtype=torch.bool)
     mask[:, 40:] = False
@@ -158,7 +153,7 @@ def test_what_does_not_belong_together_is_asked_nothing():
 # --------------------------------------------------------------------------------------------------- losses
 
 
-@covers("eq:vilbert-region")
+@pytest.mark.equation("eq:vilbert-region")
 def test_the_loss_of_regions_is_the_divergence_from_the_detector():
     logits, p = normal(3, 5), normal(3, 5, seed=1).softmax(-1)
     p[0] = torch.tensor([0, 0, 1.0, 0, 0])                             # 0 log 0 is 0
@@ -188,7 +183,7 @@ def test_without_a_hidden_region_the_loss_is_zero_and_not_zero_by_zero():
     assert loss == 0 and loss.isfinite()
 
 
-@covers("eq:vilbert-alignment", "eq:vilbert-score")
+@pytest.mark.equation("eq:vilbert-alignment", "eq:vilbert-score")
 def test_pairs_are_two_classes_of_which_the_first_belongs_together():
     logits, labels = normal(3, 2), torch.tensor([0, 1, 0])
     z = [sum(math.exp(x) for x in row) for row in logits.tolist()]
@@ -199,7 +194,7 @@ def test_pairs_are_two_classes_of_which_the_first_belongs_together():
     assert (ALIGNED, RANDOM) == (0, 1)
 
 
-@covers("eq:vilbert-loss")
+@pytest.mark.equation("eq:vilbert-loss")
 def test_the_three_losses_are_added_without_weights(seeded):
     tokens, seen = pairs()
     made = batch(tokens, seen, replace(PretrainingConfig(), word_rate=0.5, region_rate=0.5))
@@ -221,7 +216,7 @@ def test_the_three_losses_are_added_without_weights(seeded):
     assert nothing["mlm"] == nothing["region"] == 0 and nothing["pair"] > 0
 
 
-@covers("eq:vilbert-region-head")
+@pytest.mark.equation("eq:vilbert-region-head")
 def test_the_head_of_regions_is_a_layer_a_gelu_a_norm_and_a_layer():
     head = RegionHead(tiny()).double()
     x = normal(32)

@@ -34,8 +34,9 @@ def meet(X, Y, x_real, y_real, W, *, slot=True, mask=True, keys="other", scale=N
 def one_by_one(X, Y, x_real, y_real, W):
     def half(own, o, other, p, real):
         s = (own @ W[f"Q_{o}"]) @ (other @ W[f"K_{p}"]).T / W[f"Q_{o}"].shape[1] ** 0.5
-        most = s.masked_fill(~real, 0.0).amax(1, keepdim=True).clamp(min=0)
-        weights = (s - most).exp() * real
+        s = s.masked_fill(~real, -math.inf)
+        most = s.amax(1, keepdim=True).clamp(min=0)
+        weights = (s - most).exp()
         return weights @ (other @ W[f"V_{p}"]) / (weights.sum(1, keepdim=True) + (-most).exp())
     return half(X, "X", Y, "Y", y_real), half(Y, "Y", X, "X", x_real)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmlearn.both_modalities.vilbert import WHOLE, ViLBERTConfig
+from mmlearn.both_modalities.vilbert_fine_tuning import Task
 from mmlearn.both_modalities.vilbert_pretraining import PretrainingConfig, ViLBERTForPreTraining
 from mmlearn.both_modalities.vilbert_regions import Seen, see
 from mmlearn.both_modalities.vilbert_training import (
@@ -27,6 +28,7 @@ from mmlearn.both_modalities.vilbert_training import (
     scores_of,
 )
 from mmlearn.checkpoints import is_saved
+from mmlearn.data.expressions import ExpressionSet
 from mmlearn.data.pairs import draw_scenes
 from mmlearn.data.scenes import CATEGORIES
 from mmlearn.data.scenes.graph import Scene
@@ -388,4 +390,28 @@ def pictures_of_pairs(found: Sequence[tuple[Any, str, float]]) -> Diagram:
         drawn.image(x, 10 + side / 2, image, side)
         drawn.text(x, side + 28, literal(text), 12, "text")
         drawn.text(x, side + 50, f"{p:.2f}", 15, "new" if p > 0.5 else "loss", weight=600)
+    return drawn
+
+
+def referred_boxes(
+    data: ExpressionSet, task: Task, chosen: Int[Tensor, " n"], count: int = 4
+) -> Diagram:
+    """Expressions with the box that is meant (dashed) and the region that was chosen: first those that were
+    hit, then as many that were missed."""
+    iou = task.right.gather(1, chosen[:, None])[:, 0]
+    order = [*(iou > 0.5).nonzero()[:, 0].tolist()[: count // 2],
+             *(iou <= 0.5).nonzero()[:, 0].tolist()[: count - count // 2]]
+    side, images = 200, draw_scenes([data.scenes[data.expressions[i].scene] for i in order])
+    drawn = Diagram(WIDE, 14 + (side + 62) * ((len(order) + 1) // 2), "; ".join(
+        f"“{data.expressions[i].text}”: the chosen box overlaps by {float(iou[i]):.2f}" for i in order))
+    for k, (i, image) in enumerate(zip(order, images)):
+        left, top = 18 + 234 * (k % 2), 12 + (side + 62) * (k // 2)
+        one, hit = data.expressions[i], bool(iou[i] > 0.5)
+        drawn.image(left + side / 2, top + side / 2, image, side)
+        _box(drawn, data.boxes(one.scene)[one.target].tolist(), left, top, side, "text", 0.4,
+             ' stroke-dasharray="5 4"')
+        _box(drawn, task.seen.boxes[one.scene, chosen[i]].tolist(), left, top, side,
+             "new" if hit else "loss", 0.6)
+        drawn.text(left + side / 2, top + side + 16, literal(one.text), 13, "text")
+        drawn.text(left + side / 2, top + side + 36, f"IoU {float(iou[i]):.2f}", 13, "new" if hit else "loss")
     return drawn

@@ -118,6 +118,25 @@ def test_pairs_are_shown_with_their_probabilities(what):
     assert {"0.91", "0.20", "two cars"} <= set(texts(drawn)) and "0.91" in drawn.alt
 
 
+def test_hits_and_misses_are_shown_with_their_overlap():
+    from mmlearn.both_modalities.vilbert import box_geometry
+    from mmlearn.both_modalities.vilbert_fine_tuning import Task
+    from mmlearn.data.expressions import expressions
+
+    data = expressions(4)
+    n = len(data.scenes)
+    boxes = torch.zeros(n, 2, 5)
+    pictures = torch.tensor([one.scene for one in data.expressions])
+    for one in data.expressions:
+        boxes[one.scene, 0] = box_geometry(data.boxes(one.scene)[one.target], 1, 1)
+    seen = Seen(torch.zeros(n, 2, 6), boxes, torch.ones(n, 2, dtype=torch.bool), torch.zeros(n, 2, 5))
+    task = Task(torch.zeros(4, 3, dtype=torch.long), seen, pictures, torch.tensor([[0.93, 0.0]] * 4))
+    drawn = vilbert.referred_boxes(data, task, torch.tensor([0, 0, 1, 1]))
+    check_texts(drawn)
+    assert texts(drawn).count("IoU 0.93") == 2 and texts(drawn).count("IoU 0.00") == 2
+    assert {one.text for one in data.expressions} <= set(texts(drawn))
+
+
 @pytest.mark.slow
 def test_where_no_miniature_is_there_one_is_trained_for_a_few_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(vilbert, "CHECKPOINT", tmp_path / "none.safetensors")
