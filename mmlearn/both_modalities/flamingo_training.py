@@ -118,6 +118,19 @@ class MixedBatches(Batches):
         return {name: batches[number] for name, batches in self.sets.items()}
 
 
+class BoundBatches(BindingBatches):
+    """Batches of ``binding_page`` whose loss counts a word only where it was bound before: what stands at its
+    first shot nobody can know, and nobody is taught to guess."""
+
+    def make(self, indices: list[int], number: int) -> InterleavedBatch:
+        batch = super().make(indices, number)
+        tokens, scored = batch.tokens, batch.scored
+        known = torch.zeros_like(scored)
+        for t in range(1, tokens.shape[1]):
+            known[:, t] = (tokens[:, t : t + 1] == tokens[:, :t]).any(dim=1)
+        return batch._replace(scored=scored & known & (tokens != self.tokeniser.eos))
+
+
 def mixture_objective(weights: Mapping[str, float]) -> Any:
     """A loss for ``fit``: eq:flamingo-mixture of the losses of all sets, each of which is recorded."""
     def objective(model: nn.Module, batch: dict[str, InterleavedBatch]) -> tuple[Tensor, dict[str, Any]]:
@@ -137,16 +150,17 @@ def scene_batches(
     ``most`` = 1 there are pairs of one picture and one text alone, and no bindings."""
     sets: dict[str, Batches] = {"pages": PageBatches(examples, tokeniser, look, batch, most=most, seed=seed)}
     if most > 1:
-        sets["bindings"] = BindingBatches(things, tokeniser, look_at_things, binding, seed=seed)
+        sets["bindings"] = BoundBatches(things, tokeniser, look_at_things, binding, seed=seed)
     return MixedBatches(sets)
 
 
 def train_flamingo(
-    model: Flamingo, batches: MixedBatches, *, steps: int, lr: float | int = 1e-3, warmup: int = 50,
-    weights: Mapping[str, float] | None = None, seed: int = 0, **options: Any,
+    model: Flamingo, batches: MixedBatches, *, steps: int, lr: float | int = 2e-3, warmup: int = 50,
+    gate_scale: float | int = 5, weights: Mapping[str, float] | None = None, seed: int = 0, **options: Any,
 ) -> History:
     """Train what is not frozen: AdamW, weight decay 0.1 (none in the resampler), a linear warm-up and then a
-    constant rate, gradients of norm 1 at most, as in the paper.
+    constant rate, gradients of norm 1 at most, as in the paper. Gates have ``gate_scale`` times the rate:
+    a step of Adam moves a number by the rate at most, and some hundred steps shall open a gate.
 
     The history's scalars hold the loss of each set and "gate", the mean of $|\\tanh\\alpha|$. Further
     ``options`` (``evaluate``, ``folder``, ``title`` …) go to ``fit``.
@@ -159,7 +173,15 @@ def train_flamingo(
             told["gate"] = model.adapter.gates().detach().abs().mean()
         return loss, told
 
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=lr, fused=True)
+    gates = {id(p) for name, p in model.adapter.named_parameters() if "gate_" in name}
+    groups: list[dict[str, Any]] = []
+    for group in parameter_groups(model):
+        for scale, inside in ((1.0, False), (float(gate_scale), True)):
+            params = [p for p in group["params"] if (id(p) in gates) is inside]
+            if params:
+                groups.append({"params": params, "scale": scale,
+                               "weight_decay": 0.0 if inside else group["weight_decay"]})
+    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
     options = {"optimizer": optimizer, "clip": 1.0,
                "schedule": linear_warmup(lr, max(1, min(warmup, steps // 4))), **options}
     return fit(model, with_gates, batches, steps=steps, seed=seed, **options)

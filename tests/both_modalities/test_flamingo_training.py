@@ -22,7 +22,7 @@ from mmlearn.both_modalities.flamingo_training import (
     with_first_shots,
     with_swapped_words,
 )
-from mmlearn.both_modalities.interleaved import Example, look_at_features
+from mmlearn.both_modalities.interleaved import NONSENSE, Example, look_at_features
 from mmlearn.both_modalities.language_model import all_examples, lm_tokeniser, save_lm
 from mmlearn.data.pairs import class_pictures, scene_pairs
 from mmlearn.nn.causal_lm import CausalLM, CausalLMConfig
@@ -52,6 +52,19 @@ def test_a_step_adds_the_losses_of_both_sets_by_their_weights():
     assert list(told) == ["pages", "bindings"] and float(told["bindings"]) == pytest.approx(float(want[1]))
     alone = scene_batches(all_examples(data), looks[0], things, looks[1], of, batch=3, most=1)
     assert list(alone[0]) == ["pages"] and alone[0]["pages"].pictures.shape[1] == 1
+
+
+def test_a_word_counts_where_it_was_bound_before():
+    data, things, of, looks, _ = small()
+    batches = scene_batches(all_examples(data), looks[0], things, looks[1], of, batch=3, binding=6)
+    batch = batches[2]["bindings"]
+    counted = 0
+    for row, scored in zip(batch.tokens.tolist(), batch.scored.tolist()):
+        words = [t for t, token in enumerate(row) if of.words[token] in NONSENSE]
+        want = [t for t in words if row[t] in [row[s] for s in words if s < t]]
+        assert [t for t, here in enumerate(scored) if here] == want
+        counted += len(want)
+    assert counted >= 6                                         # the query of every page at least
 
 
 def test_training_moves_the_adapter_alone_and_opens_gates():
