@@ -42,6 +42,7 @@ from mmlearn.train import History, fit
 PAD = 1
 FILE = "walker.safetensors"
 NOTHING = ACTIONS           # the action before the first
+State = tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]
 
 
 @dataclass(frozen=True)
@@ -196,20 +197,22 @@ class Walker(nn.Module):
         last = torch.cat([forth, back], dim=-1)[torch.arange(len(tokens)), length - 1]
         return Instruction(torch.cat([forth, turned(back, length)], dim=-1), mask, last)
 
-    def begin(self, instruction: Instruction) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+    def begin(self, instruction: Instruction) -> State:
         """State and memory before the first step."""
         h = torch.tanh(self.start(instruction.memory))
         return h, torch.zeros_like(h)
 
     def step(
-        self, instruction: Instruction, views: Float[Tensor, "b w d"], open_ways: Bool[Tensor, "b w"],
-        before: Int[Tensor, " b"], state: tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]],
-    ) -> tuple[Float[Tensor, "b w"], tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]], Float[Tensor, "b t"]]:
+        self, instruction: Instruction, views: Float[Tensor, "b w d"],
+        open_ways: Bool[Tensor, "b w"], before: Int[Tensor, " b"],
+        state: State
+    ) -> tuple[Float[Tensor, "b w"], State, Float[Tensor, "b t"]]:
         """Logits of ahead, right, behind, left and stop, the next state, and the weights of the words."""
         ways = self.dropout(seen_ways(views, self.directions.weight))
         seen = glance(state[0], ways)
         h, c = self.cell(torch.cat([seen, self.actions(before)], dim=-1), state)
-        weights = word_weights(h, instruction.states, self.words.weight.mT, instruction.mask)
+        weights = word_weights(h, instruction.states,
+                               self.words.weight.mT, instruction.mask)
         told = (weights[:, None] @ instruction.states)[:, 0]
         asked = self.ask(join_tanh(told, h, self.join.weight.mT))
         return way_logits(asked, ways, open_ways), (h, c), weights
@@ -278,11 +281,13 @@ class WalkBatches(Batches):
 
 
 def walking_loss(
-    model: Walker, batch: WalkBatch, forcing: Literal["student", "teacher"] = "student"
+    model: Walker, batch: WalkBatch,
+    forcing: Literal["student", "teacher"] = "student"
 ) -> tuple[Float[Tensor, ""], dict[str, float]]:
     """Imitation of what is right wherever the walker went; what it draws follows from the batch's number."""
     draw = torch.Generator().manual_seed(batch.number)
-    walked = model(batch.walks, batch.tokens.to(model.ask.weight.device), forcing, draw)
+    tokens = batch.tokens.to(model.ask.weight.device)
+    walked = model(batch.walks, tokens, forcing, draw)
     return walked.loss, {"right": walked.right, "weight": float(walked.steps)}
 
 

@@ -101,7 +101,9 @@ def neighbours(doors: Bool[np.ndarray, "*m y x 4"]) -> Int[np.ndarray, "*m n 4"]
     return np.where(flat, room[:, None] + step, -1)
 
 
-def shortest_paths(doors: Bool[np.ndarray, "*m y x 4"]) -> Int[np.ndarray, "*m n n"]:
+def shortest_paths(
+    doors: Bool[np.ndarray, "*m y x 4"]
+) -> Int[np.ndarray, "*m n n"]:
     r"""eq:nav-distance: $d(u,v)=\min\{1+d(w,v):w\text{ next to }u\}$, $d(v,v)=0$: doors to go through from
     every room to every other, of all houses at once; -1 where no way leads.
 
@@ -117,8 +119,10 @@ def shortest_paths(doors: Bool[np.ndarray, "*m y x 4"]) -> Int[np.ndarray, "*m n
         reached = np.zeros(wave.shape, dtype=bool)
         for d, (down, right) in enumerate(_STEPS):
             through = wave & flat[..., d]
-            to = reached[:, :, max(down, 0):rows + min(down, 0), max(right, 0):columns + min(right, 0)]
-            to |= through[:, :, max(-down, 0):rows - max(down, 0), max(-right, 0):columns - max(right, 0)]
+            reached[:, :, slice(max(down, 0), rows + min(down, 0)),
+                    slice(max(right, 0), columns + min(right, 0))] |= through[
+                :, :, slice(max(-down, 0), rows - max(down, 0)),
+                slice(max(-right, 0), columns - max(right, 0))]
         wave = reached & (distance < 0)
         if not wave.any():
             break
@@ -339,12 +343,15 @@ class Walks:
         """The walks of these numbers, in this order."""
         return Walks.of(self.world, [self.walks[i] for i in indices])
 
-    def right_action(self, room: Int[Tensor, " b"], facing: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    def right_action(
+        self, room: Int[Tensor, " b"], facing: Int[Tensor, " b"]
+    ) -> Int[Tensor, " b"]:
         """What is right wherever the walkers are, on their paths or not: through the door where ``lead``
         leads, and ``STOP`` at the goal."""
         to = self.lead.gather(1, room[:, None])
         ways = self.world.ways(self.house, room, facing)
-        return torch.where(room == self.goal, STOP, (ways == to).int().argmax(dim=1))
+        door = (ways == to).int().argmax(dim=1)
+        return torch.where(room == self.goal, STOP, door)
 
 
 def make_walks(count: int, split: str = "train", *, houses: int = 20, side: int = 4, size: int = 32,
