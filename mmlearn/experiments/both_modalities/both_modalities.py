@@ -464,7 +464,8 @@ ROWS: dict[str, tuple[Callable[..., Scores], str]] = {      # row: how it is fou
     "network without question": (partial(network, reads=False), ""),
     "network": (network, ""), "CLIP zero-shot": (clip, ""), "attention captioner": (captioner, ""),
     "ViLBERT fine-tuned": (vilbert, "vilbert"), "Flamingo few-shot": (flamingo, "flamingo"),
-    "Flamingo few-shot blind": (partial(flamingo, blind=True), "flamingo"), "walker without words": (partial(walker, arm="word-blind"), "walker"),
+    "Flamingo few-shot blind": (partial(flamingo, blind=True), "flamingo"),
+    "walker without words": (partial(walker, arm="word-blind"), "walker"),
     "walker without pictures": (partial(walker, arm="picture-blind"), "walker"),
     "walker": (walker, "walker"),
 }
