@@ -448,10 +448,14 @@ def flamingo(seed: int, args: argparse.Namespace, blind: bool = False) -> Scores
     return question_scores(test, [answers.get(i, "yes") for i in range(len(queries))])
 
 
-def walker(seed: int, args: argparse.Namespace) -> Scores:
-    """The scores of the walker with this seed, from its own study."""
-    found = next(one for one in read_json(args.walker)["arms"]["walker"] if one["seed"] == seed)
-    return {f"walks {name}": found["scores"][name] for name in ("success", "SPL") if name in found["scores"]}
+def walker(seed: int, args: argparse.Namespace, arm: str = "seeing") -> Scores:
+    """The walker of an arm and a seed in houses that it has never seen, from its own study."""
+    runs = read_json(args.walker)["arms"][arm]
+    found = next((one for one in runs if one["seed"] == seed), None)
+    if found is None:
+        raise ValueError(f"{args.walker} has no walker {arm!r} with seed {seed}; run its study with as many "
+                         f"seeds")
+    return {f"walks {name}": found["unseen"][name] for name in ("success", "spl")}
 
 
 ROWS: dict[str, tuple[Callable[..., Scores], str]] = {      # row: how it is found, the file that it needs
@@ -460,7 +464,10 @@ ROWS: dict[str, tuple[Callable[..., Scores], str]] = {      # row: how it is fou
     "network without question": (partial(network, reads=False), ""),
     "network": (network, ""), "CLIP zero-shot": (clip, ""), "attention captioner": (captioner, ""),
     "ViLBERT fine-tuned": (vilbert, "vilbert"), "Flamingo few-shot": (flamingo, "flamingo"),
-    "Flamingo few-shot blind": (partial(flamingo, blind=True), "flamingo"), "walker": (walker, "walker"),
+    "Flamingo few-shot blind": (partial(flamingo, blind=True), "flamingo"),
+    "walker without words": (partial(walker, arm="word-blind"), "walker"),
+    "walker without pictures": (partial(walker, arm="picture-blind"), "walker"),
+    "walker": (walker, "walker"),
 }
 SETTINGS = ("train", "test", "captioned", "pictures", "steps", "caption_steps", "shots")
 

@@ -89,30 +89,30 @@ def xor() -> Diagram:
         "bad at the two other corners. A sum of two votes is a line, and a line gets at most "
         f"{best_of_sums()} of the 4 right. Right: with the product of the cues, written as -1 and +1, as the "
         "one coordinate, good stands at -1 and bad at +1, and a threshold at 0 parts them."))
-    drawn.text(118, 18, "a sum of two votes", 14, weight=600)
-    drawn.text(356, 18, "their product", 14, "new", weight=600)
-    drawn.rect(118, 128, 160, 160, "", 4)
+    drawn.text(138, 18, "a sum of two votes", 14, weight=600)
+    drawn.text(362, 18, "their product", 14, "new", weight=600)
+    drawn.rect(138, 128, 170, 160, "", 4)
     for wink, praise in product((0, 1), repeat=2):
         good = wink != praise
-        x, y = 62 + 112 * wink, 184 - 112 * praise
+        x, y = 86 + 104 * wink, 184 - 112 * praise
         drawn.rect(x, y, 46, 28, "new" if good else "loss", 14)
         drawn.text(x, y, "good" if good else "bad", 14, "new" if good else "loss", weight=600)
-    drawn.line([(58, 214), (204, 102)], "loss", True)
-    drawn.text(62, 228, "no wink", 13, "image")
-    drawn.text(174, 228, "wink", 13, "image")
-    drawn.text(22, 72, "praise", 13, "text")
-    drawn.text(20, 184, "not", 13, "text")
-    drawn.text(118, 254, f"at most {best_of_sums()} of 4 are right", 14, "loss")
-    drawn.line([(262, 128), (452, 128)])
-    for value, good, name in ((-1, True, "cues differ"), (1, False, "cues are alike")):
-        x = 357 + 62 * value
+    drawn.line([(104, 216), (230, 108)], "loss", True)
+    drawn.text(86, 228, "no wink", 13, "image")
+    drawn.text(190, 228, "wink", 13, "image")
+    drawn.text(25, 72, "praise", 13, "text")
+    drawn.text(25, 184, "not", 13, "text")
+    drawn.text(138, 254, f"at most {best_of_sums()} of 4 are right", 14, "loss")
+    drawn.line([(274, 128), (450, 128)])
+    for value, good, name in ((-1, True, "cues differ"), (1, False, "cues alike")):
+        x = 362 + 56 * value
         drawn.rect(x, 128, 46, 28, "new" if good else "loss", 14)
         drawn.text(x, 128, "good" if good else "bad", 14, "new" if good else "loss", weight=600)
         drawn.text(x, 160, f"{value:+d}".replace("-", "−"), 14)
-        drawn.text(x + 8 * value, 182, name, 13, "soft")
-    drawn.line([(357, 90), (357, 150)], "new", True)
-    drawn.text(357, 76, "0", 14, "new")
-    drawn.text(356, 254, "all 4 are right", 14, "new")
+        drawn.text(x + 4 * value, 182, name, 13, "soft")
+    drawn.line([(362, 90), (362, 150)], "new", True)
+    drawn.text(362, 76, "0", 14, "new")
+    drawn.text(362, 254, "all 4 are right", 14, "new")
     return drawn
 
 

@@ -101,8 +101,8 @@ def annotators() -> Block:
         frames.append(frame)
         labels.append(
             "Nobody gave it." if not m else
-            f"{m} gave it. Left out: {m} times one of them, when {m - 1} others remain; {PEOPLE - m} times "
-            f"somebody else, when {m} remain.")
+            f"{m} gave it. In {m} of ten turns one of them is left out, and {m - 1} count; in {PEOPLE - m} "
+            f"somebody else, and {m} count.")
     return slider({"people with this answer": list(range(PEOPLE + 1))}, frames, (
         "The official accuracy of an answer to a question of VQA, by the number of people who gave it: each "
         "of the ten is left out once, three of the other nine are enough, and the ten values are averaged. "
@@ -118,7 +118,7 @@ def vcr_problem(data: VCRSet, number: int, images: UInt8[Tensor, "n 3 s s"]) -> 
     question = with_names(one.question, scene)
     blocks = [("Which answer?", one.answers, one.answer), ("Why? (the answer is given)", one.rationales,
                                                             one.rationale)]
-    lines = [[wrapped(with_names(text, scene), 13, WIDE - 44) for text in texts] for _, texts, _ in blocks]
+    lines = [[wrapped(with_names(text, scene), 13, WIDE - 90) for text in texts] for _, texts, _ in blocks]
     heights = [26 + sum(17 * len(text) + 7 for text in part) for part in lines]
     alt = " ".join([f"A problem of visual commonsense reasoning. Question: {question}",
                     *(f"{name} " + " / ".join(with_names(text, scene) for text in texts)
@@ -136,7 +136,7 @@ def vcr_problem(data: VCRSet, number: int, images: UInt8[Tensor, "n 3 s s"]) -> 
         y = max([y0 + 9, 18, *(before + 20 for before in placed)])
         placed.append(y)
         drawn.text(min(x0 + 4, 148), y, f"[{tag}]", 14, "new", "start", 700, halo=True)
-    for i, line in enumerate(wrapped(question, 15, 258)):
+    for i, line in enumerate(wrapped(question, 15, 224)):
         drawn.text(198, 30 + 20 * i, literal(line), 15, "text", "start", 600)
     top = 196.0
     for (name, _, right), part, high in zip(blocks, lines, heights):

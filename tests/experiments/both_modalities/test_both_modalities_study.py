@@ -82,11 +82,14 @@ def test_rows_without_their_file_are_left_out_and_unknown_ones_refused(tmp_path,
         capsys.readouterr().out)
     with pytest.raises(ValueError, match="--systems names 'magic'"):
         chosen_rows(given(systems="magic"))
-    (tmp_path / "w.json").write_text(json.dumps({"arms": {"walker": [
-        {"seed": 0, "scores": {"success": 0.5, "SPL": 0.25}}, {"seed": 1, "scores": {"success": 0.75}}]}}))
+    (tmp_path / "w.json").write_text(json.dumps({"arms": {"seeing": [
+        {"seed": 0, "unseen": {"success": 0.5, "spl": 0.25}},
+        {"seed": 1, "unseen": {"success": 0.75, "spl": 0.5, "error": 1}}]}}))
     file = given(walker=tmp_path / "w.json", systems="walker")
     assert chosen_rows(file) == ["walker"]
-    assert walker(1, file) == {"walks success": 0.75}
+    assert walker(1, file) == {"walks success": 0.75, "walks spl": 0.5}
+    with pytest.raises(ValueError, match="no walker 'seeing' with seed 7"):
+        walker(7, file)
     missing = given(walker=Path("nowhere.json"), systems="walker")
     assert chosen_rows(missing) == []
 
