@@ -58,7 +58,8 @@ def workplace(folder: Path) -> None:
     (folder / "corpus.txt").write_text("a red cat\na blue cat\nthe red tower\n")
     (folder / "vectors.txt").write_text("4 2\na 1 2\nred 2 1\ncat 0 1\ntower 1 0\n")
     reader(folder / "reader.safetensors")
-    (folder / "shots.csv").write_text(f"picture,question,answer\nphotos/{names[0]},Where is this?,in the snow\n")
+    (folder / "shots.csv").write_text(
+        f"picture,question,answer\nphotos/{names[0]},Where is this?,in the snow\n")
     (folder / "pairs.tsv").write_text("a\tred\t1\ncat\ttower\t2\nred\tcat\t3\n")
     wrong = folder / "wrong"
     wrong.mkdir()
@@ -106,7 +107,6 @@ def diffuser(path: Path) -> None:
 def reader(path: Path) -> None:
     """A Flamingo, tiny and untrained, with its language model beside it."""
     import torch
-
     from mmlearn.both_modalities.flamingo_training import (
         encode_pictures,
         mini_config,
@@ -114,6 +114,7 @@ def reader(path: Path) -> None:
         save_flamingo,
         scene_encoder,
     )
+
     from mmlearn.both_modalities.interleaved import ChunkTokeniser
     from mmlearn.both_modalities.language_model import save_lm
     from mmlearn.nn.causal_lm import CausalLM, CausalLMConfig
@@ -216,8 +217,8 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
     (("train", "flamingo", *OF_FOLDER, "--batch", "2"),
      {**{name: fits for name, fits in TRAINER.items() if name not in ("--batch", "--size")},
       "--batch": whole(1, 3), "--language-steps": whole(1, 10**9), "--encoder": never}),
-    (("answer", "photos/train_000003.png", "Where is this?", "--weights", "reader.safetensors", "--beams", "1",
-      "--max-len", "2"),
+    (("answer", "photos/train_000003.png", "Where is this?", "--weights", "reader.safetensors",
+      "--beams", "1", "--max-len", "2"),
      {"--weights": never, "--shots": never, "--beams": whole(1, 20), "--max-len": whole(1, 10**40)}),
     (("train", "captioner", *OF_FOLDER, "--size", "mini"),
      CAPTIONER),

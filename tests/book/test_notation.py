@@ -18,7 +18,7 @@ GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa la
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
 NAMES = re.compile(r"\\(?:text|textcolor|mathrm|operatorname\*?|begin|end)\s*\{[^{}]*\}")
 WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM|ling|vision|text|vis|voken|MLM|NSP|Imagine|Lang|"
-                   r"max|region|pair|rel|sim)\}")                                  # indices that are words, as the page says
+                   r"max|region|pair|rel|sim)\}")              # indices that are words, as the page says
 SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 
