@@ -57,6 +57,9 @@ def workplace(folder: Path) -> None:
         "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}))
     (folder / "corpus.txt").write_text("a red cat\na blue cat\nthe red tower\n")
     (folder / "vectors.txt").write_text("4 2\na 1 2\nred 2 1\ncat 0 1\ntower 1 0\n")
+    reader(folder / "reader.safetensors")
+    (folder / "shots.csv").write_text(
+        f"picture,question,answer\nphotos/{names[0]},Where is this?,in the snow\n")
     (folder / "pairs.tsv").write_text("a\tred\t1\ncat\ttower\t2\nred\tcat\t3\n")
     wrong = folder / "wrong"
     wrong.mkdir()
@@ -99,6 +102,30 @@ def diffuser(path: Path) -> None:
     config = fitted(ADMConfig(8, 8, (1, 2), 1, (), groups=4, head_channels=8),
                     GLIDETextConfig(len(words), 6, 8, 1, 2))
     save_painter(path, Painter.of(words, GLIDE(config.with_hole())), {})
+
+
+def reader(path: Path) -> None:
+    """A Flamingo, tiny and untrained, with its language model beside it."""
+    import torch
+    from mmlearn.both_modalities.flamingo_training import (
+        encode_pictures,
+        mini_config,
+        new_flamingo,
+        save_flamingo,
+        scene_encoder,
+    )
+
+    from mmlearn.both_modalities.interleaved import ChunkTokeniser
+    from mmlearn.both_modalities.language_model import save_lm
+    from mmlearn.nn.causal_lm import CausalLM, CausalLMConfig
+
+    words = ChunkTokeniser.train(["Question: Where is this? Answer: in the snow"])
+    torch.manual_seed(0)
+    language = CausalLM(CausalLMConfig(len(words), 128, 16, 1, 2, 32))
+    save_lm(path.parent / "language.safetensors", language, words, {})
+    features = encode_pictures(scene_encoder("resnet"), torch.zeros(1, 3, 64, 64)).shape[-1]
+    model = new_flamingo(mini_config(language, features), language, 0)
+    save_flamingo(path, model.adapter, "resnet", {}, "language")
 
 
 def guidance(text: str) -> bool:
@@ -185,6 +212,14 @@ COMMANDS: tuple[tuple[tuple[str, ...], dict[str, Callable[[str], bool]]], ...] =
     (("train", "clip", "--scenes", "2", "--out", "run"),
      {"--scenes": never, "--validation": never, "--validation-images": never, "--images": never,
       "--annotations": never, "--hold-out": never}),
+    (("train", "data2vec", *OF_FOLDER, "--size", "mini"), {**TRAINER, "--batch": whole(1, 10**6)}),
+    (("train", "vilbert", *OF_FOLDER), TRAINER),
+    (("train", "flamingo", *OF_FOLDER, "--batch", "2"),
+     {**{name: fits for name, fits in TRAINER.items() if name not in ("--batch", "--size")},
+      "--batch": whole(1, 3), "--language-steps": whole(1, 10**9), "--encoder": never}),
+    (("answer", "photos/train_000003.png", "Where is this?", "--weights", "reader.safetensors",
+      "--beams", "1", "--max-len", "2"),
+     {"--weights": never, "--shots": never, "--beams": whole(1, 20), "--max-len": whole(1, 10**40)}),
     (("train", "captioner", *OF_FOLDER, "--size", "mini"),
      CAPTIONER),
     (("train", "m2", "--data", "coco", "--images", "photos", "--annotations", "captions.json", "--out", "run",

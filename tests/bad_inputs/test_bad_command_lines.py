@@ -22,6 +22,7 @@ class Accepted(Exception):
 def place(tmp_path, monkeypatch):
     """A folder to stand in; models are read once, nothing is trained, nothing downloaded."""
     import mmlearn.cli.data
+    from mmlearn.both_modalities import data2vec, flamingo_training, language_model, vilbert_training
     from mmlearn.data import download
     from mmlearn.image2text import saved
     from mmlearn.image2text import training as captioning
@@ -38,11 +39,14 @@ def place(tmp_path, monkeypatch):
         return download.download_coco(folder, split)
 
     for module, name in ((captioning, "train_cross_entropy"), (captioning, "train_self_critical"),
-                         (contrastive, "train_clip"), (drawing, "train_damsm"), (drawing, "train_game")):
+                         (contrastive, "train_clip"), (drawing, "train_damsm"), (drawing, "train_game"),
+                         (data2vec, "train_data2vec"), (vilbert_training, "pretrain"),
+                         (flamingo_training, "train_flamingo"), (language_model, "train_lm")):
         monkeypatch.setattr(module, name, begun)
     monkeypatch.setattr(mmlearn.cli.data, "download_coco", no_network)
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: False)
-    for module in ("train_clip", "train_captioner", "train_text_to_image"):
+    for module in ("train_clip", "train_captioner", "train_text_to_image", "train_data2vec", "train_flamingo",
+                   "train_vilbert"):
         monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     for module, name in ((dual_encoders, "open_model"), (saved, "load_captioner")):
         original, cached = getattr(module, name), functools.cache(getattr(module, name))

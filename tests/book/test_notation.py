@@ -18,7 +18,7 @@ GREEK = ("alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa la
 BLOCK = re.compile(r"\$\$\n(.*?)\n\$\$(?: \((eq:[\w-]+)\))?", re.S)
 NAMES = re.compile(r"\\(?:text|textcolor|mathrm|operatorname\*?|begin|end)\s*\{[^{}]*\}")
 WORDS = re.compile(r"[_^]\{(?:data|new|mis|style|CA|DAMSM|ling|vision|text|vis|voken|MLM|NSP|Imagine|Lang|"
-                   r"max)\}")                                  # indices that are words, as the page says
+                   r"max|region|pair|rel|sim)\}")              # indices that are words, as the page says
 SCRIPT = re.compile(r"\\(?:mathcal|mathbb)\s*\{?[A-Za-z]\}?")  # calligraphic letters are said in the text
 
 
@@ -74,7 +74,10 @@ def tables(page: str) -> tuple[list[str], dict[str, dict[str, str]], list[tuple[
 MODULES = {"2": ("text2image", "metrics/generation.py", "metrics/frechet.py", "metrics/manifolds.py",
                  "metrics/text_match.py"),
            "3": ("images_for_language", "data/vocabulary.py", "data/word_vectors.py", "metrics/similarity.py",
-                 "nn/bert.py", "nn/transformer.py")}
+                 "nn/bert.py", "nn/transformer.py"),
+           "5": ("both_modalities", "metrics/affect.py", "metrics/navigation.py", "metrics/vcr.py",
+                 "metrics/vqa.py", "nn/beit.py", "nn/causal_lm.py", "data/affect.py", "data/expressions.py",
+                 "data/navigation.py", "data/rationales.py", "data/voices.py")}
 
 
 def formula(docstring: str) -> str:

@@ -30,6 +30,12 @@ SMALLER = {
                             "--batch": "2", "--pixels": "16"},
     "mmlearn generate \"a man is cooking\" --weights runs/glide": {"--steps": "2"},
     "mmlearn edit": {"--steps": "2"},
+    "mmlearn train data2vec --size base": {"--size": "mini", "--batch": "2", "--steps": "1",
+                                           "--precision": "no"},
+    "mmlearn train data2vec": {"--hold-out": "2", "--steps": "1", "--batch": "2"},
+    "mmlearn train vilbert": {"--scenes": "4", "--steps": "1", "--batch": "2"},
+    "mmlearn train flamingo": {"--hold-out": "2", "--steps": "1", "--language-steps": "1", "--batch": "2"},
+    "mmlearn answer": {"--beams": "1", "--max-len": "2"},
     "mmlearn train words": {"--min-count": "1", "--dim": "4", "--epochs": "1"},
     "mmlearn caption": {"--beam": "1", "--max-len": "4"},
 }
@@ -109,6 +115,10 @@ def place(tmp_path, monkeypatch, clip_folder):
     painters(tmp_path / "painters", monkeypatch)
     for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide",
                    "train_vilbert"):
+    (tmp_path / "shots.csv").write_text(
+        "picture,question,answer\nphotos/0.png,What is in the picture?,a man\n")
+    for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide", "train_data2vec",
+                   "train_flamingo", "train_vilbert"):
         monkeypatch.setattr(f"mmlearn.cli.{module}.VALIDATION_SCENES", 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
