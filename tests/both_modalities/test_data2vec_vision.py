@@ -21,6 +21,7 @@ from mmlearn.both_modalities.data2vec import (
 from mmlearn.both_modalities.data2vec_vision import (
     Data2VecVision,
     Data2VecVisionConfig,
+    HiddenPictures,
     VisionData2Vec,
     add_block,
     block_aspect,
@@ -391,3 +392,16 @@ def test_the_epsilon_of_a_folder_is_used_and_matters(tmp_path):
         assert (ours(images) - want).abs().max() > 1e-2
     config = json.loads((tmp_path / "plain" / "config.json").read_text())
     assert config["model_type"] == "data2vec-vision"
+
+
+def test_hidden_pictures_follow_from_the_number_of_the_batch_with_and_without_views():
+    images = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)
+    for augment in (False, True):
+        one, same = (HiddenPictures(images, 3, Data2VecVisionConfig.mini(), seed=2, augment=augment)
+                     for _ in range(2))
+        first, again, other = one[1], same[1], one[0]
+        assert torch.equal(first.inputs, again.inputs) and torch.equal(first.mask, again.mask)
+        assert not torch.equal(first.mask, other.mask) and first.inputs.shape == (3, 3, 32, 32)
+    row = HiddenPictures(images, 6, Data2VecVisionConfig.mini(), shuffle=False)[0].inputs[4, 1, 2, 3]
+    want = (float(images[4, 1, 2, 3]) / 255 - 0.456) / 0.224
+    assert float(row) == pytest.approx(want, abs=1e-5)
