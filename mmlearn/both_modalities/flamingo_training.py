@@ -100,8 +100,8 @@ def centre_(
     not blown up."""
     cells = features.flatten(0, 1).to(project.weight)
     mean, deviation = cells.mean(dim=0), cells.std(dim=0)
-    project.weight /= deviation.clamp(min=float(deviation.mean()) / 4)
-    project.bias -= project.weight @ mean
+    project.weight.div_(deviation.clamp(min=float(deviation.mean()) / 4))
+    project.bias.sub_(project.weight @ mean)
 
 
 def new_flamingo(
