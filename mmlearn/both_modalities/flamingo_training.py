@@ -91,13 +91,31 @@ def mini_config(language: nn.Module, features: int, **options: Any) -> FlamingoC
     return replace(config, frames=0, head=16, **options)
 
 
+@torch.no_grad()
+def centre_(
+    project: nn.Linear, features: Float[Tensor, "n p f"]
+) -> None:
+    """Change a projection such that it sees each number of the cells with mean 0 and deviation 1 over
+    ``features``: what all pictures share would else drown what tells them apart. Numbers that hardly vary are
+    not blown up."""
+    cells = features.flatten(0, 1).to(project.weight)
+    mean, deviation = cells.mean(dim=0), cells.std(dim=0)
+    project.weight.div_(deviation.clamp(min=float(deviation.mean()) / 4))
+    project.bias.sub_(project.weight @ mean)
+
+
 def new_flamingo(
-    config: FlamingoConfig, language: nn.Module, seed: int = 0, trained: Sequence[str] = ()
+    config: FlamingoConfig, language: nn.Module, seed: int = 0, trained: Sequence[str] = (),
+    features: Float[Tensor, "n p f"] | None = None,
 ) -> Flamingo:
-    """A Flamingo over a language model, its first weights a function of ``seed``; pictures come as
-    features."""
+    """A Flamingo over a language model, its first weights a function of ``seed``, and of the training
+    pictures' ``features`` where they are given (``centre_``); pictures come as features."""
     with seeded(seed):
-        return Flamingo(config, language, trained=trained)
+        model = Flamingo(config, language, trained=trained)
+    project: Any = model.adapter.resampler.project
+    if features is not None and isinstance(project, nn.Linear):
+        centre_(project, features)
+    return model
 
 
 # ------------------------------------------------------------------------------------------- training
@@ -155,12 +173,11 @@ def scene_batches(
 
 
 def train_flamingo(
-    model: Flamingo, batches: MixedBatches, *, steps: int, lr: float | int = 2e-3, warmup: int = 50,
-    gate_scale: float | int = 5, weights: Mapping[str, float] | None = None, seed: int = 0, **options: Any,
+    model: Flamingo, batches: MixedBatches, *, steps: int, lr: float | int = 1e-3, warmup: int = 50,
+    weights: Mapping[str, float] | None = None, seed: int = 0, **options: Any,
 ) -> History:
     """Train what is not frozen: AdamW, weight decay 0.1 (none in the resampler), a linear warm-up and then a
-    constant rate, gradients of norm 1 at most, as in the paper. Gates have ``gate_scale`` times the rate:
-    a step of Adam moves a number by the rate at most, and some hundred steps shall open a gate.
+    constant rate, gradients of norm 1 at most, as in the paper.
 
     The history's scalars hold the loss of each set and "gate", the mean of $|\\tanh\\alpha|$. Further
     ``options`` (``evaluate``, ``folder``, ``title`` …) go to ``fit``.
@@ -173,15 +190,7 @@ def train_flamingo(
             told["gate"] = model.adapter.gates().detach().abs().mean()
         return loss, told
 
-    gates = {id(p) for name, p in model.adapter.named_parameters() if "gate_" in name}
-    groups: list[dict[str, Any]] = []
-    for group in parameter_groups(model):
-        for scale, inside in ((1.0, False), (float(gate_scale), True)):
-            params = [p for p in group["params"] if (id(p) in gates) is inside]
-            if params:
-                groups.append({"params": params, "scale": scale,
-                               "weight_decay": 0.0 if inside else group["weight_decay"]})
-    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+    optimizer = torch.optim.AdamW(list(parameter_groups(model)), lr=lr, fused=True)
     options = {"optimizer": optimizer, "clip": 1.0,
                "schedule": linear_warmup(lr, max(1, min(warmup, steps // 4))), **options}
     return fit(model, with_gates, batches, steps=steps, seed=seed, **options)

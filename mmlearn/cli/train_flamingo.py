@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mmlearn.catalog import System
     from mmlearn.data.pairs import PairData
 
-DEFAULTS = {"batch": 24, "lr": 2e-3, "warmup": 50}
+DEFAULTS = {"batch": 24, "lr": 1e-3, "warmup": 50}
 EPOCHS, LANGUAGE_EPOCHS = 10, 20            # of the pictures, where steps are not given
 THINGS = 1000                               # pictures of one thing, for pages that bind words
 MOST = 4                                    # pictures of a page
@@ -62,7 +62,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
     parser.set_defaults(size="mini")
     add_common(parser, run, {
         "steps": f"default: {EPOCHS} epochs of the pictures", "batch": "pages a step (default 24)",
-        "lr": "after the warm-up (default 2e-3)", "warmup": "default 50, at most a quarter of the steps"})
+        "lr": "after the warm-up (default 1e-3)", "warmup": "default 50, at most a quarter of the steps"})
 
 
 @alone
@@ -90,7 +90,8 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     language = language_of(args, settings, data, writes)
     encoder = scene_encoder(settings["encoder"])
     features = encode_pictures(encoder, data.train.images)
-    model = new_flamingo(mini_config(language.model, features.shape[-1]), language.model, settings["seed"])
+    model = new_flamingo(mini_config(language.model, features.shape[-1]), language.model, settings["seed"],
+                         features=features)
     judged = data.train.first(200) if data.val is None else data.val
     look = look_at_features(encode_pictures(encoder, judged.images))
 

@@ -8,6 +8,7 @@ from mmlearn.both_modalities.flamingo_training import (
     answers_by_kind,
     binding_episodes,
     caption_losses,
+    centre_,
     encode_pictures,
     load_flamingo,
     mini_config,
@@ -52,6 +53,21 @@ def test_a_step_adds_the_losses_of_both_sets_by_their_weights():
     assert list(told) == ["pages", "bindings"] and float(told["bindings"]) == pytest.approx(float(want[1]))
     alone = scene_batches(all_examples(data), looks[0], things, looks[1], of, batch=3, most=1)
     assert list(alone[0]) == ["pages"] and alone[0]["pages"].pictures.shape[1] == 1
+
+
+def test_a_centred_projection_is_the_old_one_of_standardised_cells():
+    torch.manual_seed(0)
+    features = 3 + torch.tensor([0.5, 2.0, 1.0]) * torch.randn(40, 4, 3)
+    project = torch.nn.Linear(3, 5)
+    old = project.weight.detach().clone(), project.bias.detach().clone()
+    centre_(project, features)
+    rows = features.flatten(0, 1)
+    standard = torch.stack([(rows[:, j] - rows[:, j].mean()) / rows[:, j].std() for j in range(3)], 1)
+    torch.testing.assert_close(project(rows), standard @ old[0].T + old[1], atol=1e-4, rtol=1e-4)
+    still = torch.nn.Linear(3, 5)
+    features[..., 0] = 7.0                                      # never varies: not blown up
+    centre_(still, features)
+    assert still.weight.isfinite().all() and still.weight.abs().max() < 20
 
 
 def test_a_word_counts_where_it_was_bound_before():

@@ -57,7 +57,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=24, help="pages a step")
     parser.add_argument("--binding", type=int, default=16, help="pages a step that bind words to pictures")
     parser.add_argument("--most", type=int, default=4, help="pictures of a page at most")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--scenes", type=int, default=2000, help="training scenes")
     parser.add_argument("--things", type=int, default=1500, help="training pictures of one thing")
     parser.add_argument("--test", type=int, default=150, help="scenes to judge by")
@@ -112,7 +112,7 @@ def trained_model(name: str, seed: int, args: argparse.Namespace) -> tuple[Flami
     config = mini_config(saved.model, of.train.features.shape[-1], gated=name != "no gates",
                          sees="all" if name == "all previous pictures" else "last")
     model = new_flamingo(config, saved.model, seed,
-                         ("language",) if name == "language model trained" else ())
+                         ("language",) if name == "language model trained" else (), of.train.features)
     batches = scene_batches(
         all_examples(of.train.data), look_at_features(of.train.features), of.things.data,
         look_at_features(of.things.features), saved.tokeniser, batch=args.batch, binding=args.binding,
