@@ -46,9 +46,6 @@ def the_word_that_comes(answer: Callable[..., Any]) -> str | None:
             flat = [x for row in rows for x in row]
             return float(sum(flat)) / len(flat)
 
-        def to_the_end(n: int, most: int = max(lengths)) -> range:
-            return range(most + 1)
-
         right, longest = said(lambda n: range(n + 1), 1), max(lengths)
         cases.append((got, mean(right), {
             "a state is asked for the word that it has just read; it should say the next one":
