@@ -46,8 +46,7 @@ def the_word_that_comes(answer: Callable[..., Any]) -> str | None:
             flat = [x for row in rows for x in row]
             return float(sum(flat)) / len(flat)
 
-        right = said(lambda n: range(n + 1), 1)
-        longest = max(lengths)
+        right, longest = said(lambda n: range(n + 1), 1), max(lengths)
         cases.append((got, mean(right), {
             "a state is asked for the word that it has just read; it should say the next one":
                 mean(said(lambda n: range(n + 2), 0)),
@@ -55,7 +54,7 @@ def the_word_that_comes(answer: Callable[..., Any]) -> str | None:
                 mean(said(lambda n: range(1, n + 2), 0)),
             "a state is asked for the word before the one that it has read: the shift goes the other way":
                 mean(said(lambda n: range(1, n + 2), -1)),
-            "padding is counted": mean(said(lambda n, most=longest: range(most + 1), 1)),
+            "padding is counted": mean(said({n: range(longest + 1) for n in lengths}.__getitem__, 1)),
             "the end of a caption is a word, too: it has to be learnt when to stop":
                 mean(said(lambda n: range(n), 1)),
             "this is a mean over captions of their means; every word weighs the same":

@@ -197,7 +197,7 @@ def _plane(V: np.ndarray, weights: np.ndarray, v: np.ndarray, pulls: np.ndarray,
     x, y = at(v)
     for pull in pulls:
         if np.hypot(*pull) > 0.04:
-            drawn.arrow((x, y), at(v + pull), role="new", sides="rl")
+            drawn.line([(x, y), at(v + pull)], "new", head=True)
     drawn.rect(x, y, 13, 13, "new", radius=2)
     longest = max(np.hypot(*pull) for pull in pulls)
     drawn.text(200, 312, f"score of cell 1: {score:g}; longest arrow {longest:.2f}", 14, "soft")

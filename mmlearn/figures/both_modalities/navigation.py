@@ -60,10 +60,10 @@ def walker(config: WalkerConfig | None = None) -> Diagram:
     drawn.arrow((340, 183), glance, role="image")
     drawn.box(310, 306, "LSTM cell\n*h_{t−1} → h_t*", "block", 124, 50)
     drawn.arrow((310, 255), (310, 281), "*g_t*", "new")
-    drawn.rect(431, 306, 70, 40, "", radius=4)
-    drawn.text(431, 298, "last", 13, "soft")
-    drawn.text(431, 314, "action", 13, "soft")
-    drawn.arrow((396, 306), (372, 306))
+    drawn.rect(420, 306, 54, 40, "", radius=4)
+    drawn.text(420, 298, "last", 13, "soft")
+    drawn.text(420, 314, "action", 13, "soft")
+    drawn.arrow((393, 306), (372, 306))
     words = drawn.box(96, 306, "word weights *γ_i*\nsum of *γ_i x_i*", "new", 156, 50)
     drawn.arrow((96, 116), words, role="text")
     drawn.arrow((248, 306), (174, 306), "*h_t*")
@@ -72,7 +72,7 @@ def walker(config: WalkerConfig | None = None) -> Diagram:
     drawn.line([(280, 331), (280, 350), (210, 350), (210, 367)], head=True)
     drawn.box(250, 460, "policy: *q_t · u_j*, softmax\nopen doors and stop", "loss", 230, 50)
     drawn.arrow((200, 401), (200, 435))
-    drawn.line([(452, 183), (452, 344), (340, 344), (340, 435)], "image", head=True)
+    drawn.line([(459, 183), (459, 352), (340, 352), (340, 435)], "image", head=True)
     return drawn
 
 
