@@ -88,7 +88,8 @@ def bayes_accuracy(
     which nobody who sees no more can surpass. ``table``: all examples, each as likely as the others."""
     unknown = set(modalities) - set(MODALITIES)
     if unknown:
-        raise ValueError(f"modality {sorted(unknown)[0]!r} is unknown; take some of {MODALITIES}")
+        raise ValueError(f"modality {sorted(unknown)[0]!r} is unknown; take "
+                         f"some of {MODALITIES}")
     pairs = Counter((cues.of(modalities), feeling_of(cues)) for cues in table)
     best: dict[tuple[bool, ...], int] = {}
     for (shown, _), times in pairs.items():

@@ -18,8 +18,9 @@ def class_f1(
     r"""eq:affect-f1: $F_c=2\,n_{cc}/(n_{c\cdot}+n_{\cdot c})$: examples of class c that were answered c, over
     the mean of those that were answered c and those that are; 0 for a class that neither has."""
     hits = torch.bincount(truth[answers == truth], minlength=classes)
-    both = torch.bincount(truth, minlength=classes) + torch.bincount(answers, minlength=classes)
-    return 2 * hits / both.clamp(min=1)
+    true = torch.bincount(truth, minlength=classes)
+    answered = torch.bincount(answers, minlength=classes)
+    return 2 * hits / (true + answered).clamp(min=1)
 
 
 def weighted_f1(

@@ -77,7 +77,8 @@ def plain_words(text: str) -> str:
     """Lower case, numbers up to ten as digits, no articles, apostrophes where they are missing, single
     spaces."""
     words = [DIGITS.get(word, word) for word in text.lower().split()]
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return " ".join(CONTRACTIONS.get(word, word) for word in words
+                    if word not in ARTICLES)
 
 
 def trimmed(text: str) -> str:
@@ -128,7 +129,8 @@ def human_accuracy(answers: Sequence[str]) -> float:
     r"""eq:vqa-human: $\frac1n\sum_{i=1}^n\min\big(1,\tfrac13\,|\{j\ne i:a_j=a_i\}|\big)$: what the people get
     from each other."""
     people = comparable("", answers)[1]
-    return sum(soft_score(people.count(one) - 1) for one in people) / len(people)
+    worth = [soft_score(people.count(one) - 1) for one in people]
+    return sum(worth) / len(people)
 
 
 # ---------------------------------------------------------------------------------------------- one question
