@@ -130,7 +130,7 @@ def test_equations_that_wait_for_their_page_are_read_off_their_functions():
     assert {"eq:gan-value", "eq:damsm-score", "eq:frechet-distance"} <= set(IN_CODE["2"])
     assert {"eq:skipgram-hs", "eq:gelu", "eq:sim-spearman", "eq:words-cosadd"} <= set(IN_CODE["3"])
     assert {label for labels in IN_CODE.values() for label, tex in labels.items() if not tex} <= {
-        "eq:voken-align"}                                       # which its docstring says in words
+        "eq:voken-align", "eq:d2v-corrupt"}                     # which their docstrings say in words
     assert formula("eq:a: $x=1$, then $y=x$, with a bias: all $z$.") == "x=1 y=x"
 
 
