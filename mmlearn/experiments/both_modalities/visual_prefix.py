@@ -109,6 +109,11 @@ def answer_loss(model: Any, examples: tuple[Example, ...], of: Any, cells: Tenso
     return loss / total
 
 
+def first_captions(of: World) -> tuple[Example, ...]:
+    """The first caption of each picture, to be told."""
+    return tuple({e.picture: e for e in reversed(of.captions)}.values())[::-1]
+
+
 def by_kind(examples: tuple[Example, ...]) -> dict[str, list[Example]]:
     """Questions by their kind."""
     kinds: dict[str, list[Example]] = {}
@@ -140,7 +145,7 @@ def prior(train: World, test: World) -> dict[str, float]:
 
 def judged(model: Any, test: World, of: Any) -> dict[str, Any]:
     """Losses of captions with right, other and no pictures; questions by kind."""
-    firsts = tuple({e.picture: e for e in reversed(test.captions)}.values())
+    firsts = first_captions(test)
     kinds = answered(model, test, of)
     return {"caption loss": answer_loss(model, firsts, of, test.cells),
             "caption loss, other picture": answer_loss(model, firsts, of, test.cells.roll(1, 0)),
@@ -167,7 +172,7 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     history = train_prefix(model, examples, of, look_at_features(cells), steps=args.steps, batch=args.batch,
                            lr=args.lr, seed=seed, progress=False)
     every = max(1, args.steps // 30)
-    captions = [[e] for e in {e.picture: e for e in reversed(test.captions)}.values()][-4:]
+    captions = [[e] for e in first_captions(test)[:4]]
     return {"seed": seed, "trained numbers": count_parameters(model),
             "scores": judged(model, test, of), "text alone": text_loss(saved.model, test, of),
             "seconds": round(history.seconds, 1),
