@@ -91,31 +91,13 @@ def mini_config(language: nn.Module, features: int, **options: Any) -> FlamingoC
     return replace(config, frames=0, head=16, **options)
 
 
-@torch.no_grad()
-def centre_(
-    project: nn.Linear, features: Float[Tensor, "n p f"]
-) -> None:
-    """Change a projection such that it sees each number of the cells with mean 0 and deviation 1 over
-    ``features``: what all pictures share would else drown what tells them apart. Numbers that hardly vary are
-    not blown up."""
-    cells = features.flatten(0, 1).to(project.weight)
-    mean, deviation = cells.mean(dim=0), cells.std(dim=0)
-    project.weight.div_(deviation.clamp(min=float(deviation.mean()) / 4))
-    project.bias.sub_(project.weight @ mean)
-
-
 def new_flamingo(
-    config: FlamingoConfig, language: nn.Module, seed: int = 0, trained: Sequence[str] = (),
-    features: Float[Tensor, "n p f"] | None = None,
+    config: FlamingoConfig, language: nn.Module, seed: int = 0, trained: Sequence[str] = ()
 ) -> Flamingo:
-    """A Flamingo over a language model, its first weights a function of ``seed``, and of the training
-    pictures' ``features`` where they are given (``centre_``); pictures come as features."""
+    """A Flamingo over a language model, its first weights a function of ``seed``; pictures come as
+    features."""
     with seeded(seed):
-        model = Flamingo(config, language, trained=trained)
-    project: Any = model.adapter.resampler.project
-    if features is not None and isinstance(project, nn.Linear):
-        centre_(project, features)
-    return model
+        return Flamingo(config, language, trained=trained)
 
 
 # ------------------------------------------------------------------------------------------- training
@@ -134,19 +116,6 @@ class MixedBatches(Batches):
 
     def make(self, indices: list[int], number: int) -> dict[str, InterleavedBatch]:
         return {name: batches[number] for name, batches in self.sets.items()}
-
-
-class BoundBatches(BindingBatches):
-    """Batches of ``binding_page`` whose loss counts a word only where it was bound before: what stands at its
-    first shot nobody can know, and nobody is taught to guess."""
-
-    def make(self, indices: list[int], number: int) -> InterleavedBatch:
-        batch = super().make(indices, number)
-        tokens, scored = batch.tokens, batch.scored
-        known = torch.zeros_like(scored)
-        for t in range(1, tokens.shape[1]):
-            known[:, t] = (tokens[:, t : t + 1] == tokens[:, :t]).any(dim=1)
-        return batch._replace(scored=scored & known & (tokens != self.tokeniser.eos))
 
 
 def mixture_objective(weights: Mapping[str, float]) -> Any:
@@ -168,7 +137,7 @@ def scene_batches(
     ``most`` = 1 there are pairs of one picture and one text alone, and no bindings."""
     sets: dict[str, Batches] = {"pages": PageBatches(examples, tokeniser, look, batch, most=most, seed=seed)}
     if most > 1:
-        sets["bindings"] = BoundBatches(things, tokeniser, look_at_things, binding, seed=seed)
+        sets["bindings"] = BindingBatches(things, tokeniser, look_at_things, binding, seed=seed)
     return MixedBatches(sets)
 
 

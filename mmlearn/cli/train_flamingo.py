@@ -90,8 +90,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     language = language_of(args, settings, data, writes)
     encoder = scene_encoder(settings["encoder"])
     features = encode_pictures(encoder, data.train.images)
-    model = new_flamingo(mini_config(language.model, features.shape[-1]), language.model, settings["seed"],
-                         features=features)
+    model = new_flamingo(mini_config(language.model, features.shape[-1]), language.model, settings["seed"])
     judged = data.train.first(200) if data.val is None else data.val
     look = look_at_features(encode_pictures(encoder, judged.images))
 
@@ -210,7 +209,7 @@ def batches_of(
     if settings["data"] != "scenes":
         pages = PageBatches(data.examples, of, look, size, most=MOST, seed=settings["seed"])
         return MixedBatches({"pages": pages})
-    things = class_pictures(THINGS, "train")
+    things = class_pictures(min(THINGS, max(150, settings["scenes"] // 2)), "train")
     look_at_things = look_at_features(encode_pictures(encoder, things.images))
     return scene_batches(data.examples, look, things, look_at_things, of, batch=size, most=MOST,
                          seed=settings["seed"])

@@ -8,7 +8,6 @@ from mmlearn.both_modalities.flamingo_training import (
     answers_by_kind,
     binding_episodes,
     caption_losses,
-    centre_,
     encode_pictures,
     load_flamingo,
     mini_config,
@@ -23,7 +22,7 @@ from mmlearn.both_modalities.flamingo_training import (
     with_first_shots,
     with_swapped_words,
 )
-from mmlearn.both_modalities.interleaved import NONSENSE, Example, look_at_features
+from mmlearn.both_modalities.interleaved import Example, look_at_features
 from mmlearn.both_modalities.language_model import all_examples, lm_tokeniser, save_lm
 from mmlearn.data.pairs import class_pictures, scene_pairs
 from mmlearn.nn.causal_lm import CausalLM, CausalLMConfig
@@ -53,34 +52,6 @@ def test_a_step_adds_the_losses_of_both_sets_by_their_weights():
     assert list(told) == ["pages", "bindings"] and float(told["bindings"]) == pytest.approx(float(want[1]))
     alone = scene_batches(all_examples(data), looks[0], things, looks[1], of, batch=3, most=1)
     assert list(alone[0]) == ["pages"] and alone[0]["pages"].pictures.shape[1] == 1
-
-
-def test_a_centred_projection_is_the_old_one_of_standardised_cells():
-    torch.manual_seed(0)
-    features = 3 + torch.tensor([0.5, 2.0, 1.0]) * torch.randn(40, 4, 3)
-    project = torch.nn.Linear(3, 5)
-    old = project.weight.detach().clone(), project.bias.detach().clone()
-    centre_(project, features)
-    rows = features.flatten(0, 1)
-    standard = torch.stack([(rows[:, j] - rows[:, j].mean()) / rows[:, j].std() for j in range(3)], 1)
-    torch.testing.assert_close(project(rows), standard @ old[0].T + old[1], atol=1e-4, rtol=1e-4)
-    still = torch.nn.Linear(3, 5)
-    features[..., 0] = 7.0                                      # never varies: not blown up
-    centre_(still, features)
-    assert still.weight.isfinite().all() and still.weight.abs().max() < 20
-
-
-def test_a_word_counts_where_it_was_bound_before():
-    data, things, of, looks, _ = small()
-    batches = scene_batches(all_examples(data), looks[0], things, looks[1], of, batch=3, binding=6)
-    batch = batches[2]["bindings"]
-    counted = 0
-    for row, scored in zip(batch.tokens.tolist(), batch.scored.tolist()):
-        words = [t for t, token in enumerate(row) if of.words[token] in NONSENSE]
-        want = [t for t in words if row[t] in [row[s] for s in words if s < t]]
-        assert [t for t, here in enumerate(scored) if here] == want
-        counted += len(want)
-    assert counted >= 6                                         # the query of every page at least
 
 
 def test_training_moves_the_adapter_alone_and_opens_gates():

@@ -112,7 +112,7 @@ def trained_model(name: str, seed: int, args: argparse.Namespace) -> tuple[Flami
     config = mini_config(saved.model, of.train.features.shape[-1], gated=name != "no gates",
                          sees="all" if name == "all previous pictures" else "last")
     model = new_flamingo(config, saved.model, seed,
-                         ("language",) if name == "language model trained" else (), of.train.features)
+                         ("language",) if name == "language model trained" else ())
     batches = scene_batches(
         all_examples(of.train.data), look_at_features(of.train.features), of.things.data,
         look_at_features(of.things.features), saved.tokeniser, batch=args.batch, binding=args.binding,
