@@ -32,6 +32,7 @@ from mmlearn.nn.vision import ConvTrunk
 from mmlearn.train import History, fit
 
 PAD = 1
+JUDGED = 256                # examples read at a time where nothing is learned
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,9 @@ def train_affect(model: AffectFusion, data: AffectData, tokeniser: Tokeniser, *,
 @torch.no_grad()
 def evaluate_affect(model: AffectFusion, data: AffectData, tokeniser: Tokeniser) -> dict[str, float]:
     """Accuracy and weighted F1, in evaluation mode."""
-    batch = AffectBatches(data, tokeniser, len(data)).make(list(range(len(data))), 0)
+    batches, answers = AffectBatches(data, tokeniser, len(data)), []
     with eval_mode(model) as device:
-        logits = model(*(x.to(device) for x in batch[:3]))
-    return affect_scores(logits.argmax(dim=-1).cpu(), batch.feelings, model.config.classes)
+        for rows in torch.arange(len(data)).split(JUDGED):
+            batch = batches.make(rows.tolist(), 0)
+            answers.append(model(*(x.to(device) for x in batch[:3])).argmax(dim=-1).cpu())
+    return affect_scores(torch.cat(answers), data.feelings, model.config.classes)
