@@ -59,9 +59,9 @@ def open_model(page, name: str) -> None:
 
 
 def answer(page, call: str, *arguments):
-    """The last value of a model's generator as a list of numbers, or as it is; ``call`` is its name."""
-    return page.evaluate("""([call, given]) => { const value = last(model[call](...given));
-        return ArrayBuffer.isView(value) ? numbers(value) : value; }""", [call, list(arguments)])
+    """The last value of a model's generator, arrays of numbers as lists; ``call`` is its name."""
+    return json.loads(page.evaluate("""([call, given]) => JSON.stringify(last(model[call](...given)),
+        (_, value) => ArrayBuffer.isView(value) ? numbers(value) : value)""", [call, list(arguments)]))
 
 
 def planes(image: np.ndarray) -> list[float]:

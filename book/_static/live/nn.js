@@ -66,8 +66,8 @@ function mmlearnEngine() {
     for (let i = 0; i < out.length; i += n) {
       let top = -Infinity, sum = 0;
       for (let j = i; j < i + n; j++) top = Math.max(top, x.data[j]);
-      for (let j = i; j < i + n; j++) sum += Math.exp(x.data[j] - top);
-      for (let j = i; j < i + n; j++) out[j] = Math.exp(x.data[j] - top) / sum;}
+      for (let j = i; j < i + n; j++) sum += out[j] = Math.exp(x.data[j] - top);
+      for (let j = i; j < i + n; j++) out[j] /= sum;}
     return tensor(x.shape, out);};
   const logSoftmax = values => {                                   // of one list of numbers
     const top = values.reduce((a, b) => Math.max(a, b));
@@ -135,13 +135,15 @@ function mmlearnEngine() {
 
   /* eq:attention in `heads` parts of the width: what queries (t, d) read of a source (s, d), and the weights
      (h, t, s) with which they read. A causal query sees the places up to its own. `W` holds the three input
-     projections as one matrix, "in_weight" (3d, d), and the output's, "out". */
+     projections as one matrix, "in_weight" (3d, d), and the output's, "out". A source keeps what was projected
+     of it: a picture that is read for every word is projected once. */
   const attention = (x, source, W, name, heads, causal = false) => {
     const d = x.shape[1], t = x.shape[0], s = source.shape[0], e = d / heads, weights = tensor([heads, t, s]);
-    const project = (input, part) => linear(input, {
+    const project = (input, part) => transpose(linear(input, {     // (d, t)
       "p.weight": rows(W[name + ".in_weight"], part * d, (part + 1) * d),
-      "p.bias": rows(W[name + ".in_bias"], part * d, (part + 1) * d)}, "p");
-    const [Q, K, V] = [transpose(project(x, 0)), transpose(project(source, 1)), transpose(project(source, 2))];
+      "p.bias": rows(W[name + ".in_bias"], part * d, (part + 1) * d)}, "p"));
+    const kept = source.kept = source.kept || {}, Q = project(x, 0);
+    const [K, V] = kept[name] = kept[name] || [project(source, 1), project(source, 2)];
     const read = [];
     for (let h = 0; h < heads; h++) {
       const part = X => rows(X, h * e, (h + 1) * e);               // (e, t) or (e, s)
