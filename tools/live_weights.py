@@ -30,7 +30,7 @@ from mmlearn.data.scenes import (
 )
 from mmlearn.data.scenes.render import paint
 from mmlearn.figures.diagram import data_uri
-from mmlearn.figures.live import MODELS, PIECE, SCENES, scene_to_pick
+from mmlearn.figures.live import MODELS, PIECE, SCENES, live, scene_to_pick
 from mmlearn.files import package_data
 
 SHARP = 128                                         # pixels a side of what a scene is built from
@@ -119,10 +119,26 @@ def add_loader(app: Any, pagename: str, templatename: str, context: dict[str, An
     """A page with a live model loads the script that puts a button there; other pages do not."""
     if ' data-live="' in context.get("body", ""):
         app.add_js_file("live/live.js")
+        app.add_css_file("live/live.css")
+
+
+def live_directive() -> type:
+    """``{live} NAME`` on a page of text: what ``live(NAME)`` is in a notebook."""
+    from docutils import nodes  # comes with Sphinx, which tests do without
+    from docutils.parsers.rst import Directive
+
+    class Live(Directive):
+        required_arguments = 1
+
+        def run(self) -> list[nodes.Node]:
+            return [nodes.raw("", live(self.arguments[0]).html, format="html")]
+
+    return Live
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.add_directive("live", live_directive())
     app.connect("build-finished", write_for_site)
     app.connect("html-page-context", add_loader)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
