@@ -107,6 +107,7 @@ def diffuser(path: Path) -> None:
 def reader(path: Path) -> None:
     """A Flamingo, tiny and untrained, with its language model beside it."""
     import torch
+
     from mmlearn.both_modalities.flamingo_training import (
         encode_pictures,
         mini_config,
@@ -114,7 +115,6 @@ def reader(path: Path) -> None:
         save_flamingo,
         scene_encoder,
     )
-
     from mmlearn.both_modalities.interleaved import ChunkTokeniser
     from mmlearn.both_modalities.language_model import save_lm
     from mmlearn.nn.causal_lm import CausalLM, CausalLMConfig

@@ -113,8 +113,6 @@ def place(tmp_path, monkeypatch, clip_folder):
         clip_folder if source == "openai/clip-vit-base-patch32" else source, **options))
     monkeypatch.setattr("mmlearn.cli.dual.hub_reached", lambda: True)
     painters(tmp_path / "painters", monkeypatch)
-    for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide",
-                   "train_vilbert"):
     (tmp_path / "shots.csv").write_text(
         "picture,question,answer\nphotos/0.png,What is in the picture?,a man\n")
     for module in ("train_clip", "train_captioner", "train_text_to_image", "train_glide", "train_data2vec",
