@@ -259,8 +259,8 @@ def with_swapped_words(page: Sequence[Example], words: Sequence[str]) -> list[Ex
 
 
 def binding_accuracy(
-    model: nn.Module, episodes: Sequence[Episode], tokeniser: ChunkTokeniser, look: Look, *, shots: int,
-    wrong: bool = False,
+    model: nn.Module, episodes: Sequence[Episode], tokeniser: ChunkTokeniser, look: Look | None = None, *,
+    shots: int, wrong: bool = False,
 ) -> float:
     """Share of queries whose word is the likelier of those of the episode, after ``shots`` shots of each;
     ``wrong`` swaps the words of the shots."""
