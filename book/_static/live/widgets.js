@@ -71,6 +71,7 @@ const mmlearnWidgets = (() => {
   const showLarge = (large, small) => {
     const pen = large.getContext("2d");
     pen.imageSmoothingQuality = "high";
+    pen.clearRect(0, 0, WIDE, WIDE);                               // what was there would shine through at the edges
     pen.drawImage(small, 0, 0, WIDE, WIDE);};
   /* The picture, dark where the weights of a square grid are small; the largest is full light. */
   const light = (large, small, weights) => {
