@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from figure_parts import block_data, check_texts, drawing, frames, texts
+from figure_parts import SVG, block_data, check_texts, drawing, frames, svg_of, texts
 
 from mmlearn.both_modalities.data2vec import Data2VecConfig
 from mmlearn.both_modalities.data2vec_vision import Data2VecVisionConfig, VisionData2Vec, block_mask
@@ -24,11 +24,11 @@ def test_no_text_of_the_diagram_is_cut_off_or_covers_another(sizes):
 
 
 def test_the_blue_blocks_are_the_last_ones():
-    svg = data2vec.teacher_and_student(6, 2).svg
-    names = [name for name in texts(data2vec.teacher_and_student(6, 2)) if name.startswith("block")]
-    assert len(names) == 12
-    blue = [line for line in svg.split("<text") if "mm-block" in line and ">block " in line]
-    assert sorted(line[line.index(">block ") + 7] for line in blue) == ["5", "6"]
+    drawn = data2vec.teacher_and_student(6, 2)
+    assert sum(name.startswith("block") for name in texts(drawn)) == 12
+    blue = ["".join(text.itertext()) for text in svg_of(drawn).iter(f"{SVG}text")
+            if "mm-block" in text.get("class", "")]
+    assert sorted(name for name in blue if name.startswith("block")) == ["block 5", "block 6"]
 
 
 def test_the_mask_is_that_of_the_masker_block_by_block():
