@@ -5,7 +5,7 @@ et al. (2022), *Flamingo*, arXiv:2204.14198, sec. 2.2 (the language model is tra
 Survey: 5.3.
 Differs from the papers: the text is that of drawn scenes: captions, questions with answers, instructions, and
 pages of them as few-shot prompts have, with ``<image>`` marks but no pictures. Where nonsense words are bound
-in a page, a word that was said before is said again, so that the model learns to look back.
+in a page, a word that was said before is said again, so that the model can learn to look back.
 """
 
 import math
@@ -228,25 +228,22 @@ def copied(
     model: torch.nn.Module, tokeniser: ChunkTokeniser, things: Sequence[str], *, ways: int = 2,
     shots: int = 3, pages: int = 64, seed: int = 0,
 ) -> float:
-    """Does the model look back? The share of bound words that are its first choice where their thing was
-    named before, on fresh pages of ``binding_text``; who forgets has 1 / ways at best."""
+    """Does the model look back? The share of fresh pages of ``binding_text`` after which a thing is named
+    once more and its word is the first choice. All words were said equally often before, so that counting
+    does not help: who knows the words of the page and not which is whose has 1 / ways."""
     dice = np.random.default_rng((seed, ways, shots))
-    rows, again = [], []
+    rows, words = [], []
     for _ in range(pages):
-        ids, seen, here = [tokeniser.bos], set(), [False]
-        for example in binding_text(NONSENSE, things, dice, ways, shots):
-            asked, answer = tokeniser.encode(example.request), tokeniser.encode(example.answer)
-            ids += [*asked, *answer, tokeniser.eos]
-            here += [False] * len(asked) + [example.answer in seen] * len(answer) + [False]
-            seen.add(example.answer)
-        rows.append(ids)
-        again.append(here)
+        page = binding_text(NONSENSE, things, dice, ways, shots)
+        asked = page[int(dice.integers(len(page)))]
+        rows.append(encode_page([*page, asked], tokeniser, open_end=True).ids)
+        words.append(tokeniser.encode(asked.answer)[0])
     longest = max(map(len, rows))
     tokens = torch.tensor([ids + [tokeniser.pad] * (longest - len(ids)) for ids in rows])
-    asked_for = torch.tensor([here + [False] * (longest - len(here)) for here in again])
+    last = torch.tensor([len(ids) - 1 for ids in rows])
     with eval_mode(model) as device:
-        choice = model(tokens.to(device))[:, :-1].argmax(dim=-1).cpu()
-    return float((choice == tokens[:, 1:])[asked_for[:, 1:]].double().mean())
+        choice = model(tokens.to(device)).argmax(dim=-1).cpu()
+    return float((choice[torch.arange(pages), last] == torch.tensor(words)).double().mean())
 
 
 def chance_loss(vocab: int) -> float:

@@ -39,7 +39,7 @@ def test_the_mask_of_the_book_is_what_one_block_changes():
         direct, later = (media_mask(phi, int(phi.max()), sees)[0, :, i - 1] for sees in ("last", "all"))
         return direct, later
 
-    assert few_shot_prompts.what_a_picture_reaches.verdict(reached) is None
+    assert few_shot_prompts.what_a_picture_reaches.verdict(reached).startswith("right: ")
 
 
 def test_one_channel_at_a_time_the_gate_has_the_slope_of_the_book():
@@ -47,7 +47,7 @@ def test_one_channel_at_a_time_the_gate_has_the_slope_of_the_book():
         each = [gate_slope(g[:, j], alpha[j : j + 1], f[:, j]) for j in range(len(alpha))]
         return torch.cat(each), g * alpha.tanh()
 
-    assert few_shot_prompts.gate_for_every_channel.verdict(gradients) is None
+    assert few_shot_prompts.gate_for_every_channel.verdict(gradients).startswith("right: ")
 
 
 def test_plain_rices_shows_an_answer_twice_and_the_book_scores_ends():
@@ -61,4 +61,4 @@ def test_plain_rices_shows_an_answer_twice_and_the_book_scores_ends():
         ends = (tokens == eoc).long()
         return answer_scores(own.masked_fill(ends.cumsum(1) > ends, 0.0)[None])[0]
 
-    assert few_shot_prompts.score_with_its_end.verdict(scores) is None
+    assert few_shot_prompts.score_with_its_end.verdict(scores).startswith("right: ")
