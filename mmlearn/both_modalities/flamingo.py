@@ -215,7 +215,7 @@ def read_pictures(
     r"""eq:flamingo-read: $H_\ell=[\phi(\ell)>0]\;\sum_jA_{\ell j}v_j$ with the weights $A$
     of eq:attention under the mask: a token before the first picture reads zeros."""
     sees = mask.any(dim=-1, keepdim=True)
-    read = attend(Q, K, V, mask | ~sees)      # no row is empty: finite gradients
+    read = attend(Q, K, V, mask | ~sees)    # no row is empty: finite slopes
     return torch.where(sees, read, 0.0)
 
 

@@ -90,7 +90,8 @@ def one_matrix(
 
 
 def two_layers(
-    X: Float[Tensor, "*b f"], W_1: Float[Tensor, "f d"], b_1: Float[Tensor, " d"],
+    X: Float[Tensor, "*b f"],
+    W_1: Float[Tensor, "f d"], b_1: Float[Tensor, " d"],
     W_2: Float[Tensor, "d d"], b_2: Float[Tensor, " d"],
 ) -> Float[Tensor, "*b d"]:
     r"""eq:prefix-layers: $\mathrm{GELU}(XW_1+b_1)W_2+b_2$: LLaVA-1.5's way to words."""
