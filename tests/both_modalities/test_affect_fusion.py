@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import covers, numbers, stirred
+from networks import numbers, stirred
 
 from mmlearn.both_modalities.affect_fusion import (
     AffectBatches,
@@ -48,7 +48,7 @@ def tiny(tokeniser, fusion="product", **fields):
                         **fields)
 
 
-@covers("eq:affect-decisions", "eq:affect-product")
+@pytest.mark.equation("eq:affect-decisions", "eq:affect-product")
 def test_votes_and_products_are_the_formulas():
     rows, W, b = numbers(2, 3, 4), numbers(3, 4, 5, seed=1), numbers(5, seed=2)
     votes, products = sum_of_decisions(rows, W, b), outer_product(rows)

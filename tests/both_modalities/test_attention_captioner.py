@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count_blank, covers, numbers, stirred
+from networks import count_blank, numbers, stirred
 
 from mmlearn.both_modalities.attention_captioner import (
     AttentionCaptionerConfig,
@@ -65,7 +65,7 @@ def sample(b=2, g=2, t=4, p=7):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:recap-mean", "eq:recap-first", "eq:recap-state")
+@pytest.mark.equation("eq:recap-mean", "eq:recap-first", "eq:recap-state")
 def test_the_first_state_and_what_the_lstm_gets_are_the_formulas():
     V, W, b, words = numbers(2, 3, 4), numbers(4, 4, seed=1), numbers(4, seed=2), numbers(2, 5, 3, seed=3)
     mask = torch.tensor([[True, True, True], [True, False, True]])
@@ -79,7 +79,7 @@ def test_the_first_state_and_what_the_lstm_gets_are_the_formulas():
             torch.testing.assert_close(got[i, t], torch.cat([words[i, t], mean[i]]))
 
 
-@covers("eq:recap-scores", "eq:recap-weights", "eq:recap-soft", "eq:recap-hard")
+@pytest.mark.equation("eq:recap-scores", "eq:recap-weights", "eq:recap-soft", "eq:recap-hard")
 def test_scores_weights_and_both_ways_of_reading_are_the_formulas():
     keys, queries, w = numbers(2, 3, 4), numbers(2, 5, 4, seed=1), numbers(4, seed=2)
     V = numbers(2, 3, 6, seed=3)
@@ -100,7 +100,7 @@ def test_scores_weights_and_both_ways_of_reading_are_the_formulas():
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 5, dtype=torch.float64))
 
 
-@covers("eq:recap-jacobian")
+@pytest.mark.equation("eq:recap-jacobian")
 def test_the_gradient_of_soft_attention_is_the_derived_one():
     scores, V = numbers(4), numbers(4, 3, seed=1)
     want = torch.autograd.functional.jacobian(lambda e: e.softmax(0) @ V, scores)     # d p
@@ -110,7 +110,7 @@ def test_the_gradient_of_soft_attention_is_the_derived_one():
                                                           V[None].requires_grad_()))
 
 
-@covers("eq:recap-sum", "eq:recap-tanh", "eq:recap-deep", "eq:recap-word")
+@pytest.mark.equation("eq:recap-sum", "eq:recap-tanh", "eq:recap-deep", "eq:recap-word")
 def test_the_three_output_layers_are_the_formulas():
     v, h, word = numbers(3, 4), numbers(3, 4, seed=1), numbers(3, 2, seed=2)
     W, Wv, Wh, Wp, bp = (numbers(*s, seed=i) for i, s in enumerate([(8, 4), (4, 2), (4, 2), (4, 5), (5,)]))
@@ -121,7 +121,7 @@ def test_the_three_output_layers_are_the_formulas():
         torch.testing.assert_close(word_logits(v, Wp, bp)[i], v[i] @ Wp + bp)
 
 
-@covers("eq:recap-sentinel", "eq:recap-share", "eq:recap-adaptive")
+@pytest.mark.equation("eq:recap-sentinel", "eq:recap-share", "eq:recap-adaptive")
 def test_the_sentinel_is_one_more_place_of_the_softmax():
     scores, extra, s, V = numbers(2, 3), numbers(2, seed=1), numbers(2, 4, seed=2), numbers(3, 4, seed=3)
     share = sentinel_share(scores, extra)
@@ -134,7 +134,7 @@ def test_the_sentinel_is_one_more_place_of_the_softmax():
     torch.testing.assert_close(sentinel(gate, o * c.tanh(), o), gate * c.tanh())
 
 
-@covers("eq:recap-doubly", "eq:recap-entropy", "eq:recap-baseline")
+@pytest.mark.equation("eq:recap-doubly", "eq:recap-entropy", "eq:recap-baseline")
 def test_the_penalty_the_entropy_and_the_baseline_are_the_formulas():
     weights = numbers(2, 3, 4).softmax(-1)
     mask = torch.tensor([[True, True, True], [True, False, False]])
@@ -154,7 +154,7 @@ def test_the_penalty_the_entropy_and_the_baseline_are_the_formulas():
     assert float(moving_baseline(torch.tensor(-2.0), torch.tensor(-1.0))) == pytest.approx(-1.9)
 
 
-@covers("eq:recap-reinforce")
+@pytest.mark.equation("eq:recap-reinforce")
 def test_the_mean_of_the_drawn_gradients_is_the_gradient_of_the_expected_log_probability():
     scores = numbers(4).requires_grad_()
     theta = numbers(4, seed=1).requires_grad_()         # log p of the word, by the place that is drawn

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, numbers
+from networks import numbers
 from torch import nn
 
 from mmlearn.both_modalities.data2vec import (
@@ -89,7 +89,7 @@ def batch(b=4, t=5):
 # ------------------------------------------------------------------------------------------------ the teacher
 
 
-@covers("eq:d2v-decay")
+@pytest.mark.equation("eq:d2v-decay")
 def test_the_decay_is_a_straight_line_and_then_stays():
     for u in range(1, 300):
         want = 0.999 + (0.9999 - 0.999) * u / 200 if u < 200 else 0.9999
@@ -98,7 +98,7 @@ def test_the_decay_is_a_straight_line_and_then_stays():
         assert want == pytest.approx(fairseq, abs=1e-12)
 
 
-@covers("eq:d2v-ema")
+@pytest.mark.equation("eq:d2v-ema")
 def test_every_number_of_the_teacher_is_the_mean_of_old_and_new_and_shared_parts_are_copied():
     with seeded(0):
         teacher, student = Places().double(), Places().double()
@@ -119,7 +119,7 @@ def test_a_name_that_begins_alike_is_not_shared():
     assert teacher.weight.item() == pytest.approx((old + new) / 2)
 
 
-@covers("eq:d2v-unrolled")
+@pytest.mark.equation("eq:d2v-unrolled")
 def test_the_teacher_is_a_weighted_mean_of_all_students_there_were():
     thetas, tau, u = numbers(31), 0.9, 30
     delta = thetas[0].clone()
@@ -131,7 +131,7 @@ def test_the_teacher_is_a_weighted_mean_of_all_students_there_were():
     assert float(ema_shares(0, tau)) == 1.0
 
 
-@covers("eq:d2v-half-life")
+@pytest.mark.equation("eq:d2v-half-life")
 def test_half_lives_of_the_papers_decays():
     assert [round(half_life(tau)) for tau in (0.999, 0.9998, 0.9999)] == [693, 3466, 6931]
     assert [round(1 / (1 - tau)) for tau in (0.999, 0.9998, 0.9999)] == [1000, 5000, 10_000]
@@ -159,7 +159,7 @@ def test_a_student_of_half_precision_has_a_teacher_of_single_precision():
 # ------------------------------------------------------------------------------------------------ the targets
 
 
-@covers("eq:d2v-layer-norm")
+@pytest.mark.equation("eq:d2v-layer-norm")
 def test_layer_norm_is_over_the_channels_of_a_place():
     a = numbers(2, 3, 5)
     for b in range(2):
@@ -171,7 +171,7 @@ def test_layer_norm_is_over_the_channels_of_a_place():
                 assert float(layer_normed(a)[b, t, c]) == pytest.approx(float(want), abs=1e-12)
 
 
-@covers("eq:d2v-instance-norm")
+@pytest.mark.equation("eq:d2v-instance-norm")
 def test_instance_norm_is_over_the_places_of_a_channel_and_wipes_out_what_is_the_same_at_all():
     a = numbers(2, 4, 3)
     a[:, :, 1] = 5.0
@@ -196,7 +196,7 @@ def test_layer_norm_lets_all_places_be_alike_where_instance_norm_does_not():
     assert instance_normed(same).abs().max() < 1e-6
 
 
-@covers("eq:d2v-targets")
+@pytest.mark.equation("eq:d2v-targets")
 @pytest.mark.parametrize("norm, one", [
     ("layer", lambda a: F.layer_norm(a, a.shape[-1:])), ("none", lambda a: a),
     ("instance", lambda a: F.instance_norm(a.transpose(1, 2)).transpose(1, 2))])
@@ -225,7 +225,7 @@ def test_a_number_of_blocks_that_there_is_not_is_refused(k):
         targets([numbers(1, 2, 3)] * 3, k)
 
 
-@covers("eq:add-norm")
+@pytest.mark.equation("eq:add-norm")
 def test_a_block_tells_its_four_tensors_and_the_last_is_what_it_gives():
     with seeded(0):
         block = TargetBlock(8, 2, 16, 0.0, nn.GELU).double()
@@ -242,7 +242,7 @@ def test_a_block_tells_its_four_tensors_and_the_last_is_what_it_gives():
 # --------------------------------------------------------------------------------------------------- the loss
 
 
-@covers("eq:d2v-smooth-l1")
+@pytest.mark.equation("eq:d2v-smooth-l1")
 def test_the_loss_is_a_square_near_zero_and_a_line_beyond_for_each_number():
     y, f = 5 * numbers(40), 5 * numbers(40, seed=1)
     for beta in (0.5, 2.0, 4.0):
@@ -254,7 +254,7 @@ def test_the_loss_is_a_square_near_zero_and_a_line_beyond_for_each_number():
         torch.testing.assert_close(smooth_l1(f, y, beta), huber / beta)
 
 
-@covers("eq:d2v-slope")
+@pytest.mark.equation("eq:d2v-slope")
 def test_its_slope_is_the_clipped_error_whose_integral_is_the_loss():
     beta = 2.0
     e = (3 * numbers(30)).requires_grad_()
@@ -267,7 +267,7 @@ def test_its_slope_is_the_clipped_error_whose_integral_is_the_loss():
     assert torch.autograd.gradcheck(lambda f: smooth_l1(f, y, beta), f)
 
 
-@covers("eq:d2v-squared", "eq:d2v-loss")
+@pytest.mark.equation("eq:d2v-squared", "eq:d2v-loss")
 def test_the_loss_of_a_batch_is_a_mean_over_places_and_its_reductions_differ_by_a_factor():
     f, y = numbers(5, 9), numbers(5, 9, seed=1)
     for beta in (0.0, 2.0):
@@ -287,7 +287,7 @@ def test_the_loss_of_a_batch_is_a_mean_over_places_and_its_reductions_differ_by_
 # ------------------------------------------------------------------------------------------ signs of collapse
 
 
-@covers("eq:d2v-spread")
+@pytest.mark.equation("eq:d2v-spread")
 def test_the_spread_is_the_mean_deviation_of_channels_and_a_thousandth_of_equal_rows():
     y = numbers(7, 4)
     want = 0.0
@@ -298,7 +298,7 @@ def test_the_spread_is_the_mean_deviation_of_channels_and_a_thousandth_of_equal_
     assert float(spread(torch.ones(5, 3))) == pytest.approx(1e-3)
 
 
-@covers("eq:d2v-rank")
+@pytest.mark.equation("eq:d2v-rank")
 def test_the_effective_rank_counts_directions_that_are_used_alike():
     y = torch.zeros(8, 5, dtype=torch.float64)
     for i in range(3):                                               # three directions, of equal strength
@@ -400,7 +400,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_teacher(tmp_path):
         assert torch.equal(value, parts.state_dict()[name]), name
 
 
-@covers("eq:d2v-rate")
+@pytest.mark.equation("eq:d2v-rate")
 def test_the_rate_rises_stays_and_falls_to_a_hundredth():
     rate = [tri_stage_rate(s, 2.0, 200, (0.05, 0.8, 0.15)) for s in range(250)]
     assert rate[0] == pytest.approx(0.02) and rate[5] == pytest.approx(0.02 + 1.98 * 5 / 10)
@@ -436,7 +436,7 @@ def test_settings_that_cannot_be_are_refused(wrong, message):
 # --------------------------------------------------------------------------------------- what the survey says
 
 
-@covers("eq:d2v-survey-loss")
+@pytest.mark.equation("eq:d2v-survey-loss")
 def test_e1_the_surveys_loss_jumps_where_the_true_one_is_smooth():
     beta, near = 2.0, torch.tensor([2 - 1e-6, 2 + 1e-6], dtype=torch.float64, requires_grad=True)
     survey, true = survey_smooth_l1(near, beta), smooth_l1(near, torch.zeros_like(near), beta)

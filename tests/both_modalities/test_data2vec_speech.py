@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, count_blank, covers, numbers, stirred
+from networks import count, count_blank, numbers, stirred
 
 from mmlearn.both_modalities.data2vec import (
     Data2Vec,
@@ -50,7 +50,7 @@ def waves(b=2, s=200, seed=1):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:speech-waveform")
+@pytest.mark.equation("eq:speech-waveform")
 def test_a_waveform_has_mean_0_and_variance_1_over_its_own_samples():
     x, real = 3 + 2 * numbers(2, 6), torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     want = torch.zeros(2, 6).double()
@@ -64,7 +64,7 @@ def test_a_waveform_has_mean_0_and_variance_1_over_its_own_samples():
     torch.testing.assert_close(normalised_waveform(0.1 * x[:1]), want[:1], rtol=1e-4, atol=1e-4)
 
 
-@covers("eq:speech-frames")
+@pytest.mark.equation("eq:speech-frames")
 def test_a_frame_count_is_the_number_of_places_where_kernels_fit():
     def places(n, kernel, stride):
         return sum(1 for begin in range(0, n, stride) if begin + kernel <= n)
@@ -77,7 +77,7 @@ def test_a_frame_count_is_the_number_of_places_where_kernels_fit():
     assert BASE.frames(400) == 1 and BASE.frames(719) == 1 and BASE.frames(720) == 2
 
 
-@covers("eq:speech-field")
+@pytest.mark.equation("eq:speech-field")
 @torch.no_grad()
 def test_a_frame_is_made_of_the_samples_of_its_field_and_of_no_others():
     assert receptive_field(BASE.kernels, BASE.strides) == (400, 320)
@@ -99,7 +99,7 @@ def test_booklet_b4_frames_come_at_50_hertz_not_at_50_kilohertz():
     assert BASE.field / BASE.rate == 0.025
 
 
-@covers("eq:speech-block")
+@pytest.mark.equation("eq:speech-block")
 def test_a_block_convolves_normalises_channels_and_activates():
     x, W, scale, shift = numbers(2, 3, 9), numbers(4, 3, 3), numbers(4), numbers(4, seed=1)
     want = torch.empty(2, 4, 4).double()
@@ -115,7 +115,7 @@ def test_a_block_convolves_normalises_channels_and_activates():
     torch.testing.assert_close(conv_block(x, W, 2, scale, shift), want)
 
 
-@covers("eq:speech-position")
+@pytest.mark.equation("eq:speech-position")
 @pytest.mark.parametrize("kernel", [3, 4])
 def test_positions_are_grouped_convolutions_with_a_norm_that_has_no_parameters(kernel):
     x, W, bias = numbers(1, 5, 4), numbers(4, 2, kernel), numbers(4, seed=1)
@@ -148,7 +148,7 @@ def test_without_positions_the_order_of_frames_would_not_matter():
     torch.testing.assert_close(last(x[:, order]), last(x)[:, order], atol=1e-5, rtol=1e-5)
 
 
-@covers("eq:speech-share")
+@pytest.mark.equation("eq:speech-share")
 def test_a_frame_is_masked_unless_none_of_the_last_frames_begins_a_span():
     p, span = 0.3, 4
     want = sum(math.prod(p if begins else 1 - p for begins in starts)
@@ -157,7 +157,7 @@ def test_a_frame_is_masked_unless_none_of_the_last_frames_begins_a_span():
     assert round(masked_share(0.065, 10), 3) == 0.489
 
 
-@covers("eq:speech-starts")
+@pytest.mark.equation("eq:speech-starts")
 def test_spans_begin_at_the_places_of_the_lowest_scores_and_nowhere_twice():
     scores, places = numbers(3, 8).abs() % 1, torch.tensor([[8], [5], [3]])
     counts = torch.tensor([[2], [5], [1]])
@@ -167,7 +167,7 @@ def test_spans_begin_at_the_places_of_the_lowest_scores_and_nowhere_twice():
         assert sorted(lowest) == found[row].nonzero()[:, 0].tolist()
 
 
-@covers("eq:speech-starts", "eq:speech-share")
+@pytest.mark.equation("eq:speech-starts", "eq:speech-share")
 def test_about_49_percent_of_long_utterances_is_masked_in_spans_of_ten():
     mask = span_mask(400, 500, generator=torch.Generator().manual_seed(0))
     assert abs(mask.float().mean() - masked_share(0.065, 10)) < 0.01
@@ -189,7 +189,7 @@ def test_spans_of_a_padded_row_stay_within_it_and_too_short_rows_are_refused():
         span_mask(2, 9)
 
 
-@covers("eq:speech-mask")
+@pytest.mark.equation("eq:speech-mask")
 def test_masked_frames_are_one_vector():
     x, vector, mask = numbers(2, 3, 4), numbers(4, seed=1), torch.tensor([[True, False, True], [False] * 3])
     found = with_mask(x, mask, vector)

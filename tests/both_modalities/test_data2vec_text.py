@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from networks import count_blank, covers
+from networks import count_blank
 
 from mmlearn.both_modalities.data2vec import Data2VecConfig, data2vec_objective, train_data2vec
 from mmlearn.both_modalities.data2vec_text import (
@@ -46,7 +46,7 @@ def dice(seed=0):
 # ------------------------------------------------------------------------------------------------ the encoder
 
 
-@covers("eq:d2v-positions")
+@pytest.mark.equation("eq:d2v-positions")
 def test_positions_count_the_words_from_behind_the_padding_on():
     found = text_positions(TEXTS, 1)
     for row, positions in zip(TEXTS.tolist(), found.tolist()):
@@ -188,7 +188,7 @@ def test_what_would_be_misread_is_refused():
 # --------------------------------------------------------------------------------------------- what is hidden
 
 
-@covers("eq:d2v-starts")
+@pytest.mark.equation("eq:d2v-starts")
 def test_spans_are_hidden_from_starts_of_which_there_are_as_many_as_the_rule_says():
     real = torch.arange(40) < torch.tensor([40, 25, 3])[:, None]
     for seed in range(60):
@@ -207,7 +207,7 @@ def test_spans_are_hidden_from_starts_of_which_there_are_as_many_as_the_rule_say
     assert float(counts.float().mean()) == pytest.approx(0.15 * 25, abs=0.1)
 
 
-@covers("eq:d2v-span-share")
+@pytest.mark.equation("eq:d2v-span-share")
 def test_a_third_is_hidden_of_long_texts_as_spans_overlap():
     assert span_share(0.35, 4) == pytest.approx(1 - (1 - 0.0875) ** 4) == pytest.approx(0.3067, abs=1e-4)
     hidden = choose_spans(torch.ones(60, 512, dtype=torch.bool), 0.35, 4, dice())
@@ -220,7 +220,7 @@ def test_rates_and_spans_that_cannot_be_are_refused(wrong):
         choose_spans(REAL, **wrong)
 
 
-@covers("eq:d2v-corrupt")
+@pytest.mark.equation("eq:d2v-corrupt")
 def test_under_berts_rule_eight_in_ten_are_hidden_and_the_others_are_not_asked_for():
     tokens = torch.full((200, 100), 5)
     chosen = torch.rand(200, 100, generator=dice(3)) < 0.5

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import count, count_blank, covers, numbers, stirred
+from networks import count, count_blank, numbers, stirred
 
 from mmlearn.both_modalities.data2vec import (
     Data2Vec,
@@ -59,7 +59,7 @@ def batch_of(b=2, seed=0):
 
 # ------------------------------------------------------------------------------------------------------ masks
 
-@covers("eq:block-sides", "eq:block-aspect")
+@pytest.mark.equation("eq:block-sides", "eq:block-aspect")
 def test_a_block_has_the_area_and_the_ratio_that_were_drawn():
     assert block_aspect(0.0) == pytest.approx(0.3) and block_aspect(1.0) == pytest.approx(1 / 0.3)
     assert block_aspect(0.5) == pytest.approx(1.0)
@@ -269,7 +269,7 @@ def test_the_teachers_view_of_a_few_pictures_can_be_learned_by_heart():
 
 # ----------------------------------------------------------------------------------------------- fine-tuning
 
-@covers("eq:layer-decay")
+@pytest.mark.equation("eq:layer-decay")
 def test_what_is_near_the_picture_learns_more_slowly():
     for l in range(5):
         want = 1.0

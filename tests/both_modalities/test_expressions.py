@@ -8,12 +8,6 @@ from mmlearn.data.pairs import scene_pairs
 from mmlearn.data.scenes import sample_scene
 from mmlearn.metrics.retrieval import recall_at_k, retrieval_ranks
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 LOCATION = (" of the ", "leftmost", "rightmost", "from the left", " above ", " below ", " behind ",
             " on the ")
 
@@ -45,7 +39,7 @@ def test_expressions_are_a_function_of_their_arguments(data):
         expressions(0)
 
 
-@covers("eq:ref-hit")
+@pytest.mark.equation("eq:ref-hit")
 def test_a_box_is_right_where_it_shares_more_than_half_with_the_true_one():
     draw = torch.Generator().manual_seed(0)
     for _ in range(50):

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from networks import covers
 from torch import nn
 
 from mmlearn.both_modalities.few_shot import (
@@ -77,7 +76,7 @@ class Looks(nn.Module):
 
 # Choosing shots ---------------------------------------------------------------------------------------------
 
-@covers("eq:few-shot-rices")
+@pytest.mark.equation("eq:few-shot-rices")
 def test_rices_takes_the_nearest_pictures_and_puts_the_most_similar_last():
     torch.manual_seed(0)
     queries, support = torch.randn(3, 4), torch.randn(9, 4)
@@ -157,7 +156,7 @@ def test_text_alone_in_place_of_shots_has_no_marks_of_pictures():
 
 # Answers ----------------------------------------------------------------------------------------------------
 
-@covers("eq:few-shot-answer")
+@pytest.mark.equation("eq:few-shot-answer")
 def test_an_answer_scores_the_sum_of_its_tokens_or_their_mean():
     log_probs, lengths = torch.randn(2, 3, 4), torch.tensor([[4, 4, 4], [4, 4, 4]])
     total, mean = answer_scores(log_probs), answer_scores(log_probs, lengths)
@@ -271,7 +270,7 @@ def test_accuracy_over_shots_is_told_with_its_controls():
 
 # True few-shot ----------------------------------------------------------------------------------------------
 
-@covers("eq:few-shot-optimism")
+@pytest.mark.equation("eq:few-shot-optimism")
 def test_the_best_of_many_prompts_scores_more_on_what_chose_it_than_on_fresh_pictures():
     torch.manual_seed(0)
     gaps = []
@@ -286,7 +285,7 @@ def test_the_best_of_many_prompts_scores_more_on_what_chose_it_than_on_fresh_pic
     assert 0.1 < mean < math.sqrt(2 * math.log(40) * 0.25 / 50)       # what is known of a maximum
 
 
-@covers("eq:few-shot-true")
+@pytest.mark.equation("eq:few-shot-true")
 def test_the_shots_choose_the_prompt_by_the_answers_that_they_know():
     scores = torch.tensor([[-1.0, -3.0], [-1.5, -1.0], [-0.1, -9.0]])
     assert int(true_few_shot_choice(scores)) == 1

@@ -39,12 +39,6 @@ from mmlearn.nn.modes import blank, seeded
 from mmlearn.nn.transformer import Context
 from mmlearn.nn.vit import VisionTransformer, ViTConfig
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 IMAGE, EOC, VOCAB = 4, 3, 20
 CONFIG = FlamingoConfig(layers=3, width=16, heads=2, every=2, features=6, visual=8, resampler_layers=2,
                         resampler_heads=2, latents=3, frames=3, head=4, image=IMAGE, eoc=EOC)
@@ -159,7 +153,7 @@ def naive_heads(queries, keys, values, heads, may):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:flamingo-phi", "eq:flamingo-mask")
+@pytest.mark.equation("eq:flamingo-phi", "eq:flamingo-mask")
 def test_a_token_sees_the_last_picture_before_it_or_all_of_them():
     is_picture = torch.tensor([[False, True, False, False, True, True, False], [False] * 7])
     phi = last_picture(is_picture)
@@ -174,7 +168,7 @@ def test_a_token_sees_the_last_picture_before_it_or_all_of_them():
     assert media_mask(phi, 0).shape == (2, 7, 0)
 
 
-@covers("eq:flamingo-time")
+@pytest.mark.equation("eq:flamingo-time")
 def test_a_time_is_added_to_all_places_of_its_frame():
     X, e = drawn(2, 3, 2, 4), drawn(5, 4, seed=2)
     want = torch.stack([torch.stack([X[i, n, p] + e[n] for n in range(3) for p in range(2)])
@@ -182,7 +176,7 @@ def test_a_time_is_added_to_all_places_of_its_frame():
     torch.testing.assert_close(with_times(X, e), want)
 
 
-@covers("eq:flamingo-time-between")
+@pytest.mark.equation("eq:flamingo-time-between")
 def test_more_frames_than_times_stretch_the_table_from_end_to_end():
     e = drawn(8, 3)
     times = frame_times(e, 30)
@@ -195,7 +189,7 @@ def test_more_frames_than_times_stretch_the_table_from_end_to_end():
     torch.testing.assert_close(frame_times(e[:1], 4), e[:1].expand(4, -1))
 
 
-@covers("eq:flamingo-resample")
+@pytest.mark.equation("eq:flamingo-resample")
 def test_latents_read_features_and_latents_both_normalised():
     layer = stirred(LatentAttention(4, 2, 3)).double()
     x, features = drawn(2, 3, 4), drawn(2, 5, 4, seed=2)
@@ -210,7 +204,7 @@ def test_latents_read_features_and_latents_both_normalised():
             torch.testing.assert_close(layer(x, features)[i], want)
 
 
-@covers("eq:flamingo-resample", "eq:flamingo-absorb")
+@pytest.mark.equation("eq:flamingo-resample", "eq:flamingo-absorb")
 def test_features_are_read_the_same_without_keys_and_values_of_their_own():
     Q, X, W_k, W_v = drawn(2, 2, 3, 4), drawn(2, 7, 5, seed=2), drawn(2, 4, 5, seed=3), drawn(2, 4, 5, seed=4)
     latents = drawn(2, 2, 3, 4, seed=5), drawn(2, 2, 3, 4, seed=6)
@@ -241,7 +235,7 @@ def test_keys_of_features_are_left_out_where_that_is_less_work():
     torch.testing.assert_close(layer(x.expand(3, -1, -1), features), want)       # latents once, or a picture
 
 
-@covers("eq:flamingo-squared-relu")
+@pytest.mark.equation("eq:flamingo-squared-relu")
 def test_the_activation_is_the_square_of_what_is_positive():
     z = drawn(3, 5)
     want = torch.tensor([[v * v if v > 0 else 0.0 for v in row] for row in z.tolist()]).double()
@@ -255,7 +249,7 @@ def test_the_activation_is_the_square_of_what_is_positive():
             torch.testing.assert_close(net(x)[i], net.outer.weight @ inner.clamp(min=0) ** 2)
 
 
-@covers("eq:flamingo-read")
+@pytest.mark.equation("eq:flamingo-read")
 def test_a_token_reads_the_visual_tokens_of_its_pictures_and_zeros_without_one():
     config = replace(CONFIG, width=6, visual=4, head=3)
     layer = stirred(MediaAttention(config)).double()
@@ -275,7 +269,7 @@ def test_a_token_reads_the_visual_tokens_of_its_pictures_and_zeros_without_one()
         assert not got[0, 0].any() and not got[1, :2].any() and got[1, 2:].abs().min() > 0
 
 
-@covers("eq:flamingo-read")
+@pytest.mark.equation("eq:flamingo-read")
 def test_gradients_stay_finite_where_a_row_of_the_mask_is_empty():
     for attend in (attention, fused_attention):
         Q, K, V = (drawn(1, 2, 3, 4, seed=i).requires_grad_() for i in range(3))
@@ -286,7 +280,7 @@ def test_gradients_stay_finite_where_a_row_of_the_mask_is_empty():
         assert all(z.grad.isfinite().all() for z in (Q, K, V)) and not Q.grad[:, :, 0].any()
 
 
-@covers("eq:flamingo-gate", "eq:flamingo-gate-gradient")
+@pytest.mark.equation("eq:flamingo-gate", "eq:flamingo-gate-gradient")
 def test_a_closed_gate_lets_nothing_through_but_can_be_opened():
     Y, alpha, g = drawn(2, 3), torch.tensor([0.7]).double().requires_grad_(), drawn(2, 3, seed=3)
     f = drawn(2, 3, seed=2).requires_grad_()
@@ -301,7 +295,7 @@ def test_a_closed_gate_lets_nothing_through_but_can_be_opened():
     assert torch.equal(gated(Y, torch.zeros(1).double(), f), Y)
 
 
-@covers("eq:flamingo-chain")
+@pytest.mark.equation("eq:flamingo-chain")
 def test_the_loss_is_the_mean_surprise_of_the_scored_tokens():
     logits, tokens = drawn(2, 4, 5), torch.tensor([[1, 3, 0, 2], [4, 4, 1, 0]])
     scored = torch.tensor([[True, True, False, True], [False, False, True, False]])
@@ -316,7 +310,7 @@ def test_the_loss_is_the_mean_surprise_of_the_scored_tokens():
     assert float(interleaved_loss(logits, tokens, torch.zeros_like(scored))) == 0
 
 
-@covers("eq:flamingo-mixture")
+@pytest.mark.equation("eq:flamingo-mixture")
 def test_gradients_of_all_sets_of_data_are_summed_before_one_update():
     w = drawn(3).requires_grad_()
     losses = torch.stack([(w * (i + 1)).square().sum() for i in range(4)])
@@ -383,7 +377,7 @@ def test_where_a_token_looks_can_be_recorded():
 
 # ------------------------------------------------------------------------------------------------------ model
 
-@covers("eq:flamingo-gate")
+@pytest.mark.equation("eq:flamingo-gate")
 def test_before_training_flamingo_is_its_language_model_to_the_bit():
     with seeded(0):
         lm = TinyLM()
@@ -448,7 +442,7 @@ def test_only_resampler_blocks_and_the_end_are_trained():
     assert model.adapter.resampler.times.grad[0].any() and not model.adapter.resampler.times.grad[1:].any()
 
 
-@covers("eq:flamingo-gate-gradient")
+@pytest.mark.equation("eq:flamingo-gate-gradient")
 def test_in_the_first_step_the_gates_alone_move():
     with seeded(0):
         model = Flamingo(CONFIG, TinyLM())

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.both_modalities.flamingo import last_picture
 from mmlearn.both_modalities.interleaved import (
@@ -55,7 +54,7 @@ def pictures():
 
 # Which picture a token sees ---------------------------------------------------------------------------------
 
-@covers("eq:flamingo-phi", "eq:interleaved-next")
+@pytest.mark.equation("eq:flamingo-phi", "eq:interleaved-next")
 def test_a_token_sees_the_last_picture_at_or_before_it_or_the_next_one_behind():
     torch.manual_seed(0)
     tokens = torch.randint(3, 7, (4, 11))

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.both_modalities.few_shot import score_answers
 from mmlearn.both_modalities.interleaved import NONSENSE, Example
@@ -40,7 +39,7 @@ def small(tokeniser, **more):
     return CausalLM(CausalLMConfig(len(tokeniser), 128, 32, 2, 2, 64, "rotary", "gelu", **more))
 
 
-@covers("eq:lm-perplexity")
+@pytest.mark.equation("eq:lm-perplexity")
 def test_who_knows_nothing_is_in_doubt_between_all_words():
     assert float(perplexity(torch.tensor(chance_loss(50)))) == pytest.approx(50, abs=1e-3)
     assert float(perplexity(torch.tensor(0.0))) == 1.0

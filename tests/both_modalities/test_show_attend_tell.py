@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from networks import count_blank, covers, numbers, stirred
+from networks import count_blank, numbers, stirred
 
 from mmlearn.both_modalities.show_attend_tell import (
     ShowAttendTell,
@@ -30,7 +30,7 @@ def sample(b=2, g=2, t=4, p=7):
     return torch.randn(b, p, 5), torch.arange(p) < torch.tensor([p, p - 3])[:, None], tokens
 
 
-@covers("eq:sat-gate", "eq:sat-state")
+@pytest.mark.equation("eq:sat-gate", "eq:sat-state")
 def test_the_gate_and_the_input_are_the_formulas():
     v, h, w, b = numbers(2, 3), numbers(2, 4, seed=1), numbers(4, seed=2), numbers(1, seed=3)[0]
     for i in range(2):

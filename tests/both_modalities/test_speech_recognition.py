@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import covers, numbers, stirred
+from networks import numbers, stirred
 
 from mmlearn.both_modalities.data2vec_speech import Data2VecSpeechConfig, normalised_waveform
 from mmlearn.both_modalities.speech_recognition import (
@@ -35,7 +35,7 @@ def letters_of(path):
     return read
 
 
-@covers("eq:ctc")
+@pytest.mark.equation("eq:ctc")
 def test_the_loss_sums_over_all_paths_that_read_the_text():
     logits, texts = numbers(2, 4, 3), torch.tensor([[1, 2], [2, 2]])
     frames, letters = torch.tensor([4, 3]), torch.tensor([2, 2])
@@ -52,7 +52,7 @@ def test_the_loss_sums_over_all_paths_that_read_the_text():
     assert impossible == math.inf                           # two equal letters need three frames
 
 
-@covers("eq:ctc-collapse")
+@pytest.mark.equation("eq:ctc-collapse")
 def test_a_path_is_read_without_repeats_and_blanks():
     for path in itertools.product(range(3), repeat=5):
         assert collapsed(path) == letters_of(path)

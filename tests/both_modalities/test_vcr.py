@@ -35,11 +35,6 @@ AREA = {"less than a thirtieth": (0, 0.03), "about a twentieth": (0.03, 0.06), "
         "about a sixth": (0.12, 0.2), "more than a fifth": (0.2, 9)}
 
 
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 @pytest.fixture(scope="module")
 def train():
     return vcr_problems(240, "train", scenes=100)
@@ -169,7 +164,7 @@ def test_questions_of_a_scene_have_true_answers_and_reasons():
             assert one.answer.holds(scene, *one.things) and one.reason.holds(scene, *one.things)
 
 
-@covers("eq:vcr-weight")
+@pytest.mark.equation("eq:vcr-weight")
 def test_a_wrong_choice_should_be_relevant_and_not_as_right():
     relevance, similarity = np.array([[0.5, 0.25], [1.0, 0.1]]), np.array([[1.0, 0.5], [0.0, 1.0]])
     got = matching_weight(relevance, similarity, 2.0)
@@ -218,7 +213,7 @@ def test_claims_are_sentences():
     assert Claim("kinds", ("umbrella", "cup")).text() == "[0] is an umbrella, and [1] is only a cup."
 
 
-@covers("eq:vcr-joint")
+@pytest.mark.equation("eq:vcr-joint")
 def test_both_choices_must_be_right_for_the_joint_number():
     draw = torch.Generator().manual_seed(0)
     answers, rationales, right_a, right_r = (torch.randint(4, (50,), generator=draw) for _ in range(4))

@@ -23,12 +23,6 @@ from mmlearn.metrics.vqa import (
     without_marks,
 )
 
-
-def covers(*labels):
-    """The equations that a test covers, which no page shows yet."""
-    return lambda test: test
-
-
 # what the evaluator makes of some words, by hand
 WORDS = {"none": "0", "one": "1", "Zero": "0", "two": "2", "TEN": "10", "eleven": "eleven", "a": "",
          "An": "",
@@ -152,7 +146,7 @@ def test_the_answer_none_counts_as_zero_even_where_nobody_counted():
     assert vqa_accuracy("0", people("none", *["unclear"] * 9)) == pytest.approx(0.3)
 
 
-@covers("eq:vqa-accuracy")
+@pytest.mark.equation("eq:vqa-accuracy")
 def test_each_person_is_left_out_once():
     for total in range(11):
         hits = [i < total for i in range(10)]
@@ -165,7 +159,7 @@ def test_each_person_is_left_out_once():
         assert leave_one_out(hits) == pytest.approx(want)
 
 
-@covers("eq:vqa-matches")
+@pytest.mark.equation("eq:vqa-matches")
 def test_ten_people_give_none_three_six_nine_or_all_tenths():
     assert [round(accuracy_of_matches(m), 12) for m in range(11)] == [0, .3, .6, .9, *[1.0] * 7]
     for n in (1, 2, 3, 5, 10):
@@ -173,14 +167,14 @@ def test_ten_people_give_none_three_six_nine_or_all_tenths():
             assert accuracy_of_matches(m, n) == pytest.approx(leave_one_out([i < m for i in range(n)]))
 
 
-@covers("eq:vqa-soft")
+@pytest.mark.equation("eq:vqa-soft")
 def test_the_training_target_is_a_third_for_each_person_and_at_most_one():
     assert [soft_score(m) for m in range(5)] == [0, 1 / 3, 2 / 3, 1, 1]
     targets = soft_targets([["Red", "red.", "blue", "green"], ["two", "2", "2.", "3"]], ["red", "blue", "2"])
     torch.testing.assert_close(targets, torch.tensor([[2 / 3, 1 / 3, 0], [0, 0, 1.]]))
 
 
-@covers("eq:vqa-human")
+@pytest.mark.equation("eq:vqa-human")
 def test_people_are_scored_against_each_other():
     answers = ["yes"] * 8 + ["no"] * 2
     want = 0.0

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import covers, numbers, stirred
+from networks import numbers, stirred
 
 from mmlearn.both_modalities.walker import (
     NOTHING,
@@ -45,7 +45,7 @@ def tiny(tokeniser, **fields):
     return WalkerConfig(len(tokeniser), 6, 8, (4, 6), dropout=0.0, **fields)
 
 
-@covers("eq:walk-words", "eq:walk-ways", "eq:walk-glance", "eq:walk-policy")
+@pytest.mark.equation("eq:walk-words", "eq:walk-ways", "eq:walk-glance", "eq:walk-policy")
 def test_the_equations_are_the_formulas():
     h, states, W = numbers(2, 4), numbers(2, 3, 4, seed=1), numbers(4, 4, seed=2)
     mask = torch.tensor([[True, True, True], [True, True, False]])
@@ -61,7 +61,7 @@ def test_the_equations_are_the_formulas():
     assert logits[0, 1] == float("-inf")
 
 
-@covers("eq:walk-imitation")
+@pytest.mark.equation("eq:walk-imitation")
 def test_the_loss_asks_for_what_is_right_while_the_walker_walks():
     logits, right = numbers(2, 3, 5), torch.tensor([[1, 2, 4], [0, 4, 4]])
     walking = torch.tensor([[True, True, True], [True, True, False]])

@@ -6,7 +6,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.data.affect import (
     BAD,
@@ -25,7 +24,7 @@ from mmlearn.data.affect import (
 )
 
 
-@covers("eq:affect-label")
+@pytest.mark.equation("eq:affect-label")
 def test_a_feeling_is_what_is_meant_and_how():
     for cues in TABLE:
         good = not cues.praise if cues.wink else cues.praise
@@ -35,7 +34,7 @@ def test_a_feeling_is_what_is_meant_and_how():
     assert Counter(feeling_of(cues) for cues in TABLE) == dict.fromkeys(range(4), 4)
 
 
-@covers("eq:affect-bayes")
+@pytest.mark.equation("eq:affect-bayes")
 def test_no_modality_alone_beats_chance_and_all_three_tell_the_feeling():
     known = {("picture",): 0.25, ("text",): 0.25, ("voice",): 0.25, ("picture", "text"): 0.5,
              ("picture", "voice"): 0.5, ("text", "voice"): 0.25, MODALITIES: 1.0, (): 0.25}

@@ -5,7 +5,6 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
-from networks import covers
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import shortest_path
 
@@ -72,7 +71,7 @@ def test_a_house_has_no_landmark_twice_and_is_a_function_of_its_number():
     assert make_house(7, 0).landmarks != make_house(7, 1).landmarks
 
 
-@covers("eq:nav-distance")
+@pytest.mark.equation("eq:nav-distance")
 def test_distances_of_all_houses_at_once_are_those_of_a_search_in_each():
     doors = np.stack([house.doors for house in houses()])
     assert (shortest_paths(doors) == np.stack([searched(d) for d in doors])).all()

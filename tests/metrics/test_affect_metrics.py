@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import covers, numbers
+from networks import numbers
 
 from mmlearn.metrics.affect import affect_scores, class_f1, strength_error, weighted_f1
 
@@ -10,7 +10,7 @@ TRUTH = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 0])
 ANSWERS = torch.tensor([0, 1, 0, 1, 2, 2, 2, 2, 0, 0])
 
 
-@covers("eq:affect-f1", "eq:affect-weighted")
+@pytest.mark.equation("eq:affect-f1", "eq:affect-weighted")
 def test_the_weighted_f1_is_the_mean_of_the_classes_by_their_counts():
     want, weighted = [], 0.0
     for c in range(4):
@@ -36,7 +36,7 @@ def test_scores_are_those_of_scikit_learn():
             metrics.f1_score(truth, answers, average="weighted", zero_division=0))
 
 
-@covers("eq:affect-error")
+@pytest.mark.equation("eq:affect-error")
 def test_the_error_of_strengths_is_the_mean_distance():
     a, b = numbers(5), numbers(5, seed=1)
     assert float(strength_error(a, b)) == pytest.approx(sum(abs(float(x - y)) for x, y in zip(a, b)) / 5)

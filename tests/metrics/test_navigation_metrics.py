@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from networks import covers
 
 from mmlearn.metrics.navigation import (
     navigation_error,
@@ -20,7 +19,7 @@ SHORTEST = torch.tensor([2, 2, 3, 1, 2])
 TAKEN = torch.tensor([2, 4, 1, 3, 2])
 
 
-@covers("eq:nav-error", "eq:nav-success", "eq:nav-oracle")
+@pytest.mark.equation("eq:nav-error", "eq:nav-success", "eq:nav-oracle")
 def test_error_success_and_oracle_success_are_the_definitions():
     assert navigation_error(TO_GOAL).tolist() == [0, 0, 2, 2, 0]
     assert success(navigation_error(TO_GOAL), STOPPED).tolist() == [True, True, False, False, False]
@@ -28,7 +27,7 @@ def test_error_success_and_oracle_success_are_the_definitions():
     assert oracle_success(TO_GOAL).tolist() == [True, True, False, True, True]
 
 
-@covers("eq:nav-share", "eq:nav-spl")
+@pytest.mark.equation("eq:nav-share", "eq:nav-spl")
 def test_spl_is_the_mean_of_success_times_shortest_over_the_longer_of_both():
     good = success(navigation_error(TO_GOAL), STOPPED)
     want = 0.0

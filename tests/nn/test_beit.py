@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import covers, numbers, stirred
+from networks import numbers, stirred
 
 from mmlearn.nn.attention import attention_weights
 from mmlearn.nn.beit import (
@@ -54,7 +54,7 @@ def some_mask(b=2, p=16, seed=0):
 
 # -------------------------------------------------------------------------------------------------- equations
 
-@covers("eq:beit-index")
+@pytest.mark.equation("eq:beit-index")
 def test_offsets_have_a_row_each_and_the_class_token_three_of_its_own():
     G = 3
     index, n = class_index(G), (2 * G - 1) ** 2
@@ -74,7 +74,7 @@ def test_offsets_have_a_row_each_and_the_class_token_three_of_its_own():
     assert sorted(set(index.flatten().tolist())) == list(range(n + 3))
 
 
-@covers("eq:beit-bias")
+@pytest.mark.equation("eq:beit-bias")
 def test_two_pairs_of_patches_with_the_same_offset_have_the_same_bias():
     table = numbers(7 * 7 + 3, 2)
     R = offset_bias(table, 4)
@@ -86,7 +86,7 @@ def test_two_pairs_of_patches_with_the_same_offset_have_the_same_bias():
     assert R[0, 1, 2] == R[0, 6, 7] == R[0, 15, 16] and R[0, 1, 2] != R[0, 2, 1]
 
 
-@covers("eq:beit-attention")
+@pytest.mark.equation("eq:beit-attention")
 @pytest.mark.parametrize("trained", [False, True])
 def test_biases_are_added_to_scores_that_are_divided_by_the_root_of_the_width(trained):
     Q, K, V = (numbers(2, 2, t, 4, seed=i) for i, t in enumerate((3, 5, 5)))
@@ -118,7 +118,7 @@ def test_the_fused_twin_has_the_same_gradients_and_leaves_its_biases_alone():
         assert torch.equal(R.detach(), before)
 
 
-@covers("eq:layer-scale")
+@pytest.mark.equation("eq:layer-scale")
 def test_a_branch_enters_through_a_gate_of_its_channel():
     x, f, gamma = numbers(2, 3, 4, seed=0), numbers(2, 3, 4, seed=1), numbers(4, seed=2)
     got = layer_scale(x, f, gamma)
@@ -128,7 +128,7 @@ def test_a_branch_enters_through_a_gate_of_its_channel():
                 assert abs(got[b, t, c] - (x[b, t, c] + gamma[c] * f[b, t, c])) < 1e-12
 
 
-@covers("eq:drop-path")
+@pytest.mark.equation("eq:drop-path")
 def test_a_branch_that_is_skipped_for_a_picture_leaves_its_state_and_else_counts_more():
     x, f, gamma = numbers(3, 2, 4, seed=0), numbers(3, 2, 4, seed=1), numbers(4, seed=2)
     kept = torch.tensor([True, False, True])
@@ -148,7 +148,7 @@ def test_a_branch_is_kept_as_often_as_it_should_be_and_its_mean_is_unchanged():
     assert abs(share / 0.7 - 1) < 0.03                                  # what the branch counts on average
 
 
-@covers("eq:beit-mask")
+@pytest.mark.equation("eq:beit-mask")
 def test_a_learned_vector_stands_where_a_patch_is_hidden():
     patches, token, mask = numbers(2, 3, 4), numbers(4, seed=1), torch.tensor([[1, 0, 1], [0, 0, 1]]).bool()
     got = with_mask(patches, mask, token)
@@ -157,7 +157,7 @@ def test_a_learned_vector_stands_where_a_patch_is_hidden():
             assert torch.equal(got[b, p], token if mask[b, p] else patches[b, p])
 
 
-@covers("eq:mean-pool")
+@pytest.mark.equation("eq:mean-pool")
 def test_e8_pooling_is_a_mean_without_a_softmax():
     tokens = numbers(2, 5, 3)
     want = torch.stack([sum(tokens[b, p] for p in range(1, 5)) / 4 for b in range(2)])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import count_blank, covers, stirred
+from networks import count_blank, stirred
 
 from mmlearn import generate
 from mmlearn.nn.attention import KVCache, record_attention
@@ -77,7 +77,7 @@ def test_a_size_that_no_model_can_have_is_refused(wrong, words):
 
 # Equations --------------------------------------------------------------------------------------------------
 
-@covers("eq:lm-chain", "eq:lm-loss")
+@pytest.mark.equation("eq:lm-chain", "eq:lm-loss")
 def test_the_loss_is_what_each_token_gets_from_the_row_before_it():
     torch.manual_seed(0)
     logits, tokens = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
@@ -94,7 +94,7 @@ def test_the_loss_is_what_each_token_gets_from_the_row_before_it():
     assert float(lm_loss(logits, tokens, scored)) == pytest.approx(-sum(chosen) / 3, abs=1e-5)
 
 
-@covers("eq:lm-logits")
+@pytest.mark.equation("eq:lm-logits")
 def test_a_logit_is_the_product_of_the_state_and_the_words_vector():
     z, E = torch.randn(3, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     got = word_logits(z, E)
@@ -103,7 +103,7 @@ def test_a_logit_is_the_product_of_the_state_and_the_words_vector():
             assert float(got[i, w]) == pytest.approx(sum(float(z[i, k] * E[w, k]) for k in range(4)))
 
 
-@covers("eq:lm-slopes", "eq:lm-alibi")
+@pytest.mark.equation("eq:lm-slopes", "eq:lm-alibi")
 def test_linear_biases_grow_with_the_distance_by_a_slope_a_head():
     m = alibi_slopes(8)
     assert m.tolist() == [2.0**-a for a in range(1, 9)]
@@ -115,7 +115,7 @@ def test_linear_biases_grow_with_the_distance_by_a_slope_a_head():
     assert alibi_slopes(6).tolist() == pytest.approx([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8, 2.0**-1, 2.0**-3])
 
 
-@covers("eq:lm-rotary")
+@pytest.mark.equation("eq:lm-rotary")
 def test_a_rotation_turns_pairs_and_products_depend_on_the_distance_alone():
     x = torch.randn(4, 6, dtype=torch.float64)
     got = rotated(x, start=3)
@@ -130,7 +130,7 @@ def test_a_rotation_turns_pairs_and_products_depend_on_the_distance_alone():
     torch.testing.assert_close(near, rotated(q, 23) @ rotated(k, 21).mT, atol=1e-5, rtol=1e-5)
 
 
-@covers("eq:lm-relative")
+@pytest.mark.equation("eq:lm-relative")
 def test_relative_positions_add_what_a_query_likes_of_a_distance():
     torch.manual_seed(0)
     Q, K, R = (torch.randn(*s, dtype=torch.float64) for s in ((1, 2, 3, 4), (1, 2, 5, 4), (2, 5, 4)))
