@@ -54,7 +54,8 @@ def rices(
     """
     left = len(support) - (own is not None)
     if not 1 <= shots <= left:
-        raise ValueError(f"{shots} shots of a support of {left}; take at least 1 and at most all")
+        raise ValueError(f"{shots} shots of a support of {left}; "
+                         f"take at least 1 and at most all")
     similar = F.normalize(queries, dim=-1) @ F.normalize(support, dim=-1).mT
     if own is not None:
         similar[torch.arange(len(own)), own] = -torch.inf
@@ -62,7 +63,8 @@ def rices(
 
 
 def answer_scores(
-    log_probs: Float[Tensor, "b k t"], lengths: Int[Tensor, "b k"] | None = None
+    log_probs: Float[Tensor, "b k t"],
+    lengths: Int[Tensor, "b k"] | None = None,
 ) -> Float[Tensor, "b k"]:
     r"""eq:few-shot-answer: $s(a)=\sum_t\log p_\theta(a_t\mid a_{<t},\text{prompt})$ of each
     candidate answer; the one of the highest is given. With ``lengths`` the mean a token."""

@@ -197,7 +197,8 @@ def rotated(
 
 def relative_bias(
     Q: Float[Tensor, "b h t e"], K: Float[Tensor, "b h s e"],
-    R: Float[Tensor, "h s e"], u: Float[Tensor, "h e"], v: Float[Tensor, "h e"],
+    R: Float[Tensor, "h s e"],
+    u: Float[Tensor, "h e"], v: Float[Tensor, "h e"],
 ) -> Float[Tensor, "b h t s"]:
     r"""eq:lm-relative: $B_{ij}=\big((q_i+v)^\top r_{i-j}+u^\top k_j\big)/\sqrt{d_k}$, added to the
     scores $q_i^\top k_j/\sqrt{d_k}$: how a query likes a distance, all queries a key, and all
