@@ -13,6 +13,7 @@ pooled states; referring expressions read each region's last state.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -162,7 +163,8 @@ class Alternatives(NamedTuple):
 
 
 def retrieval_alternatives(
-    b: int, near: Int[Tensor, "b k"] | None = None, generator: torch.Generator | None = None
+    b: int, near: Int[Tensor, "b k"] | None = None,
+    generator: torch.Generator | None = None,
 ) -> Alternatives:
     """A picture with its own text, with a random one, a random picture with the text, and the text of a
     picture that looks alike.
@@ -171,16 +173,18 @@ def retrieval_alternatives(
     the text, as in the released code; the paper lets it open. Raises ``ValueError`` for fewer than 2 pairs.
     """
     if b < 2:
-        raise ValueError(f"{b} pairs have no wrong text or picture; use batches of 2 or more")
+        raise ValueError(f"{b} pairs have no wrong text or picture; use "
+                         f"batches of 2 or more")
     device = generator.device if generator else None
+    draw = partial(torch.randint, generator=generator, device=device)
     own = torch.arange(b, device=device)
 
     def others() -> Tensor:
-        return (own + torch.randint(1, b, (b,), generator=generator, device=device)) % b
+        return (own + draw(1, b, (b,))) % b
 
     text, picture, hard = others(), others(), others()
     if near is not None:
-        column = torch.randint(near.shape[1], (b, 1), generator=generator, device=device)
+        column = draw(near.shape[1], (b, 1))
         hard = near.to(own.device).gather(1, column)[:, 0]
     return Alternatives(torch.stack([own, text, own, hard], dim=1),
                         torch.stack([own, own, picture, own], dim=1))
@@ -190,7 +194,8 @@ def look_alikes(features: Float[Tensor, "n f"], k: int) -> Int[Tensor, "n k"]:
     """For each picture the rows of the ``k`` nearest others, by the cosine of their features: the pool of
     hard negatives. Raises ``ValueError`` if there are not so many."""
     if not 1 <= k < len(features):
-        raise ValueError(f"k is {k} with {len(features)} pictures; ask for 1 to {len(features) - 1} others")
+        raise ValueError(f"k is {k} with {len(features)} pictures; ask for 1 "
+                         f"to {len(features) - 1} others")
     unit = F.normalize(features, dim=1)
     return (unit @ unit.mT).fill_diagonal_(-torch.inf).topk(k, dim=1).indices
 
