@@ -123,7 +123,8 @@ def reader(path: Path) -> None:
     torch.manual_seed(0)
     language = CausalLM(CausalLMConfig(len(words), 128, 16, 1, 2, 32))
     save_lm(path.parent / "language.safetensors", language, words, {})
-    features = encode_pictures(scene_encoder("resnet"), torch.zeros(1, 3, 64, 64)).shape[-1]
+    features = encode_pictures(scene_encoder("resnet"), torch.zeros(1, 3, 64, 64,
+                                                                   dtype=torch.uint8)).shape[-1]
     model = new_flamingo(mini_config(language, features), language, 0)
     save_flamingo(path, model.adapter, "resnet", {}, "language")
 
