@@ -58,23 +58,23 @@ def architecture(config: FlamingoConfig, cells: int) -> Diagram:
 
 def gated_block() -> Diagram:
     """One gated block, and one layer of the resampler beside it."""
-    drawn = Diagram(600, 470, alt=(
+    drawn = Diagram(500, 470, alt=(
         "Left, a gated block: states of the words read the visual tokens of the picture that each sees; what "
         "was read is multiplied by tanh alpha and added; a feed-forward net behind a second gate follows. "
         "Right, a layer of the resampler: latents read the features and themselves, then a feed-forward "
         "net."))
-    drawn.group(152, 240, 290, 440, "gated block", "new")
-    drawn.group(452, 240, 270, 440, "layer of the resampler", "new")
-    x = 92
-    states = drawn.box(x, 44, "states *Y*", "text", w=110)
-    visual = drawn.box(222, 44, "visual tokens", "image", w=126)
-    read = drawn.box(x, 128, "Cross-attention\nmasked by φ", "new", w=150)
+    drawn.group(124, 240, 236, 440, "gated block", "new")
+    drawn.group(374, 240, 244, 440, "layer of the resampler", "new")
+    x = 80
+    states = drawn.box(x, 44, "states *Y*", "text", w=90)
+    visual = drawn.box(184, 44, "visual tokens", "image", w=112)
+    read = drawn.box(x, 128, "Cross-attention\nmasked by φ", "new", w=140)
     drawn.arrow(states, read, "q")
     drawn.arrow(visual, read, "k, v", role="image", sides="br")
     above = read
     for number, (y, name) in enumerate(((206, "α"), (346, "α'"))):
         if number:
-            net = drawn.box(x, 282, "Feed-forward", "new", w=150)
+            net = drawn.box(x, 282, "Feed-forward", "new", w=140)
             drawn.arrow(above, net)
             above = net
         times = drawn.node(x, y, "×", "new")
@@ -85,9 +85,9 @@ def gated_block() -> Diagram:
         above = plus
     drawn.text(x + 80, 384, "to the frozen layer", 13, "soft")
     drawn.arrow(above, (x, 424))
-    x = 452
-    features = drawn.box(388, 44, "features *X*_f", "image", w=124)
-    latents = drawn.box(518, 44, "latents *X*", "new", w=110)
+    x = 374
+    features = drawn.box(314, 44, "features *X*_f", "image", w=112)
+    latents = drawn.box(436, 44, "latents *X*", "new", w=100)
     reads = drawn.box(x, 152, "Attention\nq: latents\nk, v: features and latents", "new", w=224)
     drawn.arrow(features, reads, "k, v", role="image", sides="bt", side=-1)
     drawn.arrow(latents, reads, "q, k, v", sides="bt")
