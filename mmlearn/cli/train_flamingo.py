@@ -109,7 +109,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     if not writes:
         return
     scores, part = judge(model), "training" if data.val is None else "validation"
-    save_flamingo(args.out / "model.safetensors", model.adapter, settings["encoder"],
+    save_flamingo(args.out, model.adapter, settings["encoder"],
                   {"settings": settings, f"{part} captions": scores, "untrained": untrained},
                   "scene-lm" if settings["data"] == "scenes" else "language")
     keep_history(args.out / "history.json", history)

@@ -43,7 +43,7 @@ def test_pictures_of_ones_own_make_a_language_model_and_a_flamingo_over_it(folde
     assert told["steps"] == 4 and told["pictures"] == 6 and told["judged on"] == "6 training pictures"
     assert set(told["captions"]) == {"own", "other", "none"} and told["mean gate"] > 0
     assert told["untrained"]["own"] == told["untrained"]["none"]        # at first it is its language model
-    saved = load_flamingo(out / "model.safetensors")
+    saved = load_flamingo(out)
     assert saved.about["language"] == "language" and "boat" in saved.tokeniser.words
     features = saved.encoder(torch.randn(1, 3, 64, 64))[:, None]
     tokens = torch.tensor([saved.tokeniser.encode("<image>output: a cat", add_special=True)])
