@@ -53,7 +53,7 @@ from mmlearn.text_for_vision.training import load_mini
 from mmlearn.train import History, fit, linear_warmup
 
 ENCODERS = ("resnet", "vit")                    # of chapter 4's CLIPs
-FILE = "flamingo-mini.safetensors"
+FILE = "flamingo.safetensors"
 LANGUAGE = "scene-lm"                           # the frozen language model, in the folder of the checkpoints
 SETS = ("pages", "bindings")
 
@@ -314,8 +314,8 @@ def save_flamingo(
 def load_flamingo(
     path: str | Path | None = None, language: SavedLM | None = None
 ) -> SavedFlamingo:
-    """What ``save_flamingo`` wrote, over the language model that it was trained on; by default the miniature
-    that comes with the book.
+    """What ``save_flamingo`` wrote, over the language model that it was trained on; by default the book's
+    miniature, ``data/checkpoints/flamingo.safetensors``.
 
     Raises ``FileNotFoundError`` if files are not there, ``ValueError`` if they are something else.
     """

@@ -1,5 +1,4 @@
-"""``mmlearn answer``: answer a question about a picture with the miniature Flamingo, after shots if some are
-given."""
+"""``mmlearn answer``: answer a question about a picture with a Flamingo, after shots if some are given."""
 
 import argparse
 import csv
@@ -14,9 +13,9 @@ COLUMNS = ("picture", "question", "answer")
 MOST = 20               # hypotheses
 FEW = 16                # shots
 EXAMPLES = """examples:
-  mmlearn answer data/scenes-sample/images/train_000003.png "What colour is the car?"
-  mmlearn answer a.png "How many cats are there?" --shots shots.csv --beams 1
-  mmlearn answer a.png "Where is this?" --json --weights runs/flamingo
+  mmlearn answer a.png "Where is this?" --weights runs/flamingo
+  mmlearn answer a.png "How many cats are there?" --weights runs/flamingo --shots shots.csv --beams 1
+  mmlearn answer a.png "What colour is the car?" --weights runs/flamingo --json
 
 shots.csv has the columns picture, question and answer; its pictures lie beside it:
   picture,question,answer
@@ -42,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
                              f"columns {', '.join(COLUMNS)}")
     parser.add_argument("--weights", default=MINIATURE, metavar="DIR",
                         help="the --out folder of mmlearn train flamingo, or its file (default: the "
-                             "miniature of the book)")
+                             "book's miniature, which does not come with this version)")
     parser.add_argument("--beams", type=int, default=3, metavar="K",
                         help="hypotheses (default 3; 1 is greedy)")
     parser.add_argument("--max-len", type=int, default=8, metavar="T", help="most words (default 8)")
@@ -56,9 +55,9 @@ def run(args: argparse.Namespace) -> None:
     from mmlearn.data.pairs import SIZE
 
     check(args)
-    place = place_of(args.weights)
     shots = read_shots(args.shots) if args.shots is not None else []
     images = PictureFiles([*(shot.picture for shot in shots), args.picture], SIZE)[:]
+    place = place_of(args.weights)
 
     from mmlearn.both_modalities.few_shot import write_answers
     from mmlearn.both_modalities.flamingo_training import load_flamingo
@@ -92,7 +91,11 @@ def place_of(weights: str) -> Path:
     from mmlearn.files import package_data
 
     if weights == MINIATURE:
-        return package_data("checkpoints") / f"{MINIATURE}.safetensors"
+        path = package_data("checkpoints") / f"{MINIATURE}.safetensors"
+        if not path.exists():
+            raise FileNotFoundError("no miniature Flamingo comes with this version of the book; give "
+                                    "--weights, the --out folder of mmlearn train flamingo")
+        return path
     if not Path(weights).exists():
         raise FileNotFoundError(f"--weights {weights} is no file and no folder; give what mmlearn train "
                                 f"flamingo wrote, or leave it out")

@@ -18,7 +18,7 @@ from mmlearn.cli.trainer import (
     open_records,
     tell,
 )
-from mmlearn.cli.training import alone, has_begun, recall, remember
+from mmlearn.cli.training import alone, has_begun, refuse_to_write_over, remember
 
 if TYPE_CHECKING:
     from mmlearn.both_modalities.data2vec import Data2VecConfig
@@ -127,9 +127,7 @@ def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     begun = has_begun(args.out, "steps", "history.json")
     if args.resume:
         return go_on(args, asked, {**defaults, "phase": "contrastive"})
-    if begun or not recall(args.out) and (args.out / "config.json").exists():
-        raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
-                         f"--out")
+    refuse_to_write_over(args.out, begun)
     asked["batch"] = BATCH if asked["batch"] is None else asked["batch"]
     asked["lr"] = RATES[asked["size"]] if asked["lr"] is None else asked["lr"]
     check_settings(asked)

@@ -24,7 +24,7 @@ from mmlearn.cli.trainer import (
     reached,
     tell,
 )
-from mmlearn.cli.training import alone, has_begun, recall, remember
+from mmlearn.cli.training import alone, has_begun, refuse_to_write_over, remember
 
 if TYPE_CHECKING:
     from mmlearn.both_modalities.flamingo_training import MixedBatches
@@ -134,9 +134,7 @@ def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     begun = has_begun(args.out, "flamingo", "history.json") or reached(args.out / "language")
     if args.resume:
         return go_on(args, asked, {**defaults, "phase": "flamingo"})
-    if begun or not recall(args.out) and (args.out / "config.json").exists():
-        raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
-                         f"--out")
+    refuse_to_write_over(args.out, begun)
     asked |= {name: value for name, value in DEFAULTS.items() if asked[name] is None}
     check_settings(asked)
     if asked["data"] == "scenes" and asked["language_steps"] is not None:

@@ -22,7 +22,7 @@ from mmlearn.cli.trainer import (
     reached,
     tell,
 )
-from mmlearn.cli.training import alone, has_begun, recall, remember
+from mmlearn.cli.training import alone, has_begun, refuse_to_write_over, remember
 from mmlearn.files import write_atomically
 
 if TYPE_CHECKING:
@@ -153,9 +153,7 @@ def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"the {name} in {args.out} is at step {reached(args.out / name)} already; "
                                  f"leave {flag(steps)} out")
         return settings
-    if begun or not recall(args.out) and (args.out / "config.json").exists():
-        raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
-                         f"--out")
+    refuse_to_write_over(args.out, begun)
     asked["batch"] = BATCH if asked["batch"] is None else asked["batch"]
     if asked["lr"] is None:
         asked["lr"] = LR if asked["size"] == "mini" else 1e-4

@@ -25,7 +25,7 @@ from mmlearn.cli.trainer import (
     reached,
     tell,
 )
-from mmlearn.cli.training import alone, has_begun, recall, remember
+from mmlearn.cli.training import alone, has_begun, refuse_to_write_over, remember
 from mmlearn.files import write_atomically
 
 if TYPE_CHECKING:
@@ -188,9 +188,7 @@ def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     begun = has_begun(args.out, "game", "history.json") or bool(steps_in(args.out / "encoder"))
     if args.resume:
         return go_on(args, asked, {**defaults, "phase": "game"})
-    if begun or not recall(args.out) and (args.out / "config.json").exists():
-        raise ValueError(f"{args.out} holds a run already; add --resume to go on with it, or choose another "
-                         f"--out")
+    refuse_to_write_over(args.out, begun)
     asked["batch"] = BATCH if asked["batch"] is None else asked["batch"]
     if asked["lr"] is None:                                 # the released code's: half of the miniatures'
         asked["lr"] = RECIPES[args.system]["lr"] / (1 if asked["size"] == "mini" else 2)

@@ -125,6 +125,14 @@ def recall(out: Path) -> list[dict[str, Any]]:
     return phases
 
 
+def refuse_to_write_over(out: Path, begun: bool) -> None:
+    """Raises ``ValueError`` if a run has ``begun`` in a folder, or a model that was trained elsewhere is
+    there."""
+    if begun or not recall(out) and (out / "config.json").exists():
+        raise ValueError(f"{out} holds a run already; add --resume to go on with it, or choose another "
+                         f"--out")
+
+
 def remember(out: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a phase beside those of the phases before it."""
     phases = [p for p in recall(out) if p["phase"] != settings["phase"]] + [settings]

@@ -132,10 +132,11 @@ def test_training_tells_four_pairs_apart(data):
     words = data.vocabulary()
     model = mini_model(words, data, 0, tiny(words))
     before = judged(model, data, words)
-    batches = PretrainingBatches(data, words, replace(PretrainingConfig.mini(), batch=4, lr=5e-3))
-    history = pretrain(model, batches, steps=300, progress=False)
+    batches = PretrainingBatches(data, words, replace(PretrainingConfig.mini(), batch=4, lr=2e-3))
+    history = pretrain(model, batches, steps=1000, progress=False)
     after = judged(model, data, words)
-    assert sum(history.loss[-50:]) < sum(history.loss[:50]) and after["pairs"] >= before["pairs"]
+    assert sum(history.loss[-50:]) < sum(history.loss[:50]) / 4
+    assert before["pairs"] < 0.75 < 0.85 < after["pairs"]
 
 
 def test_regions_of_scenes_are_kept_and_read_again(tmp_path):

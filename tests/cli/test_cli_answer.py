@@ -91,6 +91,10 @@ def test_the_model_gets_the_pictures_in_their_order_and_its_answer_is_printed(
     assert "photographs" not in told.err
     seen = asked["look"](torch.tensor([example.picture for example in asked["page"]]))
     assert seen.shape == (2, 3, 64, 64) and not torch.equal(seen[0], seen[1])
+    assert main(["answer", str(pictures / "a.png"), "What colour is the car?"]) == 2
+    assert "no miniature Flamingo comes with this version" in capsys.readouterr().err
+    monkeypatch.setattr("mmlearn.files.package_data", lambda name: pictures)
+    (pictures / "flamingo.safetensors").touch()
     assert main(["answer", str(pictures / "a.png"), "What colour is the car?"]) == 0
     told = capsys.readouterr()
     assert told.out == "red\n" and "no photographs" in told.err and asked["path"].stem == "flamingo"

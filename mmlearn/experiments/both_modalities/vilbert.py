@@ -234,7 +234,9 @@ def miniature(args: argparse.Namespace) -> dict[str, Any]:
                   "judged at": history.metric_steps,
                   **{name: [round(v, 4) for v in values] for name, values in history.metrics.items()}},
         "training seconds": round(history.seconds, 1)}
-    save_vilbert(args.checkpoint, model, tokeniser, {"settings": settings, "metrics": scores})
+    looks = {"step": history.metric_steps, "pairs": [round(v, 4) for v in history.metrics["pairs"]]}
+    save_vilbert(args.checkpoint, model, tokeniser, {"settings": settings, "metrics": scores,
+                                                     "pairs in training": looks})
     return measured
 
 

@@ -45,7 +45,7 @@ def test_every_arm_is_trained_and_judged(args):
 
 @pytest.mark.slow
 def test_the_recipe_is_written_and_opens(args, tmp_path):
-    out, path = tmp_path / "r.json", tmp_path / "flamingo-mini.safetensors"
+    out, path = tmp_path / "r.json", tmp_path / "flamingo.safetensors"
     few = [part for name in ("steps", "batch", "binding", "most", "scenes", "things", "test", "episodes",
                              "questions", "glances") for part in (f"--{name}", str(getattr(args, name)))]
     assert main(["flamingo", *few, "--arms", BASE, "--seeds", "1", "--processes", "1", "--language",
