@@ -131,7 +131,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
 def plan(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
     """The settings of the run: from the command line, or those it was begun with."""
     asked = {**asked_for(args), "phase": "flamingo"}
-    begun = has_begun(args.out, "flamingo", "history.json") or reached(args.out / "language")
+    begun = has_begun(args.out, "flamingo", "history.json") or bool(reached(args.out / "language"))
     if args.resume:
         return go_on(args, asked, {**defaults, "phase": "flamingo"})
     refuse_to_write_over(args.out, begun)
