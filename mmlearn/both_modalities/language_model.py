@@ -5,7 +5,9 @@ et al. (2022), *Flamingo*, arXiv:2204.14198, sec. 2.2 (the language model is tra
 Survey: 5.3.
 Differs from the papers: the text is that of drawn scenes: captions, questions with answers, instructions, and
 pages of them as few-shot prompts have, with ``<image>`` marks but no pictures. Where nonsense words are bound
-in a page, a word that was said before is said again, so that the model can learn to look back.
+in a page, a word that was said before is said again, so that the model can learn to look back; pages of
+repeated random words teach nothing else (C. Olsson et al., 2022, *In-context Learning and Induction Heads*,
+arXiv:2209.11895).
 """
 
 import math
@@ -73,6 +75,14 @@ def binding_text(
     return [Example(f"Output: {things[which[i]]}", words[named[i]], kind="binding") for i in order]
 
 
+def repeated_text(tokeniser: ChunkTokeniser, dice: np.random.Generator, length: int) -> tuple[list[int], int]:
+    """``length`` tokens of a page of random words that are said over and over in one order, 3 to 32 of them,
+    and at which token the first repetition begins: from there on who looks back knows every word."""
+    words = dice.choice(np.arange(tokeniser.image + 1, len(tokeniser)), int(dice.integers(3, 33)), False)
+    said = np.resize(words, length - 1).tolist()
+    return [tokeniser.bos, *said], 1 + len(words)
+
+
 class TextBatch(NamedTuple):
     """Texts (b, t), padded at the right, and where their tokens are that the loss counts."""
 
@@ -83,7 +93,8 @@ class TextBatch(NamedTuple):
 class TextBatches(Batches):
     """Endless batches of pages of text, a function of their number: each example opens a page that goes on
     with up to ``most - 1`` more of its kind, and a share ``binding`` of the pages is ``binding_text`` of as
-    many ways as one of ``ways`` says, 2 to 4 shots each.
+    many ways as one of ``ways`` says, 2 to 4 shots each. A share ``repeated`` of a batch is ``repeated_text``
+    instead, of which the repetitions count.
 
     Pages are cut at ``context`` tokens. The loss counts everything but padding, ``<bos>`` and ``<image>``.
     """
@@ -91,23 +102,23 @@ class TextBatches(Batches):
     def __init__(
         self, examples: Sequence[Example], tokeniser: ChunkTokeniser, size: int = 32, *, context: int = 256,
         most: int = 5, binding: float | int = 0.25, things: Sequence[str] = THINGS,
-        ways: Sequence[int] = (2,), seed: int = 0,
+        ways: Sequence[int] = (2,), repeated: float | int = 0.0, seed: int = 0,
     ) -> None:
         super().__init__(examples, size, seed=seed)
-        if most < 1 or context < 2 or not 0 <= binding <= 1:
-            raise ValueError(f"most is {most}, context {context} and binding {binding}; a page has 1 example "
-                             f"and 2 tokens or more, a share is between 0 and 1")
+        if most < 1 or context < 2 or not 0 <= binding <= 1 or not 0 <= repeated <= 1:
+            raise ValueError(f"most is {most}, context {context}, binding {binding} and repeated {repeated}; "
+                             f"a page has 1 example and 2 tokens or more, a share is between 0 and 1")
         if not ways or min(ways) < 1 or max(ways) > min(len(things), len(NONSENSE)):
             raise ValueError(f"ways are {list(ways)} with {len(things)} things and {len(NONSENSE)} words to "
                              f"bind; give some between 1 and the smaller number")
         self.tokeniser, self.context, self.most, self.binding = tokeniser, context, most, binding
-        self.things, self.ways = tuple(things), tuple(ways)
+        self.things, self.ways, self.repeated = tuple(things), tuple(ways), repeated
         self.alike: dict[str, list[int]] = {}
         for number, example in enumerate(examples):
             self.alike.setdefault(example.kind, []).append(number)
 
     def pages(self, indices: Sequence[int], dice: np.random.Generator) -> Iterator[list[Example]]:
-        """The pages of a batch, which these examples open."""
+        """Pages which these examples open, or which bind words."""
         for first in indices:
             if dice.random() < self.binding:
                 ways = self.ways[int(dice.integers(len(self.ways)))] if len(self.ways) > 1 else self.ways[0]
@@ -120,12 +131,15 @@ class TextBatches(Batches):
     def make(self, indices: list[int], number: int) -> TextBatch:
         """The batch ``number``."""
         dice = np.random.default_rng((self.seed, number, *indices[:1]))
-        of = self.tokeniser
-        rows = [encode_page(page, of).ids[: self.context] for page in self.pages(indices, dice)]
-        tokens = torch.full((len(rows), max(map(len, rows))), of.pad)
-        for i, row in enumerate(rows):
-            tokens[i, : len(row)] = torch.tensor(row)
-        return TextBatch(tokens, ~torch.isin(tokens, torch.tensor([of.pad, of.bos, of.image])))
+        of, count = self.tokeniser, round(self.repeated * len(indices))
+        rows = [repeated_text(of, dice, self.context) for _ in range(count)]
+        rows += [(encode_page(page, of).ids[: self.context], 0) for page in self.pages(indices[count:], dice)]
+        tokens = torch.full((len(rows), max(len(ids) for ids, _ in rows)), of.pad)
+        for i, (ids, _) in enumerate(rows):
+            tokens[i, : len(ids)] = torch.tensor(ids)
+        begin = torch.tensor([[start] for _, start in rows])
+        marks = torch.isin(tokens, torch.tensor([of.pad, of.bos, of.image]))
+        return TextBatch(tokens, ~marks & (torch.arange(tokens.shape[1]) >= begin))
 
 
 # -------------------------------------------------------------------------------------- training
@@ -140,8 +154,8 @@ def lm_objective(model: CausalLM, batch: TextBatch) -> tuple[Tensor, dict[str, A
 def train_lm(
     model: CausalLM, examples: Sequence[Example], tokeniser: ChunkTokeniser, *, steps: int, batch: int = 32,
     lr: float | int = 2e-3, warmup: int = 50, weight_decay: float | int = 0.1, most: int = 5,
-    binding: float | int = 0.25, things: Sequence[str] = THINGS, ways: Sequence[int] = (2,), seed: int = 0,
-    **options: Any,
+    binding: float | int = 0.25, things: Sequence[str] = THINGS, ways: Sequence[int] = (2,),
+    repeated: float | int = 0.0, seed: int = 0, **options: Any,
 ) -> History:
     """Train a language model on what is said of scenes: AdamW(.9, .95), a warm-up of at most a quarter of the
     steps, a cosine to a tenth, gradients of norm 1 at most.
@@ -150,7 +164,7 @@ def train_lm(
     go to ``fit``.
     """
     batches = TextBatches(examples, tokeniser, batch, context=model.config.context, most=most,
-                          binding=binding, things=things, ways=ways, seed=seed)
+                          binding=binding, things=things, ways=ways, repeated=repeated, seed=seed)
     optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(0.9, 0.95), fused=True)
     options = {"optimizer": optimizer, "clip": 1.0,
                "schedule": warmup_cosine(lr, min(warmup, steps // 4), steps, lr / 10), **options}

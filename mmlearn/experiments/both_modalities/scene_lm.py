@@ -39,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=32, help="pages a step")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--binding", type=float, default=0.5, help="share of pages that bind words")
+    parser.add_argument("--repeated", type=float, default=0.0, help="share of pages of repeated random words")
     parser.add_argument("--scenes", type=int, default=4000, help="training scenes")
     parser.add_argument("--test", type=int, default=400, help="scenes to judge by")
     parser.add_argument("--layers", type=int, default=4)
@@ -66,10 +67,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return scores
 
     history = train_lm(model, all_examples(train), of, steps=args.steps, batch=args.batch, lr=args.lr,
-                       binding=args.binding, things=THINGS, ways=WAYS, seed=args.seed, evaluate=judge,
+                       binding=args.binding, things=THINGS, ways=WAYS, repeated=args.repeated, seed=args.seed,
+                       evaluate=judge,
                        evaluate_every=args.every, folder=args.folder, save_every=args.every,
                        progress=False, title="scene-lm")
-    names = ("steps", "batch", "lr", "binding", "scenes", "test", "layers", "width", "context", "seed")
+    names = ("steps", "batch", "lr", "binding", "repeated", "scenes", "test", "layers", "width", "context",
+             "seed")
     settings = {key: getattr(args, key) for key in names}
     scores = {key: round(value, 4) for key, value in judge(model).items()}
     scores |= {"unigram": round(unigram_loss(held), 4), "words": len(of),
