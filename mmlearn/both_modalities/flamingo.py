@@ -17,7 +17,7 @@ last one before it; $X$ are the $r$ latents of a picture, $X_f$ its features, $Y
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,6 @@ OPEN: dict[str, Any] = {"heads": 8, "features": 1024, "visual": 1024, "resampler
                         "head": 64, "activation": "gelu", "ends": False}
 
 
-@runtime_checkable
 class LanguageModel(Protocol):
     """What Flamingo needs of a causal language model: the parts between which its blocks stand.
 
@@ -493,11 +492,12 @@ class Flamingo(nn.Module):
         super().__init__()
         if wrong := set(trained) - set(PARTS):
             raise ValueError(f"trained names {sorted(wrong)}; the frozen parts are {', '.join(PARTS)}")
-        if not isinstance(language, LanguageModel):
+        if not all(hasattr(language, name) for name in ("embed", "layers", "norm", "logits")):
             raise ValueError(f"{type(language).__name__} is no language model of ours; it needs embed, "
                              "layers, norm and logits")
-        if len(language.layers) != config.layers:
-            raise ValueError(f"the language model has {len(language.layers)} layers, the configuration "
+        layers: Any = language.layers
+        if len(layers) != config.layers:
+            raise ValueError(f"the language model has {len(layers)} layers, the configuration "
                              f"{config.layers}; make both for one size")
         self.config = config
         self.adapter = FlamingoAdapter(config)

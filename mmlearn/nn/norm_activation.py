@@ -36,7 +36,12 @@ def norm_activation(
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Moments:
     """Group norm with the mean and the inverse deviation of every group, in the precision of ``weight``."""
-    return torch.native_group_norm(x.to(weight.dtype), weight, bias, *sizes(x), groups, eps)
+    return torch.native_group_norm(in_order(x.to(weight.dtype)), weight, bias, *sizes(x), groups, eps)
+
+
+def in_order(x: Tensor) -> Tensor:
+    """A map as the kernels take it: those of accelerators want one channel behind the other, the CPU's any."""
+    return x if x.device.type == "cpu" else x.contiguous()
 
 
 def sizes(x: Tensor) -> tuple[int, int, int]:
@@ -84,5 +89,6 @@ class NormActivation(torch.autograd.Function):
             by_scale = normed.mul_(gradient).flatten(2).sum(dim=2).to(scale.dtype)
             gradient = gradient.mul_(1 + per_place(scale, y))
         by_x, by_weight, by_bias = torch.ops.aten.native_group_norm_backward(
-            gradient, x.to(weight.dtype), mean, inverse, weight, *sizes(x), ctx.groups, [True, True, True])
+            in_order(gradient), in_order(x.to(weight.dtype)), mean, inverse, weight, *sizes(x), ctx.groups,
+            [True, True, True])
         return by_x.to(x.dtype), by_weight, by_bias, by_scale, by_shift, None, None, None

@@ -9,7 +9,7 @@ from networks import redrawn
 from torch import nn
 
 from mmlearn.nn.attention import record_attention
-from mmlearn.nn.norm_activation import NormActivation, norm_activation
+from mmlearn.nn.norm_activation import NormActivation, in_order, norm_activation
 from mmlearn.text2image.unet import (
     Downsample,
     GroupNorm,
@@ -340,3 +340,10 @@ def test_impossible_sizes_are_refused_in_a_sentence(change, sentence):
 def test_maps_of_another_size_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match="maps have 3 channels of 8 x 4, the U-Net wants 3 of 8 x 8"):
         UNet(TINY)(torch.randn(1, 3, 8, 4), torch.tensor([0]))
+
+
+def test_maps_for_an_accelerator_s_group_norm_have_one_channel_behind_the_other():
+    there = torch.empty(2, 8, 4, 4, device="meta").to(memory_format=torch.channels_last)
+    here = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)
+    assert in_order(there).is_contiguous()
+    assert in_order(here) is here                           # a CPU takes it as it is
