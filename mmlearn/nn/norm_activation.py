@@ -40,7 +40,7 @@ def normalised(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float)
 
 
 def in_order(x: Tensor) -> Tensor:
-    """A map as the kernels take it: those of accelerators want one channel behind the other, the CPU's any."""
+    """A map as the kernels take it: an accelerator wants one channel behind the other, the CPU takes any."""
     return x if x.device.type == "cpu" else x.contiguous()
 
 
