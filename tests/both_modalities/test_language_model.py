@@ -76,6 +76,19 @@ def test_batches_of_text_follow_from_their_number_and_are_cut_at_the_context(sai
         TextBatches(examples, of, 8, binding=2.0)
 
 
+def test_repeated_pages_say_random_words_again_in_their_order_and_the_repetitions_count(said):
+    examples, of = said
+    batch = TextBatches(examples, of, 8, context=64, repeated=0.5, seed=1)[0]
+    for tokens, scored in zip(batch.tokens[:4].tolist(), batch.scored[:4].tolist()):
+        period = scored.index(True) - 1
+        assert tokens[0] == of.bos and 3 <= period <= 32 and len(set(tokens[1:period + 1])) == period
+        assert all(scored[period + 1:64]) and min(tokens[1:64]) > of.image
+        assert tokens[period + 1:64] == tokens[1:64 - period]
+    assert (batch.scored[4:, 1] | (batch.tokens[4:, 1] == of.image)).all()      # of other pages all counts
+    with pytest.raises(ValueError, match="a share is between 0 and 1"):
+        TextBatches(examples, of, 8, repeated=-0.1)
+
+
 def test_the_objective_weighs_a_batch_by_its_tokens(said):
     examples, of = said
     batch = TextBatches(examples, of, 4)[0]
