@@ -121,7 +121,7 @@ def survey_rows(s: Float[Tensor, "b b"], tau: Number) -> Float[Tensor, " b"]:
     r"""eq:survey-contrastive: $-\log\frac{e^{s_{ii}}/\tau}{\sum_{j\ne i}e^{s_{ij}/\tau}}$, as the survey
     typesets it."""
     check_temperature(tau)
-    as_written = s.diagonal() - math.log(tau)               # log of the numerator
+    as_written = s.diagonal() - math.log(tau)       # log of the numerator
     return decoupled_rows(s / tau) + s.diagonal() / tau - as_written
 
 
