@@ -47,13 +47,15 @@ def rows_at_once(u: Tensor, columns: int, chunk: int | None) -> int:
 
 
 def running_logsumexp(
-    most: Float[Tensor, " c"], total: Float[Tensor, " c"], block: Float[Tensor, "b c"]
+    most: Float[Tensor, " c"], total: Float[Tensor, " c"],
+    block: Float[Tensor, "b c"]
 ) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
     r"""eq:running-logsumexp: $m'_j=\max(m_j,\max_i\ell_{ij})$,
-    $a'_j=a_je^{m_j-m'_j}+\sum_ie^{\ell_{ij}-m'_j}$: more rows of the columns whose log-sum-exp is $m+\log a$;
-    starts with $m=-\infty$, $a=0$."""
+    $Z'_j=Z_je^{m_j-m'_j}+\sum_ie^{\ell_{ij}-m'_j}$: more rows of the columns whose log-sum-exp is $m+\log Z$;
+    starts with $m=-\infty$, $Z=0$."""
     larger = torch.maximum(most, block.amax(dim=0))
-    return larger, total * (most - larger).exp() + (block - larger).exp_().sum(dim=0)
+    new = (block - larger).exp_().sum(dim=0)
+    return larger, total * (most - larger).exp() + new
 
 
 def needs_gradient(*inputs: Tensor | float | int) -> bool:

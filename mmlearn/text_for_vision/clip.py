@@ -262,18 +262,24 @@ class CLIP(nn.Module):
             None if config.logit_bias is None else nn.Parameter(torch.tensor(float(config.logit_bias)))
         )
 
-    def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
+    def encode_image(
+        self, images: Float[Tensor, "b 3 y x"], normalise: bool = False
+    ) -> Float[Tensor, "b e"]:
         u = self.image(images)
         return F.normalize(u, dim=-1) if normalise else u
 
-    def encode_text(self, tokens: Int[Tensor, "b t"], normalise: bool = False) -> Float[Tensor, "b e"]:
+    def encode_text(
+        self, tokens: Int[Tensor, "b t"], normalise: bool = False
+    ) -> Float[Tensor, "b e"]:
         v = self.text(tokens)
         return F.normalize(v, dim=-1) if normalise else v
 
     def forward(
         self, images: Float[Tensor, "b 3 y x"], tokens: Int[Tensor, "c t"]
     ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "c e"], Float[Tensor, ""]]:
-        return self.encode_image(images, True), self.encode_text(tokens, True), self.logit_scale.exp()
+        u = self.encode_image(images, normalise=True)
+        v = self.encode_text(tokens, normalise=True)
+        return u, v, self.logit_scale.exp()
 
 
 @torch.no_grad()

@@ -41,7 +41,9 @@ def check_temperature(tau: Number) -> None:
 
 # ------------------------------------------------------------------------------------------------- the losses
 
-def logits(u: Float[Tensor, "b e"], v: Float[Tensor, "c e"], scale: Scale) -> Float[Tensor, "b c"]:
+def logits(
+    u: Float[Tensor, "b e"], v: Float[Tensor, "c e"], scale: Scale
+) -> Float[Tensor, "b c"]:
     r"""eq:contrastive-logits: $\ell_{ij}=e^tu_i^\top v_j$; in single precision or better, whatever the
     embeddings are."""
     with torch.autocast(u.device.type, enabled=False):
@@ -86,15 +88,19 @@ def fused_clip_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Sca
     return symmetric_loss(u, v, scale)
 
 
-def convirt_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale,
-                 weight: Number = 0.75) -> Float[Tensor, ""]:
+def convirt_loss(
+    u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale,
+    weight: Number = 0.75
+) -> Float[Tensor, ""]:
     r"""eq:convirt: $\frac1b\sum_i\big[-\lambda\log p_{ii}-(1-\lambda)\log q_{ii}\big]$, with $\lambda$ =
     ``weight``."""
     check_pairs(u, v)
     if not 0 <= weight <= 1:
-        raise ValueError(f"weight is {weight}; it is the share of the image-to-text half, from 0 to 1")
+        raise ValueError(f"weight is {weight}; it is the share of the "
+                         "image-to-text half, from 0 to 1")
     l = logits(u, v, scale)
-    return (weight * info_nce_rows(l) + (1 - weight) * info_nce_rows(l.mT)).mean()
+    rows, columns = info_nce_rows(l), info_nce_rows(l.mT)
+    return (weight * rows + (1 - weight) * columns).mean()
 
 
 def decoupled_rows(l: Float[Tensor, "b b"]) -> Float[Tensor, " b"]:
@@ -115,7 +121,8 @@ def survey_rows(s: Float[Tensor, "b b"], tau: Number) -> Float[Tensor, " b"]:
     r"""eq:survey-contrastive: $-\log\frac{e^{s_{ii}}/\tau}{\sum_{j\ne i}e^{s_{ij}/\tau}}$, as the survey
     typesets it."""
     check_temperature(tau)
-    return decoupled_rows(s / tau) + s.diagonal() / tau - s.diagonal() + math.log(tau)
+    as_written = s.diagonal() - math.log(tau)       # log of the numerator
+    return decoupled_rows(s / tau) + s.diagonal() / tau - as_written
 
 
 def nt_xent(z: Float[Tensor, "n e"], scale: Scale) -> Float[Tensor, ""]:
@@ -123,8 +130,8 @@ def nt_xent(z: Float[Tensor, "n e"], scale: Scale) -> Float[Tensor, ""]:
     $i'$ being the other view of the image of $i$: rows i and i + b of ``z`` (2b, e) are views of one
     image."""
     if len(z) == 0 or len(z) % 2:
-        raise ValueError(f"there are {len(z)} views; give two views of each image, the second ones after the "
-                         f"first ones")
+        raise ValueError(f"there are {len(z)} views; give two views of each "
+                         "image, the second ones after the first ones")
     l = logits(z, z, scale)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     partner = torch.arange(len(z), device=z.device).roll(len(z) // 2)
@@ -136,7 +143,8 @@ def nt_xent(z: Float[Tensor, "n e"], scale: Scale) -> Float[Tensor, ""]:
 def clip_gradient(l: Float[Tensor, "b b"]) -> Float[Tensor, "b b"]:
     r"""eq:clip-gradient: $\partial\mathcal L/\partial\ell=\frac1{2b}(P+Q-2I)$, P softmax over rows, Q over
     columns."""
-    return (l.softmax(dim=1) + l.softmax(dim=0) - 2 * torch.eye(len(l)).to(l)) / (2 * len(l))
+    P, Q, identity = l.softmax(dim=1), l.softmax(dim=0), torch.eye(len(l))
+    return (P + Q - 2 * identity.to(l)) / (2 * len(l))
 
 
 def info_nce_gradient(l: Float[Tensor, "b b"]) -> Float[Tensor, "b b"]:
@@ -177,7 +185,9 @@ def temperature_gradient(
 
 # ------------------------------------------------------------------------------------------------ temperature
 
-def negative_weights(s: Float[Tensor, " n"], tau: Number) -> Float[Tensor, " n"]:
+def negative_weights(
+    s: Float[Tensor, " n"], tau: Number
+) -> Float[Tensor, " n"]:
     r"""eq:negative-weights: $\frac{p_{ij}}{1-p_{ii}}=\mathrm{softmax}_{j\ne i}(s_{ij}/\tau)$: how the push is
     shared out among the negatives, whose similarities are ``s``."""
     check_temperature(tau)
@@ -221,10 +231,10 @@ def partner_posterior(log_ratio: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     return log_ratio.softmax(dim=1)
 
 
-def partner_weight(h: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    r"""eq:partner-weight: $\rho=\frac{e^{h(x,y_1)}}{\frac1n\sum_je^{h(x,y_j)}}$; its mean over independent
+def partner_weight(a: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    r"""eq:partner-weight: $\omega=\frac{e^{a(x,y_1)}}{\frac1n\sum_je^{a(x,y_j)}}$; its mean over independent
     candidates is 1, whatever the score. Column 0 is $y_1$."""
-    return h.shape[1] * h.softmax(dim=1)[:, 0]
+    return a.shape[1] * a.softmax(dim=1)[:, 0]
 
 
 def mi_lower_bound(loss: Float[Tensor, ""] | Number, b: int) -> float:
@@ -267,12 +277,15 @@ class GaussianPairs:
         x, noise = (torch.randn(n, self.k, dtype=torch.float64, generator=generator) for _ in range(2))
         return x, self.rho * x + math.sqrt(1 - self.rho**2) * noise
 
-    def log_ratio(self, x: Float[Tensor, "b k"], y: Float[Tensor, "c k"]) -> Float[Tensor, "b c"]:
+    def log_ratio(
+        self, x: Float[Tensor, "b k"], y: Float[Tensor, "c k"]
+    ) -> Float[Tensor, "b c"]:
         r"""eq:gaussian-ratio: $\log\frac{p(x,y)}{p(x)p(y)}=I-\frac{\rho^2(\|x\|^2+\|y\|^2)-2\rho\,x^\top
         y}{2(1-\rho^2)}$, of all x with all y: the best score."""
         rest = 1 - self.rho**2
         squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
-        return self.information - (self.rho**2 * squares - 2 * self.rho * (x @ y.mT)) / (2 * rest)
+        away = self.rho**2 * squares - 2 * self.rho * (x @ y.mT)
+        return self.information - away / (2 * rest)
 
     def bounds(self, b: int, images: int, generator: torch.Generator | None = None) -> tuple[float, float]:
         """eq:mi-bound and eq:mi-leave-one-out at the best score, from ``images`` draws of x in batches of

@@ -191,10 +191,13 @@ def distributed_clip_loss(
         return clip_loss(u, v, scale)
     n = len(u)
     if gather_with_grad:
-        all_u, all_v = gather_with_gradient(u, group), gather_with_gradient(v, group)
+        sent_u, sent_v = u, v
     else:
-        all_u, all_v = (gather_with_gradient(x.detach(), group) for x in (u, v))
-    return worker_loss(u, v, all_u, all_v, scale, slice(rank * n, (rank + 1) * n), local_loss,
+        sent_u, sent_v = u.detach(), v.detach()
+    all_u = gather_with_gradient(sent_u, group)
+    all_v = gather_with_gradient(sent_v, group)
+    mine = slice(rank * n, (rank + 1) * n)
+    return worker_loss(u, v, all_u, all_v, scale, mine, local_loss,
                        gather_with_grad)
 
 

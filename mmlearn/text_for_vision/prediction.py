@@ -25,29 +25,38 @@ PAD = 1
 
 # ---------------------------------------------------------------------------------------------- bags of words
 
-def bag_of_words(tokens: Int[Tensor, "b t"], vocab: int, specials: int = SPECIALS) -> Float[Tensor, "b v"]:
+def bag_of_words(
+    tokens: Int[Tensor, "b t"], vocab: int, specials: int = SPECIALS
+) -> Float[Tensor, "b v"]:
     r"""eq:bow: $g_w=\mathbf 1[w\in y]\,/\,|\{w':w'\in y\}|$, the words of a text as a distribution.
 
     Each word counts once, ids below ``specials`` not at all; a text without words is a row of zeros.
     """
-    bag = torch.zeros(len(tokens), vocab, device=tokens.device).scatter_(1, tokens, 1.0)
+    bag = torch.zeros(len(tokens), vocab, device=tokens.device)
+    bag.scatter_(1, tokens, 1.0)
     bag[:, :specials] = 0
     return bag / bag.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def bow_loss(logits: Float[Tensor, "b v"], bag: Float[Tensor, "b v"]) -> Float[Tensor, ""]:
+def bow_loss(
+    logits: Float[Tensor, "b v"], bag: Float[Tensor, "b v"]
+) -> Float[Tensor, ""]:
     r"""eq:bow-loss: $-\frac1b\sum_i\sum_w g_{iw}\log\mathrm{softmax}(A f(x_i))_w$, nats, ``logits`` being
     $A f(x_i)$."""
     return -(bag * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
-def bow_score(logits: Float[Tensor, "b v"], words: Float[Tensor, "c v"]) -> Float[Tensor, "b c"]:
-    r"""eq:bow-score: $s_c(x)=\sum_{w\in c}\log\mathrm{softmax}(A f(x))_w$; ``words`` (c, v) is 1 where a word
+def bow_score(
+    logits: Float[Tensor, "b v"], words: Float[Tensor, "c v"]
+) -> Float[Tensor, "b c"]:
+    r"""eq:bow-score: $a_c(x)=\sum_{w\in c}\log\mathrm{softmax}(A f(x))_w$; ``words`` (c, v) is 1 where a word
     is in a class."""
     return logits.log_softmax(dim=-1) @ words.T
 
 
-def bow_embed(bag: Float[Tensor, "b v"], table: Float[Tensor, "v e"]) -> Float[Tensor, "b e"]:
+def bow_embed(
+    bag: Float[Tensor, "b v"], table: Float[Tensor, "v e"]
+) -> Float[Tensor, "b e"]:
     r"""eq:cbow: $\tilde v=E^\top g=\frac1{|y|}\sum_{w\in y}E_w$, the mean of the embeddings of a text's
     words."""
     return bag @ table
@@ -55,13 +64,14 @@ def bow_embed(bag: Float[Tensor, "b v"], table: Float[Tensor, "v e"]) -> Float[T
 
 def lm_score(model: "CaptionPredictor", images: Float[Tensor, "b 3 y x"],
              prompts: Int[Tensor, "c t"]) -> Float[Tensor, "b c"]:
-    r"""eq:lm-score: $s_c(x)=\sum_m\log p_\theta(w^{(c)}_m\mid w^{(c)}_{<m},x)$, the log-likelihood of each
+    r"""eq:lm-score: $a_c(x)=\sum_j\log p_\theta(w^{(c)}_j\mid w^{(c)}_{<j},x)$, the log-likelihood of each
     class's prompt.
 
     ``prompts`` hold <bos> words <eos> and padding, which counts nothing.
     """
     context = model.encode(images)
-    return score(model, context, prompts[None, :, 1:].expand(len(images), -1, -1)).sum(dim=-1)
+    texts = prompts[None, :, 1:].expand(len(images), -1, -1)
+    return score(model, context, texts).sum(dim=-1)
 
 
 # ----------------------------------------------------------------------------------------------------- models

@@ -32,19 +32,23 @@ Scale = Float[Tensor, ""] | float | int
 
 
 def random_negatives(
-    b: int, share: float | int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    b: int, share: float | int, generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu"
 ) -> Bool[Tensor, "b b"]:
     """Which pairs are compared: each partner, and each other pair with probability ``share``.
 
     Raises ``ValueError`` unless 0 < share <= 1.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share is {share}; keep more than none of the negatives and at most all, 1")
-    return (torch.rand(b, b, generator=generator) < share).fill_diagonal_(True).to(device)
+        raise ValueError(f"share is {share}; keep more than none of the "
+                         "negatives and at most all, 1")
+    kept = torch.rand(b, b, generator=generator) < share
+    return kept.fill_diagonal_(True).to(device)
 
 
 def fewer_negatives_loss(
-    u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale, mask: Bool[Tensor, "b b"]
+    u: Float[Tensor, "b e"], v: Float[Tensor, "b e"], scale: Scale,
+    mask: Bool[Tensor, "b b"]
 ) -> Float[Tensor, ""]:
     r"""eq:fewer-negatives:
     $-\frac1{2b}\sum_i\big[\log\frac{e^{\ell_{ii}}}{\sum_jm_{ij}e^{\ell_{ij}}}+\log\frac{e^{\ell_{ii}}}{\sum_jm_{ji}e^{\ell_{ji}}}\big]$.
