@@ -43,7 +43,7 @@ class Line:
     intercept: float
 
     def expected(self, accuracy: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        r"""eq:robustness-line: $\beta(a)=\sigma\big(m\operatorname{logit}(a)+c\big)$."""
+        r"""eq:robustness-line: $\hat a^{\mathrm{shift}}=\sigma\big(m\operatorname{logit}(a)+c\big)$."""
         return torch.sigmoid(self.slope * logit(accuracy) + self.intercept)
 
 
@@ -69,8 +69,8 @@ def fit_line(accuracy: Float[Tensor, " n"], shifted: Float[Tensor, " m"]) -> Lin
 def effective_robustness(
     accuracy: Float[Tensor, " n"], shifted: Float[Tensor, " n"], line: Line
 ) -> Float[Tensor, " n"]:
-    r"""eq:effective-robustness: $\rho=a^{\mathrm{shift}}-\beta(a)$: accuracy beyond what the reference models
-    lead to expect."""
+    r"""eq:effective-robustness: $\Delta_{\mathrm{eff}}=a^{\mathrm{shift}}-\hat a^{\mathrm{shift}}$: accuracy
+    beyond what the reference models lead to expect (the paper's rho)."""
     return shifted - line.expected(accuracy)
 
 
@@ -78,6 +78,6 @@ def relative_robustness(
     after: Float[Tensor, " n"], before: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     r"""eq:relative-robustness:
-    $\tau_{\mathrm{rel}}=a^{\mathrm{shift}}_{\mathrm{after}}-a^{\mathrm{shift}}_{\mathrm{before}}$: what an
-    intervention gains under shift."""
+    $\Delta_{\mathrm{rel}}=a^{\mathrm{shift}}_{\mathrm{after}}-a^{\mathrm{shift}}_{\mathrm{before}}$: what an
+    intervention gains under shift (the paper's tau)."""
     return after - before

@@ -87,8 +87,8 @@ class Bottleneck(nn.Module):
 def pool_tokens(
     cells: Float[Tensor, "b p c"], positions: Float[Tensor, "p_and_1 c"]
 ) -> Float[Tensor, "b p_and_1 c"]:
-    r"""eq:attention-pool-tokens: $X'=[\bar x;X]+P$, the mean of all cells before the cells, plus
-    positions."""
+    r"""eq:attention-pool-tokens: $X'=[\bar x;X]+E_{\mathrm{pos}}$, the mean of all cells before the cells,
+    plus positions."""
     return torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1) + positions
 
 

@@ -73,7 +73,7 @@ def resize_positions(table: Float[Tensor, "p d"], grid: int) -> Float[Tensor, "q
 
 def attention_rollout(weights: Sequence[Float[Tensor, "b h t t"]]) -> Float[Tensor, "b t t"]:
     r"""eq:attention-rollout: $R=\tilde A_L\cdots\tilde A_1$,
-    $\tilde A_l=\tfrac12(I+\tfrac1h\sum_k A_l^{(k)})$, first layer first.
+    $\tilde A_l=\tfrac12(I+\tfrac1h\sum_a A_l^{(a)})$, first layer first.
 
     Row i says how much of each input token is in output token i if attention were all that mixes tokens; rows
     sum to 1. Raises ``ValueError`` without layers.

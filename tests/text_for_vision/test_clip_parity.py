@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from mmlearn.catalog import count_parameters, published
 from mmlearn.nn.modified_resnet import ResNetConfig
 from mmlearn.nn.vit import ViTConfig
 from mmlearn.pretrained.clip import fill
@@ -133,3 +134,24 @@ def test_openclips_nine_configurations_are_ours(name, ours):
 
     found = open_clip.get_model_config(f"{name}-quickgelu")
     assert config_of_open_clip(json.loads(json.dumps(found)), name) == getattr(CLIPConfig, ours)()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, ours", [("ViT-B-32", "vit_b32"), ("RN50", "rn50")])
+def test_a_model_of_full_size_is_openclips_to_the_last_parameter(name, ours):
+    import open_clip
+
+    torch.manual_seed(0)
+    theirs = shaken(open_clip.create_model(f"{name}-quickgelu", pretrained=None)).eval()
+    config = getattr(CLIPConfig, ours)()
+    mine = fill(config, theirs.state_dict(), "openai", "OpenCLIP's model").eval()
+    assert count_parameters(mine) == sum(p.numel() for p in theirs.parameters())
+    assert count_parameters(mine) == published("CLIP")[ours]
+    images = torch.randn(2, 3, config.size, config.size)
+    tokens = torch.zeros(2, config.context, dtype=torch.long)
+    tokens[:, 0] = config.vocab - 2                             # start of text
+    tokens[0, 1:6], tokens[0, 6] = torch.randint(1, 49_000, (5,)), config.eot
+    tokens[1, 1:-1], tokens[1, -1] = torch.randint(1, 49_000, (config.context - 2,)), config.eot
+    with torch.no_grad():
+        for mine_, theirs_ in zip(mine(images, tokens), theirs(images, tokens)):
+            torch.testing.assert_close(mine_, theirs_, atol=1e-5, rtol=1e-5)
