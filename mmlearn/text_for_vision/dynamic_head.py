@@ -148,12 +148,14 @@ def channel_attention(
 
 class DeformableConv(nn.Module):
     """A 3 x 3 convolution at moved places, and group normalisation: (b, c, y, x) -> (b, c, y / stride, x /
-    stride)."""
+    stride). Its weights start, as in the released code, evenly between the plus and the minus of
+    1 / sqrt(9c)."""
 
     def __init__(self, channels: int, stride: int, groups: int) -> None:
         super().__init__()
         self.stride = stride
-        self.weight = nn.Parameter(0.01 * torch.randn(channels, channels, 3, 3))
+        reach = (POINTS * channels) ** -0.5
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3).uniform_(-reach, reach))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.norm = nn.GroupNorm(groups, channels)
 
@@ -199,6 +201,9 @@ class DynamicBlock(nn.Module):
     three convolutions, of the level itself, of the finer one (stride 2) and of the coarser one (then
     enlarged). The results are weighted by one number each, averaged, and pass a dynamic ReLU. ``levels`` are
     fine to coarse, each half as large as the one before, rounded up.
+
+    Weights start as in the released code: ``where`` as any convolution of PyTorch, so that places are moved
+    from the first step on, ``weigh`` near 0, so that all sources count one half.
     """
 
     def __init__(self, config: DynamicHeadConfig) -> None:
@@ -210,9 +215,8 @@ class DynamicBlock(nn.Module):
         )
         self.weigh = nn.Conv2d(c, 1, 1)
         self.relu = DynamicReLU(c, config.reduction)
-        for conv in (self.where, self.weigh):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.weigh.weight, std=0.01)
+        nn.init.zeros_(self.weigh.bias)  # type: ignore[arg-type]
 
     def places(
         self, x: Float[Tensor, "b c y x"]
