@@ -33,8 +33,8 @@ class ALIGNConfig(DualEncoderConfig):
     image: EfficientNetConfig = field(default_factory=lambda: replace(EfficientNetConfig.b7(), size=289))
     text: BERTConfig = field(default_factory=BERTConfig.base)
     embed: int = 640  # e, size of the joint embedding; images are projected only where the trunk's differs
-    temperature: float | int = 1.0      # sigma at the start
-    least: float = 0.01                 # sigma never counts as less; CLIP's cap of 100 on the scale
+    temperature: float | int = 1.0      # tau at the start (the paper's sigma)
+    least: float = 0.01                 # tau never counts as less; CLIP's cap of 100 on the scale
 
     def __post_init__(self) -> None:
         check(self)
@@ -63,7 +63,7 @@ class ALIGNConfig(DualEncoderConfig):
 
     @classmethod
     def mini(cls, vocab: int = 400, pad: int = 1, context: int = 32) -> "ALIGNConfig":
-        """A miniature for the scene world (64 pixels, word tokens); it starts nearer to where sigma ends."""
+        """A miniature for the scene world (64 pixels, word tokens); it starts nearer to where tau ends."""
         return cls(EfficientNetConfig.mini(), BERTConfig.mini(vocab, pad, context), 64, temperature=0.1)
 
 
@@ -72,8 +72,8 @@ class ALIGN(nn.Module):
 
     ``encode_image``: standardised pixels (b, 3, s, s) -> (b, e). ``encode_text``: token ids (b, t) -> (b, e),
     ``mask`` (b, t) being True for real tokens (default: all but ``config.text.pad``). ``forward``: (u, v,
-    scale), both sides of length 1 and scale 1 / sigma; the parameter ``temperature`` is sigma,
-    ``logit_scale`` is log(1 / sigma).
+    scale), both sides of length 1 and scale 1 / tau; the parameter ``temperature`` is tau,
+    ``logit_scale`` is log(1 / tau).
     """
 
     def __init__(self, config: ALIGNConfig) -> None:
@@ -93,14 +93,14 @@ class ALIGN(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """What products are multiplied by: 1 / sigma, at most 1 / ``config.least``."""
-        # of the same precision: at the bound sigma learns
+        """What products are multiplied by: 1 / tau, at most 1 / ``config.least``."""
+        # of the same precision: at the bound tau learns
         least = self.temperature.detach().new_full((), self.config.least)
         return 1 / self.temperature.clamp(min=least)
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:
-        r"""$t=-\log\sigma$, as CLIP's parameter would be."""
+        r"""$t=-\log\tau$, as CLIP's parameter would be."""
         return self.scale.log()
 
     def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
@@ -122,7 +122,7 @@ class ALIGN(nn.Module):
 
 @torch.no_grad()
 def clamp_temperature_(model: ALIGN) -> None:
-    r"""$\sigma\leftarrow\max(\sigma,\sigma_{\min})$ in place, after an optimiser step: below, it would get no
+    r"""$\tau\leftarrow\max(\tau,\tau_{\min})$ in place, after an optimiser step: below, it would get no
     gradient."""
     model.temperature.clamp_(min=model.config.least)
 
@@ -184,11 +184,11 @@ def smoothed_gradient(l: Float[Tensor, "b b"], smoothing: Number) -> Float[Tenso
             * smoothed_targets(len(l), smoothing, l.dtype).to(l.device)) / len(l)
 
 
-def sigma_gradient(s: Float[Tensor, "b b"], sigma: Number, smoothing: Number) -> Float[Tensor, ""]:
+def sigma_gradient(s: Float[Tensor, "b b"], tau: Number, smoothing: Number) -> Float[Tensor, ""]:
     r"""eq:sigma-gradient: $\frac{\partial\mathcal
-    L}{\partial\sigma}=\frac1{b\,\sigma^2}\sum_{ij}(2T_{ij}-p_{ij}-q_{ij})\,s_{ij}$, ``s`` being the
-    cosines."""
-    return -(smoothed_gradient(s / sigma, smoothing) * s).sum() / sigma**2
+    L}{\partial\tau}=\frac1{b\,\tau^2}\sum_{ij}(2T_{ij}-p_{ij}-q_{ij})\,s_{ij}$, ``s`` being the cosines and
+    tau the temperature, which the paper calls sigma."""
+    return -(smoothed_gradient(s / tau, smoothing) * s).sum() / tau**2
 
 
 # ------------------------------------------------------------------------------------------ searching by sums
