@@ -103,13 +103,18 @@ class ALIGN(nn.Module):
         r"""$t=-\log\tau$, as CLIP's parameter would be."""
         return self.scale.log()
 
-    def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
+    def encode_image(
+        self, images: Float[Tensor, "b 3 y x"], normalise: bool = False
+    ) -> Float[Tensor, "b e"]:
         u = self.image(images)
         u = u if self.image_projection is None else self.image_projection(u)
         return F.normalize(u, dim=-1) if normalise else u
 
     def encode_text(
-        self, tokens: Int[Tensor, "b t"], normalise: bool = False, mask: Bool[Tensor, "b t"] | None = None
+        self,
+        tokens: Int[Tensor, "b t"],
+        normalise: bool = False,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b e"]:
         v = self.text_projection(self.text(tokens, mask)[:, 0])
         return F.normalize(v, dim=-1) if normalise else v
@@ -132,10 +137,14 @@ def clamp_temperature_(model: ALIGN) -> None:
 def check_smoothing(smoothing: Number) -> None:
     """Refuse what is no share."""
     if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing is {smoothing}; it is a share of the target, at least 0 and less than 1")
+        raise ValueError(
+            f"smoothing is {smoothing}; it is a share of the target, at least 0 and less than 1"
+        )
 
 
-def smoothed_targets(b: int, smoothing: Number, dtype: torch.dtype | None = None) -> Float[Tensor, "b b"]:
+def smoothed_targets(
+    b: int, smoothing: Number, dtype: torch.dtype | None = None
+) -> Float[Tensor, "b b"]:
     r"""eq:smoothed-targets: $T_{ij}=(1-\varepsilon)\,\delta_{ij}+\varepsilon/b$: a share of the belief is
     spread over all pairs."""
     check_smoothing(smoothing)
@@ -143,7 +152,10 @@ def smoothed_targets(b: int, smoothing: Number, dtype: torch.dtype | None = None
 
 
 def align_loss(
-    u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, smoothing: Number = 0.1
+    u: Float[Tensor, "b e"],
+    v: Float[Tensor, "c d"],
+    scale: Scale,
+    smoothing: Number = 0.1,
 ) -> Float[Tensor, ""]:
     r"""eq:align-loss: $\mathcal L=-\frac1b\sum_{ij}T_{ij}\big[\log p_{ij}+\log q_{ij}\big]$: the *sum* of
     both directions.
@@ -155,8 +167,9 @@ def align_loss(
     check_smoothing(smoothing)
     l = logits(u, v, scale)
     partner = torch.arange(len(l), device=l.device)
-    return (F.cross_entropy(l, partner, label_smoothing=smoothing)
-            + F.cross_entropy(l.mT, partner, label_smoothing=smoothing))
+    return F.cross_entropy(
+        l, partner, label_smoothing=smoothing
+    ) + F.cross_entropy(l.mT, partner, label_smoothing=smoothing)
 
 
 def smoothed_margin(b: int, smoothing: Number) -> float:
@@ -178,13 +191,20 @@ def smoothed_floor(b: int, smoothing: Number) -> float:
     return -2 * (own * math.log(own) + ((b - 1) * other * math.log(other) if smoothing else 0.0))
 
 
-def smoothed_gradient(l: Float[Tensor, "b b"], smoothing: Number) -> Float[Tensor, "b b"]:
+def smoothed_gradient(
+    l: Float[Tensor, "b b"], smoothing: Number
+) -> Float[Tensor, "b b"]:
     r"""eq:smoothed-gradient: $\partial\mathcal L/\partial\ell_{ij}=\frac1b(p_{ij}+q_{ij}-2T_{ij})$."""
-    return (l.softmax(dim=1) + l.softmax(dim=0) - 2
-            * smoothed_targets(len(l), smoothing, l.dtype).to(l.device)) / len(l)
+    return (
+        l.softmax(dim=1)
+        + l.softmax(dim=0)
+        - 2 * smoothed_targets(len(l), smoothing, l.dtype).to(l.device)
+    ) / len(l)
 
 
-def sigma_gradient(s: Float[Tensor, "b b"], tau: Number, smoothing: Number) -> Float[Tensor, ""]:
+def sigma_gradient(
+    s: Float[Tensor, "b b"], tau: Number, smoothing: Number
+) -> Float[Tensor, ""]:
     r"""eq:sigma-gradient: $\frac{\partial\mathcal
     L}{\partial\tau}=\frac1{b\,\tau^2}\sum_{ij}(2T_{ij}-p_{ij}-q_{ij})\,s_{ij}$, ``s`` being the cosines and
     tau the temperature, which the paper calls sigma."""

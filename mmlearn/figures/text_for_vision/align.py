@@ -17,7 +17,7 @@ def target_cells(drawn: Diagram, x: float, y: float, cell: float, smoothing: flo
         for j, share in enumerate(row):
             at = x + (j - (PAIRS - 1) / 2) * cell, y + (i - (PAIRS - 1) / 2) * cell
             drawn.rect(*at, cell, cell, "", radius=2)
-            drawn.bar(at[0] - cell / 2, at[1], cell, cell, "loss", 
+            drawn.bar(at[0] - cell / 2, at[1], cell, cell, "loss",
                       f' fill-opacity="{0.05 + 0.55 * share:.2f}"')
             drawn.text(*at, f"{share:.3f}".removeprefix("0"), 13)
     return Box(x, y, PAIRS * cell, PAIRS * cell)
@@ -29,8 +29,8 @@ def towers(config: ALIGNConfig | None = None, side: int = 10) -> Diagram:
     size, embed, width = config.image.size, config.embed, config.text.width
     drawn = Diagram(WIDE, 446, (
         f"ALIGN. Left, a picture of {size} by {size} pixels passes EfficientNet-L2 and becomes a map of "
-        f"{embed} channels at {side} by {side} places; the mean over the places is the embedding. Right, a text "
-        f"of at most {config.text.context} word pieces passes BERT-large, {config.text.layers} layers; its "
+        f"{embed} channels at {side} by {side} places; the mean over the places is the embedding. Right, a "
+        f"text of at most {config.text.context} word pieces passes BERT-large, {config.text.layers} layers; its "
         f"first state, {width} numbers, is multiplied by a matrix and has {embed} numbers too. Both are "
         "brought to length 1, u and v. Their products, divided by the temperature tau, are the logits of a "
         "batch; the loss compares rows and columns with smoothed targets, for four pairs .925 on the "

@@ -70,7 +70,8 @@ def unicl_targets() -> Diagram:
     keys = text_keys(TEXTS)
     cell, top = 42, 96
     wanted = {"CLIP": torch.eye(len(TEXTS)), "UniCL": targets(keys)}
-    listed = ", ".join(f"{i + 1} {text}, key {key}" for i, (text, key) in enumerate(zip(TEXTS, keys.tolist())))
+    listed = ", ".join(f"{i} {text}, key {key}"
+                       for i, (text, key) in enumerate(zip(TEXTS, keys.tolist()), start=1))
     drawn = Diagram(WIDE, top + 4 * cell + 12, (
         f"Four pairs and their keys: {listed}. Left, CLIP's targets: each picture has its own text, 1 on the "
         "diagonal. Right, UniCL's: pictures 1 and 3 share the belief between texts 1 and 3, one half each, "
