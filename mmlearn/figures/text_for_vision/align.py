@@ -4,14 +4,14 @@ Paper: C. Jia et al. (2021), *Scaling Up Visual and Vision-Language Representati
 Supervision*, ICML 2021, arXiv:2102.05918, sec. 4 and 5.  Survey: 4.3.1.
 """
 
-from mmlearn.figures.diagram import Box, Diagram
+from mmlearn.figures.diagram import Box, Diagram, Number
 from mmlearn.text_for_vision.align import ALIGNConfig, smoothed_targets
 
 WIDE = 470
 PAIRS = 4                       # of the batch whose targets are drawn
 
 
-def target_cells(drawn: Diagram, x: float, y: float, cell: float, smoothing: float = 0.1) -> Box:
+def target_cells(drawn: Diagram, x: Number, y: Number, cell: Number, smoothing: float = 0.1) -> Box:
     """The smoothed targets of a batch of four as a grid of numbers."""
     for i, row in enumerate(smoothed_targets(PAIRS, smoothing).tolist()):
         for j, share in enumerate(row):
@@ -30,8 +30,8 @@ def towers(config: ALIGNConfig | None = None, side: int = 10) -> Diagram:
     drawn = Diagram(WIDE, 446, (
         f"ALIGN. Left, a picture of {size} by {size} pixels passes EfficientNet-L2 and becomes a map of "
         f"{embed} channels at {side} by {side} places; the mean over the places is the embedding. Right, a "
-        f"text of at most {config.text.context} word pieces passes BERT-large, {config.text.layers} layers; its "
-        f"first state, {width} numbers, is multiplied by a matrix and has {embed} numbers too. Both are "
+        f"text of at most {config.text.context} word pieces passes BERT-large, {config.text.layers} layers; "
+        f"its first state, {width} numbers, is multiplied by a matrix and has {embed} numbers too. Both are "
         "brought to length 1, u and v. Their products, divided by the temperature tau, are the logits of a "
         "batch; the loss compares rows and columns with smoothed targets, for four pairs .925 on the "
         "diagonal and .025 elsewhere."))

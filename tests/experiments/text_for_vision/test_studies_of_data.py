@@ -132,7 +132,8 @@ def test_eight_times_as_many_noisy_pictures_beat_the_smallest_clean_set_and_no_m
     told = results("noise-scale")
     verdicts = {(n, c): paired(told["noisy"][n], told["clean"][c]).verdict
                 for n in told["noisy"] for c in told["clean"]}
-    assert verdicts["2000", "250"] == "better" and verdicts["1000", "1000"] == verdicts["8000", "1000"] == "worse"
+    assert verdicts["2000", "250"] == "better"
+    assert verdicts["1000", "1000"] == verdicts["8000", "1000"] == "worse"
     assert {verdicts["4000", "500"], verdicts["8000", "500"], verdicts["1000", "250"]} == {"cannot tell"}
     assert paired(told["noisy"]["8000"], told["noisy"]["4000"]).verdict == "cannot tell"
     assert paired(told["smoothed"]["8000"], told["noisy"]["8000"]).verdict == "cannot tell"
