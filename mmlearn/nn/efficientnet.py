@@ -123,7 +123,9 @@ class EfficientNetConfig:
         return scaled_channels(4 * self.stages[-1].channels, self.width, self.divisor)
 
 
-def scaled_channels(channels: int, width: float | int, divisor: int = 8) -> int:
+def scaled_channels(
+    channels: int, width: float | int, divisor: int = 8
+) -> int:
     r"""eq:efficientnet-width: $\max\big(q,\,q\lfloor wc/q+\tfrac12\rfloor\big)$, $c$ channels times $w$ as a
     multiple of $q$, and one $q$ more if that is below $0.9\,wc$."""
     wanted = channels * width

@@ -104,7 +104,9 @@ def from_windows(w: Float[Tensor, "b n p c"], y: int, x: int) -> Float[Tensor, "
 
 @remembered
 @torch.inference_mode(False)
-def relative_index(m: int, M: int, device: torch.device | None = None) -> Int[Tensor, "p p"]:
+def relative_index(
+    m: int, M: int, device: torch.device | None = None
+) -> Int[Tensor, "p p"]:
     r"""eq:relative-index: $r(i,j)=(2m-1)(y_i-y_j+m-1)+(x_i-x_j+m-1)$ for the cells i, j of an m x m window:
     the row of a table with one row an offset, made for windows of M >= m cells a side."""
     place = torch.arange(m, device=device)
@@ -112,11 +114,15 @@ def relative_index(m: int, M: int, device: torch.device | None = None) -> Int[Te
     return (2 * M - 1) * (y[:, None] - y + M - 1) + (x[:, None] - x + M - 1)
 
 
-def relative_bias(table: Float[Tensor, "r h"], m: int) -> Float[Tensor, "h p p"]:
-    r"""eq:relative-bias: $B^{(k)}_{ij}=\hat B_{r(i,j),k}$ of head k, read from the learned table
+def relative_bias(
+    table: Float[Tensor, "r h"], m: int
+) -> Float[Tensor, "h p p"]:
+    r"""eq:relative-bias: $B^{(a)}_{ij}=\hat B_{r(i,j),a}$ of head a, read from the learned table
     $\hat B\in\mathbb R^{(2m-1)^2\times h}$."""
     M = (math.isqrt(len(table)) + 1) // 2
-    return table[relative_index(m, M, table.device).flatten()].T.unflatten(1, (m * m, m * m))
+    return table[relative_index(m, M, table.device).flatten()].T.unflatten(
+        1, (m * m, m * m)
+    )
 
 
 @remembered
@@ -134,15 +140,17 @@ def shift_mask(
     below = (torch.arange(y, device=device) >= y - shift).long()[:, None]
     right = (torch.arange(x, device=device) >= x - shift).long()
     side = 2 * below + right
-    part = to_windows(side[None, :, :, None], m)[0, :, :, 0]                        # n (m m)
+    part = to_windows(side[None, :, :, None], m)[0, :, :, 0]  # n (m m)
     return part[:, :, None] == part[:, None]
 
 
 def window_attention(
-    Q: Float[Tensor, "*n p e"], K: Float[Tensor, "*n p e"], V: Float[Tensor, "*n p e"],
-    B: Float[Tensor, "*#n p p"]
+    Q: Float[Tensor, "*n p e"],
+    K: Float[Tensor, "*n p e"],
+    V: Float[Tensor, "*n p e"],
+    B: Float[Tensor, "*#n p p"],
 ) -> Float[Tensor, "*n p e"]:
-    r"""eq:window-attention: $\mathrm{softmax}(QK^\top/\sqrt{d_h}+B)\,V$ in each window and head;
+    r"""eq:window-attention: $\mathrm{softmax}(QK^\top/\sqrt{d_k}+B)\,V$ in each window and head;
     $B_{ij}=-\infty$ where j is hidden."""
     return F.scaled_dot_product_attention(Q, K, V, attn_mask=B)
 
@@ -162,24 +170,36 @@ class WindowAttention(nn.Module):
         self.table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.table, std=0.02)
 
-    def forward(self, x: Float[Tensor, "b y x c"], shifted: bool = False) -> Float[Tensor, "b y x c"]:
+    def forward(
+        self, x: Float[Tensor, "b y x c"], shifted: bool = False
+    ) -> Float[Tensor, "b y x c"]:
         _, y, x_, c = x.shape
         m = min(self.window, y, x_)
-        shift = m // 2 if shifted and min(y, x_) > self.window else 0   # one window sees everything already
+        # one window sees everything already
+        shift = m // 2 if shifted and min(y, x_) > self.window else 0
         x = fill_up(x, m)
         high, wide = x.shape[1:3]
         x = torch.roll(x, (-shift, -shift), (1, 2)) if shift else x
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3)             # b n p (h e) -> b n h p e
-                   for part in self.project(to_windows(x, m)).chunk(3, dim=-1))
+        q, k, v = (  # b n p (h e) -> b n h p e
+            part.unflatten(-1, (self.heads, -1)).transpose(2, 3)
+            for part in self.project(to_windows(x, m)).chunk(3, dim=-1)
+        )
         B = relative_bias(self.table, m)
         if shift:
             hidden = ~shift_mask(high, wide, m, shift, x.device)
-            B = B.masked_fill(hidden[:, None], -math.inf).flatten(0, 1)             # n h p p -> (n h) p p
-            q, k, v = (part.flatten(1, 2) for part in (q, k, v))                # windows are further heads
+            B = B.masked_fill(hidden[:, None], -math.inf)
+            B = B.flatten(0, 1)                      # n h p p -> (n h) p p
+            # windows are further heads
+            q, k, v = (part.flatten(1, 2) for part in (q, k, v))
         else:
-            q, k, v = (part.flatten(0, 1) for part in (q, k, v))                # windows are further images
+            # windows are further images
+            q, k, v = (part.flatten(0, 1) for part in (q, k, v))
         read = window_attention(q, k, v, B.to(q.dtype)[None])
-        read = read.reshape(len(x), -1, self.heads, m * m, c // self.heads).transpose(2, 3).flatten(3)
+        read = (
+            read.reshape(len(x), -1, self.heads, m * m, c // self.heads)
+            .transpose(2, 3)
+            .flatten(3)
+        )
         out = from_windows(self.out(read), high, wide)
         out = torch.roll(out, (shift, shift), (1, 2)) if shift else out
         return out[:, :y, :x_]
@@ -228,13 +248,18 @@ class ConvEmbedding(nn.Module):
         self.norm = LayerNorm32(width, eps=eps)
 
     def forward(self, x: Float[Tensor, "b y x c"]) -> Float[Tensor, "b v u d"]:
-        kernel, stride, padding = self.project.kernel_size[0], self.project.stride[0], self.project.padding[0]
-        if not padding:                                                     # patches: fill up the last ones
+        kernel, stride, padding = (
+            self.project.kernel_size[0],
+            self.project.stride[0],
+            self.project.padding[0],
+        )
+        if not padding:  # patches: fill up the last ones
             x = fill_up(x, stride)
         if min(x.shape[1:3]) + 2 * int(padding) < kernel:
             raise ValueError(
                 f"the map has {x.shape[1]} x {x.shape[2]} cells, "
-                f"the convolution reads {kernel}; give larger images")
+                f"the convolution reads {kernel}; give larger images"
+            )
         return self.norm(self.project(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
@@ -250,7 +275,15 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Float[Tensor, "b y x c"]) -> Float[Tensor, "b v u d"]:
         x = fill_up(x, 2)
-        four = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], dim=-1)
+        four = torch.cat(
+            [
+                x[:, 0::2, 0::2],
+                x[:, 1::2, 0::2],
+                x[:, 0::2, 1::2],
+                x[:, 1::2, 1::2],
+            ],
+            dim=-1,
+        )
         return self.reduce(self.norm(four))
 
 
@@ -307,8 +340,10 @@ class Swin(nn.Module):
         return self.tokens(images).mean(dim=1)
 
 
-def inflate(weight: Float[Tensor, "d c k k2"], frames: int) -> Float[Tensor, "d c t k k2"]:
-    r"""eq:inflation: $W'_\tau=W/T$ for $\tau=1\dots T$: a kernel for T = ``frames`` frames that answers a
+def inflate(
+    weight: Float[Tensor, "d c k k2"], frames: int
+) -> Float[Tensor, "d c t k k2"]:
+    r"""eq:inflation: $W'_i=W/n$ for $i=1\dots n$: a kernel for n = ``frames`` frames that answers a
     clip in which nothing moves as the kernel W of pictures answers one frame. Raises ``ValueError`` for less
     than one frame."""
     if frames < 1:

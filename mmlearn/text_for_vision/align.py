@@ -33,8 +33,8 @@ class ALIGNConfig(DualEncoderConfig):
     image: EfficientNetConfig = field(default_factory=lambda: replace(EfficientNetConfig.b7(), size=289))
     text: BERTConfig = field(default_factory=BERTConfig.base)
     embed: int = 640  # e, size of the joint embedding; images are projected only where the trunk's differs
-    temperature: float | int = 1.0      # sigma at the start
-    least: float = 0.01                 # sigma never counts as less; CLIP's cap of 100 on the scale
+    temperature: float | int = 1.0      # tau at the start (the paper's sigma)
+    least: float = 0.01                 # tau never counts as less; CLIP's cap of 100 on the scale
 
     def __post_init__(self) -> None:
         check(self)
@@ -63,7 +63,7 @@ class ALIGNConfig(DualEncoderConfig):
 
     @classmethod
     def mini(cls, vocab: int = 400, pad: int = 1, context: int = 32) -> "ALIGNConfig":
-        """A miniature for the scene world (64 pixels, word tokens); it starts nearer to where sigma ends."""
+        """A miniature for the scene world (64 pixels, word tokens); it starts nearer to where tau ends."""
         return cls(EfficientNetConfig.mini(), BERTConfig.mini(vocab, pad, context), 64, temperature=0.1)
 
 
@@ -72,8 +72,8 @@ class ALIGN(nn.Module):
 
     ``encode_image``: standardised pixels (b, 3, s, s) -> (b, e). ``encode_text``: token ids (b, t) -> (b, e),
     ``mask`` (b, t) being True for real tokens (default: all but ``config.text.pad``). ``forward``: (u, v,
-    scale), both sides of length 1 and scale 1 / sigma; the parameter ``temperature`` is sigma,
-    ``logit_scale`` is log(1 / sigma).
+    scale), both sides of length 1 and scale 1 / tau; the parameter ``temperature`` is tau,
+    ``logit_scale`` is log(1 / tau).
     """
 
     def __init__(self, config: ALIGNConfig) -> None:
@@ -93,23 +93,28 @@ class ALIGN(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """What products are multiplied by: 1 / sigma, at most 1 / ``config.least``."""
-        # of the same precision: at the bound sigma learns
+        """What products are multiplied by: 1 / tau, at most 1 / ``config.least``."""
+        # of the same precision: at the bound tau learns
         least = self.temperature.detach().new_full((), self.config.least)
         return 1 / self.temperature.clamp(min=least)
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:
-        r"""$t=-\log\sigma$, as CLIP's parameter would be."""
+        r"""$t=-\log\tau$, as CLIP's parameter would be."""
         return self.scale.log()
 
-    def encode_image(self, images: Float[Tensor, "b 3 y x"], normalise: bool = False) -> Float[Tensor, "b e"]:
+    def encode_image(
+        self, images: Float[Tensor, "b 3 y x"], normalise: bool = False
+    ) -> Float[Tensor, "b e"]:
         u = self.image(images)
         u = u if self.image_projection is None else self.image_projection(u)
         return F.normalize(u, dim=-1) if normalise else u
 
     def encode_text(
-        self, tokens: Int[Tensor, "b t"], normalise: bool = False, mask: Bool[Tensor, "b t"] | None = None
+        self,
+        tokens: Int[Tensor, "b t"],
+        normalise: bool = False,
+        mask: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b e"]:
         v = self.text_projection(self.text(tokens, mask)[:, 0])
         return F.normalize(v, dim=-1) if normalise else v
@@ -122,7 +127,7 @@ class ALIGN(nn.Module):
 
 @torch.no_grad()
 def clamp_temperature_(model: ALIGN) -> None:
-    r"""$\sigma\leftarrow\max(\sigma,\sigma_{\min})$ in place, after an optimiser step: below, it would get no
+    r"""$\tau\leftarrow\max(\tau,\tau_{\min})$ in place, after an optimiser step: below, it would get no
     gradient."""
     model.temperature.clamp_(min=model.config.least)
 
@@ -132,10 +137,14 @@ def clamp_temperature_(model: ALIGN) -> None:
 def check_smoothing(smoothing: Number) -> None:
     """Refuse what is no share."""
     if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing is {smoothing}; it is a share of the target, at least 0 and less than 1")
+        raise ValueError(
+            f"smoothing is {smoothing}; it is a share of the target, at least 0 and less than 1"
+        )
 
 
-def smoothed_targets(b: int, smoothing: Number, dtype: torch.dtype | None = None) -> Float[Tensor, "b b"]:
+def smoothed_targets(
+    b: int, smoothing: Number, dtype: torch.dtype | None = None
+) -> Float[Tensor, "b b"]:
     r"""eq:smoothed-targets: $T_{ij}=(1-\varepsilon)\,\delta_{ij}+\varepsilon/b$: a share of the belief is
     spread over all pairs."""
     check_smoothing(smoothing)
@@ -143,7 +152,10 @@ def smoothed_targets(b: int, smoothing: Number, dtype: torch.dtype | None = None
 
 
 def align_loss(
-    u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, smoothing: Number = 0.1
+    u: Float[Tensor, "b e"],
+    v: Float[Tensor, "c d"],
+    scale: Scale,
+    smoothing: Number = 0.1,
 ) -> Float[Tensor, ""]:
     r"""eq:align-loss: $\mathcal L=-\frac1b\sum_{ij}T_{ij}\big[\log p_{ij}+\log q_{ij}\big]$: the *sum* of
     both directions.
@@ -155,8 +167,9 @@ def align_loss(
     check_smoothing(smoothing)
     l = logits(u, v, scale)
     partner = torch.arange(len(l), device=l.device)
-    return (F.cross_entropy(l, partner, label_smoothing=smoothing)
-            + F.cross_entropy(l.mT, partner, label_smoothing=smoothing))
+    return F.cross_entropy(
+        l, partner, label_smoothing=smoothing
+    ) + F.cross_entropy(l.mT, partner, label_smoothing=smoothing)
 
 
 def smoothed_margin(b: int, smoothing: Number) -> float:
@@ -178,17 +191,24 @@ def smoothed_floor(b: int, smoothing: Number) -> float:
     return -2 * (own * math.log(own) + ((b - 1) * other * math.log(other) if smoothing else 0.0))
 
 
-def smoothed_gradient(l: Float[Tensor, "b b"], smoothing: Number) -> Float[Tensor, "b b"]:
+def smoothed_gradient(
+    l: Float[Tensor, "b b"], smoothing: Number
+) -> Float[Tensor, "b b"]:
     r"""eq:smoothed-gradient: $\partial\mathcal L/\partial\ell_{ij}=\frac1b(p_{ij}+q_{ij}-2T_{ij})$."""
-    return (l.softmax(dim=1) + l.softmax(dim=0) - 2
-            * smoothed_targets(len(l), smoothing, l.dtype).to(l.device)) / len(l)
+    return (
+        l.softmax(dim=1)
+        + l.softmax(dim=0)
+        - 2 * smoothed_targets(len(l), smoothing, l.dtype).to(l.device)
+    ) / len(l)
 
 
-def sigma_gradient(s: Float[Tensor, "b b"], sigma: Number, smoothing: Number) -> Float[Tensor, ""]:
+def sigma_gradient(
+    s: Float[Tensor, "b b"], tau: Number, smoothing: Number
+) -> Float[Tensor, ""]:
     r"""eq:sigma-gradient: $\frac{\partial\mathcal
-    L}{\partial\sigma}=\frac1{b\,\sigma^2}\sum_{ij}(2T_{ij}-p_{ij}-q_{ij})\,s_{ij}$, ``s`` being the
-    cosines."""
-    return -(smoothed_gradient(s / sigma, smoothing) * s).sum() / sigma**2
+    L}{\partial\tau}=\frac1{b\,\tau^2}\sum_{ij}(2T_{ij}-p_{ij}-q_{ij})\,s_{ij}$, ``s`` being the cosines and
+    tau the temperature, which the paper calls sigma."""
+    return -(smoothed_gradient(s / tau, smoothing) * s).sum() / tau**2
 
 
 # ------------------------------------------------------------------------------------------ searching by sums

@@ -64,22 +64,22 @@ class DynamicHeadConfig:
 # ---------------------------------------------------------------------------------- the formulas of the paper
 
 def hard_sigmoid(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    r"""eq:hard-sigmoid: $\sigma(z)=\max\big(0,\min(1,\tfrac{z+1}2)\big)$, the paper's; the code has a flatter
-    one, of $z/3$."""
+    r"""eq:hard-sigmoid: $\mathrm{ramp}(z)=\max\big(0,\min(1,\tfrac{z+1}2)\big)$, the paper's; the code has a
+    flatter one, of $z/3$."""
     return ((z + 1) / 2).clamp(0, 1)
 
 
 def scale_attention(
     x: Float[Tensor, "b l c y x"],
     f: Callable[[Tensor], Tensor],
-    sigma: Callable[[Tensor], Tensor] = hard_sigmoid,
+    ramp: Callable[[Tensor], Tensor] = hard_sigmoid,
 ) -> Float[Tensor, "b l c y x"]:
-    r"""eq:scale-attention: $\pi_L(F)\cdot F=\sigma\big(f(\tfrac1{SC}\sum_{S,C}F)\big)\,F$: one factor a
-    level.
+    r"""eq:scale-attention: $\pi_L(F)\cdot F=\mathrm{ramp}\big(f(\tfrac1{pc}\sum_{p,c}F)\big)\,F$: one factor
+    a level.
 
     ``f`` gets the means over places (b, l, c) and answers (b, l); the paper's first averages the channels.
     """
-    factor = sigma(f(x.mean(dim=(3, 4))))
+    factor = ramp(f(x.mean(dim=(3, 4))))
     return factor[..., None, None, None] * x
 
 
@@ -87,7 +87,7 @@ def read_moved(
     x: Float[Tensor, "b c y x"], offsets: Float[Tensor, "b k2 v u"], modulation: Float[Tensor, "b k v u"],
     stride: int = 1
 ) -> Float[Tensor, "b k v u c"]:
-    r"""eq:moved-places: $x(p_k+\Delta p_k)\,\Delta m_k$ for the nine places $p_k$ of a 3 x 3 kernel around
+    r"""eq:moved-places: $F(p_k+\Delta p_k)\,\Delta m_k$ for the nine places $p_k$ of a 3 x 3 kernel around
     each (``stride``-th) cell p.
 
     ``offsets`` hold (down, right) of each place in turn, in cells; between cells values are interpolated
@@ -125,13 +125,15 @@ def spatial_attention(
     modulation: Float[Tensor, "b k v u"],
     stride: int = 1,
 ) -> Float[Tensor, "b d v u"]:
-    r"""eq:spatial-attention: $\pi_S(F)\cdot F=\frac1L\sum_l\sum_kw_{lk}\,F(l;p_k+\Delta p_k)\,\Delta m_k$: at
+    r"""eq:spatial-attention: $\pi_S(F)\cdot F=\frac1n\sum_l\sum_kw_{lk}\,F(l;p_k+\Delta p_k)\,\Delta m_k$: at
     each place nine others of all levels, moved and weighted (eq:moved-places). A weight is a matrix c x d
     here; the paper's is a number."""
     total = torch.zeros(()).to(x)
     for level, weights in zip(x.unbind(1), W):
-        read = read_moved(level, offsets, modulation, stride).permute(0, 2, 3, 1, 4)     # b v u k c
-        total = total + (read.flatten(3) @ weights.flatten(0, 1)).permute(0, 3, 1, 2)    # b d v u
+        read = read_moved(level, offsets, modulation, stride)   # b k v u c
+        read = read.permute(0, 2, 3, 1, 4).flatten(3)           # b v u (k c)
+        mixed = read @ weights.flatten(0, 1)                    # b v u d
+        total = total + mixed.permute(0, 3, 1, 2)
     return total / len(W)
 
 
@@ -148,12 +150,14 @@ def channel_attention(
 
 class DeformableConv(nn.Module):
     """A 3 x 3 convolution at moved places, and group normalisation: (b, c, y, x) -> (b, c, y / stride, x /
-    stride)."""
+    stride). Its weights start, as in the released code, evenly between the plus and the minus of
+    1 / sqrt(9c)."""
 
     def __init__(self, channels: int, stride: int, groups: int) -> None:
         super().__init__()
         self.stride = stride
-        self.weight = nn.Parameter(0.01 * torch.randn(channels, channels, 3, 3))
+        reach = (POINTS * channels) ** -0.5
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3).uniform_(-reach, reach))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.norm = nn.GroupNorm(groups, channels)
 
@@ -199,6 +203,9 @@ class DynamicBlock(nn.Module):
     three convolutions, of the level itself, of the finer one (stride 2) and of the coarser one (then
     enlarged). The results are weighted by one number each, averaged, and pass a dynamic ReLU. ``levels`` are
     fine to coarse, each half as large as the one before, rounded up.
+
+    Weights start as in the released code: ``where`` as any convolution of PyTorch, so that places are moved
+    from the first step on, ``weigh`` near 0, so that all sources count one half.
     """
 
     def __init__(self, config: DynamicHeadConfig) -> None:
@@ -210,9 +217,8 @@ class DynamicBlock(nn.Module):
         )
         self.weigh = nn.Conv2d(c, 1, 1)
         self.relu = DynamicReLU(c, config.reduction)
-        for conv in (self.where, self.weigh):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.weigh.weight, std=0.01)
+        nn.init.zeros_(self.weigh.bias)  # type: ignore[arg-type]
 
     def places(
         self, x: Float[Tensor, "b c y x"]
@@ -225,7 +231,9 @@ class DynamicBlock(nn.Module):
         """The f of eq:scale-attention: each source is weighted by its own channels, by 0.5 to 1."""
         return F.relu(F.linear(means, self.weigh.weight.flatten(1), self.weigh.bias)[..., 0])
 
-    def forward(self, levels: Sequence[Float[Tensor, "b c _ _"]]) -> list[Float[Tensor, "b c _ _"]]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "b c _ _"]]
+    ) -> list[Float[Tensor, "b c _ _"]]:
         maps = []
         for i, x in enumerate(levels):
             offsets, modulation = self.places(x)
@@ -234,10 +242,14 @@ class DynamicBlock(nn.Module):
                 sources.append(self.finer(levels[i - 1], offsets, modulation))
             if i + 1 < len(levels):
                 size = (levels[i + 1].shape[-2], levels[i + 1].shape[-1])
-                coarse = self.coarser(levels[i + 1],
-                                      *(F.adaptive_avg_pool2d(z, size) for z in (offsets, modulation)))
-                sources.append(F.interpolate(coarse, x.shape[-2:], mode="bilinear", align_corners=True))
-            scaled = scale_attention(torch.stack(sources, dim=1), self.importance, F.hardsigmoid)
+                half = (F.adaptive_avg_pool2d(z, size)
+                        for z in (offsets, modulation))
+                coarse = self.coarser(levels[i + 1], *half)
+                sources.append(F.interpolate(
+                    coarse, x.shape[-2:], mode="bilinear", align_corners=True))
+            scaled = scale_attention(
+                torch.stack(sources, dim=1), self.importance, F.hardsigmoid
+            )
             maps.append(self.relu(scaled.mean(dim=1)))
         return maps
 

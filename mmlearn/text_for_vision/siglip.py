@@ -31,7 +31,7 @@ START_BIAS = -10.0      # b at the start
 
 def pairwise_sigmoid(l: Float[Tensor, "b b"]) -> Float[Tensor, ""]:
     r"""eq:sigmoid-loss: $-\frac1b\sum_{i,j}\log\sigma(z_{ij}\ell_{ij})$, with $z_{ij}$ = 1 for pairs, -1
-    otherwise, and $\ell_{ij}=e^{t'}u_i^\top v_j+\beta$: b² yes-or-no questions."""
+    otherwise, and $\ell_{ij}=e^{t}u_i^\top v_j+\beta$: b² yes-or-no questions."""
     z = 2 * torch.eye(len(l)).to(l) - 1
     return -F.logsigmoid(z * l).sum() / len(l)
 
@@ -139,10 +139,16 @@ def sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale,
                               needs_gradient(u, v, scale, bias))
 
 
-def distributed_sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, bias: Scale,
-                             chunk: int | None = None, group: Any = None) -> Float[Tensor, ""]:
-    r"""eq:sigmoid-ring: worker r's share $\frac1n\sum_{k=0}^{W-1}B_{r,r-k}$, where $B_{rs}$ sums the losses
-    of the images of r with the texts of s; the mean over workers is eq:sigmoid-loss.
+def distributed_sigmoid_loss(
+    u: Float[Tensor, "b e"],
+    v: Float[Tensor, "c d"],
+    scale: Scale,
+    bias: Scale,
+    chunk: int | None = None,
+    group: Any = None,
+) -> Float[Tensor, ""]:
+    r"""eq:sigmoid-ring: worker i's share $\frac1n\sum_{k=0}^{W-1}B_{i,i-k}$, where $B_{ij}$ sums the losses
+    of the images of i with the texts of j; the mean over workers is eq:sigmoid-loss.
 
     Each of W workers gives its n pairs, as many as the others, and holds one block of others' texts at a
     time: they travel round a ring. Gradients are averaged over workers afterwards. Without workers this is
@@ -151,8 +157,16 @@ def distributed_sigmoid_loss(u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], s
     check_pairs(u, v)
     if workers(group)[1] == 1:
         return sigmoid_loss(u, v, scale, bias, chunk)
-    return _SigmoidLoss.apply(u, v, scale, bias, rows_at_once(u, len(v), chunk), workers(group)[1], group,
-                              needs_gradient(u, v, scale, bias))
+    return _SigmoidLoss.apply(
+        u,
+        v,
+        scale,
+        bias,
+        rows_at_once(u, len(v), chunk),
+        workers(group)[1],
+        group,
+        needs_gradient(u, v, scale, bias),
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- LiT
@@ -171,7 +185,11 @@ def lock_image_tower(model: nn.Module, tower: str = "image") -> nn.Module:
     found = dict(model.named_children()).get(tower)
     if found is None:
         names = ", ".join(name for name, _ in model.named_children())
-        raise ValueError(f"the model has no part named {tower!r}; name its image tower, one of: {names}")
+        raise ValueError(
+            f"the model has no part named {tower!r}; "
+            f"name its image tower, one of: {names}"
+        )
     found.eval().requires_grad_(False)
-    found.train = types.MethodType(_stay_in_eval, found)               # type: ignore[method-assign]
+    stay = types.MethodType(_stay_in_eval, found)
+    found.train = stay  # type: ignore[method-assign]
     return model

@@ -42,27 +42,44 @@ def frequent_grams(texts: Sequence[str], size: int) -> frozenset[str]:
 
 
 def not_shared(
-    texts: Sequence[str], pictures: Sequence[Hashable] | None = None, most: int = 10
+    texts: Sequence[str],
+    pictures: Sequence[Hashable] | None = None,
+    most: int = 10,
 ) -> Bool[Tensor, " n"]:
     """Texts that stand under at most ``most`` different pictures; ``pictures`` names that of each (default:
     all differ)."""
     names = range(len(texts)) if pictures is None else pictures
     if len(names) != len(texts):
-        raise ValueError(f"{len(texts)} texts and {len(names)} pictures; name the picture of each text")
+        raise ValueError(
+            f"{len(texts)} texts and {len(names)} pictures; "
+            "name the picture of each text"
+        )
     seen: dict[str, set[Hashable]] = defaultdict(set)
     for text, picture in zip(texts, names):
         seen[text].add(picture)
-    return torch.tensor([len(seen[text]) <= most for text in texts], dtype=torch.bool)
+    return torch.tensor(
+        [len(seen[text]) <= most for text in texts], dtype=torch.bool
+    )
 
 
-def without_rare(texts: Sequence[str], known: Collection[str]) -> Bool[Tensor, " n"]:
+def without_rare(
+    texts: Sequence[str], known: Collection[str]
+) -> Bool[Tensor, " n"]:
     """Texts all of whose unigrams and bigrams are ``known`` (see ``frequent_grams``)."""
-    return torch.tensor([all(gram in known for gram in grams(text)) for text in texts], dtype=torch.bool)
+    return torch.tensor(
+        [all(gram in known for gram in grams(text)) for text in texts],
+        dtype=torch.bool,
+    )
 
 
-def right_length(texts: Sequence[str], least: int = 3, most: int = 20) -> Bool[Tensor, " n"]:
+def right_length(
+    texts: Sequence[str], least: int = 3, most: int = 20
+) -> Bool[Tensor, " n"]:
     """Texts of ``least`` to ``most`` unigrams."""
-    return torch.tensor([least <= len(unigrams(text)) <= most for text in texts], dtype=torch.bool)
+    return torch.tensor(
+        [least <= len(unigrams(text)) <= most for text in texts],
+        dtype=torch.bool,
+    )
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def train_align(model: ALIGN, data: PairData, tokeniser: Tokeniser, *, steps: in
     """Train with smoothed labels, linear warm-up and linear decay; the scalars hold the "scale" of each step.
 
     The paper's optimiser is ``LAMB``, for batches of thousands; with the small batches of a miniature AdamW
-    (the default) learns faster. Gains, biases and sigma do not decay. Further ``options`` go to ``fit``.
+    (the default) learns faster. Gains, biases and tau do not decay. Further ``options`` go to ``fit``.
     """
     decayed, free = parameter_groups(model, weight_decay)
     groups = [decayed, {**free, "adapt": False}]

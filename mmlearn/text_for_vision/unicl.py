@@ -66,27 +66,35 @@ def check_keys(keys: Tensor, b: int) -> None:
 
 # --------------------------------------------------------------------------------------------------- the loss
 
-def unicl_images(l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+def unicl_images(
+    l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]
+) -> Float[Tensor, " b"]:
     r"""eq:unicl-images: $L^{u}_i=-\frac1{|P(i)|}\sum_{k\in P(i)}\log p_{ik}$, each image's loss among b
     texts, $P(i)=\{k:y_k=y_i\}$."""
     M = same_key(keys)
     return -l.log_softmax(dim=1).masked_fill(~M, 0).sum(dim=1) / M.sum(dim=1)
 
 
-def unicl_texts(l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+def unicl_texts(
+    l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]
+) -> Float[Tensor, " b"]:
     r"""eq:unicl-texts: $L^{v}_j=-\frac1{|P(j)|}\sum_{k\in P(j)}\log q_{kj}$, each text's loss among b
     images."""
     return unicl_images(l.mT, keys)
 
 
-def unicl_matrix(l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+def unicl_matrix(
+    l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]
+) -> Float[Tensor, ""]:
     r"""eq:unicl-matrix: $-\langle T,\log P\rangle-\langle T,\log Q\rangle$ with $T=D^{-1}M$,
     $D=\mathrm{diag}(M\mathbf1)$: the papers' sum over images and texts."""
     T = targets(keys, l.dtype)
     return -(T * l.log_softmax(dim=1)).sum() - (T * l.log_softmax(dim=0)).sum()
 
 
-def targets(keys: Int[Tensor, " b"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "b b"]:
+def targets(
+    keys: Int[Tensor, " b"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "b b"]:
     r"""eq:unicl-targets: $T_{ij}=M_{ij}/|P(i)|$; rows and columns sum to 1, and $T$ is symmetric, because
     $|P|$ is the same for all pairs of a key."""
     M = same_key(keys).to(dtype)
@@ -94,7 +102,10 @@ def targets(keys: Int[Tensor, " b"], dtype: torch.dtype = torch.float32) -> Floa
 
 
 def unicl_loss(
-    u: Float[Tensor, "b e"], v: Float[Tensor, "c d"], scale: Scale, keys: Int[Tensor, "..."]
+    u: Float[Tensor, "b e"],
+    v: Float[Tensor, "c d"],
+    scale: Scale,
+    keys: Int[Tensor, "..."],
 ) -> Float[Tensor, ""]:
     r"""eq:unicl-loss: $\mathcal L=\frac1{2b}\big[\sum_iL^u_i+\sum_jL^v_j\big]$, the mean over b images and b
     texts.
@@ -108,10 +119,14 @@ def unicl_loss(
     return (unicl_images(l, keys).mean() + unicl_texts(l, keys).mean()) / 2
 
 
-def unicl_gradient(l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]) -> Float[Tensor, "b b"]:
+def unicl_gradient(
+    l: Float[Tensor, "b b"], keys: Int[Tensor, " b"]
+) -> Float[Tensor, "b b"]:
     r"""eq:unicl-gradient: $\partial\mathcal L/\partial\ell=\frac1{2b}(P+Q-2T)$: CLIP's, with the targets in
     place of I."""
-    return (l.softmax(dim=1) + l.softmax(dim=0) - 2 * targets(keys, l.dtype)) / (2 * len(l))
+    return (
+        l.softmax(dim=1) + l.softmax(dim=0) - 2 * targets(keys, l.dtype)
+    ) / (2 * len(l))
 
 
 def unicl_floor(keys: Int[Tensor, " b"]) -> float:
@@ -120,7 +135,9 @@ def unicl_floor(keys: Int[Tensor, " b"]) -> float:
     return float(same_key(keys).sum(dim=1).double().log().mean())
 
 
-def classifier_images(l: Float[Tensor, "b c"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+def classifier_images(
+    l: Float[Tensor, "b c"], labels: Int[Tensor, " b"]
+) -> Float[Tensor, " b"]:
     r"""eq:unicl-classifier: $L^u_i=\log n_{y_i}-\log\frac{n_{y_i}e^{\ell_{iy_i}}}{\sum_cn_ce^{\ell_{ic}}}$:
     what eq:unicl-images becomes if the texts are the names of c classes, $n_c$ of them in the batch; ``l``
     are the logits of images and classes."""
@@ -137,14 +154,16 @@ def is_short(description: str, longest: int = SHORT) -> bool:
 
 
 def expand(
-    description: str, generator: torch.Generator | None = None, templates: Sequence[str] = PROMPTS,
-    longest: int = SHORT
+    description: str,
+    generator: torch.Generator | None = None,
+    templates: Sequence[str] = PROMPTS,
+    longest: int = SHORT,
 ) -> str:
     """Stage 1: a short description in a template drawn at random, a longer one as it is."""
     if not is_short(description, longest):
         return description
     drawn = int(torch.randint(len(templates), (), generator=generator))
-    return prompts(description, templates[drawn:drawn + 1])[0]
+    return prompts(description, templates[drawn : drawn + 1])[0]
 
 
 def first_stage(data: PairData, templates: Sequence[str] = PROMPTS, longest: int = SHORT) -> PairData:

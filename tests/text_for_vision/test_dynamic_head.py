@@ -182,6 +182,62 @@ def test_a_block_mixes_each_level_with_its_neighbours_as_the_published_code_does
         torch.testing.assert_close(ours, other, atol=1e-5, rtol=1e-5)
 
 
+def naive_places(block, x):
+    """Offsets and modulation of each cell by loops: a 3 x 3 convolution with zeros around, 27 numbers a cell,
+    of which 2k and 2k + 1 move place k down and right, and 18 + k, squashed, says what it counts."""
+    weight, bias = block.where.weight, block.where.bias
+    _, c, high, wide = x.shape
+    found = {}
+    for i in range(high):
+        for j in range(wide):
+            raw = [float(bias[n]) + sum(
+                float(weight[n, a, dy + 1, dx + 1]) * float(x[0, a, i + dy, j + dx])
+                for a in range(c) for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+                if 0 <= i + dy < high and 0 <= j + dx < wide) for n in range(27)]
+            found[i, j] = [(raw[2 * k], raw[2 * k + 1], 1 / (1 + math.exp(-raw[18 + k]))) for k in range(9)]
+    return found
+
+
+def test_offsets_and_modulation_move_the_nine_places_as_loops_say():
+    """One level alone: which of the 27 numbers moves which place in which direction, and what is read
+    there, before the normalisation."""
+    torch.manual_seed(0)
+    block = DynamicBlock(DynamicHeadConfig(4, 1, 2)).double()
+    x = torch.randn(1, 4, 5, 6).double()
+    places = naive_places(block, x)
+    offsets, modulation = (z.detach() for z in block.places(x))
+    assert float(offsets.abs().max()) > 0.5                             # far enough to tell two cells apart
+    read = torch.zeros(1, 4, 5, 6).double()
+    for (i, j), nine in places.items():
+        for k, (down, right, share) in enumerate(nine):
+            assert float(offsets[0, 2 * k, i, j]) == pytest.approx(down, abs=1e-9)
+            assert float(offsets[0, 2 * k + 1, i, j]) == pytest.approx(right, abs=1e-9)
+            assert float(modulation[0, k, i, j]) == pytest.approx(share, abs=1e-9)
+            for a in range(4):
+                value = share * interpolated(x[0, a], i + k // 3 - 1 + down, j + k % 3 - 1 + right)
+                read[0, :, i, j] += block.same.weight[:, a, k // 3, k % 3].detach() * value
+    centred = (read.view(2, -1) - read.view(2, -1).mean(1, keepdim=True)).view_as(read)
+    spread = (read.view(2, -1).var(1, correction=0) + 1e-5).sqrt().repeat_interleave(2).view(1, 4, 1, 1)
+    torch.testing.assert_close(block.same(x, offsets, modulation).detach(), centred / spread)
+
+
+def test_the_head_starts_as_the_released_code_does():
+    """Evenly between plus and minus 1 / sqrt(fan in) for what is read and for the offsets, which are not 0;
+    sources weighted by one half."""
+    torch.manual_seed(0)
+    block = DynamicBlock(DynamicHeadConfig.mini())
+    reach = 1 / math.sqrt(64 * 9)
+    for weight in (block.same.weight, block.finer.weight, block.coarser.weight, block.where.weight):
+        assert float(weight.abs().max()) <= reach
+        assert float(weight.std()) == pytest.approx(reach / math.sqrt(3), rel=0.02)
+    assert 0 < float(block.where.bias.abs().max()) <= reach
+    assert all(not layer.bias.any() for layer in (block.same, block.finer, block.coarser))
+    assert float(block.weigh.weight.std()) == pytest.approx(0.01, rel=0.3) and not block.weigh.bias.any()
+    levels = pyramid(64)
+    factor = F.hardsigmoid(block.importance(torch.stack([x.mean((2, 3)) for x in levels], 1)))
+    torch.testing.assert_close(factor, torch.full_like(factor, 0.5), atol=0.02, rtol=0)
+
+
 def test_the_paper_head_keeps_every_shape_and_has_its_size():
     with torch.device("meta"):
         head = DynamicHead(DynamicHeadConfig.paper())

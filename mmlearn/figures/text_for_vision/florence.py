@@ -1,4 +1,5 @@
-"""Pictures of section 4.4: what Florence adapts to, which cells a window sees, what the detector finds.
+"""Pictures of section 4.4: Florence and its adapters, the targets of two losses, which cells a window sees,
+what the detector finds.
 
 Papers: L. Yuan et al. (2021), arXiv:2111.11432 (its figure 1 has the idea of the first); Z. Liu et al.
 (2021), arXiv:2103.14030 (figure 2 has the idea of the second).  Survey: 4.4.
@@ -15,32 +16,81 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from mmlearn.figures.diagram import Diagram
 from mmlearn.nn.swin import shift_mask, to_windows
 from mmlearn.plot import PALETTE, picture
+from mmlearn.text_for_vision.unicl import targets, text_keys
 
-AXES = {                                                # axis: from what to what, and the adapter for it
-    "space": (("whole picture", "single objects"), "Dynamic Head", (1.0, 0.0)),
-    "time": (("picture", "video"), "Video CoSwin", (0.0, 1.0)),
-    "modality": (("colours", "depth", "captions"), "METER", (0.62, 0.5)),
+WIDE = 470
+TEXTS = ("red car", "a dog on a beach", "red car", "a cat")                # of the batch of four
+ADAPTERS = {                                            # adapter: axis, from what to what
+    "Dynamic Head": ("space", "from the picture", "to single objects"),
+    "Video CoSwin": ("time", "from a picture", "to videos"),
+    "METER": ("modality", "from colours to", "depth and captions"),
 }
 
 
-def adapters() -> Figure:
-    """The three directions in which tasks differ, and what is added to the pre-trained model in each."""
-    figure, axis = plt.subplots(figsize=(6.0, 3.5), layout="constrained")
-    for color, (name, (steps, adapter, (dx, dy))) in zip(PALETTE, AXES.items()):
-        axis.annotate(
-            "", (dx, dy), (0, 0), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2.5}
-        )
-        right = {"space": (0.12, -0.08), "time": (-0.03, 0.75), "modality": (0.68, 0.52)}[name]
-        axis.text(*right, f"{name}: {' → '.join(steps)}\n{adapter}", color=color, fontsize=11,
-                  ha={"space": "left", "time": "right", "modality": "left"}[name],
-                  va={"space": "top", "time": "center", "modality": "center"}[name])
-    axis.plot(0, 0, "o", color="black", markersize=9)
-    axis.text(-0.05, 0.0, "classification,\nretrieval", ha="right", va="center", fontsize=11)
-    axis.set(xlim=(-0.75, 1.5), ylim=(-0.3, 1.05))
-    axis.axis("off")
-    return figure
+def model() -> Diagram:
+    """Florence: two towers and their loss, and the three adapters that are added to the image tower."""
+    axes = "; ".join(f"{axis}, {a} {b}: {name}" for name, (axis, a, b) in ADAPTERS.items())
+    drawn = Diagram(WIDE, 384, (
+        "Florence. Above, a picture passes the image tower CoSwin-H, 637 million parameters, and a text with "
+        "its key the text tower, 12 layers, 256 million; their embeddings u and v, compared by UniCL's loss, "
+        "serve classification and retrieval. Below, three adapters read the maps of the image tower, one for "
+        f"each axis along which tasks differ. {axes}."))
+    left, right, middle = 124, 346, WIDE / 2
+    drawn.text(left, 14, "picture", 14, "image", weight=600)
+    drawn.text(right, 14, "text, and its key *y*", 14, "text", weight=600)
+    image = drawn.box(left, 72, "CoSwin-H\n637 M, maps of 4 scales", "image", 188, 54)
+    text = drawn.box(right, 72, "Transformer\n12 layers, 256 M", "text", 188, 54)
+    drawn.arrow((left, 26), image)
+    drawn.arrow((right, 26), text)
+    u, v = drawn.box(left, 150, "*u*", "image", 56, 30), drawn.box(right, 150, "*v*", "text", 56, 30)
+    drawn.arrow(image, u, "mean, matrix")
+    drawn.arrow(text, v, "end, matrix")
+    loss = drawn.box(middle, 150, "UniCL", "loss", 76, 34)
+    drawn.arrow(u, loss)
+    drawn.arrow(v, loss)
+    drawn.text(middle, 188, "what is this? which picture fits?", 13, "soft")
+    drawn.text(middle, 205, "classification, retrieval", 13, weight=600)
+    drawn.line([(30, 72), (14, 72), (14, 236), (388, 236)], "image")
+    drawn.text(middle + 6, 224, "maps", 13, "image")
+    for i, (name, (axis, first, second)) in enumerate(ADAPTERS.items()):
+        x = 80 + 155 * i
+        drawn.arrow((x, 236), (x, 262), role="image", sides="bt")
+        drawn.box(x, 290, f"{name}\nadapter", "new", 142, 54)
+        drawn.arrow((x, 317), (x, 334), role="new", sides="bt")
+        drawn.text(x, 344, f"*{axis}:* {first}", 12.5, "new")
+        drawn.text(x, 362, second, 12.5, "new")
+    return drawn
+
+
+def unicl_targets() -> Diagram:
+    """What CLIP's and UniCL's loss want of a batch of four pairs, of which two have the same text."""
+    keys = text_keys(TEXTS)
+    cell, top = 42, 96
+    wanted = {"CLIP": torch.eye(len(TEXTS)), "UniCL": targets(keys)}
+    listed = ", ".join(f"{i} {text}, key {key}"
+                       for i, (text, key) in enumerate(zip(TEXTS, keys.tolist()), start=1))
+    drawn = Diagram(WIDE, top + 4 * cell + 12, (
+        f"Four pairs and their keys: {listed}. Left, CLIP's targets: each picture has its own text, 1 on the "
+        "diagonal. Right, UniCL's: pictures 1 and 3 share the belief between texts 1 and 3, one half each, "
+        "pictures 2 and 4 keep 1 for their own."))
+    for i, (text, key) in enumerate(zip(TEXTS, keys.tolist())):
+        x, y = 24 + 230 * (i % 2), 14 + 22 * (i // 2)
+        drawn.text(x, y, f"{i + 1}  {text}, key {key}", 14, "text", "start")
+    for n, (name, T) in enumerate(wanted.items()):
+        left = 52 + n * 230
+        drawn.text(left - 28, top - 14, name, 14, "loss", weight=600)
+        for i in range(len(TEXTS)):
+            drawn.text(left + (i + 0.5) * cell, top - 14, f"*t*_{i + 1}", 14, "text")
+            drawn.text(left - 18, top + (i + 0.5) * cell, f"*x*_{i + 1}", 14, "image")
+            for j in range(len(TEXTS)):
+                at, share = (left + (j + 0.5) * cell, top + (i + 0.5) * cell), float(T[i, j])
+                drawn.rect(*at, cell, cell, "", radius=2)
+                drawn.bar(at[0] - cell / 2, at[1], cell, cell, "loss", f' fill-opacity="{0.6 * share:.2f}"')
+                drawn.text(*at, {0.0: "0", 0.5: "½", 1.0: "1"}[share], 14, weight=600 if share else 400)
+    return drawn
 
 
 def reach(side: int, window: int, shift: int, cell: tuple[int, int]) -> Float[Tensor, "y x"]:
