@@ -65,11 +65,11 @@ def recalls(answer: Callable[..., Any]) -> str | None:
     texts: list[Case] = []
     pictures: list[Case] = []
     tied: list[Case] = []
-    for rounded in (False, True) * 8:
+    for rounded in (False, True) * 20:
         scores, owner = torch.randn(6, 18), torch.cat([torch.arange(6), torch.randint(6, (12,))])
         scores[owner, torch.arange(18)] += 0.8
         scores = (2 * scores).round() if rounded else scores
-        k = int(torch.randint(1, 5, (1,)))
+        k = int(torch.randint(1, 6, (1,)))
         got = as_several(answer(scores, owner, k), ("R@k to text", "R@k to picture"))
         S, O = scores.tolist(), owner.tolist()
 
