@@ -65,17 +65,19 @@ def clean(text: str) -> str:
     return regex.sub(r"\s+", " ", text.strip()).strip().lower()
 
 
-def merge(pieces: Sequence[str], ranks: dict[tuple[str, str], int]) -> list[str]:
+def merge(
+    pieces: Sequence[str], ranks: dict[tuple[str, str], int]
+) -> list[str]:
     """Join neighbours, those whose pair was learned first before all others, until no pair is known."""
-    pieces = list(pieces)
+    pieces, last = list(pieces), len(ranks)
     while len(pieces) > 1:
-        pair = min(zip(pieces, pieces[1:]), key=lambda two: ranks.get(two, len(ranks)))
+        pair = min(zip(pieces, pieces[1:]), key=lambda two: ranks.get(two, last))
         if pair not in ranks:
             break
         joined: list[str] = []
         i = 0
         while i < len(pieces):
-            both = i + 1 < len(pieces) and (pieces[i], pieces[i + 1]) == pair
+            both = tuple(pieces[i:i + 2]) == pair
             joined.append(pair[0] + pair[1] if both else pieces[i])
             i += 2 if both else 1
         pieces = joined

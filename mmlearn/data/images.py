@@ -41,9 +41,12 @@ def _channels(values: Sequence[float | int], like: Tensor) -> Tensor:
 
 
 def standardise(
-    images: Float[Tensor, "*b 3 y x"], mean: Sequence[float | int] = MEAN, std: Sequence[float | int] = STD
+    images: Float[Tensor, "*b 3 y x"],
+    mean: Sequence[float | int] = MEAN,
+    std: Sequence[float | int] = STD,
 ) -> Float[Tensor, "*b 3 y x"]:
-    r"""eq:clip-standardise: $(x_c-\mu_c)/\sigma_c$ in each colour channel, from pixels in [0, 1]."""
+    r"""eq:clip-standardise: $(x_c-\mathrm{mean}_c)/\mathrm{dev}_c$ in each colour channel, from pixels in
+    [0, 1]."""
     return (images - _channels(mean, images)) / _channels(std, images)
 
 

@@ -16,15 +16,21 @@ FAIRFACE = {"0-2": (30.3, 2.3), "3-9": (35.0, 4.3), "10-19": (29.5, 14.7)}
 # -------------------------------------------------------------------------------------------------------
 # measurements
 
-def answer_share(P: Float[Tensor, "n c"], members: Bool[Tensor, " n"]) -> Float[Tensor, " c"]:
+def answer_share(
+    P: Float[Tensor, "n c"], members: Bool[Tensor, " n"]
+) -> Float[Tensor, " c"]:
     r"""eq:answer-share: $r_c(g)=\frac1{|g|}\sum_{i\in g}\mathbf 1[\arg\max_k P(k\mid x_i)=c]$: how often a
     group is called c."""
     _some(members)
-    return torch.nn.functional.one_hot(P[members].argmax(dim=1), P.shape[1]).double().mean(dim=0)
+    answers = P[members].argmax(dim=1)
+    return torch.nn.functional.one_hot(answers, P.shape[1]).double().mean(dim=0)
 
 
-def label_share(P: Float[Tensor, "n c"], members: Bool[Tensor, " n"], threshold: float | int) -> Float[Tensor,
-                                                                                                       " c"]:
+def label_share(
+    P: Float[Tensor, "n c"],
+    members: Bool[Tensor, " n"],
+    threshold: float | int,
+) -> Float[Tensor, " c"]:
     r"""eq:label-share: $r_c(g,\theta)=\frac1{|g|}\sum_{i\in g}\mathbf 1[P(c\mid x_i)\ge\theta]$: how often c
     is shown as a label."""
     _some(members)
@@ -47,9 +53,8 @@ def association(
     """
     _some(members)
     _some(said)
-    return float(
-        (len(said) * (members & said).double().sum() / (members.double().sum() * said.double().sum())).log()
-    )
+    both, each = (members & said).sum(), members.sum() * said.sum()
+    return float((len(said) * both.double() / each).log())
 
 
 def _some(members: Bool[Tensor, " n"]) -> None:

@@ -93,8 +93,8 @@ def pool_tokens(
 
 
 class AttentionPool(nn.Module):
-    """The mean of a grid asks, its cells answer: (b, p, c) -> (b, e) (eq:attention-pool-tokens,
-    eq:attention-pool).
+    r"""eq:attention-pool: $\tilde u=[\mathrm{Att}(X'_0W_q^{(a)},X'W_k^{(a)},X'W_v^{(a)})]_{a=1\dots h}W_o$:
+    the mean of a grid asks, its cells answer (eq:attention-pool-tokens), (b, p, c) -> (b, e).
 
     One multi-head attention whose only query is the mean; its output projection goes straight to ``embed``
     numbers. ``record_attention`` gets its weights as "attention" (b, 1, h, 1, 1 + p).

@@ -1,4 +1,4 @@
-"""Pictures of the studies: effective robustness, noise against size, UniCL, bias.
+"""Pictures of the studies: effective robustness, noise against size, UniCL.
 
 Papers and survey: see the studies of ``mmlearn.experiments.text_for_vision`` whose results are drawn.
 """
@@ -94,59 +94,4 @@ def curves_of_losses(study: Mapping[str, Any], panels: Sequence[str]) -> Figure:
         axis.set(title=panel, xlabel="step")
     axes[0, 0].set_ylabel("zero-shot accuracy")
     axes[0, 0].legend()
-    return figure
-
-
-def shares(rows: Mapping[str, Any], groups: Sequence[str], classes: Sequence[str]) -> Figure:
-    """Stacked bars: how each group's pictures are divided among classes, one panel a model or list of
-    classes."""
-    figure, axes = plt.subplots(1, len(rows), figsize=(max(4.0, 2.1 * len(rows)), 3.3), sharey=True,
-                                layout="constrained", squeeze=False)
-    hatches = ("", "//", "..")
-    for axis, (title, table) in zip(axes[0], rows.items()):
-        for g, row in enumerate(table):
-            bottom = 0.0
-            for c, share in enumerate(row):
-                axis.bar(g, share, 0.7, bottom=bottom, color=PALETTE[c], alpha=0.75, hatch=hatches[c],
-                         edgecolor="white", label=classes[c] if g == 0 else None)
-                bottom += share
-        axis.set_title(title, fontsize=9)
-        axis.set_xticks(range(len(groups)), groups)
-    axes[0, 0].set_ylabel("share of the group's pictures")
-    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def labels_by_threshold(labels: Mapping[str, Any], groups: Sequence[str], roles: Sequence[str]) -> Figure:
-    """Share of each group's pictures for which a role is shown as a label, against the threshold on its
-    probability."""
-    figure, axes = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 3.2), sharey=True,
-                                layout="constrained", squeeze=False)
-    at = [float(t) for t in labels]
-    for g, axis in enumerate(axes[0]):
-        for r, role in enumerate(roles):
-            axis.plot(at, [table[g][r] for table in labels.values()], MARKERS[r] + "-", color=PALETTE[r],
-                      label=role)
-        axis.set(title=f"people in {groups[g]}", xlabel="threshold", xscale="log", ylim=(-0.03, 1.03))
-        axis.set_xticks(at, [f"{t:g}" for t in at], rotation=45)
-        axis.minorticks_off()
-    axes[0, 0].set_ylabel("share with this label")
-    axes[0, 0].legend()
-    return figure
-
-
-def amplification(study: Mapping[str, Any]) -> Figure:
-    """Gap between the groups in the answers against the gap in the training captions, a dot a seed; the
-    diagonal is equal."""
-    figure, axis = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
-    axis.plot([0, 1], [0, 1], ":", color="grey", label="as in the captions")
-    for i, agreement in enumerate(study["settings"]["agreements"]):
-        gaps = [run["gap"] for run in study["runs"][str(agreement)]]
-        planted = abs(2 * agreement - 1)
-        axis.plot([planted] * len(gaps), gaps, "o", color=PALETTE[0], alpha=0.7,
-                  label="models" if i == 0 else None)
-    axis.set(xlabel="gap between the groups in the captions", ylabel="gap in the answers", xlim=(-0.04, 1),
-             ylim=(-0.04, 1.04))
-    axis.legend()
     return figure

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from mmlearn.experiments import results
-from mmlearn.experiments.text_for_vision import caption_bias as bias
 from mmlearn.figures.text_for_vision import studies as figures_g
 
 
@@ -37,20 +36,3 @@ def test_curves_go_through_the_means_over_seeds():
     assert panel.lines[1].get_ydata()[-1] == pytest.approx(
         np.mean([run["top-1"][-1] for run in curves["one wording"]["UniCL"]])
     )
-
-
-def test_bars_fill_up_to_one_and_gaps_are_dots():
-    figure = figures_g.shares({"a": [[0.2, 0.8], [0.5, 0.5]]}, bias.GROUPS, bias.ROLES)
-    tops = [bar.get_y() + bar.get_height() for bar in figure.axes[0].patches]
-    assert max(tops) == pytest.approx(1) and len(tops) == 4
-    study = results("caption-bias")
-    dots = [line for line in figures_g.amplification(study).axes[0].lines if line.get_linestyle() == "None"]
-    assert sum(len(line.get_ydata()) for line in dots) == sum(
-        len(study["runs"][str(a)]) for a in bias.AGREEMENTS
-    )
-
-
-def test_labels_are_drawn_for_each_group_and_role():
-    labels = {"0.1": [[0.9, 0.4], [0.3, 0.8]], "0.5": [[0.7, 0.1], [0.0, 0.6]]}
-    figure = figures_g.labels_by_threshold(labels, bias.GROUPS, bias.ROLES)
-    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.3, 0.0], [0.8, 0.6]]
