@@ -1,4 +1,6 @@
-"""The models that run in the browser give PyTorch's numbers, within 1e-5, for twenty inputs each."""
+"""The models that run in the browser give PyTorch's numbers, within 1e-5, for twenty inputs each.
+
+One test of each model takes all twenty, what else it does is tried on a few."""
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from mmlearn.text_for_vision.zero_shot import SCENE, classify, with_article, zer
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 NEAR = 1e-5
 SCENES = [sample_scene(0, i, "test") for i in range(20)]
+FEW = 4                            # inputs of the tests beside the one with twenty
 LABELS = ["dog", "cat", "red car", "apple", "tower", "umbrella in the snow", "zebra"]
 
 
@@ -69,7 +72,7 @@ def test_labels_get_the_same_probabilities(opened, pictures, images):
     page, mini = opened("clip-mini-resnet"), load_mini("resnet")
     weights = zero_shot_weights(mini.model, mini.tokeniser, LABELS, SCENE)
     want = classify(mini.model, standardise(images), weights)
-    for i, picture in enumerate(pictures):
+    for i, picture in enumerate(pictures[:FEW]):
         assert farthest(answer(page, "classify", planes(picture), LABELS), want[i]) < NEAR
 
 
@@ -100,8 +103,8 @@ def test_labels_get_the_article_that_python_gives(opened):
 @torch.no_grad()
 def test_the_next_word_is_as_probable(opened, pictures, images):
     page, saved = opened("captioner-grid"), load_captioner("captioner-grid")
-    for i, picture in enumerate(pictures):
-        ids = saved.tokeniser.encode(captions(SCENES[i])[0])[: i % 8]
+    for i, picture in enumerate(pictures[:FEW]):
+        ids = saved.tokeniser.encode(captions(SCENES[i])[0])[: 3 * i]
         context = saved.model.encode(images[i : i + 1])
         want = saved.model.decode(torch.tensor([[2, *ids]]), context)[0, -1].log_softmax(-1)
         assert farthest(answer(page, "logProbabilities", planes(picture), ids), want) < NEAR
@@ -126,7 +129,7 @@ def test_greedy_writes_the_same_words_and_says_where_it_looked(opened, pictures,
 @torch.no_grad()
 def test_a_beam_of_three_finds_the_same_caption(opened, pictures, images):
     page, saved = opened("captioner-grid"), load_captioner("captioner-grid")
-    for i, picture in enumerate(pictures):
+    for i, picture in enumerate(pictures[:FEW]):
         want = beam_trace(saved.model, saved.model.encode(images[i : i + 1]), k=3)
         found = answer(page, "caption", planes(picture), 3)
         assert found["ids"] == want.tokens[0, 0].tolist()
@@ -180,8 +183,7 @@ def test_between_two_sentences_a_picture_mixes_what_each_says(opened):
     assert farthest(drawn(page, texts, share, 3), want) < NEAR
 
 
-def test_the_ends_of_a_mixture_are_the_sentences(opened):
+def test_the_end_of_a_mixture_is_the_second_sentence(opened):
     page, texts = opened("attngan"), sentences()[:2]
-    for share, text in ((0, texts[0]), (1, texts[1])):
-        mixed, alone = drawn(page, texts, share, 3), drawn(page, [text], 0, 3)
-        assert max(abs(a - b) for a, b in zip(mixed, alone)) < NEAR
+    want = load_text_to_image("attngan").draw(texts[1:], seed=3)[0]
+    assert farthest(drawn(page, texts, 1, 3), want) < NEAR

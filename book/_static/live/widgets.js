@@ -23,9 +23,11 @@ const mmlearnWidgets = (() => {
     } catch (error) {                                              // no workers here: the page waits with the reader
       const nn = mmlearnEngine(), answer = mmlearnServe(nn, mmlearnModels(nn), heard);
       send = message => setTimeout(() => answer(message));}
-    const run = (call, given, part = () => {}) => new Promise((done, failed) => {
-      waiting[++count] = {done, failed, part};
-      send({id: count, call, given});}).finally(() => {delete waiting[count];});
+    const run = (call, given, part = () => {}) => {
+      const id = ++count;                                          // of this task: others may start before its end
+      return new Promise((done, failed) => {
+        waiting[id] = {done, failed, part};
+        send({id, call, given});}).finally(() => {delete waiting[id];});};
     await run("open", [name, about, weights]);
     return {about, run, ask: (call, ...given) => run(call, given)};};
 
@@ -51,14 +53,16 @@ const mmlearnWidgets = (() => {
     place.replaceChildren("read as: ", ...words.flatMap(({word, known}) => [make(known ? "b" : "s", {}, word), " "]));
     if (unknown.length) place.append(`— never seen in training: ${unknown.join(", ")}`);};
   /* One run after another; while one runs, only the newest of further wishes is kept. */
-  const inTurn = (said, action) => {
+  const inTurn = (root, said, action) => {
     let busy = false, wish = null;
     return async function next(...given) {
       if (busy) {wish = given; return;}
       busy = true;
+      root.setAttribute("aria-busy", "true");
       try {await action(...given);} catch (error) {said.textContent = `${error.message}.`;}
       busy = false;
-      if (wish) {const again = wish; wish = null; next(...again);}};};
+      root.dataset.answers = 1 + +(root.dataset.answers || 0);
+      if (wish) {const again = wish; wish = null; next(...again);} else root.setAttribute("aria-busy", "false");};};
 
   // ---------------------------------------------------------------------------------- pictures of 64 x 64 pixels
   const SIDE = 64, WIDE = 256;
@@ -95,28 +99,31 @@ const mmlearnWidgets = (() => {
     const row = make("div", {className: "mm-picks", role: "group", "aria-label": "choose a picture"});
     small.getContext("2d", {willReadFrequently: true});
     const press = pressed => row.querySelectorAll("button").forEach(b => b.setAttribute("aria-pressed", b === pressed));
-    let leave = () => {};
+    let leave = () => {}, wishes = 0;                              // pictures arrive late: only the newest wish counts
     const use = about => {
+      wishes++;
       large.setAttribute("aria-label", about);
       showLarge(large, small);
       chosen(small, about);};
     for (const {picture, about} of mmlearnLive.list) {
       const image = make("img", {src: picture, alt: about});
       const pick = event => {
+        const mine = ++wishes;
         leave();
         press(event.currentTarget);
-        image.decode().then(() => {put(small, image); use(about);});};
+        image.decode().then(() => {if (mine === wishes) {put(small, image); use(about);}});};
       row.append(make("button", {type: "button", "aria-label": about, title: about, "aria-pressed": "false", onclick: pick},
         image));}
     const file = make("input", {type: "file", accept: "image/*", onchange: async () => {
       if (!file.files.length) return;
-      const image = make("img", {alt: "", src: URL.createObjectURL(file.files[0])});
-      try {await image.decode();} catch (error) {large.setAttribute("aria-label", "no picture"); return;}
+      const mine = ++wishes, image = make("img", {alt: "", src: URL.createObjectURL(file.files[0])});
       leave();
       press(null);
-      put(small, image);
-      URL.revokeObjectURL(image.src);
       file.value = "";
+      try {await image.decode();} catch (error) {large.setAttribute("aria-label", "no picture"); return;}
+      finally {URL.revokeObjectURL(image.src);}
+      if (mine !== wishes) return;
+      put(small, image);
       use("your picture");}});
     row.append(make("label", {className: "mm-wordy"}, "Upload", file));
 
@@ -124,6 +131,7 @@ const mmlearnWidgets = (() => {
     const tools = make("div"), modes = {};
     let mode = null, held = false;
     const enter = next => {
+      if (mode && mode.end) mode.end();
       mode = mode === next ? null : next;
       for (const each of Object.values(modes)) each.button.setAttribute("aria-pressed", each === mode);
       tools.replaceChildren(...mode ? [mode.tools] : []);
@@ -186,13 +194,12 @@ const mmlearnWidgets = (() => {
      stands in front. */
   const builder = (large, small, use) => {
     const tools = make("div", {className: "mm-row"}), parts = [], images = {};
-    let setting, thing, colour, size, chosen = null, grip = null, asked = 0;
+    let setting, thing, colour, size, ready = null, chosen = null, grip = null, asked = 0;
     const sizes = {small: .7, medium: 1, large: 1.4};
-    const image = async address => {
-      if (!images[address]) {
-        images[address] = make("img", {src: address, alt: ""});
-        await images[address].decode();}
-      return images[address];};
+    const image = address => images[address] = images[address] || (async () => {
+      const made = make("img", {src: address, alt: ""});
+      await made.decode();
+      return made;})();
     const draw = async (final = true) => {
       const mine = ++asked, sheet = await image(mmlearnLive.found[0][setting.value]);
       const cuts = await Promise.all(parts.map(part => image(part.cut[0])));
@@ -220,25 +227,30 @@ const mmlearnWidgets = (() => {
     const shift = (dx, dy) => {
       chosen.x = Math.min(1, Math.max(0, chosen.x + dx));
       chosen.y = Math.min(1, Math.max(0, chosen.y + dy));};
+    const prepare = async () => {
+      await mmlearnLive.script("weights/things.js");
+      const [settings, things] = mmlearnLive.found;
+      setting = choose(Object.keys(settings), 0, () => draw());
+      thing = choose(Object.keys(things), 2, () => recolour());
+      colour = choose([]);
+      size = choose(Object.keys(sizes), 1);
+      const recolour = () => {
+        colour.replaceChildren(...options(Object.keys(things[thing.value].colours)));
+        colour.selectedIndex = 0;};
+      recolour();
+      tools.append(field("setting", setting), field("thing", thing), field("colour", colour), field("size", size),
+        button("Add", put), button("Remove", drop),
+        make("p", {className: "mm-soft"}, "Drag things about, or move the newest with the arrow keys."));};
+    let open = false;
     const begin = async () => {
-      if (!setting) {
-        await mmlearnLive.script("weights/things.js");
-        const [settings, things] = mmlearnLive.found;
-        setting = choose(Object.keys(settings), 0, () => draw());
-        thing = choose(Object.keys(things), 2, () => recolour());
-        colour = choose([]);
-        size = choose(Object.keys(sizes), 1);
-        const recolour = () => {
-          colour.replaceChildren(...options(Object.keys(things[thing.value].colours)));
-          colour.selectedIndex = 0;};
-        recolour();
-        tools.append(field("setting", setting), field("thing", thing), field("colour", colour), field("size", size),
-          button("Add", put), button("Remove", drop),
-          make("p", {className: "mm-soft"}, "Drag things about, or move the newest with the arrow keys."));
-        put();
-      } else draw();};
+      open = true;
+      ready = ready || prepare().catch(error => {ready = null; throw error;});
+      await ready;
+      if (!open) return;                                           // the reader has gone on meanwhile
+      if (parts.length) draw(); else put();};
+    const end = () => {open = false; asked++;};
     const inside = ([x, y]) => part => Math.abs(x - part.x) < part.w / 2 && Math.abs(y - part.y) < part.h / 2;
-    return {tools, begin,
+    return {tools, begin, end,
       down: place => {
         const hit = parts.filter(inside(place)).pop();
         chosen = hit || chosen;
@@ -262,7 +274,7 @@ const mmlearnWidgets = (() => {
     const large = shown(""), said = status(), read = make("div", {className: "mm-read"});
     const table = make("table", {className: "mm-odds", "aria-label": "probability of each label"});
     const labels = make("input", {value: given.labels.join(", "), autocomplete: "off", enterkeyhint: "done"});
-    const answer = inTurn(said, async () => {
+    const answer = inTurn(root, said, async () => {
       const typed = labels.value.split(/[,;\n]/).map(name => name.trim().replace(/^an? /i, "")).filter(Boolean);
       const names = [...new Set(typed)].slice(0, 24);
       if (!names.length) {said.textContent = "Type a label or two, with commas between them."; return;}
@@ -294,29 +306,31 @@ const mmlearnWidgets = (() => {
     const look = (word, where) => {
       words.querySelectorAll("button").forEach(b => b.setAttribute("aria-pressed", b === word));
       light(large, chooser.small, where);};
-    const write = async () => {
-      const mine = ++run, from = performance.now(), beam = +how.value;
-      let drawn = 0, took = "", done = false, text = {words: [], where: []};
+    /* What the model has written so far is shown a word at a time, as fast as one reads, until the next run begins. */
+    const show = (mine, state, drawn = 0) => {
+      if (mine !== run) return;
+      if (drawn < state.text.words.length) {
+        const where = state.text.where[drawn], word = make("button", {type: "button"}, state.text.words[drawn++]);
+        word.onclick = word.onfocus = () => look(word, where);
+        word.onpointerenter = event => {if (event.pointerType === "mouse") look(word, where);};
+        words.append(word);
+        look(word, where);
+      } else if (state.took) {
+        said.textContent = `“${state.text.words.join(" ")}” Written in ${state.took}. ` +
+          "Point at a word to see where the model looked for it.";
+        return;}
+      setTimeout(show, calm ? 0 : 130, mine, state, drawn);};
+    const ask = inTurn(root, said, async mine => {
+      const from = performance.now(), beam = +how.value, state = {text: {words: [], where: []}, took: ""};
+      show(mine, state);
+      const part = text => {if (beam === 1) state.text = text;};  // the best text of a beam may still change
+      try {state.text = await model.run("caption", [planes(chooser.small), beam], part);
+      } catch (error) {run++; throw error;}
+      state.took = seconds(from);});
+    const write = () => {
       words.replaceChildren();
       said.textContent = "looking …";
-      const finished = model.run("caption", [planes(chooser.small), beam], part => {if (beam === 1) text = part;})
-        .then(last => {text = last; took = seconds(from); done = true;})
-        .catch(error => {said.textContent = error.message; run++;});
-      const step = async () => {                                   // a word at a time, as fast as one reads
-        if (mine !== run) return;
-        if (drawn < text.words.length) {
-          const where = text.where[drawn], word = make("button", {type: "button"}, text.words[drawn++]);
-          word.onclick = word.onfocus = () => look(word, where);
-          word.onpointerenter = event => {if (event.pointerType === "mouse") look(word, where);};
-          words.append(word);
-          look(word, where);
-        } else if (done) {
-          said.textContent = `“${text.words.join(" ")}” Written in ${took}. ` +
-            "Point at a word to see where the model looked for it.";
-          return;}
-        setTimeout(step, calm ? 0 : 130);};
-      await step();
-      await finished;};
+      ask(++run);};
     words.onkeydown = event => {
       const to = {ArrowLeft: "previousSibling", ArrowRight: "nextSibling"}[event.key], next = to && event.target[to];
       if (next) {event.preventDefault(); next.focus();}};
@@ -333,7 +347,7 @@ const mmlearnWidgets = (() => {
       make("input", {value, autocomplete: "off", enterkeyhint: "done"}));
     const share = make("input", {type: "range", min: 0, max: 1, step: .1, value: 0});
     const seed = make("input", {type: "number", min: 0, max: 4294967295, step: 1, value: given.seed, inputmode: "numeric"});
-    const draw = inTurn(said, async () => {
+    const draw = inTurn(root, said, async () => {
       const from = performance.now(), words = [];
       for (const text of texts) words.push(await model.ask("read", text.value));
       words.forEach((list, i) => readAloud(reads[i], list));
