@@ -303,9 +303,9 @@ const mmlearnWidgets = (() => {
       make("option", {value: 3}, "the best of three texts (beam)"));
     let run = 0;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const look = (word, where) => {
+    const look = (word, where) => {                                // at nothing: the whole picture again
       words.querySelectorAll("button").forEach(b => b.setAttribute("aria-pressed", b === word));
-      light(large, chooser.small, where);};
+      if (where) light(large, chooser.small, where); else showLarge(large, chooser.small);};
     /* What the model has written so far is shown a word at a time, as fast as one reads, until the next run begins. */
     const show = (mine, state, drawn = 0) => {
       if (mine !== run) return;
@@ -316,6 +316,7 @@ const mmlearnWidgets = (() => {
         words.append(word);
         look(word, where);
       } else if (state.took) {
+        look();
         said.textContent = `“${state.text.words.join(" ")}” Written in ${state.took}. ` +
           "Point at a word to see where the model looked for it.";
         return;}
