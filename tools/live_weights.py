@@ -10,11 +10,14 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import save
 
 from mmlearn.checkpoints import read_description
 from mmlearn.data.scenes import (
@@ -29,8 +32,9 @@ from mmlearn.data.scenes import (
     render,
 )
 from mmlearn.data.scenes.render import paint
+from mmlearn.figures.both_modalities.vilbert import NAMES
 from mmlearn.figures.diagram import data_uri
-from mmlearn.figures.live import MODELS, PIECE, SCENES, live, scene_to_pick
+from mmlearn.figures.live import MODELS, PIECE, SCENES, live, scene_to_pick, seen_scenes
 from mmlearn.files import package_data
 
 SHARP = 128                                         # pixels a side of what a scene is built from
@@ -46,9 +50,23 @@ def weight_scripts(name: str) -> Iterator[tuple[str, str]]:
     files = [f"{name}-{zlib.crc32(content):08x}-{i}.js" for i in range(len(pieces))]
     description = read_description(path)
     about = {key: description[key] for key in WANTED if key in description} | {"files": files}
+    if name == "vilbert":
+        about |= region_parts()
     yield f"{name}.js", f"mmlearnLive.about({json.dumps(name)},{json.dumps(about, separators=(',', ':'))});\n"
     for i, (file, piece) in enumerate(zip(files, pieces)):
         yield file, f'mmlearnLive.piece({json.dumps(name)},{i},"{base64.b64encode(piece).decode()}");\n'
+
+
+@cache
+def region_parts() -> dict[str, Any]:
+    """What the detector sees in the scenes to pick: a file of weights as text, names and corners."""
+    tensors: dict[str, torch.Tensor] = {}
+    names, corners = [], []
+    for i, (features, boxes, mask, classes) in enumerate(zip(*seen_scenes())):
+        tensors |= {f"{i}.features": features[mask].half(), f"{i}.boxes": boxes[mask]}
+        names.append([NAMES[c] for c in classes[mask].argmax(dim=-1).tolist()])
+        corners.append([[round(side, 3) for side in box] for box in boxes[mask][:, :4].tolist()])
+    return {"regions": base64.b64encode(save(tensors)).decode(), "names": names, "boxes": corners}
 
 
 def scene_script() -> str:

@@ -8,18 +8,23 @@ picture, sentences and seed.
 
 import html
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmlearn.both_modalities.vilbert_regions import Seen, see
+from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id, scores_of
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import captions, render, sample_scene
 from mmlearn.figures.diagram import STYLE, data_uri
 from mmlearn.figures.interactive import Block
 from mmlearn.files import package_data
 from mmlearn.generate import greedy
+from mmlearn.image2text.regions import load_detector
 from mmlearn.image2text.saved import load_captioner
 from mmlearn.text2image.pipeline import load_text_to_image
 from mmlearn.text_for_vision.training import load_mini
@@ -28,6 +33,7 @@ from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
 SCENES = (38, 21, 17, 3, 8, 9, 26, 14, 24, 1, 13, 35)  # of the test split: those to pick
 PIECE = 393_216                                         # bytes of the weights in one script, a multiple of 3
 LABELS = ("boat", "car", "house", "tower", "sun", "bird")
+QUESTION = "There is a ___ to the left of the sun."      # what is left out is asked for
 TEXTS = ("A large red balloon on a beach.", "There is a large green tree in a snowy field.")
 
 
@@ -48,16 +54,50 @@ def pixels_of(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
 
 
+@cache
+def seen_scenes() -> Seen:
+    """What chapter 1's detector sees in the scenes to pick, in 16 bits a number, as the browser gets it."""
+    pictures = torch.cat([pixels_of(scene_to_pick(i)[0]) for i in range(len(SCENES))])
+    seen = see(load_detector(), pictures)
+    return Seen(seen.features.half().float(), seen.boxes, seen.mask, seen.classes)
+
+
+def fill(scene: int, text: str) -> dict[str, float]:
+    """The five likeliest words for the first gap ``___`` of a text about a scene, with their probabilities.
+
+    Raises ``ValueError`` for a text without a gap.
+    """
+    model, tokeniser, _ = load_vilbert()
+    first, *further = (tokeniser.encode(part) for part in re.split("_+", text))
+    if not further:
+        raise ValueError(f"{text!r} has no gap; write ___ where a word shall stand")
+    asked = [*first, *(i for part in further for i in (mask_id(tokeniser), *part))]
+    seen = seen_scenes().rows(torch.tensor([scene]))
+    tokens = torch.tensor([[tokeniser.bos, *asked, tokeniser.eos]])
+    logits = scores_of(model, tokens, seen, tokeniser.pad)[0][0, 1 + len(first)]
+    odds, best = logits.softmax(dim=0)[:-1].topk(5)
+    return {tokeniser.words[i]: p for i, p in zip(best.tolist(), odds.tolist())}
+
+
+def _table(rows: Iterable[tuple[str, float]]) -> str:
+    """Names and probabilities."""
+    cells = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{100 * p:.1f} %</td></tr>'
+                    for name, p in rows)
+    return f'<table class="mm-odds"><tbody>{cells}</tbody></table>'
+
+
+def _filled(scene: int, text: str) -> tuple[np.ndarray, str, str]:
+    """A picture of the scenes, what it shows, and ViLBERT's words for a gap as a table."""
+    return *scene_to_pick(scene), f"<p>{html.escape(text)}</p>{_table(fill(scene, text).items())}"
+
+
 def _classified(scene: int, labels: Sequence[str]) -> tuple[np.ndarray, str, str]:
     """A picture of the scenes, what it shows, and the probabilities of labels as a table."""
     image, about = scene_to_pick(scene)
     mini = load_mini("resnet")
     weights = zero_shot_weights(mini.model, mini.tokeniser, labels, SCENE)
     odds = classify(mini.model, standardise(pixels_of(image)), weights)[0].tolist()
-    rows = sorted(zip(odds, labels), key=lambda pair: -pair[0])
-    cells = "".join(f'<tr><th scope="row">{html.escape(label)}</th><td>{100 * p:.1f} %</td></tr>'
-                    for p, label in rows)
-    return image, about, f'<table class="mm-odds"><tbody>{cells}</tbody></table>'
+    return image, about, _table(sorted(zip(labels, odds), key=lambda pair: -pair[1]))
 
 
 @torch.no_grad()
@@ -82,16 +122,19 @@ MODELS: dict[str, tuple[str, Callable[..., tuple[np.ndarray, str, str]]]] = {
                          lambda given: _classified(given["scene"], given["labels"])),
     "captioner-grid": ("describes a picture, word by word", lambda given: _captioned(given["scene"])),
     "attngan": ("draws what a sentence says", lambda given: _drawn(given["texts"], given["seed"])),
+    "vilbert": ("fills a gap in a sentence about a picture",
+                lambda given: _filled(given["scene"], given["question"])),
 }
 
 
 def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Sequence[str] = TEXTS,
-         seed: int = 0) -> Block:
+         seed: int = 0, question: str = QUESTION) -> Block:
     """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
 
-    ``name`` is "clip-mini-resnet", "captioner-grid" or "attngan". The reader begins with the ``scene`` of
-    those to pick (0-11), with these ``labels``, and with these two ``texts`` and this ``seed``. Raises
-    ``ValueError`` for another name, a scene that is not there, no labels, and another number of texts.
+    ``name`` is "clip-mini-resnet", "captioner-grid", "attngan" or "vilbert". The reader begins with the
+    ``scene`` of those to pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, and
+    with this ``question``, a sentence with a gap. Raises ``ValueError`` for another name, a scene that is not
+    there, no labels, another number of texts, and a question without a gap.
     """
     if name not in MODELS:
         raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")
@@ -101,7 +144,8 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
         raise ValueError(f"{len(labels)} labels and {len(texts)} texts; give at least one label and two "
                          f"texts")
     what, answer = MODELS[name]
-    given: dict[str, Any] = {"scene": scene, "labels": list(labels), "texts": list(texts), "seed": seed}
+    given: dict[str, Any] = {"scene": scene, "labels": list(labels), "texts": list(texts), "seed": seed,
+                             "question": question}
     image, about, answered = answer(given)
     alt = f"{about} The miniature {name} {what}."
     address = data_uri(image, lossless=name != "attngan")       # drawn pictures would take thrice the bytes

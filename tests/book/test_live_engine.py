@@ -91,8 +91,9 @@ def test_normalisations(page, seeded):
 
 def test_activations(page, seeded):
     x = 3 * torch.randn(4, 5)
-    for code, want in (("relu", x.relu()), ("tanh", x.tanh()), ("quickGelu", x * torch.sigmoid(1.702 * x)),
-                       ("glu", F.glu(x, dim=0)), ("softmax", x.softmax(-1))):
+    for code, want in (("relu", x.relu()), ("tanh", x.tanh()), ("gelu", F.gelu(x)),
+                       ("quickGelu", x * torch.sigmoid(1.702 * x)), ("glu", F.glu(x, dim=0)),
+                       ("softmax", x.softmax(-1))):
         torch.testing.assert_close(run(page, f"nn.{code}(x0)", x), want)
     logs = run(page, "nn.tensor([20], Float32Array.from(nn.logSoftmax(x0.data)))", x)
     torch.testing.assert_close(logs, x.flatten().log_softmax(0))
@@ -116,6 +117,20 @@ def test_attention_to_another_source(page, seeded):
     with torch.no_grad():
         want = layer(x, source)[0]
     found = run(page, "nn.attention(x0, x1, W, 'a', 4).out", x[0], source[0], weights)
+    torch.testing.assert_close(found, want)
+
+
+def test_keys_and_values_of_other_weights(page, seeded):
+    """Queries of one layer, keys and values of another: what ViLBERT's streams do."""
+    a, b, x, source = MultiHeadAttention(8, 2), MultiHeadAttention(8, 2), torch.randn(3, 8), torch.randn(5, 8)
+    weights = {f"{name}.{key}": value for name, layer in (("a", a), ("b", b))
+               for key, value in layer.state_dict().items()}
+    with torch.no_grad():
+        Q, K, V = (F.linear(rows, layer.in_weight, layer.in_bias).chunk(3, dim=1)[part].view(-1, 2, 4)
+                   for part, rows, layer in ((0, x, a), (1, source, b), (2, source, b)))
+        read = torch.einsum("thd,shd->hts", Q, K).div(2).softmax(-1)
+        want = a.out(torch.einsum("hts,shd->thd", read, V).flatten(1))
+    found = run(page, "nn.attention(x0, x1, W, 'a', 2, false, 'b').out", x, source, weights)
     torch.testing.assert_close(found, want)
 
 
@@ -168,7 +183,7 @@ def test_captions_of_the_test_split_become_the_same_tokens(page):
 
 def test_words_get_the_same_numbers_and_come_back(page):
     texts = captions(sample_scene(0, 0, "test"))
-    tokeniser = WordTokeniser.train(texts[:-1])                                      # the last may hold new words
+    tokeniser = WordTokeniser.train(texts[:-1])  # the last may hold new words
     ids = page.evaluate("([words, texts]) => texts.map(nn.tokeniser(words).encode)", [tokeniser.words, texts])
     assert ids == [tokeniser.encode(text) for text in texts]
     decoded = page.evaluate("([words, ids]) => nn.tokeniser(words).decode(ids)", [tokeniser.words, ids[0]])

@@ -7,10 +7,11 @@ import pytest
 import torch
 from live_parts import answer, engine_page, open_model, planes
 
+from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import captions, render, sample_scene
 from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.live import pixels_of
+from mmlearn.figures.live import QUESTION, fill, pixels_of, scene_to_pick, seen_scenes
 from mmlearn.generate import beam_trace, greedy
 from mmlearn.image2text.saved import load_captioner
 from mmlearn.nn.attention import record_attention
@@ -187,3 +188,40 @@ def test_the_end_of_a_mixture_is_the_second_sentence(opened):
     page, texts = opened("attngan"), sentences()[:2]
     want = load_text_to_image("attngan").draw(texts[1:], seed=3)[0]
     assert farthest(drawn(page, texts, 1, 3), want) < NEAR
+
+
+# ----------------------------------------------------------------------------------- questions about pictures
+
+@torch.no_grad()
+def test_gaps_get_the_same_words_and_say_where_their_place_looked(opened):
+    page, (model, tokeniser, _), seen = opened("vilbert"), load_vilbert(), seen_scenes()
+    for i in range(20):
+        scene = i % 12
+        words = [*scene_to_pick(scene)[1].lower().rstrip(".").split(), "zebra"]      # a word it does not know
+        gap = i % (len(words) - 1)
+        ids = [tokeniser.encode(word) for word in words]
+        ids[gap], words[gap] = [mask_id(tokeniser)], "___"
+        tokens = torch.tensor([[tokeniser.bos, *(id for part in ids for id in part), tokeniser.eos]])
+        own = seen.rows(torch.tensor([scene]))
+        place = int((tokens[0] == mask_id(tokeniser)).nonzero())
+        with record_attention(model) as recorded:
+            scores = model(tokens, None, None, own.features, own.boxes, own.mask)
+        read = recorded["vilbert.co_layers.1.text.attention"][0].mean(dim=0)[place]      # h t n -> n
+        found = answer(page, "fill", scene, " ".join(words))
+        assert farthest(found["odds"], scores[0][0, place].softmax(0)) < NEAR
+        assert found["belongs"] == pytest.approx(float(scores[2][0].softmax(0)[0]), abs=NEAR)
+        n = 1 + int(own.mask.sum())
+        assert farthest(found["where"], read[:n]) < NEAR and read[n:].eq(0).all()
+
+
+def test_the_stored_words_for_a_gap_are_those_of_the_browser(opened):
+    odds = answer(opened("vilbert"), "fill", 0, QUESTION)["odds"]
+    tokeniser = load_vilbert()[1]
+    for word, share in fill(0, QUESTION).items():
+        assert odds[tokeniser.index[word]] == pytest.approx(share, abs=NEAR)
+
+
+def test_a_sentence_without_a_gap_is_only_judged(opened):
+    found = [answer(opened("vilbert"), "fill", 0, scene_to_pick(i)[1]) for i in (0, 4)]
+    assert all(one["odds"] is None for one in found)
+    assert found[0]["belongs"] > 0.5 > found[1]["belongs"]

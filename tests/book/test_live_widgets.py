@@ -15,7 +15,18 @@ from live_weights import write_scripts
 from PIL import Image
 
 from mmlearn.data.images import standardise
-from mmlearn.figures.live import LABELS, MODELS, TEXTS, bytes_to_load, live, pixels_of, scene_to_pick
+from mmlearn.figures.live import (
+    LABELS,
+    MODELS,
+    QUESTION,
+    SCENES,
+    TEXTS,
+    bytes_to_load,
+    fill,
+    live,
+    pixels_of,
+    scene_to_pick,
+)
 from mmlearn.generate import beam, greedy
 from mmlearn.image2text.saved import load_captioner
 from mmlearn.text_for_vision.training import load_mini
@@ -35,7 +46,7 @@ def blocks():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, blocks):
-    """A page with all models, one of them twice, and a page with one, beside the scripts as the site has them."""
+    """A page with all models, one of them twice, and one with one, beside the scripts of the site."""
     made = tmp_path_factory.mktemp("site")
     shutil.copytree(LIVE, made / "live")
     write_scripts(made / "live" / "weights")
@@ -55,7 +66,8 @@ def open_page(chromium, folder):
     contexts = []
 
     def opener(address: str, **options):
-        contexts.append(chromium.new_context(viewport={"width": 900, "height": 900}, has_touch=True, **options))
+        size = {"width": 900, "height": 900}
+        contexts.append(chromium.new_context(viewport=size, has_touch=True, **options))
         page, wrong, loaded = contexts[-1].new_page(), [], []
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
@@ -71,7 +83,7 @@ def open_page(chromium, folder):
 
 @pytest.fixture(scope="module")
 def opened(open_page, folder):
-    """The page with all models, opened from a disk, with every button pressed and every model's first answer."""
+    """The page with all models, opened from a disk, with the first answers of all of them."""
     page, wrong, loaded = open_page(f"{folder.as_uri()}/all.html")
     before = list(loaded)
     run_buttons = page.get_by_role("button", name="Run the model here")
@@ -144,7 +156,8 @@ def test_a_page_loads_little_before_the_button_is_pressed(open_page, folder, blo
         scripts = sum((folder / name).stat().st_size for name in names if name != "all.html")
         assert scripts + max(map(len, blocks.values())) < BEFORE
         buttons = page.get_by_role("button", name="Run the model here").all_inner_texts()
-        assert buttons[:-1] == [f"Run the model here (loads {bytes_to_load(name) / 1e6:.1f} MB)" for name in MODELS]
+        sizes = [f"{bytes_to_load(name) / 1e6:.1f} MB" for name in MODELS]
+        assert buttons[:-1] == [f"Run the model here (loads {size})" for size in sizes]
         assert wrong == []
 
 
@@ -313,6 +326,27 @@ def test_a_sentence_is_drawn_and_mixed_with_another(widget):
     place.locator("canvas[aria-label*='zebra']").wait_for()
 
 
+def test_a_gap_is_filled_and_regions_that_were_read_are_lit(widget):
+    page, place = widget[0], widget[1]("vilbert")
+    assert place.get_by_role("button").count() == len(SCENES)              # to pick; no upload, no painting
+    dark = pixels(place)
+    words = place.get_by_label("the likeliest words for the gap").locator("th").all_inner_texts()
+    assert words == list(fill(0, QUESTION))
+    looked = place.get_by_label("where the model looked")
+    assert looked.locator("th").first.inner_text() == "the whole picture"
+    field = place.get_by_label("a sentence with a gap")
+    field.fill("there is a boat and a ___")
+    field.press("Enter")
+    page.wait_for_function("([e, want]) => [...e.rows].map(row => row.cells[0].textContent).join() === want",
+                           arg=[place.get_by_label("the likeliest words for the gap").element_handle(),
+                                ",".join(fill(0, "there is a boat and a ___"))])
+    assert pixels(place) != dark
+    field.fill("a zebra")
+    place.locator(".mm-read s", has_text="zebra").wait_for()
+    place.get_by_role("status").filter(has_text="Write ___").wait_for()
+    assert looked.locator("tr").count() == 0
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_a_phone_shows_all_of_it_in_the_light_of_the_page(widget, theme):
     page, _ = widget
@@ -336,4 +370,4 @@ def test_without_scripts_the_prepared_answers_stay(open_page, folder):
     for picture in pictures.all():
         assert picture.get_attribute("alt") and picture.evaluate("i => i.naturalWidth") == 64
     assert page.locator(".mm-note").count() == len(MODELS) + 1
-    assert page.locator("table tr").count() == len(LABELS)
+    assert page.locator("table tr").count() == len(LABELS) + 5

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 import torch
 
-from mmlearn.figures.live import LABELS, MODELS, SCENES, live, pixels_of, scene_to_pick
+from mmlearn.figures.live import LABELS, MODELS, SCENES, fill, live, pixels_of, scene_to_pick
 from mmlearn.generate import greedy
 from mmlearn.image2text.saved import load_captioner
 
@@ -42,9 +42,18 @@ def test_the_caption_is_the_captioners():
     assert f"“{saved.tokeniser.decode(tokens[0])}”" in live("captioner-grid", scene=1)._repr_html_()
 
 
+def test_a_gap_gets_words_the_likeliest_first():
+    text = "A large ___ is to the left of the sun."
+    words = fill(0, text)
+    assert next(iter(words)) == "boat" and list(words.values()) == sorted(words.values(), reverse=True)
+    page = live("vilbert", question=text)._repr_html_()
+    assert all(f">{word}</th>" in page for word in words)
+
+
 def test_what_cannot_run_is_refused():
     for wrong, message in ((dict(name="m2-regions"), "does not run in the browser"),
                            (dict(name="attngan", texts=["one"]), "give at least one label and two texts"),
-                           (dict(name="captioner-grid", scene=len(SCENES)), "give one of 0 to 11")):
+                           (dict(name="captioner-grid", scene=len(SCENES)), "give one of 0 to 11"),
+                           (dict(name="vilbert", question="a boat"), "has no gap")):
         with pytest.raises(ValueError, match=message):
             live(**wrong)

@@ -1,10 +1,10 @@
-/* Three miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
-   chapter 2's AttnGAN. A model is made of its weights W (by their names in the file) and its description `about`
+/* Four miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
+   chapter 2's AttnGAN, chapter 5's ViLBERT. A model is made of its weights W (by their names in the file) and its description `about`
    (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
    the last thing that it yields is the answer. Pictures are numbers in [0, 1], (3, 64, 64). */
 function mmlearnModels(nn) {
   "use strict";
-  const {tensor, map, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, glu, softmax, logSoftmax} = nn;
+  const {tensor, map, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax} = nn;
   const {normalise, conv, upsample, meanPool, cells, linear, batchNorm, layerNorm, embedding, attention, lstm} = nn;
   const picture = (pixels, mean = [.5, .5, .5], std = [.5, .5, .5]) => {       // (3, s, s), standardised
     const place = pixels.length / 3, side = Math.sqrt(place);
@@ -172,7 +172,63 @@ function mmlearnModels(nn) {
       /* Pixels (3, 64, 64) in [-1, 1], and what the places (p) of the last branch read of the words (t). */
       *draw(texts, share, seed) {yield draw(texts, share, nn.randn(Math.max(condition, noise), seed));}};};
 
-  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, withArticle};
+  // --------------------------------------------------------------------- mmlearn/both_modalities/vilbert.py
+  /* `about.regions` is a small file of weights with what chapter 1's detector saw in the scenes to pick. */
+  const viLBERT = (W, about) => {
+    const words = nn.tokeniser(about.words), {config} = about, BOS = 2, EOS = 3, MASK = about.words.length;
+    const seen = nn.readSafetensors(Uint8Array.from(atob(about.regions), letter => letter.charCodeAt(0)).buffer);
+    const norm = (x, name) => layerNorm(x, W, name, config.text.eps);
+    const feedForward = (x, name) =>
+      linear(gelu(linear(x, W, name + ".feed_forward.inner")), W, name + ".feed_forward.outer");
+    const addBoth = (x, read, name) => {                                            // eq:add-norm, twice
+      x = norm(add(x, read), name + ".attention_norm");
+      return norm(add(x, feedForward(x, name)), name + ".feed_forward_norm");};
+    const layer = (x, name, heads) => addBoth(x, attention(x, x, W, name + ".attention", heads).out, name);
+    const picture = scene => {                                                      // eq:vilbert-image, -embed
+      const f = seen[scene + ".features"], s = seen[scene + ".boxes"], [n, width] = f.shape;
+      const mean = tensor([1, width]);
+      f.data.forEach((v, i) => {mean.data[i % width] += v / n;});
+      const features = linear(cat(mean, f), W, "vilbert.regions.features");
+      const places = linear(cat(tensor([1, 5], Float32Array.of(0, 0, 1, 1, 1)), s), W, "vilbert.regions.places");
+      return norm(add(features, places), "vilbert.regions.norm");};
+    const run = (scene, ids) => {
+      const embed = "vilbert.text.embed.", kinds = cat(...ids.map(() => rows(W[embed + "segments.weight"], 0, 1)));
+      let x = picture(scene), y = add(embedding(W[embed + "words.weight"], ids), rows(W[embed + "positions.weight"], 0, ids.length));
+      y = norm(add(y, kinds), embed + "norm");
+      let text = 0, vision = 0, weights;
+      const until = (words, regions) => {
+        for (; text < words; text++) y = layer(y, "vilbert.text.layers." + text, config.text.heads);
+        for (; vision < regions; vision++) x = layer(x, "vilbert.vision_layers." + vision, config.heads);};
+      config.co_text.forEach((words, k) => {                                        // eq:vilbert-co-attention
+        until(words, config.co_vision[k]);
+        const [X, Y] = [".vision", ".text"].map(stream => `vilbert.co_layers.${k}${stream}`);
+        const looks = attention(x, y, W, X + ".attention", config.co_heads, false, Y + ".attention");
+        const reads = attention(y, x, W, Y + ".attention", config.co_heads, false, X + ".attention");
+        weights = reads.weights;
+        [x, y] = [addBoth(x, looks.out, X), addBoth(y, reads.out, Y)];});
+      until(config.text.layers, config.layers);
+      return {x, y, weights};};
+    return {
+      *read(text) {yield nn.words(text.replace(/_+/g, " ")).map(word => ({word, known: words.has(word)}));},
+      /* A text with gaps (___) about a scene: how probable each word is in the first gap, what its place read of
+         the whole picture and of each region (the mean over heads in the last co-attention), and how probable it
+         is that text and picture belong together. */
+      *fill(scene, text) {
+        const ids = [BOS, ...text.split(/_+/).map(words.encode).reduce((all, part) => [...all, MASK, ...part])];
+        ids.length = Math.min(ids.length, config.text.context - 1);
+        ids.push(EOS);
+        const {x, y, weights} = run(scene, ids), gap = ids.indexOf(MASK), t = ids.length, n = x.shape[0];
+        const pooled = (states, name) => relu(linear(rows(states, 0, 1), W, `vilbert.${name}_pooler`));
+        const joint = nn.zip(pooled(x, "vision"), pooled(y, "text"), (a, b) => a * b);          // eq:vilbert-joint
+        const belongs = softmax(linear(joint, W, "pairs")).data[0], where = new Float32Array(n);
+        if (gap < 0) {yield {belongs, odds: null, where}; return;}
+        for (let h = 0; h < config.co_heads; h++) for (let j = 0; j < n; j++)
+          where[j] += weights.data[(h * t + gap) * n + j] / config.co_heads;
+        const state = norm(gelu(linear(rows(y, gap, gap + 1), W, "words.dense")), "words.norm");
+        const scores = add(matmul(state, W["vilbert.text.embed.words.weight"]), reshape(W["words.bias"], 1, MASK + 1));
+        yield {belongs, odds: softmax(scores).data, where};}};};
+
+  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, vilbert: viLBERT, withArticle};
 }
 
 /* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then

@@ -58,6 +58,14 @@ function mmlearnEngine() {
   const relu = x => map(x, v => v > 0 ? v : 0);
   const tanh = x => map(x, Math.tanh);
   const quickGelu = x => map(x, v => v * sigmoid(1.702 * v));                        // eq:quick-gelu
+  /* eq:gelu, with Hastings' way to the normal distribution as Numerical Recipes has it: within 1.2e-7. */
+  const ERF = [-1.26551223, 1.00002368, .37409196, .09678418, -.18628806, .27886807, -1.13520398, 1.48851587,
+    -.82215223, .17087277];
+  const below = v => {                                             // how likely a normal number is below v
+    const z = Math.abs(v) / Math.SQRT2, t = 1 / (1 + z / 2);
+    const tail = t / 2 * Math.exp(-z * z + ERF.reduceRight((sum, c) => sum * t + c));
+    return v < 0 ? tail : 1 - tail;};
+  const gelu = x => map(x, v => v * below(v));
   const glu = x => {                                               // eq:glu: the second half opens the first
     const half = x.shape[0] / 2, a = rows(x, 0, half), b = rows(x, half, 2 * half);
     return zip(a, b, (v, gate) => v * sigmoid(gate));};
@@ -135,15 +143,16 @@ function mmlearnEngine() {
 
   /* eq:attention in `heads` parts of the width: what queries (t, d) read of a source (s, d), and the weights
      (h, t, s) with which they read. A causal query sees the places up to its own. `W` holds the three input
-     projections as one matrix, "in_weight" (3d, d), and the output's, "out". A source keeps what was projected
-     of it: a picture that is read for every word is projected once. */
-  const attention = (x, source, W, name, heads, causal = false) => {
+     projections as one matrix, "in_weight" (3d, d), and the output's, "out"; keys and values may be those of
+     `other` weights. A source keeps what was projected of it: a picture that is read for every word is projected
+     once. */
+  const attention = (x, source, W, name, heads, causal = false, other = name) => {
     const d = x.shape[1], t = x.shape[0], s = source.shape[0], e = d / heads, weights = tensor([heads, t, s]);
-    const project = (input, part) => transpose(linear(input, {     // (d, t)
-      "p.weight": rows(W[name + ".in_weight"], part * d, (part + 1) * d),
-      "p.bias": rows(W[name + ".in_bias"], part * d, (part + 1) * d)}, "p"));
-    const kept = source.kept = source.kept || {}, Q = project(x, 0);
-    const [K, V] = kept[name] = kept[name] || [project(source, 1), project(source, 2)];
+    const project = (input, part, from) => transpose(linear(input, {                 // (d, t)
+      "p.weight": rows(W[from + ".in_weight"], part * d, (part + 1) * d),
+      "p.bias": rows(W[from + ".in_bias"], part * d, (part + 1) * d)}, "p"));
+    const kept = source.kept = source.kept || {}, Q = project(x, 0, name);
+    const [K, V] = kept[other] = kept[other] || [project(source, 1, other), project(source, 2, other)];
     const read = [];
     for (let h = 0; h < heads; h++) {
       const part = X => rows(X, h * e, (h + 1) * e);               // (e, t) or (e, s)
@@ -280,7 +289,7 @@ function mmlearnEngine() {
     const encode = text => words(text).map(word => index.get(word) || 0);
     return {words: list, encode, has: word => index.has(word), decode: ids => ids.map(i => list[i]).join(" ")};};
 
-  return {tensor, map, zip, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, glu, softmax, logSoftmax,
+  return {tensor, map, zip, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax,
     normalise, conv, upsample, meanPool, cells, linear, batchNorm, layerNorm, embedding, attention, lstm,
     sinusoids, readSafetensors, randn, words, tokeniser};
 }

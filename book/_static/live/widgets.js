@@ -93,8 +93,9 @@ const mmlearnWidgets = (() => {
     pen.fillRect(0, 0, SIDE, SIDE);
     pen.imageSmoothingQuality = "high";
     pen.drawImage(source, (w - side) / 2, (h - side) / 2, side, side, 0, 0, SIDE, SIDE);};
-  /* A row of scenes to pick, a file to upload, a sheet to paint on; `chosen(small, about)` gets the picture. */
-  const picker = (large, chosen) => {
+  /* A row of scenes to pick and, `byHand`, a file to upload, a scene to build, a sheet to paint on; `chosen(small,
+     about)` gets the picture. */
+  const picker = (large, chosen, byHand = true) => {
     const small = canvas(SIDE);
     const row = make("div", {className: "mm-picks", role: "group", "aria-label": "choose a picture"});
     small.getContext("2d", {willReadFrequently: true});
@@ -125,7 +126,7 @@ const mmlearnWidgets = (() => {
       if (mine !== wishes) return;
       put(small, image);
       use("your picture");}});
-    row.append(make("label", {className: "mm-wordy"}, "Upload", file));
+    if (byHand) row.append(make("label", {className: "mm-wordy"}, "Upload", file));
 
     /* Two ways to make a picture by hand: a mode has tools, and is told where the pointer goes down and moves. */
     const tools = make("div"), modes = {};
@@ -158,8 +159,9 @@ const mmlearnWidgets = (() => {
       made.button = button(text, () => enter(made), {"aria-pressed": "false"});
       row.append(made.button);
       modes[text] = made;};
-    add("Build a scene", builder(large, small, about => {press(null); use(about);}));
-    add("Paint on it", brushes(large, small, use));
+    if (byHand) {
+      add("Build a scene", builder(large, small, about => {press(null); use(about);}));
+      add("Paint on it", brushes(large, small, use));}
     leave = () => {if (mode) enter(mode);};
     row.after(tools);
     return {row, tools, small, pick: i => row.querySelectorAll("button")[i].click()};};
@@ -340,6 +342,50 @@ const mmlearnWidgets = (() => {
       make("div", {className: "mm-side"}, field("how words are chosen", how), words, said)));
     chooser.pick(given.scene);};
 
+  // ------------------------------------------------------------------------------- questions about a picture
+  const questioner = (root, model, given) => {
+    const large = shown(""), said = status(), read = make("div", {className: "mm-read"});
+    const text = make("input", {value: given.question, autocomplete: "off", enterkeyhint: "done"});
+    const odds = make("table", {className: "mm-odds", "aria-label": "the likeliest words for the gap"});
+    const looked = make("table", {className: "mm-odds", "aria-label": "where the model looked"});
+    const rows = pairs => make("tbody", {}, ...pairs.map(([name, share]) => make("tr", {},
+      make("th", {scope: "row"}, name),
+      make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * share}%`})),
+      make("td", {}, `${(100 * share).toFixed(1)} %`))));
+    /* Full light where a region is that was read, the whole picture as far as that was. */
+    const cells = (scene, where) => {
+      const side = 32, grid = new Float32Array(side * side).fill(where[0]);
+      for (const [k, [left, top, right, low]] of model.about.boxes[scene].entries())
+        for (let y = Math.floor(top * side); y < low * side; y++) for (let x = Math.floor(left * side); x < right * side; x++)
+          grid[y * side + x] = Math.max(grid[y * side + x], where[k + 1]);
+      return grid;};
+    const answer = inTurn(root, said, async () => {
+      const scene = mmlearnLive.list.findIndex(one => one.about === large.getAttribute("aria-label"));
+      const asked = text.value, from = performance.now();
+      const words = await model.ask("read", asked), found = await model.ask("fill", scene, asked), took = seconds(from);
+      readAloud(read, words);
+      const belongs = `Text and picture belong together: ${(100 * found.belongs).toFixed(1)} %. Answered after ${took}.`;
+      if (!found.odds) {
+        odds.replaceChildren();
+        looked.replaceChildren();
+        showLarge(large, chooser.small);
+        said.textContent = `${belongs} Write ___ for a word that the model shall find.`;
+        return;}
+      const order = [...found.odds.slice(0, -1).keys()].sort((a, b) => found.odds[b] - found.odds[a]).slice(0, 5);
+      const names = ["the whole picture", ...model.about.names[scene].map((name, k) => `region ${k + 1}, ${name}`)];
+      odds.replaceChildren(rows(order.map(i => [model.about.words[i], found.odds[i]])));
+      looked.replaceChildren(rows(names.map((name, k) => [name, found.where[k]])));
+      light(large, chooser.small, cells(scene, found.where));
+      said.textContent = `Likeliest word: ${model.about.words[order[0]]}. ${belongs}`;});
+    text.oninput = later(500, answer);
+    text.onkeydown = event => {if (event.key === "Enter") answer();};
+    const chooser = picker(large, answer, false);
+    root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, make("p", {className: "mm-soft"},
+      "What the place of the gap read of the picture:"), looked), make("div", {className: "mm-side"},
+      field("a sentence with a gap, ___, or without one", text), read, odds, said, make("p", {className: "mm-soft"},
+        "This miniature names things well; colours it mostly guesses."))));
+    chooser.pick(given.scene);};
+
   // --------------------------------------------------------------------------------------- pictures from sentences
   const painter = (root, model, given) => {
     const large = shown(""), small = canvas(SIDE), said = status();
@@ -378,7 +424,7 @@ const mmlearnWidgets = (() => {
       make("div", {className: "mm-row"}, field("seed of the noise", seed), another), said)));
     draw();};
 
-  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter};
+  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
     root.replaceChildren(inside);
