@@ -4,12 +4,12 @@ Survey: 1.1 (instance segmentation).  The picture is painted back to front; the 
 covers most of a pixel and nothing in front of it does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from mmlearn.data.scenes import draw_animals, draw_buildings, draw_nature, draw_small, draw_vehicles
 from mmlearn.data.scenes.categories import CATEGORY, DRAWINGS
@@ -49,9 +49,23 @@ def render(scene: Scene, size: int = 64, style: str = "normal") -> Picture:
         raise ValueError(f"size {size} is outside 16..1024 pixels; 64 is usual")
     flat = style == "flat"
     canvas = background(scene, size, flat)                        # 3 h w
-    masks = np.zeros((len(scene.objects), size, size), bool)
+    masks = paint(canvas, scene.objects, flat)
+    pixels = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+    image = np.ascontiguousarray(pixels.transpose(1, 2, 0))       # 3 h w -> h w 3
+    return Picture(restyle(image, masks, style, scene), masks)
+
+
+def paint(
+    canvas: Float32[np.ndarray, "3 size size"], things: Sequence[SceneObject], flat: bool = False
+) -> Bool[np.ndarray, "n size size"]:
+    """Draw things on a canvas of numbers 0..255, back to front, in place; the mask of each is returned.
+
+    Raises ``ValueError`` for a category without a drawing.
+    """
+    size = canvas.shape[1]
+    masks = np.zeros((len(things), size, size), bool)
     sheet = Sheet(canvas, masks)
-    for thing in scene.objects:
+    for thing in things:
         draw = DRAWINGS.get(thing.category) or _OURS.get(thing.category)
         if draw is None:
             raise ValueError(f"category {thing.category!r} has no drawing; give it one by add_category")
@@ -61,9 +75,7 @@ def render(scene: Scene, size: int = 64, style: str = "normal") -> Picture:
         draw(pen)
         pen.finish()
     sheet.flush()
-    pixels = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
-    image = np.ascontiguousarray(pixels.transpose(1, 2, 0))       # 3 h w -> h w 3
-    return Picture(restyle(image, masks, style, scene), masks)
+    return masks
 
 
 def _crop(thing: SceneObject, size: int) -> tuple[int, int, int, int]:

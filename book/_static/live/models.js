@@ -1,0 +1,244 @@
+/* Four miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
+   chapter 2's AttnGAN, chapter 5's ViLBERT. A model is made of its weights W (by their names in the file) and its description `about`
+   (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
+   the last thing that it yields is the answer. Pictures are numbers in [0, 1], (3, 64, 64). */
+function mmlearnModels(nn) {
+  "use strict";
+  const {tensor, map, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax} = nn;
+  const {normalise, conv, upsample, meanPool, cells, linear, batchNorm, layerNorm, embedding, attention, lstm} = nn;
+  const picture = (pixels, mean = [.5, .5, .5], std = [.5, .5, .5]) => {       // (3, s, s), standardised
+    const place = pixels.length / 3, side = Math.sqrt(place);
+    const standard = (v, i) => (v - mean[i / place | 0]) / std[i / place | 0];
+    return tensor([3, side, side], Float32Array.from(pixels, standard));};
+
+  // ----------------------------------------------- mmlearn/text_for_vision/clip.py, mmlearn/nn/modified_resnet.py
+  const MEAN = [0.48145466, 0.4578275, 0.40821073], STD = [0.26862954, 0.26130258, 0.27577711];
+  const TEMPLATES = ["A picture of {a}.", "There is {a}.", "{a} can be seen.", "The picture shows {a}.",
+    "On the left there is {a}.", "{a} in a field.", "In a street there is {a}."];
+  const withArticle = name => (/^(?:unin|heir|honest|honou?r|hour|herb)/i.test(name) || /^[aeiou]/i.test(name) &&
+    !/^(?:eu|ewe|uni|use|usu|ute|ufo|ubi|ura|one|once|ukulele|unix)/i.test(name) ? "an " : "a ") + name;
+
+  const dualEncoder = (W, about) => {
+    const words = nn.tokeniser(about.words), {heads, layers} = about.config.text;
+    const convNorm = (x, name, stride) => batchNorm(conv(x, W[name + ".0.weight"], stride), W, name + ".1");
+    const bottleneck = (x, name, stride) => {
+      const blur = y => stride > 1 ? meanPool(y, stride) : y;
+      const inner = relu(convNorm(relu(convNorm(x, name + ".first")), name + ".second"));
+      const beside = W[name + ".shortcut.0.weight"] ? convNorm(blur(x), name + ".shortcut") : x;
+      return relu(add(convNorm(blur(inner), name + ".third"), beside));};
+    const encodeImage = pixels => {
+      let x = picture(pixels, MEAN, STD);
+      [2, 1, 1].forEach((stride, i) => {x = relu(convNorm(x, "image.stem." + i, stride));});
+      x = meanPool(x, 2);
+      for (let i = 0; i < 4; i++) x = bottleneck(x, `image.stages.${i}.0`, i ? 2 : 1);
+      const mean = reshape(meanPool(x, x.shape[1]), 1, x.shape[0]);
+      x = add(cat(mean, cells(x)), W["image.pool.positions"]);                      // eq:attention-pool-tokens
+      return attention(rows(x, 0, 1), x, W, "image.pool.attention", about.config.image.heads).out;};
+    const encodeText = text => {
+      const ids = [2, ...words.encode(text).slice(0, about.config.text.context - 2), 3], t = ids.length;
+      let x = add(embedding(W["text.words.weight"], ids), rows(W["text.positions"], 0, t));
+      for (let i = 0; i < layers; i++) {                                            // eq:pre-norm, twice
+        const name = "text.layers." + i, z = layerNorm(x, W, name + ".attention_norm");
+        x = add(x, attention(z, z, W, name + ".attention", heads, true).out);
+        const read = layerNorm(x, W, name + ".feed_forward_norm");
+        x = add(x, linear(quickGelu(linear(read, W, name + ".feed_forward.inner")), W, name + ".feed_forward.outer"));}
+      const last = layerNorm(rows(x, t - 1, t), W, "text.norm_after");              // eq:eot-pooling
+      return matmul(last, transpose(W["text.projection"]));};
+    const classVector = label => {                                                  // eq:zero-shot-weights
+      const sentences = TEMPLATES.map(template => template.replace("{a}", withArticle(label)));
+      const mean = sentences.map(text => normalise(encodeText(text))).reduce(add);
+      return normalise(mean);};
+    const known = new Map();                        // vectors of labels that were asked for before
+    return {
+      *imageVector(pixels) {yield encodeImage(pixels).data;},
+      *textVector(text) {yield encodeText(text).data;},
+      /* The words of a label, and which of them the model has never read. */
+      *read(label) {yield nn.words(label).map(word => ({word, known: words.has(word)}));},
+      /* eq:zero-shot-posterior: how probable each label is. */
+      *classify(pixels, labels) {
+        for (const label of labels) if (!known.has(label)) known.set(label, classVector(label));
+        const scores = matmul(normalise(encodeImage(pixels)), cat(...labels.map(label => known.get(label))));
+        yield softmax(map(scores, v => v * Math.exp(W.logit_scale.data[0]))).data;}};};
+
+  // ----------------------------------------------------------------- mmlearn/image2text/captioner.py, generate.py
+  const captioner = (W, about) => {
+    const words = nn.tokeniser(about.words), {heads, layers} = about.config, longest = 20, BOS = 2, EOS = 3;
+    const convNorm = (x, c, n, stride) => batchNorm(conv(x, W[c + ".weight"], stride), W, n);
+    const block = (x, name, stride) => {                                            // torchvision's BasicBlock
+      const inner = relu(convNorm(x, name + ".conv1", name + ".bn1", stride)), short = name + ".downsample";
+      const beside = W[short + ".0.weight"] ? convNorm(x, short + ".0", short + ".1", stride) : x;
+      return relu(add(convNorm(inner, name + ".conv2", name + ".bn2"), beside));};
+    const feedForward = (x, name) => linear(relu(linear(x, W, name + ".inner")), W, name + ".outer");
+    const addNorm = (x, read, name) => layerNorm(add(x, read), W, name);            // eq:add-norm
+    const gridSinusoids = (side, width) => {           // the first half says the row, the second the column
+      const line = nn.sinusoids(side, width / 2), out = tensor([side * side, width]);
+      for (let i = 0; i < side * side; i++) {
+        out.data.set(rows(line, i / side | 0, (i / side | 0) + 1).data, i * width);
+        out.data.set(rows(line, i % side, i % side + 1).data, i * width + width / 2);}
+      return out;};
+    const encode = pixels => {
+      const trunk = "trunk.trunk.blocks.";
+      let x = relu(convNorm(picture(pixels), trunk + 0, trunk + 1, 2));
+      [1, 2, 2, 1].forEach((stride, i) => {x = block(x, trunk + (i + 3), stride);});
+      const side = x.shape[1];
+      x = layerNorm(relu(linear(cells(x), W, "project.linear")), W, "project.norm");          // eq:grid-projection
+      x = add(x, gridSinusoids(side, x.shape[1]));
+      for (let i = 0; i < layers; i++) {
+        const name = "encoder." + i;
+        x = addNorm(x, attention(x, x, W, name + ".attention", heads).out, name + ".attention_norm");
+        x = addNorm(x, feedForward(x, name + ".feed_forward"), name + ".feed_forward_norm");}
+      return x;};
+    /* Log-probabilities of the word after `ids`, and where the last layer looked for it: the mean over heads of
+       the last place's weights, one for each cell of the grid. */
+    const next = (ids, source) => {
+      const t = ids.length, positions = rows(W["embed.positions.table"], 1, 1 + t);
+      let x = add(embedding(W["embed.words.weight"], ids), positions), seen;
+      for (let i = 0; i < layers; i++) {
+        const name = "decoder." + i;
+        x = addNorm(x, attention(x, x, W, name + ".self_attention", heads, true).out, name + ".self_norm");
+        const cross = attention(x, source, W, name + ".cross_attention", heads);
+        seen = cross.weights;
+        x = addNorm(x, cross.out, name + ".cross_norm");
+        x = addNorm(x, feedForward(x, name + ".feed_forward"), name + ".feed_forward_norm");}
+      const p = source.shape[0], where = new Float32Array(p);
+      for (let h = 0; h < heads; h++) for (let j = 0; j < p; j++)
+        where[j] += seen.data[(h * t + t - 1) * p + j] / heads;
+      return {logs: logSoftmax(matmul(rows(x, t - 1, t), W["output.weight"]).data), where};};
+    const shown = ({ids, where, logs}) => {            // what the reader sees of a text: no <eos>
+      const text = ids.filter(i => i > EOS);
+      return {words: text.map(i => words.words[i]), ids, where: where.slice(0, text.length), logs};};
+    return {
+      *logProbabilities(pixels, ids) {yield Float32Array.from(next([BOS, ...ids], encode(pixels)).logs);},
+      /* eq:beam with k texts (k = 1: greedy): after each step the likeliest text so far. */
+      *caption(pixels, k) {
+        const source = encode(pixels);
+        let texts = [{ids: [], logs: [], where: [], total: 0, ended: false}];
+        while (texts[0].ids.length < longest && !texts.every(text => text.ended)) {
+          const grown = [];
+          for (const text of texts) {
+            if (text.ended) {grown.push({...text, ids: [...text.ids, 1]}); continue;}       // <pad>, free of charge
+            const {logs, where} = next([BOS, ...text.ids], source);
+            const best = logs.map((_, i) => i).sort((a, b) => logs[b] - logs[a]).slice(0, k);
+            for (const id of best) grown.push({ids: [...text.ids, id], logs: [...text.logs, logs[id]],
+              where: [...text.where, where], total: text.total + logs[id], ended: id === EOS});}
+          texts = grown.sort((a, b) => b.total - a.total).slice(0, k);
+          yield shown(texts[0]);}}};};
+
+  // -------------------------------------------------------------- mmlearn/text2image/attngan.py, blocks.py, damsm.py
+  const attnGAN = (W, about) => {
+    const words = nn.tokeniser(about.words), {condition, noise} = about.config.image;
+    const column = x => reshape(x, x.data.length, 1);
+    const readText = text => {                                     // words (t, e), sentence (1, e)
+      const x = embedding(W["encoder.words.weight"], words.encode(text)), t = x.shape[0];
+      const [on, back] = [false, true].map(way => lstm(x, W, "encoder.rnn", way));
+      return {words: transpose(cat(transpose(on), transpose(back))),
+        sentence: reshape(cat(column(rows(on, t - 1, t)), column(rows(back, 0, 1))), 1, 2 * on.shape[1])};};
+    const convBlock = (x, name) => glu(batchNorm(conv(x, W[name + ".conv.weight"]), W, name + ".norm"));
+    const upBlock = (x, name) => convBlock(upsample(x), name);
+    const residual = (x, name) => {
+      const inner = conv(convBlock(x, name + ".inner"), W[name + ".conv.weight"]);
+      return add(x, batchNorm(inner, W, name + ".norm"));};
+    /* eq:attngan-weights and eq:attngan-read: what the places (p, g) read of the words. */
+    const readWords = (h, text, name) => {
+      const e = linear(text.words, W, name + ".project"), beta = softmax(matmul(h, e));
+      return {read: matmul(beta, transpose(e)), beta};};
+    const mix = (x, y, share) => nn.zip(x, y, (a, b) => (1 - share) * a + share * b);
+    /* A picture of a text, or of two, a `share` of the second: sentences are mixed before the condition is drawn,
+       and each place of the map reads both texts and mixes what it has read. */
+    const draw = (texts, share, z) => {
+      const read = texts.map(readText), both = read.length > 1 && share > 0;
+      const sentence = both ? mix(read[0].sentence, read[1].sentence, share) : read[0].sentence;
+      const numbers = glu(column(linear(sentence, W, "generator.condition.fc"))).data;
+      const drawn = z.slice(0, condition)                          // eq:ca-sample
+        .map((v, i) => numbers[i] + Math.exp(.5 * numbers[condition + i]) * v);
+      const code = tensor([1, condition + noise], Float32Array.of(...drawn, ...z.slice(0, noise)));
+      let x = linear(code, W, "generator.first.fc");
+      x = glu(batchNorm(column(x), W, "generator.first.norm"));
+      x = reshape(x, x.data.length / 16, 4, 4);
+      for (let i = 0; W[`generator.first.up.${i}.conv.weight`]; i++) x = upBlock(x, "generator.first.up." + i);
+      let beta;
+      for (let i = 0; W[`generator.further.${i}.project.weight`]; i++) {
+        const name = "generator.further." + i, [g, side] = x.shape, h = cells(x);
+        const seen = read.map(text => readWords(h, text, name));
+        const c = both ? mix(seen[0].read, seen[1].read, share) : seen[0].read;
+        beta = seen[both && share > .5 ? 1 : 0].beta;
+        x = reshape(cat(transpose(h), transpose(c)), 2 * g, side, side);
+        for (let j = 0; W[`${name}.residual.${j}.conv.weight`]; j++) x = residual(x, `${name}.residual.${j}`);
+        x = upBlock(x, name + ".up");}
+      const head = "generator.heads." + (about.config.image.branches - 1) + ".0.weight";
+      return {pixels: tanh(conv(x, W[head])).data, attention: beta};};
+    return {
+      *read(text) {yield nn.words(text).map(word => ({word, known: words.has(word)}));},
+      /* Pixels (3, 64, 64) in [-1, 1], and what the places (p) of the last branch read of the words (t). */
+      *draw(texts, share, seed) {yield draw(texts, share, nn.randn(Math.max(condition, noise), seed));}};};
+
+  // --------------------------------------------------------------------- mmlearn/both_modalities/vilbert.py
+  /* `about.regions` is a small file of weights with what chapter 1's detector saw in the scenes to pick. */
+  const viLBERT = (W, about) => {
+    const words = nn.tokeniser(about.words), {config} = about, BOS = 2, EOS = 3, MASK = about.words.length;
+    const seen = nn.readSafetensors(Uint8Array.from(atob(about.regions), letter => letter.charCodeAt(0)).buffer);
+    const norm = (x, name) => layerNorm(x, W, name, config.text.eps);
+    const feedForward = (x, name) =>
+      linear(gelu(linear(x, W, name + ".feed_forward.inner")), W, name + ".feed_forward.outer");
+    const addBoth = (x, read, name) => {                                            // eq:add-norm, twice
+      x = norm(add(x, read), name + ".attention_norm");
+      return norm(add(x, feedForward(x, name)), name + ".feed_forward_norm");};
+    const layer = (x, name, heads) => addBoth(x, attention(x, x, W, name + ".attention", heads).out, name);
+    const picture = scene => {                                                      // eq:vilbert-image, -embed
+      const f = seen[scene + ".features"], s = seen[scene + ".boxes"], [n, width] = f.shape;
+      const mean = tensor([1, width]);
+      f.data.forEach((v, i) => {mean.data[i % width] += v / n;});
+      const features = linear(cat(mean, f), W, "vilbert.regions.features");
+      const places = linear(cat(tensor([1, 5], Float32Array.of(0, 0, 1, 1, 1)), s), W, "vilbert.regions.places");
+      return norm(add(features, places), "vilbert.regions.norm");};
+    const run = (scene, ids) => {
+      const embed = "vilbert.text.embed.", kinds = cat(...ids.map(() => rows(W[embed + "segments.weight"], 0, 1)));
+      let x = picture(scene), y = add(embedding(W[embed + "words.weight"], ids), rows(W[embed + "positions.weight"], 0, ids.length));
+      y = norm(add(y, kinds), embed + "norm");
+      let text = 0, vision = 0, weights;
+      const until = (words, regions) => {
+        for (; text < words; text++) y = layer(y, "vilbert.text.layers." + text, config.text.heads);
+        for (; vision < regions; vision++) x = layer(x, "vilbert.vision_layers." + vision, config.heads);};
+      config.co_text.forEach((words, k) => {                                        // eq:vilbert-co-attention
+        until(words, config.co_vision[k]);
+        const [X, Y] = [".vision", ".text"].map(stream => `vilbert.co_layers.${k}${stream}`);
+        const looks = attention(x, y, W, X + ".attention", config.co_heads, false, Y + ".attention");
+        const reads = attention(y, x, W, Y + ".attention", config.co_heads, false, X + ".attention");
+        weights = reads.weights;
+        [x, y] = [addBoth(x, looks.out, X), addBoth(y, reads.out, Y)];});
+      until(config.text.layers, config.layers);
+      return {x, y, weights};};
+    return {
+      *read(text) {yield nn.words(text.replace(/_+/g, " ")).map(word => ({word, known: words.has(word)}));},
+      /* A text with gaps (___) about a scene: how probable each word is in the first gap, what its place read of
+         the whole picture and of each region (the mean over heads in the last co-attention), and how probable it
+         is that text and picture belong together. */
+      *fill(scene, text) {
+        const ids = [BOS, ...text.split(/_+/).map(words.encode).reduce((all, part) => [...all, MASK, ...part])];
+        ids.length = Math.min(ids.length, config.text.context - 1);
+        ids.push(EOS);
+        const {x, y, weights} = run(scene, ids), gap = ids.indexOf(MASK), t = ids.length, n = x.shape[0];
+        const pooled = (states, name) => relu(linear(rows(states, 0, 1), W, `vilbert.${name}_pooler`));
+        const joint = nn.zip(pooled(x, "vision"), pooled(y, "text"), (a, b) => a * b);          // eq:vilbert-joint
+        const belongs = softmax(linear(joint, W, "pairs")).data[0], where = new Float32Array(n);
+        if (gap < 0) {yield {belongs, odds: null, where}; return;}
+        for (let h = 0; h < config.co_heads; h++) for (let j = 0; j < n; j++)
+          where[j] += weights.data[(h * t + gap) * n + j] / config.co_heads;
+        const state = norm(gelu(linear(rows(y, gap, gap + 1), W, "words.dense")), "words.norm");
+        const scores = add(matmul(state, W["vilbert.text.embed.words.weight"]), reshape(W["words.bias"], 1, MASK + 1));
+        yield {belongs, odds: softmax(scores).data, where};}};};
+
+  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, vilbert: viLBERT, withArticle};
+}
+
+/* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then
+   {id, done}. It runs in a worker, or, where a browser has none, in the page. */
+function mmlearnServe(nn, models, post) {
+  let model;
+  return ({id, call, given}) => {
+    try {
+      if (call === "open") model = models[given[0]](nn.readSafetensors(given[2]), given[1]);
+      else for (const value of model[call](...given)) post({id, value});
+      post({id, done: true});
+    } catch (error) {post({id, error: error.message});}};
+}

@@ -1,0 +1,433 @@
+/* What a reader sees and does with a live model. A widget is built into its place (`root`) once its model has been
+   opened; `model.ask(call, …)` runs one of the model's generators in a worker and gives what it yields last. */
+const mmlearnWidgets = (() => {
+  "use strict";
+
+  // ---------------------------------------------------------------------------------- the worker of a model
+  const start = async (name, about, weights) => {
+    const waiting = {};
+    let count = 0, send;
+    const heard = ({id, value, done, error}) => {
+      const task = waiting[id];
+      if (error !== undefined) task.failed(new Error(error));
+      else if (done) task.done(task.last);
+      else {task.last = value; task.part(value);}};
+    try {
+      const text = `const nn = (${mmlearnEngine})(), models = (${mmlearnModels})(nn);
+        const answer = (${mmlearnServe})(nn, models, postMessage);
+        onmessage = event => answer(event.data);`;
+      const worker = new Worker(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
+      worker.onmessage = event => heard(event.data);
+      worker.onerror = event => Object.values(waiting).forEach(task => task.failed(new Error(event.message)));
+      send = message => worker.postMessage(message);
+    } catch (error) {                                              // no workers here: the page waits with the reader
+      const nn = mmlearnEngine(), answer = mmlearnServe(nn, mmlearnModels(nn), heard);
+      send = message => setTimeout(() => answer(message));}
+    const run = (call, given, part = () => {}) => {
+      const id = ++count;                                          // of this task: others may start before its end
+      return new Promise((done, failed) => {
+        waiting[id] = {done, failed, part};
+        send({id, call, given});}).finally(() => {delete waiting[id];});};
+    await run("open", [name, about, weights]);
+    return {about, run, ask: (call, ...given) => run(call, given)};};
+
+  // ------------------------------------------------------------------------------------------- small parts
+  const make = (tag, attributes = {}, ...inside) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes))
+      if (name.startsWith("on") || name === "value" || name === "className") element[name] = value;
+      else element.setAttribute(name, value);
+    element.append(...inside);
+    return element;};
+  const field = (label, input) => make("label", {className: "mm-field"}, label, input);
+  const button = (text, onclick, attributes = {}) =>
+    make("button", {type: "button", className: "mm-wordy", onclick, ...attributes}, text);
+  const later = (wait, action) => {                                // only the last of many calls in a row
+    let timer = 0;
+    return (...given) => {clearTimeout(timer); timer = setTimeout(() => action(...given), wait);};};
+  const seconds = from => `${((performance.now() - from) / 1000).toFixed(2)} s`;
+  const status = () => make("p", {className: "mm-soft", role: "status"});
+  /* The words of a text as a model reads them, those that it has never read in grey; and a sentence about these. */
+  const readAloud = (place, words) => {
+    const unknown = [...new Set(words.filter(word => !word.known).map(word => word.word))];
+    place.replaceChildren("read as: ", ...words.flatMap(({word, known}) => [make(known ? "b" : "s", {}, word), " "]));
+    if (unknown.length) place.append(`— never seen in training: ${unknown.join(", ")}`);};
+  /* One run after another; while one runs, only the newest of further wishes is kept. */
+  const inTurn = (root, said, action) => {
+    let busy = false, wish = null;
+    return async function next(...given) {
+      if (busy) {wish = given; return;}
+      busy = true;
+      root.setAttribute("aria-busy", "true");
+      try {await action(...given);} catch (error) {said.textContent = `${error.message}.`;}
+      busy = false;
+      root.dataset.answers = 1 + +(root.dataset.answers || 0);
+      if (wish) {const again = wish; wish = null; next(...again);} else root.setAttribute("aria-busy", "false");};};
+
+  // ---------------------------------------------------------------------------------- pictures of 64 x 64 pixels
+  const SIDE = 64, WIDE = 256;
+  const planes = canvas => {                                       // (3, 64, 64) in [0, 1]
+    const {data} = canvas.getContext("2d").getImageData(0, 0, SIDE, SIDE), n = SIDE * SIDE, out = new Float32Array(3 * n);
+    for (let i = 0; i < n; i++) for (let c = 0; c < 3; c++) out[c * n + i] = data[4 * i + c] / 255;
+    return out;};
+  const canvas = (side, attributes = {}) => make("canvas", {width: side, height: side, ...attributes});
+  const shown = about => canvas(WIDE, {className: "mm-shown", role: "img", "aria-label": about});
+  const showLarge = (large, small) => {
+    const pen = large.getContext("2d");
+    pen.imageSmoothingQuality = "high";
+    pen.clearRect(0, 0, WIDE, WIDE);                               // what was there would shine through at the edges
+    pen.drawImage(small, 0, 0, WIDE, WIDE);};
+  /* The picture, dark where the weights of a square grid are small; the largest is full light. */
+  const light = (large, small, weights) => {
+    const side = Math.sqrt(weights.length), mask = canvas(side), pen = mask.getContext("2d");
+    const image = pen.createImageData(side, side);
+    const most = weights.reduce((a, b) => Math.max(a, b));
+    weights.forEach((weight, i) => {image.data[4 * i + 3] = 200 * (1 - weight / most);});
+    pen.putImageData(image, 0, 0);
+    showLarge(large, small);
+    large.getContext("2d").drawImage(mask, 0, 0, WIDE, WIDE);};
+  const put = (small, source) => {                                 // the square in the middle of a picture
+    const w = source.naturalWidth || source.width, h = source.naturalHeight || source.height, side = Math.min(w, h);
+    const pen = small.getContext("2d");
+    pen.fillStyle = "#fff";
+    pen.fillRect(0, 0, SIDE, SIDE);
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(source, (w - side) / 2, (h - side) / 2, side, side, 0, 0, SIDE, SIDE);};
+  /* A row of scenes to pick and, `byHand`, a file to upload, a scene to build, a sheet to paint on; `chosen(small,
+     about)` gets the picture. */
+  const picker = (large, chosen, byHand = true) => {
+    const small = canvas(SIDE);
+    const row = make("div", {className: "mm-picks", role: "group", "aria-label": "choose a picture"});
+    small.getContext("2d", {willReadFrequently: true});
+    const press = pressed => row.querySelectorAll("button").forEach(b => b.setAttribute("aria-pressed", b === pressed));
+    let leave = () => {}, wishes = 0;                              // pictures arrive late: only the newest wish counts
+    const use = about => {
+      wishes++;
+      large.setAttribute("aria-label", about);
+      showLarge(large, small);
+      chosen(small, about);};
+    for (const {picture, about} of mmlearnLive.list) {
+      const image = make("img", {src: picture, alt: about});
+      const pick = event => {
+        const mine = ++wishes;
+        leave();
+        press(event.currentTarget);
+        image.decode().then(() => {if (mine === wishes) {put(small, image); use(about);}});};
+      row.append(make("button", {type: "button", "aria-label": about, title: about, "aria-pressed": "false", onclick: pick},
+        image));}
+    const file = make("input", {type: "file", accept: "image/*", onchange: async () => {
+      if (!file.files.length) return;
+      const mine = ++wishes, image = make("img", {alt: "", src: URL.createObjectURL(file.files[0])});
+      leave();
+      press(null);
+      file.value = "";
+      try {await image.decode();} catch (error) {large.setAttribute("aria-label", "no picture"); return;}
+      finally {URL.revokeObjectURL(image.src);}
+      if (mine !== wishes) return;
+      put(small, image);
+      use("your picture");}});
+    if (byHand) row.append(make("label", {className: "mm-wordy"}, "Upload", file));
+
+    /* Two ways to make a picture by hand: a mode has tools, and is told where the pointer goes down and moves. */
+    const tools = make("div"), modes = {};
+    let mode = null, held = false;
+    const enter = next => {
+      if (mode && mode.end) mode.end();
+      mode = mode === next ? null : next;
+      for (const each of Object.values(modes)) each.button.setAttribute("aria-pressed", each === mode);
+      tools.replaceChildren(...mode ? [mode.tools] : []);
+      large.style.touchAction = mode ? "none" : "auto";
+      large.tabIndex = mode && mode.key ? 0 : -1;
+      large.setAttribute("role", mode ? "application" : "img");
+      large.onkeydown = mode && mode.key || null;
+      if (mode && mode.begin) mode.begin().catch(error => {tools.textContent = `${error.message}.`;});};
+    const at = event => {                                          // in shares of the picture's sides
+      const box = large.getBoundingClientRect();
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];};
+    large.onpointerdown = event => {
+      if (!mode) return;
+      held = true;
+      large.setPointerCapture(event.pointerId);
+      mode.down(at(event));};
+    large.onpointermove = event => {if (held) mode.move(at(event));};
+    large.onpointerup = large.onpointercancel = () => {
+      if (!held) return;
+      held = false;
+      press(null);
+      mode.up();};
+    const add = (text, made) => {
+      made.button = button(text, () => enter(made), {"aria-pressed": "false"});
+      row.append(made.button);
+      modes[text] = made;};
+    if (byHand) {
+      add("Build a scene", builder(large, small, about => {press(null); use(about);}));
+      add("Paint on it", brushes(large, small, use));}
+    leave = () => {if (mode) enter(mode);};
+    row.after(tools);
+    return {row, tools, small, pick: i => row.querySelectorAll("button")[i].click()};};
+
+  /* Painting with the colours of the scene world and a round brush. */
+  const COLOURS = {red: "#d8342c", orange: "#ee8a1d", yellow: "#f3cf2b", green: "#3c9c42", blue: "#2f6fd0",
+    purple: "#8747b5", pink: "#ef8fb4", brown: "#8a5a33", white: "#f7f7f5", grey: "#8b8f96", black: "#26262b"};
+  const options = names => names.map(name => make("option", {}, name));
+  const choose = (names, first = 0, change = () => {}) => {
+    const select = make("select", {onchange: change}, ...options(names));
+    select.selectedIndex = first;
+    return select;};
+  const brushes = (large, small, use) => {
+    const colour = choose(Object.keys(COLOURS)), widths = {fine: 2, medium: 5, broad: 10};
+    const brush = choose(Object.keys(widths), 1);
+    let from;
+    const move = to => {
+      const pen = small.getContext("2d");
+      pen.strokeStyle = COLOURS[colour.value];
+      pen.lineWidth = widths[brush.value];
+      pen.lineCap = "round";
+      pen.beginPath();
+      pen.moveTo(SIDE * from[0], SIDE * from[1]);
+      pen.lineTo(SIDE * to[0] + .01, SIDE * to[1]);
+      pen.stroke();
+      from = to;
+      showLarge(large, small);};
+    return {tools: make("div", {className: "mm-row"}, field("colour", colour), field("brush", brush)),
+      down: place => {from = place; move(place);}, move, up: () => use("your painting")};};
+
+  /* A scene from things of the scene world, which the pointer or the arrow keys move about. What is added last
+     stands in front. */
+  const builder = (large, small, use) => {
+    const tools = make("div", {className: "mm-row"}), parts = [], images = {};
+    let setting, thing, colour, size, ready = null, chosen = null, grip = null, asked = 0;
+    const sizes = {small: .7, medium: 1, large: 1.4};
+    const image = address => images[address] = images[address] || (async () => {
+      const made = make("img", {src: address, alt: ""});
+      await made.decode();
+      return made;})();
+    const draw = async (final = true) => {
+      const mine = ++asked, sheet = await image(mmlearnLive.found[0][setting.value]);
+      const cuts = await Promise.all(parts.map(part => image(part.cut[0])));
+      if (mine !== asked) return;
+      for (const target of [small, large]) {
+        const pen = target.getContext("2d"), side = target.width;
+        pen.imageSmoothingQuality = "high";
+        pen.drawImage(sheet, 0, 0, side, side);
+        parts.forEach(({x, y, w, h}, i) =>
+          pen.drawImage(cuts[i], (x - w / 2) * side, (y - h / 2) * side, w * side, h * side));}
+      const list = parts.map(part => part.name).join(", ") || "nothing";
+      if (final) use(`your scene: ${list}, ${setting.value}`);};
+    const put = () => {
+      const {place, colours} = mmlearnLive.found[1][thing.value], cut = colours[colour.value], k = sizes[size.value];
+      const w = Math.min(.96, cut[1] * k), h = cut[2] * w / cut[1];
+      const y = place === "sky" ? .25 : place === "water" ? .62 : .86 - h / 2;
+      const name = `a ${size.value} ${colour.value} ${thing.value}`;
+      chosen = {name, cut, w, h, y, x: [.3, .7, .5][parts.length % 3]};
+      parts.push(chosen);
+      draw();};
+    const drop = () => {
+      parts.splice(parts.indexOf(chosen), parts.length ? 1 : 0);
+      chosen = parts[parts.length - 1] || null;
+      draw();};
+    const shift = (dx, dy) => {
+      chosen.x = Math.min(1, Math.max(0, chosen.x + dx));
+      chosen.y = Math.min(1, Math.max(0, chosen.y + dy));};
+    const prepare = async () => {
+      await mmlearnLive.script("weights/things.js");
+      const [settings, things] = mmlearnLive.found;
+      setting = choose(Object.keys(settings), 0, () => draw());
+      thing = choose(Object.keys(things), 2, () => recolour());
+      colour = choose([]);
+      size = choose(Object.keys(sizes), 1);
+      const recolour = () => {
+        colour.replaceChildren(...options(Object.keys(things[thing.value].colours)));
+        colour.selectedIndex = 0;};
+      recolour();
+      tools.append(field("setting", setting), field("thing", thing), field("colour", colour), field("size", size),
+        button("Add", put), button("Remove", drop),
+        make("p", {className: "mm-soft"}, "Drag things about, or move the newest with the arrow keys."));};
+    let open = false;
+    const begin = async () => {
+      open = true;
+      ready = ready || prepare().catch(error => {ready = null; throw error;});
+      await ready;
+      if (!open) return;                                           // the reader has gone on meanwhile
+      if (parts.length) draw(); else put();};
+    const end = () => {open = false; asked++;};
+    const inside = ([x, y]) => part => Math.abs(x - part.x) < part.w / 2 && Math.abs(y - part.y) < part.h / 2;
+    return {tools, begin, end,
+      down: place => {
+        const hit = parts.filter(inside(place)).pop();
+        chosen = hit || chosen;
+        grip = hit ? place : null;},
+      move: place => {
+        if (!grip) return;
+        shift(place[0] - grip[0], place[1] - grip[1]);
+        grip = place;
+        draw(false);},
+      up: () => draw(),
+      key: event => {
+        const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+        if (!chosen || !step && event.key !== "Delete") return;
+        event.preventDefault();
+        if (!step) {drop(); return;}
+        shift(step[0] / 32, step[1] / 32);
+        draw();}};};
+
+  // ------------------------------------------------------------------------------------- zero-shot classification
+  const classifier = (root, model, given) => {
+    const large = shown(""), said = status(), read = make("div", {className: "mm-read"});
+    const table = make("table", {className: "mm-odds", "aria-label": "probability of each label"});
+    const labels = make("input", {value: given.labels.join(", "), autocomplete: "off", enterkeyhint: "done"});
+    const answer = inTurn(root, said, async () => {
+      const typed = labels.value.split(/[,;\n]/).map(name => name.trim().replace(/^an? /i, "")).filter(Boolean);
+      const names = [...new Set(typed)].slice(0, 24);
+      if (!names.length) {said.textContent = "Type a label or two, with commas between them."; return;}
+      const from = performance.now(), words = [];
+      for (const name of names) words.push(...await model.ask("read", name));
+      const odds = await model.ask("classify", planes(chooser.small), names), took = seconds(from);
+      readAloud(read, words);
+      const order = names.map((_, i) => i).sort((a, b) => odds[b] - odds[a]);
+      table.replaceChildren(make("tbody", {}, ...order.map(i => make("tr", {}, make("th", {scope: "row"}, names[i]),
+        make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * odds[i]}%`})),
+        make("td", {}, `${(100 * odds[i]).toFixed(1)} %`)))));
+      const [best] = order;
+      said.textContent = `Most probable: ${names[best]}, ${(100 * odds[best]).toFixed(1)} %. Answered after ${took}.`;});
+    labels.oninput = later(500, answer);
+    labels.onkeydown = event => {if (event.key === "Enter") answer();};
+    const chooser = picker(large, answer);
+    root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, chooser.tools),
+      make("div", {className: "mm-side"}, field("labels, separated by commas", labels), read, table, said)));
+    chooser.pick(given.scene);};
+
+  // ------------------------------------------------------------------------------------------------- captions
+  const captioner = (root, model, given) => {
+    const large = shown(""), said = status();
+    const words = make("div", {className: "mm-words", role: "group", "aria-label": "words of the caption"});
+    const how = make("select", {onchange: () => write()}, make("option", {value: 1}, "the likeliest word each time (greedy)"),
+      make("option", {value: 3}, "the best of three texts (beam)"));
+    let run = 0;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const look = (word, where) => {                                // at nothing: the whole picture again
+      words.querySelectorAll("button").forEach(b => b.setAttribute("aria-pressed", b === word));
+      if (where) light(large, chooser.small, where); else showLarge(large, chooser.small);};
+    /* What the model has written so far is shown a word at a time, as fast as one reads, until the next run begins. */
+    const show = (mine, state, drawn = 0) => {
+      if (mine !== run) return;
+      if (drawn < state.text.words.length) {
+        const where = state.text.where[drawn], word = make("button", {type: "button"}, state.text.words[drawn++]);
+        word.onclick = word.onfocus = () => look(word, where);
+        word.onpointerenter = event => {if (event.pointerType === "mouse") look(word, where);};
+        words.append(word);
+        look(word, where);
+      } else if (state.took) {
+        look();
+        said.textContent = `“${state.text.words.join(" ")}” Written in ${state.took}. ` +
+          "Point at a word to see where the model looked for it.";
+        return;}
+      setTimeout(show, calm ? 0 : 130, mine, state, drawn);};
+    const ask = inTurn(root, said, async mine => {
+      const from = performance.now(), beam = +how.value, state = {text: {words: [], where: []}, took: ""};
+      show(mine, state);
+      const part = text => {if (beam === 1) state.text = text;};  // the best text of a beam may still change
+      try {state.text = await model.run("caption", [planes(chooser.small), beam], part);
+      } catch (error) {run++; throw error;}
+      state.took = seconds(from);});
+    const write = () => {
+      words.replaceChildren();
+      said.textContent = "looking …";
+      ask(++run);};
+    words.onkeydown = event => {
+      const to = {ArrowLeft: "previousSibling", ArrowRight: "nextSibling"}[event.key], next = to && event.target[to];
+      if (next) {event.preventDefault(); next.focus();}};
+    const chooser = picker(large, write);
+    root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, chooser.tools),
+      make("div", {className: "mm-side"}, field("how words are chosen", how), words, said)));
+    chooser.pick(given.scene);};
+
+  // ------------------------------------------------------------------------------- questions about a picture
+  const questioner = (root, model, given) => {
+    const large = shown(""), said = status(), read = make("div", {className: "mm-read"});
+    const text = make("input", {value: given.question, autocomplete: "off", enterkeyhint: "done"});
+    const odds = make("table", {className: "mm-odds", "aria-label": "the likeliest words for the gap"});
+    const looked = make("table", {className: "mm-odds", "aria-label": "where the model looked"});
+    const rows = pairs => make("tbody", {}, ...pairs.map(([name, share]) => make("tr", {},
+      make("th", {scope: "row"}, name),
+      make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * share}%`})),
+      make("td", {}, `${(100 * share).toFixed(1)} %`))));
+    /* Full light where a region is that was read, the whole picture as far as that was. */
+    const cells = (scene, where) => {
+      const side = 32, grid = new Float32Array(side * side).fill(where[0]);
+      for (const [k, [left, top, right, low]] of model.about.boxes[scene].entries())
+        for (let y = Math.floor(top * side); y < low * side; y++) for (let x = Math.floor(left * side); x < right * side; x++)
+          grid[y * side + x] = Math.max(grid[y * side + x], where[k + 1]);
+      return grid;};
+    const answer = inTurn(root, said, async () => {
+      const scene = mmlearnLive.list.findIndex(one => one.about === large.getAttribute("aria-label"));
+      const asked = text.value, from = performance.now();
+      const words = await model.ask("read", asked), found = await model.ask("fill", scene, asked), took = seconds(from);
+      readAloud(read, words);
+      const belongs = `Text and picture belong together: ${(100 * found.belongs).toFixed(1)} %. Answered after ${took}.`;
+      if (!found.odds) {
+        odds.replaceChildren();
+        looked.replaceChildren();
+        showLarge(large, chooser.small);
+        said.textContent = `${belongs} Write ___ for a word that the model shall find.`;
+        return;}
+      const order = [...found.odds.slice(0, -1).keys()].sort((a, b) => found.odds[b] - found.odds[a]).slice(0, 5);
+      const names = ["the whole picture", ...model.about.names[scene].map((name, k) => `region ${k + 1}, ${name}`)];
+      odds.replaceChildren(rows(order.map(i => [model.about.words[i], found.odds[i]])));
+      looked.replaceChildren(rows(names.map((name, k) => [name, found.where[k]])));
+      light(large, chooser.small, cells(scene, found.where));
+      said.textContent = `Likeliest word: ${model.about.words[order[0]]}. ${belongs}`;});
+    text.oninput = later(500, answer);
+    text.onkeydown = event => {if (event.key === "Enter") answer();};
+    const chooser = picker(large, answer, false);
+    root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, make("p", {className: "mm-soft"},
+      "What the place of the gap read of the picture:"), looked), make("div", {className: "mm-side"},
+      field("a sentence with a gap, ___, or without one", text), read, odds, said, make("p", {className: "mm-soft"},
+        "This miniature names things well; colours it mostly guesses."))));
+    chooser.pick(given.scene);};
+
+  // --------------------------------------------------------------------------------------- pictures from sentences
+  const painter = (root, model, given) => {
+    const large = shown(""), small = canvas(SIDE), said = status();
+    const reads = [make("div", {className: "mm-read"}), make("div", {className: "mm-read"})];
+    const texts = given.texts.map(value =>
+      make("input", {value, autocomplete: "off", enterkeyhint: "done"}));
+    const share = make("input", {type: "range", min: 0, max: 1, step: .1, value: 0});
+    const seed = make("input", {type: "number", min: 0, max: 4294967295, step: 1, value: given.seed, inputmode: "numeric"});
+    const draw = inTurn(root, said, async () => {
+      const from = performance.now(), words = [];
+      for (const text of texts) words.push(await model.ask("read", text.value));
+      words.forEach((list, i) => readAloud(reads[i], list));
+      if (!words.every(list => list.length)) {said.textContent = "Each sentence needs a word."; return;}
+      const mix = +share.value, number = Math.min(4294967295, Math.max(0, Math.floor(+seed.value || 0)));
+      const answer = await model.ask("draw", texts.map(text => text.value), mix, number);
+      const pen = small.getContext("2d"), image = pen.createImageData(SIDE, SIDE), n = SIDE * SIDE;
+      for (let i = 0; i < n; i++) {
+        for (let c = 0; c < 3; c++) image.data[4 * i + c] = Math.round((answer.pixels[c * n + i] + 1) * 127.5);
+        image.data[4 * i + 3] = 255;}
+      pen.putImageData(image, 0, 0);
+      showLarge(large, small);
+      const parts = texts.map((text, i) => `${Math.round(100 * (i ? mix : 1 - mix))} % “${text.value}”`);
+      const what = mix % 1 ? parts.join(", ") : texts[mix].value;
+      large.setAttribute("aria-label", `drawn by the model: ${what}`);
+      said.textContent = `Drawn in ${seconds(from)}, with the noise of seed ${number}.`;
+      share.setAttribute("aria-valuetext", `${Math.round(100 * mix)} % of the second sentence`);});
+    texts.forEach(input => {
+      input.oninput = later(600, draw);
+      input.onkeydown = event => {if (event.key === "Enter") draw();};});
+    seed.oninput = later(300, draw);
+    share.oninput = draw;
+    const another = button("Another seed", () => {seed.value = (+seed.value || 0) + 1; draw();});
+    root.append(make("div", {className: "mm-two"}, large, make("div", {className: "mm-side"},
+      field("a sentence", texts[0]), reads[0], field("a second sentence, to mix with", texts[1]), reads[1],
+      field("from the first sentence to the second", share),
+      make("div", {className: "mm-row"}, field("seed of the noise", seed), another), said)));
+    draw();};
+
+  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
+  const show = (root, name, model) => {
+    const inside = make("div", {className: "mm-widget"});
+    root.replaceChildren(inside);
+    kinds[name](inside, model, JSON.parse(root.dataset.given));};
+  return {start, show};
+})();

@@ -1,0 +1,162 @@
+"""Miniatures of the book that run in the reader's browser: ``live("clip-mini-resnet")``.
+
+What is stored is a place on the page and an answer that PyTorch has prepared: a picture and text that need
+no script. On the book's website ``book/_static/live/live.js`` adds a button to the place; where it is missing
+(JupyterLab, Colab, GitHub) or scripts are off, the prepared answer stays. The reader begins with the same
+picture, sentences and seed.
+"""
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmlearn.both_modalities.vilbert_regions import Seen, see
+from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id, scores_of
+from mmlearn.data.images import standardise
+from mmlearn.data.scenes import captions, render, sample_scene
+from mmlearn.figures.diagram import STYLE, data_uri
+from mmlearn.figures.interactive import Block
+from mmlearn.files import package_data
+from mmlearn.generate import greedy
+from mmlearn.image2text.regions import load_detector
+from mmlearn.image2text.saved import load_captioner
+from mmlearn.text2image.pipeline import load_text_to_image
+from mmlearn.text_for_vision.training import load_mini
+from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
+
+SCENES = (38, 21, 17, 3, 8, 9, 26, 14, 24, 1, 13, 35)  # of the test split: those to pick
+PIECE = 393_216                                         # bytes of the weights in one script, a multiple of 3
+LABELS = ("boat", "car", "house", "tower", "sun", "bird")
+QUESTION = "There is a ___ to the left of the sun."      # what is left out is asked for
+TEXTS = ("A large red balloon on a beach.", "There is a large green tree in a snowy field.")
+
+
+def bytes_to_load(name: str) -> int:
+    """Bytes of the scripts that bring the weights of a miniature: four letters for three bytes."""
+    size = package_data("checkpoints", f"{name}.safetensors").stat().st_size
+    return 4 * -(-size // 3)
+
+
+def scene_to_pick(scene: int) -> tuple[np.ndarray, str]:
+    """The picture (64, 64, 3) and the first caption of one of the scenes that a reader can pick."""
+    graph = sample_scene(0, SCENES[scene], "test")
+    return render(graph).image, captions(graph)[0]
+
+
+def pixels_of(image: np.ndarray) -> torch.Tensor:
+    """Bytes (64, 64, 3) as a batch (1, 3, 64, 64) in [0, 1]."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+@cache
+def seen_scenes() -> Seen:
+    """What chapter 1's detector sees in the scenes to pick, in 16 bits a number, as the browser gets it."""
+    pictures = torch.cat([pixels_of(scene_to_pick(i)[0]) for i in range(len(SCENES))])
+    seen = see(load_detector(), pictures)
+    return Seen(seen.features.half().float(), seen.boxes, seen.mask, seen.classes)
+
+
+def fill(scene: int, text: str) -> dict[str, float]:
+    """The five likeliest words for the first gap ``___`` of a text about a scene, with their probabilities.
+
+    Raises ``ValueError`` for a text without a gap.
+    """
+    model, tokeniser, _ = load_vilbert()
+    first, *further = (tokeniser.encode(part) for part in re.split("_+", text))
+    if not further:
+        raise ValueError(f"{text!r} has no gap; write ___ where a word shall stand")
+    asked = [*first, *(i for part in further for i in (mask_id(tokeniser), *part))]
+    seen = seen_scenes().rows(torch.tensor([scene]))
+    tokens = torch.tensor([[tokeniser.bos, *asked, tokeniser.eos]])
+    logits = scores_of(model, tokens, seen, tokeniser.pad)[0][0, 1 + len(first)]
+    odds, best = logits.softmax(dim=0)[:-1].topk(5)
+    return {tokeniser.words[i]: p for i, p in zip(best.tolist(), odds.tolist())}
+
+
+def _table(rows: Iterable[tuple[str, float]]) -> str:
+    """Names and probabilities."""
+    cells = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{100 * p:.1f} %</td></tr>'
+                    for name, p in rows)
+    return f'<table class="mm-odds"><tbody>{cells}</tbody></table>'
+
+
+def _filled(scene: int, text: str) -> tuple[np.ndarray, str, str]:
+    """A picture of the scenes, what it shows, and ViLBERT's words for a gap as a table."""
+    return *scene_to_pick(scene), f"<p>{html.escape(text)}</p>{_table(fill(scene, text).items())}"
+
+
+def _classified(scene: int, labels: Sequence[str]) -> tuple[np.ndarray, str, str]:
+    """A picture of the scenes, what it shows, and the probabilities of labels as a table."""
+    image, about = scene_to_pick(scene)
+    mini = load_mini("resnet")
+    weights = zero_shot_weights(mini.model, mini.tokeniser, labels, SCENE)
+    odds = classify(mini.model, standardise(pixels_of(image)), weights)[0].tolist()
+    return image, about, _table(sorted(zip(labels, odds), key=lambda pair: -pair[1]))
+
+
+@torch.no_grad()
+def _captioned(scene: int) -> tuple[np.ndarray, str, str]:
+    """A picture of the scenes, what it shows, and what the captioner writes."""
+    image, about = scene_to_pick(scene)
+    saved = load_captioner("captioner-grid")
+    tokens, _ = greedy(saved.model, saved.model.encode(pixels_of(image)))       # type: ignore[operator]
+    return image, about, f"<p>“{html.escape(saved.tokeniser.decode(tokens[0]))}”</p>"
+
+
+def _drawn(texts: Sequence[str], seed: int) -> tuple[np.ndarray, str, str]:
+    """What AttnGAN draws for the first sentence."""
+    picture = load_text_to_image("attngan").draw(texts[:1], seed=seed)[0]
+    image = ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return image, f"drawn by the model: {texts[0]}", f"<p>“{html.escape(texts[0])}” (seed {seed})</p>"
+
+
+# name -> what the model does, and the answer that is prepared
+MODELS: dict[str, tuple[str, Callable[..., tuple[np.ndarray, str, str]]]] = {
+    "clip-mini-resnet": ("says which of the labels that you type fits a picture",
+                         lambda given: _classified(given["scene"], given["labels"])),
+    "captioner-grid": ("describes a picture, word by word", lambda given: _captioned(given["scene"])),
+    "attngan": ("draws what a sentence says", lambda given: _drawn(given["texts"], given["seed"])),
+    "vilbert": ("fills a gap in a sentence about a picture",
+                lambda given: _filled(given["scene"], given["question"])),
+}
+
+
+def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Sequence[str] = TEXTS,
+         seed: int = 0, question: str = QUESTION) -> Block:
+    """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
+
+    ``name`` is "clip-mini-resnet", "captioner-grid", "attngan" or "vilbert". The reader begins with the
+    ``scene`` of those to pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, and
+    with this ``question``, a sentence with a gap. Raises ``ValueError`` for another name, a scene that is not
+    there, no labels, another number of texts, and a question without a gap.
+    """
+    if name not in MODELS:
+        raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")
+    if not 0 <= scene < len(SCENES):
+        raise ValueError(f"scene is {scene}; give one of 0 to {len(SCENES) - 1}")
+    if not labels or len(texts) != 2:
+        raise ValueError(f"{len(labels)} labels and {len(texts)} texts; give at least one label and two "
+                         f"texts")
+    what, answer = MODELS[name]
+    given: dict[str, Any] = {"scene": scene, "labels": list(labels), "texts": list(texts), "seed": seed,
+                             "question": question}
+    image, about, answered = answer(given)
+    alt = f"{about} The miniature {name} {what}."
+    address = data_uri(image, lossless=name != "attngan")       # drawn pictures would take thrice the bytes
+    picture = f'<img src="{address}" alt="{html.escape(about)}" width="256">'
+    return Block(
+        f'<style>{STYLE}</style><div class="mm mm-live" data-live="{name}" '
+        f'data-bytes="{bytes_to_load(name)}" role="group" '
+        f'data-given="{html.escape(json.dumps(given, ensure_ascii=False))}" '
+        f'aria-label="the miniature {name}, which {what}" data-lm-suppress-shortcuts="true">'
+        '<div style="display:flex;flex-wrap:wrap;gap:12px 20px;justify-content:center;align-items:center">'
+        f'<div>{picture}</div><div>{answered}</div></div>'
+        f'<p style="text-align:center;margin:10px 0 0">The miniature {name} {what}. '
+        '<span class="mm-note">This answer was prepared; on the book’s website a button here runs the model '
+        "in the browser.</span></p></div>", alt)

@@ -1,0 +1,227 @@
+"""The models that run in the browser give PyTorch's numbers, within 1e-5, for twenty inputs each.
+
+One test of each model takes all twenty, what else it does is tried on a few."""
+
+import numpy as np
+import pytest
+import torch
+from live_parts import answer, engine_page, open_model, planes
+
+from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id
+from mmlearn.data.images import standardise
+from mmlearn.data.scenes import captions, render, sample_scene
+from mmlearn.data.tokenisers import WordTokeniser
+from mmlearn.figures.live import QUESTION, fill, pixels_of, scene_to_pick, seen_scenes
+from mmlearn.generate import beam_trace, greedy
+from mmlearn.image2text.saved import load_captioner
+from mmlearn.nn.attention import record_attention
+from mmlearn.text2image.attngan import read_words, word_weights
+from mmlearn.text2image.pipeline import encode, load_text_to_image
+from mmlearn.text_for_vision.training import load_mini
+from mmlearn.text_for_vision.zero_shot import SCENE, classify, with_article, zero_shot_weights
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+NEAR = 1e-5
+SCENES = [sample_scene(0, i, "test") for i in range(20)]
+FEW = 4                            # inputs of the tests beside the one with twenty
+LABELS = ["dog", "cat", "red car", "apple", "tower", "umbrella in the snow", "zebra"]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    return [render(scene).image for scene in SCENES]
+
+
+@pytest.fixture(scope="module")
+def images(pictures) -> torch.Tensor:
+    return torch.cat([pixels_of(picture) for picture in pictures])
+
+
+@pytest.fixture(scope="module")
+def opened(chromium):
+    """A function that opens a model in a browser without WebAssembly."""
+    page, there = engine_page(chromium), []
+
+    def opener(name: str):
+        if there != [name]:
+            open_model(page, name)
+            there[:] = [name]
+        return page
+
+    yield opener
+    page.close()
+
+
+def farthest(found, want: torch.Tensor) -> float:
+    return float((torch.tensor(found).view(want.shape) - want).abs().max())
+
+
+# --------------------------------------------------------------------------------------- the dual encoder
+
+@torch.no_grad()
+def test_pictures_and_captions_become_the_same_vectors(opened, pictures, images):
+    page, mini = opened("clip-mini-resnet"), load_mini("resnet")
+    want = mini.model.encode_image(standardise(images))
+    texts = [captions(scene)[0] for scene in SCENES]
+    for i, (picture, text) in enumerate(zip(pictures, texts)):
+        assert farthest(answer(page, "imageVector", planes(picture)), want[i]) < NEAR
+        vector = mini.model.encode_text(mini.tokeniser.batch([text], mini.model.config.context))[0]
+        assert farthest(answer(page, "textVector", text), vector) < NEAR
+
+
+def test_labels_get_the_same_probabilities(opened, pictures, images):
+    page, mini = opened("clip-mini-resnet"), load_mini("resnet")
+    weights = zero_shot_weights(mini.model, mini.tokeniser, LABELS, SCENE)
+    want = classify(mini.model, standardise(images), weights)
+    for i, picture in enumerate(pictures[:FEW]):
+        assert farthest(answer(page, "classify", planes(picture), LABELS), want[i]) < NEAR
+
+
+def test_a_long_label_is_cut_as_python_cuts_it(opened, pictures):
+    page, mini = opened("clip-mini-resnet"), load_mini("resnet")
+    text = "a red dog and " * 20
+    tokens = mini.tokeniser.batch([text], mini.model.config.context)
+    with torch.no_grad():
+        assert farthest(answer(page, "textVector", text), mini.model.encode_text(tokens)[0]) < NEAR
+
+
+def test_words_outside_of_the_vocabulary_are_named(opened):
+    read = answer(opened("clip-mini-resnet"), "read", "a red zebra's dog")
+    assert [word["word"] for word in read if not word["known"]] == ["zebra", "'s"]
+    assert [word["word"] for word in read if word["known"]] == ["a", "red", "dog"]
+
+
+def test_labels_get_the_article_that_python_gives(opened):
+    page = opened("clip-mini-resnet")
+    names = ["cat", "apple", "orange", "unicorn", "hour glass", "one-eyed cat", "Umbrella",
+             "uninteresting cat", "house", "honest person", "European flag", "X"]
+    found = page.evaluate("names => names.map(models.withArticle)", names)
+    assert found == [with_article(name) for name in names]
+
+
+# ----------------------------------------------------------------------------------------- the captioner
+
+@torch.no_grad()
+def test_the_next_word_is_as_probable(opened, pictures, images):
+    page, saved = opened("captioner-grid"), load_captioner("captioner-grid")
+    for i, picture in enumerate(pictures[:FEW]):
+        ids = saved.tokeniser.encode(captions(SCENES[i])[0])[: 3 * i]
+        context = saved.model.encode(images[i : i + 1])
+        want = saved.model.decode(torch.tensor([[2, *ids]]), context)[0, -1].log_softmax(-1)
+        assert farthest(answer(page, "logProbabilities", planes(picture), ids), want) < NEAR
+
+
+@torch.no_grad()
+def test_greedy_writes_the_same_words_and_says_where_it_looked(opened, pictures, images):
+    page, saved = opened("captioner-grid"), load_captioner("captioner-grid")
+    for i, picture in enumerate(pictures):
+        context = saved.model.encode(images[i : i + 1])
+        tokens, logs = greedy(saved.model, context)
+        found = answer(page, "caption", planes(picture), 1)
+        assert found["ids"] == tokens[0].tolist()
+        assert " ".join(found["words"]) == saved.tokeniser.decode(tokens[0])
+        assert farthest(found["logs"], logs[0]) < NEAR
+        with record_attention(saved.model) as seen:
+            saved.model.decode(torch.cat([torch.tensor([[2]]), tokens[:, :-1]], dim=1), context)
+        want = seen["decoder.2.cross_attention"][0, 0].mean(dim=0)                       # over heads: t p
+        assert farthest(found["where"], want[: len(found["words"])]) < NEAR
+
+
+@torch.no_grad()
+def test_a_beam_of_three_finds_the_same_caption(opened, pictures, images):
+    page, saved = opened("captioner-grid"), load_captioner("captioner-grid")
+    for i, picture in enumerate(pictures[:FEW]):
+        want = beam_trace(saved.model, saved.model.encode(images[i : i + 1]), k=3)
+        found = answer(page, "caption", planes(picture), 3)
+        assert found["ids"] == want.tokens[0, 0].tolist()
+        n = len(found["logs"])
+        assert farthest(found["logs"], want.log_probs[0, 0, :n]) < NEAR
+        assert want.log_probs[0, 0, n:].eq(0).all()
+
+
+# ------------------------------------------------------------------------------------------- the generator
+
+def drawn(page, texts: list[str], share: float, seed: int) -> list[float]:
+    """Pixels of one picture."""
+    return page.evaluate("given => numbers(last(model.draw(...given)).pixels)", [texts, share, seed])
+
+
+def sentences() -> list[str]:
+    """Twenty captions of which AttnGAN knows every word."""
+    tokeniser = load_text_to_image("attngan").tokeniser
+    assert isinstance(tokeniser, WordTokeniser)
+    texts = (captions(sample_scene(0, i, "test"))[0] for i in range(1000))
+    return [text for text in texts if all(tokeniser.encode(text))][:20]
+
+
+def test_a_sentence_and_a_seed_give_the_same_picture(opened):
+    page, model = opened("attngan"), load_text_to_image("attngan")
+    for seed, text in enumerate(sentences()):
+        want = model.draw([text], seed=seed)[0]
+        assert farthest(drawn(page, [text], 0, seed), want) < NEAR
+
+
+@torch.no_grad()
+def test_between_two_sentences_a_picture_mixes_what_each_says(opened):
+    page, model = opened("attngan"), load_text_to_image("attngan")
+    texts, share, net = sentences()[:2], 0.3, model.generator
+    read = [encode(model.encoder, model.tokens([text])) for text in texts]
+    z = model.noise(1, 3)
+
+    def mix(a, b):
+        return (1 - share) * a + share * b
+
+    mu, log_var = net.condition.statistics(mix(read[0].sentence, read[1].sentence))
+    map = net.first(mu + (0.5 * log_var).exp() * z, z)
+    for branch in net.further:
+        h, side, reads = map.flatten(2).mT, map.shape[-1], []
+        for text in read:
+            e = branch.project(text.words)
+            reads.append(read_words(word_weights(h, e, text.mask), e))
+        x = torch.cat([h, mix(*reads)], dim=2).mT.unflatten(2, (side, side))
+        map = branch.up(branch.residual(x))
+    want = net.heads[-1](map)[0]
+    assert farthest(drawn(page, texts, share, 3), want) < NEAR
+
+
+def test_the_end_of_a_mixture_is_the_second_sentence(opened):
+    page, texts = opened("attngan"), sentences()[:2]
+    want = load_text_to_image("attngan").draw(texts[1:], seed=3)[0]
+    assert farthest(drawn(page, texts, 1, 3), want) < NEAR
+
+
+# ----------------------------------------------------------------------------------- questions about pictures
+
+@torch.no_grad()
+def test_gaps_get_the_same_words_and_say_where_their_place_looked(opened):
+    page, (model, tokeniser, _), seen = opened("vilbert"), load_vilbert(), seen_scenes()
+    for i in range(20):
+        scene = i % 12
+        words = [*scene_to_pick(scene)[1].lower().rstrip(".").split(), "zebra"]      # a word it does not know
+        gap = i % (len(words) - 1)
+        ids = [tokeniser.encode(word) for word in words]
+        ids[gap], words[gap] = [mask_id(tokeniser)], "___"
+        tokens = torch.tensor([[tokeniser.bos, *(id for part in ids for id in part), tokeniser.eos]])
+        own = seen.rows(torch.tensor([scene]))
+        place = int((tokens[0] == mask_id(tokeniser)).nonzero())
+        with record_attention(model) as recorded:
+            scores = model(tokens, None, None, own.features, own.boxes, own.mask)
+        read = recorded["vilbert.co_layers.1.text.attention"][0].mean(dim=0)[place]      # h t n -> n
+        found = answer(page, "fill", scene, " ".join(words))
+        assert farthest(found["odds"], scores[0][0, place].softmax(0)) < NEAR
+        assert found["belongs"] == pytest.approx(float(scores[2][0].softmax(0)[0]), abs=NEAR)
+        n = 1 + int(own.mask.sum())
+        assert farthest(found["where"], read[:n]) < NEAR and read[n:].eq(0).all()
+
+
+def test_the_stored_words_for_a_gap_are_those_of_the_browser(opened):
+    odds = answer(opened("vilbert"), "fill", 0, QUESTION)["odds"]
+    tokeniser = load_vilbert()[1]
+    for word, share in fill(0, QUESTION).items():
+        assert odds[tokeniser.index[word]] == pytest.approx(share, abs=NEAR)
+
+
+def test_a_sentence_without_a_gap_is_only_judged(opened):
+    found = [answer(opened("vilbert"), "fill", 0, scene_to_pick(i)[1]) for i in (0, 4)]
+    assert all(one["odds"] is None for one in found)
+    assert found[0]["belongs"] > 0.5 > found[1]["belongs"]

@@ -1,0 +1,59 @@
+"""What is stored of a live model: a prepared answer with alt text, small, with torch's own numbers."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+import torch
+
+from mmlearn.figures.live import LABELS, MODELS, SCENES, fill, live, pixels_of, scene_to_pick
+from mmlearn.generate import greedy
+from mmlearn.image2text.saved import load_captioner
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_place_has_an_answer_that_needs_no_script(name):
+    page = live(name)._repr_html_()
+    assert "<script" not in page and "<button" not in page and "http" not in page.split("</style>")[1]
+    assert page.count("<img ") == 1
+    assert re.search(r'<img src="data:image/webp;base64,[^"]+" alt="[^"]{9,}"', page)
+    assert len(page.encode()) < 13_000 and repr(live(name)).startswith("moving figure: ")
+
+
+def test_the_reader_begins_where_the_answer_was_prepared():
+    page = live("clip-mini-resnet", scene=3, labels=["cat & dog", "tree"])._repr_html_()
+    given = json.loads(unescape(re.search('data-given="([^"]+)"', page)[1]))
+    assert given["scene"] == 3 and given["labels"] == ["cat & dog", "tree"]
+    assert scene_to_pick(3)[1] in page and "cat &amp; dog</th>" in page
+
+
+def test_probabilities_of_the_labels_are_a_table_largest_first():
+    page = live("clip-mini-resnet")._repr_html_()
+    odds = [float(number) for number in re.findall(r"<td>([\d.]+) %</td>", page)]
+    assert len(odds) == len(LABELS) and odds == sorted(odds, reverse=True)
+    assert sum(odds) == pytest.approx(100, abs=0.5)
+
+
+@torch.no_grad()
+def test_the_caption_is_the_captioners():
+    saved = load_captioner("captioner-grid")
+    tokens, _ = greedy(saved.model, saved.model.encode(pixels_of(scene_to_pick(1)[0])))
+    assert f"“{saved.tokeniser.decode(tokens[0])}”" in live("captioner-grid", scene=1)._repr_html_()
+
+
+def test_a_gap_gets_words_the_likeliest_first():
+    text = "A large ___ is to the left of the sun."
+    words = fill(0, text)
+    assert next(iter(words)) == "boat" and list(words.values()) == sorted(words.values(), reverse=True)
+    page = live("vilbert", question=text)._repr_html_()
+    assert all(f">{word}</th>" in page for word in words)
+
+
+def test_what_cannot_run_is_refused():
+    for wrong, message in ((dict(name="m2-regions"), "does not run in the browser"),
+                           (dict(name="attngan", texts=["one"]), "give at least one label and two texts"),
+                           (dict(name="captioner-grid", scene=len(SCENES)), "give one of 0 to 11"),
+                           (dict(name="vilbert", question="a boat"), "has no gap")):
+        with pytest.raises(ValueError, match=message):
+            live(**wrong)
