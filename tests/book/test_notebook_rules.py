@@ -115,7 +115,7 @@ def test_wide_lines_are_found_in_code_outputs_and_listings(tmp_path):
 
 
 # words; DESIGN: a chapter is a walk that a student finishes
-LONGEST = {"1-image2text": 10_500, "3-images-for-language": 11_000, "4-text-for-vision": 24_500}
+LONGEST = {"1-image2text": 10_500, "3-images-for-language": 11_000, "4-text-for-vision": 10_000}
 
 
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent == ROOT / "book"], ids=lambda p: p.stem)
