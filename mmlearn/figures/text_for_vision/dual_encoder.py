@@ -64,8 +64,8 @@ def dual_encoder(images: UInt8[Tensor, "n 3 s s"] | None = None, words: Sequence
             drawn.rect(x, y, cell - 3, cell - 3, "new" if i == j else "", radius=4)
             drawn.text(x, y, f"*ℓ*_{{{i + 1}{j + 1}}}", 14, "new" if i == j else "soft",
                        weight=600 if i == j else 400)
-    drawn.text(8, 402, "b × 3 × s × s", 12, "soft", "start")
-    drawn.text(188, 402, "b × e", 12, "soft")
+    drawn.text(8, 402, "b × 3 × s × s", 13, "soft", "start")
+    drawn.text(188, 402, "b × e", 13, "soft")
     rows = drawn.box(439, 296, "rows\nwhich\ntext?", "loss", 54, 84)
     drawn.arrow((398, 318), (412, 318), role="loss", sides="rl")
     columns = drawn.box(300, 430, "columns: which picture?", "loss", 208, 34)
@@ -155,7 +155,7 @@ class Watch:
 
     def player(self) -> Block:
         """The matrix and the map at each moment."""
-        return matrix_and_map(self.pairs.images, self.seen)
+        return matrix_and_map(self.pairs.images[:], self.seen)
 
 
 def plane_of(u: Float[Tensor, "b e"], v: Float[Tensor, "b e"]) -> Float[Tensor, "e 2"]:
@@ -181,7 +181,7 @@ def matrix_and_map(images: UInt8[Tensor, "b 3 s s"],
     under = Diagram(WIDE, 262, "pictures, and axes of the map")
     for i, image in enumerate(images):
         under.image(24, top + cell * (i + 0.5), image, cell - 3)
-        under.text(left + cell * (i + 0.5), 20, str(i + 1), 12, "text")
+        under.text(left + cell * (i + 0.5), 20, str(i + 1), 13, "text")
     under.text(left + cell * b / 2, top + cell * b + 20, "cosines", 13, "soft")
     under.text(middle[0], top + cell * b + 20, "map", 13, "soft")
     under.rect(*middle, 204, 204, marks=' style="fill:none"')

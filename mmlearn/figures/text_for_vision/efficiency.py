@@ -1,4 +1,5 @@
-"""Pictures of the two studies of section 4.2: accuracy against images seen, and the learned scale.
+"""Pictures of the two studies of section 4.2: accuracy against images seen, differences with equal seeds, and
+the learned scale.
 
 Survey: 4.2.  Colours and markers are those of ``mmlearn.plot``; lines also differ in style, so that they
 print in grey.
@@ -10,6 +11,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+
+from mmlearn.claims import paired
+from mmlearn.figures.diagram import COLOURS
 
 STYLES = ("-", "--", "-.", ":")
 
@@ -37,6 +41,32 @@ def efficiency_curves(
     axis.set_ylabel("zero-shot top-1 accuracy")
     axis.set_ylim(0, 1)
     axis.legend(loc="upper left")
+    return figure
+
+
+VERDICTS = {"worse": "loss", "cannot tell": "frozen", "better": "image"}      # the roles of their colours
+
+
+def paired_differences(variants: Mapping[str, Sequence[Mapping[str, Any]]], metric: str,
+                       base: str = "CLIP") -> Figure:
+    """How far each variant is from ``base`` with the same seeds: a dot a seed, a line two standard errors to
+    either side of the mean, coloured by the verdict of the book's rule."""
+    def scores(name: str) -> list[float]:
+        return [float(run["scores"][metric]) for run in variants[name]]
+
+    names = [name for name in variants if name != base]
+    figure, axis = plt.subplots(figsize=(5.4, 0.42 * len(names) + 1.1), layout="constrained")
+    for row, name in enumerate(names):
+        found = paired(scores(name), scores(base))
+        colour = COLOURS[VERDICTS[found.verdict]]
+        axis.plot([found.mean - 2 * found.error, found.mean + 2 * found.error], [row, row], color=colour)
+        axis.plot([a - b for a, b in zip(scores(name), scores(base))], [row] * len(variants[name]), "o",
+                  color=colour, markersize=6)
+        axis.text(1.02, row, found.verdict, color=colour, va="center", transform=axis.get_yaxis_transform())
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel(f"{metric}: difference from {base}")
     return figure
 
 

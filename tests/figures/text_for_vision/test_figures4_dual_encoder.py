@@ -32,7 +32,7 @@ def test_no_text_of_a_diagram_is_cut_off_or_covers_another(eight):
     images, said, u, v = eight
     for drawn in (figures.dual_encoder(), figures.matched(images, said, u @ v.T)):
         assert drawn.width <= 480 and len(drawn.alt) > 200 and "  " not in drawn.alt
-        assert drawn.smallest >= 12 and len(drawn._repr_html_()) < 100_000
+        assert drawn.smallest >= 13 and len(drawn._repr_html_()) < 100_000
         check_texts(drawn)
 
 
