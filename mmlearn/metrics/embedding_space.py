@@ -25,8 +25,10 @@ def alignment(u: Float[Tensor, "n e"], v: Float[Tensor, "m e"]) -> float:
     Raises ``ValueError`` if there are not as many images as texts.
     """
     if u.shape != v.shape:
-        raise ValueError(f"images have shape {tuple(u.shape)} and texts {tuple(v.shape)}; give one text for "
-                         f"each image")
+        raise ValueError(
+            f"images have shape {tuple(u.shape)} and texts {tuple(v.shape)}; "
+            "give one text for each image"
+        )
     return float((u - v).square().sum(1).mean())
 
 
@@ -37,7 +39,9 @@ def uniformity(u: Float[Tensor, "n e"], t: float | int = 2) -> float:
     Raises ``ValueError`` for less than two embeddings.
     """
     if len(u) < 2:
-        raise ValueError(f"{len(u)} embeddings have no distances; give at least two")
+        raise ValueError(
+            f"{len(u)} embeddings have no distances; give at least two"
+        )
     return float((-t * torch.pdist(u).square()).exp().mean().log())
 
 

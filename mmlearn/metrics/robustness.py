@@ -28,10 +28,13 @@ def logit(accuracy: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
     Raises ``ValueError`` for accuracies of 0 or less, 1 or more.
     """
-    if len(accuracy) and not (0 < float(accuracy.min()) and float(accuracy.max()) < 1):
-        raise ValueError(f"accuracies go from {float(accuracy.min()):g} to {float(accuracy.max()):g}, and a "
-                         f"logit needs 0 < a < 1; "
-                         "give fractions, and (right + 1/2) / (n + 1) for none or all of n")
+    if len(accuracy) and not bool(((accuracy > 0) & (accuracy < 1)).all()):
+        least, most = float(accuracy.min()), float(accuracy.max())
+        raise ValueError(
+            f"accuracies go from {least:g} to {most:g}, and a logit needs "
+            "0 < a < 1; give fractions, and (right + 1/2) / (n + 1) for none "
+            "or all of n"
+        )
     return (accuracy / (1 - accuracy)).log()
 
 
@@ -47,7 +50,9 @@ class Line:
         return torch.sigmoid(self.slope * logit(accuracy) + self.intercept)
 
 
-def fit_line(accuracy: Float[Tensor, " n"], shifted: Float[Tensor, " m"]) -> Line:
+def fit_line(
+    accuracy: Float[Tensor, " n"], shifted: Float[Tensor, " m"]
+) -> Line:
     r"""eq:robustness-fit: the least-squares line:
     $\min_{m,c}\sum_i\big(\operatorname{logit}a^{\mathrm{shift}}_i-m\operatorname{logit}a_i-c\big)^2$.
 
@@ -55,13 +60,17 @@ def fit_line(accuracy: Float[Tensor, " n"], shifted: Float[Tensor, " m"]) -> Lin
     ``ValueError`` for fewer than two models or models that are all equally accurate.
     """
     if len(accuracy) != len(shifted) or len(accuracy) < 2:
-        raise ValueError(f"{len(accuracy)} accuracies and {len(shifted)} under shift; give both for 2 or "
-                         f"more reference models")
+        raise ValueError(
+            f"{len(accuracy)} accuracies and {len(shifted)} under shift; give "
+            "both for 2 or more reference models"
+        )
     x, y = logit(accuracy.double()), logit(shifted.double())
     spread = ((x - x.mean()) ** 2).sum()
     if float(spread) < 1e-12:
-        raise ValueError("all reference models have the same accuracy, through which no line goes; add "
-                         "weaker or stronger ones")
+        raise ValueError(
+            "all reference models have the same accuracy, through which no "
+            "line goes; add weaker or stronger ones"
+        )
     slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
     return Line(float(slope), float(y.mean() - slope * x.mean()))
 

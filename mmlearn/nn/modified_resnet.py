@@ -66,10 +66,12 @@ class Bottleneck(nn.Module):
     def __init__(self, into: int, inner: int, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.first, self.second = conv_norm(into, inner, 1), conv_norm(inner, inner, 3)
+        self.first = conv_norm(into, inner, 1)
+        self.second = conv_norm(inner, inner, 3)
         self.third = conv_norm(inner, EXPANSION * inner, 1, gain=0.0)
         changes = stride > 1 or into != EXPANSION * inner
-        self.shortcut = conv_norm(into, EXPANSION * inner, 1) if changes else None
+        self.shortcut = (conv_norm(into, EXPANSION * inner, 1)
+                         if changes else None)
 
     def blur(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c v u"]:
         """Mean over the cells that become one."""
@@ -89,7 +91,8 @@ def pool_tokens(
 ) -> Float[Tensor, "b p_and_1 c"]:
     r"""eq:attention-pool-tokens: $X'=[\bar x;X]+E_{\mathrm{pos}}$, the mean of all cells before the cells,
     plus positions."""
-    return torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1) + positions
+    mean = cells.mean(dim=1, keepdim=True)
+    return torch.cat([mean, cells], dim=1) + positions
 
 
 class AttentionPool(nn.Module):

@@ -47,14 +47,19 @@ class ViTConfig:
 
 
 def vit_embed(
-    patches: Float[Tensor, "b p d"], cls: Float[Tensor, " d"], positions: Float[Tensor, "p_and_1 d"]
+    patches: Float[Tensor, "b p d"],
+    cls: Float[Tensor, " d"],
+    positions: Float[Tensor, "p_and_1 d"],
 ) -> Float[Tensor, "b p_and_1 d"]:
     r"""eq:vit-embed: $z_0=[x_{\mathrm{class}};\,x_1E;\dots;x_pE]+E_{\mathrm{pos}}$, the projected patches
     being given."""
-    return torch.cat([cls.expand(len(patches), 1, -1), patches], dim=1) + positions
+    first = cls.expand(len(patches), 1, -1)
+    return torch.cat([first, patches], dim=1) + positions
 
 
-def resize_positions(table: Float[Tensor, "p d"], grid: int) -> Float[Tensor, "q d"]:
+def resize_positions(
+    table: Float[Tensor, "p d"], grid: int
+) -> Float[Tensor, "q d"]:
     """Position embeddings (1 + G², d) for another grid of ``grid`` patches a side: (1 + grid², d), bicubic.
 
     The first row belongs to the class token, which has no place in the image, and is kept. Raises
@@ -63,15 +68,20 @@ def resize_positions(table: Float[Tensor, "p d"], grid: int) -> Float[Tensor, "q
     old = math.isqrt(len(table) - 1)
     if old * old != len(table) - 1:
         raise ValueError(
-            f"{len(table)} positions are not one class token and a square of patches; give 1 + G² rows")
+            f"{len(table)} positions are not one class token and a square of "
+            "patches; give 1 + G² rows"
+        )
     if old == grid:
         return table
-    image = table[1:].T.unflatten(1, (old, old))[None]                          # (y x) d -> 1 d y x
-    image = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False, antialias=True)
+    image = table[1:].T.unflatten(1, (old, old))[None]  # (y x) d -> 1 d y x
+    image = F.interpolate(image, size=(grid, grid), mode="bicubic",
+                          align_corners=False, antialias=True)
     return torch.cat([table[:1], image[0].flatten(1).T])
 
 
-def attention_rollout(weights: Sequence[Float[Tensor, "b h t t"]]) -> Float[Tensor, "b t t"]:
+def attention_rollout(
+    weights: Sequence[Float[Tensor, "b h t t"]],
+) -> Float[Tensor, "b t t"]:
     r"""eq:attention-rollout: $R=\tilde A_L\cdots\tilde A_1$,
     $\tilde A_l=\tfrac12(I+\tfrac1h\sum_a A_l^{(a)})$, first layer first.
 
@@ -80,8 +90,11 @@ def attention_rollout(weights: Sequence[Float[Tensor, "b h t t"]]) -> Float[Tens
     """
     if not weights:
         raise ValueError(
-            "there are no attention weights; run the model inside record_attention and pass its values")
-    rollout = torch.eye(weights[0].shape[-1]).to(weights[0]).expand_as(weights[0][:, 0])
+            "there are no attention weights; run the model inside "
+            "record_attention and pass its values"
+        )
+    identity = torch.eye(weights[0].shape[-1]).to(weights[0])
+    rollout = identity.expand_as(weights[0][:, 0])
     for A in weights:
         rollout = (rollout + A.mean(dim=1) @ rollout) / 2
     return rollout
@@ -139,12 +152,15 @@ class VisionTransformer(nn.Module):
             x = layer(x)
         return x
 
-    def features(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b d"]:
+    def features(
+        self, images: Float[Tensor, "b 3 y x"]
+    ) -> Float[Tensor, "b d"]:
         x = self.embed(images)
         for layer in self.layers[:-1]:
             x = layer(x)
         first = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        x = self.layers[-1].forward_at(x, first)            # type: ignore[operator]  # all that is read of it
+        # all that is read of it
+        x = self.layers[-1].forward_at(x, first)    # type: ignore[operator]
         return self.norm_after(x[:, 0])
 
     def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b e"]:

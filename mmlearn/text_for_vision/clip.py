@@ -159,7 +159,8 @@ def read_at_eot(
 ) -> Float[Tensor, "b d"]:
     r"""eq:eot-pooling: $y_i=H_{i,m_i}$, $m_i=\min\{m: T_{im}=\mathrm{EOT}\}$: the state at the first
     end-of-text token."""
-    return states[torch.arange(len(tokens), device=tokens.device), eot_position(tokens, eot)]
+    rows = torch.arange(len(tokens), device=tokens.device)
+    return states[rows, eot_position(tokens, eot)]
 
 
 def text_layer(config: TextConfig, activation: Callable[[], nn.Module]) -> PreNormEncoderLayer:

@@ -20,16 +20,19 @@ EIGHTHS = range(-48, 49)  # exponents of the grid 10^(n/8), 10^-6 to 10^6: 96 st
 
 
 def probe_loss(
-    W: Float[Tensor, "c f"], b: Float[Tensor, " c"], features: Float[Tensor, "n f"],
-    labels: Int[Tensor, " n"], penalty: float | int,
+    W: Float[Tensor, "c f"], b: Float[Tensor, " c"],
+    features: Float[Tensor, "n f"], labels: Int[Tensor, " n"],
+    penalty: float | int,
 ) -> Float[Tensor, ""]:
     r"""eq:linear-probe: $J(W,b)=-\sum_{i=1}^n\log\operatorname{softmax}(Wx_i+b)_{y_i}+\frac\lambda2\|W\|^2$,
     in nats.
 
     ``penalty`` is $\lambda$; in scikit-learn's terms $C=1/\lambda$. The bias is not regularised.
     """
-    return F.cross_entropy(features @ W.T + b, labels.long(),
-                           reduction="sum") + penalty / 2 * W.square().sum()
+    return (
+        F.cross_entropy(features @ W.T + b, labels.long(), reduction="sum")
+        + penalty / 2 * W.square().sum()
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ def fit_probe(
     return Probe((V / s).detach(), b.detach(), float(penalty))
 
 
-def search_penalty(accuracy: Callable[[float], float]) -> tuple[float, dict[float, float]]:
+def search_penalty(
+    accuracy: Callable[[float], float],
+) -> tuple[float, dict[float, float]]:
     """The penalty of the grid 10^-6 … 10^6 (eight a decade) with the highest validation accuracy, coarse to
     fine.
 
@@ -109,7 +114,8 @@ def search_penalty(accuracy: Callable[[float], float]) -> tuple[float, dict[floa
         tied = sorted(n for n in found if found[n] == max(found.values()))
         best = tied[len(tied) // 2]
         if step == 1:
-            return 10 ** (best / 8), {10 ** (n / 8): found[n] for n in sorted(found)}
+            tried_all = {10 ** (n / 8): found[n] for n in sorted(found)}
+            return 10 ** (best / 8), tried_all
         step //= 2
         tried = [best - step, best + step]
 

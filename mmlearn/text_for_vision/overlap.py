@@ -81,14 +81,17 @@ def binomial_tail(successes: int, trials: int, p: float) -> float:
     0 <= successes <= trials and 0 <= p <= 1.
     """
     if not (0 <= successes <= trials and 0 <= p <= 1):
-        raise ValueError(f"{successes} successes of {trials} trials with probability {p}; give 0 <= "
-                         f"successes <= trials, 0 <= p <= 1")
+        raise ValueError(
+            f"{successes} successes of {trials} trials with probability {p}; "
+            "give 0 <= successes <= trials, 0 <= p <= 1"
+        )
     if successes == 0 or p in (0.0, 1.0):
         return float(successes == 0 or p == 1)
     j = torch.arange(successes, trials + 1, dtype=torch.float64)
     n = torch.tensor(float(trials), dtype=torch.float64)
-    log_terms = (torch.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma(n - j + 1)
-                 + j * math.log(p) + (n - j) * math.log1p(-p))
+    choices = (torch.lgamma(n + 1) - torch.lgamma(j + 1)
+               - torch.lgamma(n - j + 1))
+    log_terms = choices + j * math.log(p) + (n - j) * math.log1p(-p)
     return min(1.0, float(log_terms.logsumexp(0).exp()))
 
 

@@ -111,7 +111,9 @@ def average_prompts(v: Float[Tensor, "c m e"]) -> Float[Tensor, "c e"]:
 
 
 def class_probabilities(
-    u: Float[Tensor, "b e"], weights: Float[Tensor, "c e"], scale: Float[Tensor, ""] | float | int
+    u: Float[Tensor, "b e"],
+    weights: Float[Tensor, "c e"],
+    scale: Float[Tensor, ""] | float | int,
 ) -> Float[Tensor, "b c"]:
     r"""eq:zero-shot-posterior: $p_{ic}=\operatorname{softmax}_c(e^t\,u_i^\top w_c)$; ``scale`` is $e^t$."""
     return (scale * u @ weights.T).softmax(dim=-1)

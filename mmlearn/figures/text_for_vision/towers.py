@@ -33,7 +33,7 @@ def shown(size: int = 112) -> np.ndarray:
     return render(portrait("car", colour="red", setting="street"), size=size).image
 
 
-def cells(drawn: Diagram, x: Number, y: Number, roles: Sequence[str], cell: Number = 16) -> Box:
+def states_of(drawn: Diagram, x: Number, y: Number, roles: Sequence[str], cell: Number = 16) -> Box:
     """A row of states around (x, y)."""
     return drawn.matrix(x, y, [""], list(roles), cell)
 
@@ -81,11 +81,11 @@ def clip_vit(config: CLIPConfig | None = None) -> Diagram:
         drawn.text(x, 74, word, 13)
     drawn.text(right, 38, f"a caption, at most {text.context} tokens", 13, "soft")
 
-    states = cells(drawn, left, 140, ["new", *["image"] * 6])
+    states = states_of(drawn, left, 140, ["new", *["image"] * 6])
     drawn.text(left + 66, 130, f"{1 + p} × {image.width}", 13, "soft", "start")
     drawn.arrow((left, 94), (left, 132), "× *E*", "image")
     drawn.text(left - 54, 116, "class token", 13, "new")
-    words = cells(drawn, right, 140, [*["text"] * 4, "new"])
+    words = states_of(drawn, right, 140, [*["text"] * 4, "new"])
     drawn.text(right + 50, 130, f"{text.context} × {text.width}", 13, "soft", "start")
     drawn.arrow((right, 87), (right, 132), "", "text")
     add_i = drawn.box(left, 188, "+ *E*_{pos}, then LN", "image", 150, 32)
@@ -96,8 +96,8 @@ def clip_vit(config: CLIPConfig | None = None) -> Diagram:
     read = layer_box(drawn, right, 278, "text", text.layers, text.heads, True)
     drawn.arrow(add_i, see)
     drawn.arrow(add_t, read)
-    out_i = cells(drawn, left, 366, ["new", *["frozen"] * 6])
-    out_t = cells(drawn, right, 366, [*["frozen"] * 4, "new"])
+    out_i = states_of(drawn, left, 366, ["new", *["frozen"] * 6])
+    out_t = states_of(drawn, right, 366, [*["frozen"] * 4, "new"])
     drawn.arrow(see, out_i)
     drawn.arrow(read, out_t)
     first, last = left - 48, right + 32
@@ -122,11 +122,11 @@ def clip_resnet(config: ResNetConfig | None = None, embed: int = 1024) -> Diagra
         f"CLIP's ResNet. Left, from top to bottom: a picture of {s} by {s} pixels; the stem, violet, of "
         f"three 3 by 3 convolutions and a mean, to {w} channels of {s // 4} by {s // 4}; four stages of "
         f"{', '.join(map(str, config.blocks))} blocks, to {c} channels of {config.grid} by {config.grid}; "
-        f"the attention pool, violet, to {embed} numbers. Right above, a block that halves the sides: 1 by 1 and "
-        "3 by 3 convolution, a mean over 2 by 2 cells, violet, 1 by 1 convolution; beside it the shortcut, "
-        "with the same mean and a 1 by 1 convolution; both are added. Right below, the attention pool: the "
-        f"mean of the {p} cells is put in front of them and positions are added; the mean alone asks, with "
-        f"{config.heads} heads, all {1 + p} rows answer."))
+        f"the attention pool, violet, to {embed} numbers. Right above, a block that halves the sides: 1 by "
+        "1 and 3 by 3 convolution, a mean over 2 by 2 cells, violet, 1 by 1 convolution; beside it the "
+        "shortcut, with the same mean and a 1 by 1 convolution; both are added. Right below, the attention "
+        f"pool: the mean of the {p} cells is put in front of them and positions are added; the mean alone "
+        f"asks, with {config.heads} heads, all {1 + p} rows answer."))
     left = 100
     drawn.image(left, 40, shown(), 60)
     drawn.text(left + 40, 40, f"3 × {s} × {s}", 13, "soft", "start")
@@ -147,7 +147,8 @@ def clip_resnet(config: ResNetConfig | None = None, embed: int = 1024) -> Diagra
     drawn.text(308, 26, "*x*", 15, "image")
     parts = [drawn.box(308, 62 + 44 * i, name, role, 118, 30) for i, (name, role) in enumerate((
         ("1 × 1", "image"), ("3 × 3", "image"), ("mean of 2 × 2", "new"), ("1 × 1", "image")))]
-    for one, other in zip([(308, 34), *parts], parts):
+    drawn.arrow((308, 34), parts[0])
+    for one, other in zip(parts, parts[1:]):
         drawn.arrow(one, other)
     plus = drawn.node(308, 240, "+")
     drawn.arrow(parts[-1], plus)
@@ -160,7 +161,7 @@ def clip_resnet(config: ResNetConfig | None = None, embed: int = 1024) -> Diagra
     drawn.group(358, 408, 232, 212, "the attention pool")
     grid = drawn.matrix(296, 356, ["image"] * config.grid, config.grid, 56 / config.grid)
     drawn.text(296, 316, f"{p} cells", 13, "soft")
-    row = cells(drawn, 410, 340, ["new", *["image"] * 5], 14)
+    row = states_of(drawn, 410, 340, ["new", *["image"] * 5], 14)
     drawn.arrow((grid.x + 28, 356), (366, 340), "", "image", sides="rl")
     drawn.text(410, 320, f"{1 + p} × {c}", 13, "soft")
     drawn.text(343, 378, "mean first,", 13, "soft", "start")
@@ -207,7 +208,7 @@ def _veil(weights: Float[Tensor, "n p"], name: str, side: Number, gap: Number) -
 
 
 def class_token_gazes(model: CLIP, images: UInt8[Tensor, "n 3 s s"], side: int = 112,
-                      gap: int = 8) -> Block:
+                      gap: int = 8, start: int = -1) -> Block:
     """MOVING: point at a layer and see which patches the class token reads there, in a few pictures."""
     found = class_token_weights(model, images)
     n = len(images)
@@ -221,5 +222,4 @@ def class_token_gazes(model: CLIP, images: UInt8[Tensor, "n 3 s s"], side: int =
         labels.append(f"{name}: the brightest eighth of the patches has {float(top):.0%} of the weight")
     return hover(list(found), [_veil(weights, name, side, gap) for name, weights in found.items()], (
         f"{n} pictures and the layers of a Vision Transformer. Pointing at a layer shows what its class "
-        "token reads: patches with little weight are dark"), labels=labels, start=len(found) - 1,
-        under=under)
+        "token reads: patches with little weight are dark"), labels=labels, start=start, under=under)
