@@ -83,5 +83,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:12} seed {seed}: {measured['test']}", flush=True)
     return {"settings": {"steps": args.steps, "batch": args.batch, "lr": args.lr, "images": args.images,
                          "test": args.test, "scenes": "train, seed 1; test, seed 0",
+                         "start": "as in the released code",
                          "seeds": seeds(args.seeds), "config": asdict(with_blocks(args.blocks))},
                          "runs": runs}
