@@ -31,8 +31,8 @@ def called(crowd: People, count: int = 6, columns: int = 3) -> Figure:
                                 layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    for i, axis in zip(range(count), axes.flat):
-        axis.imshow(picture(crowd.data.images[i]))
+    for i, (image, axis) in enumerate(zip(crowd.data.images[:count], axes.flat)):
+        axis.imshow(picture(image))
         axis.set_title(f"“{ROLES[int(crowd.role[i])]}”", fontsize=11)
     return figure
 
