@@ -221,6 +221,12 @@ def test_the_stored_words_for_a_gap_are_those_of_the_browser(opened):
         assert odds[tokeniser.index[word]] == pytest.approx(share, abs=NEAR)
 
 
+def test_a_gap_is_no_word_that_the_model_has_not_read(opened):
+    read = answer(opened("vilbert"), "read", "A ___ and a zebra")
+    assert [one["word"] for one in read] == ["a", "___", "and", "a", "zebra"]
+    assert [one["word"] for one in read if not one["known"]] == ["zebra"]
+
+
 def test_a_sentence_without_a_gap_is_only_judged(opened):
     found = [answer(opened("vilbert"), "fill", 0, scene_to_pick(i)[1]) for i in (0, 4)]
     assert all(one["odds"] is None for one in found)
