@@ -333,7 +333,7 @@ def test_a_gap_is_filled_and_regions_that_were_read_are_lit(widget):
     words = place.get_by_label("the likeliest words for the gap").locator("th").all_inner_texts()
     assert words == list(fill(0, QUESTION))
     looked = place.get_by_label("where the model looked")
-    assert looked.locator("th").first.inner_text() == "the whole picture"
+    assert looked.locator("th").first.inner_text() == "whole picture"
     field = place.get_by_label("a sentence with a gap")
     field.fill("there is a boat and a ___")
     field.press("Enter")

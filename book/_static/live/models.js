@@ -209,7 +209,9 @@ function mmlearnModels(nn) {
       until(config.text.layers, config.layers);
       return {x, y, weights};};
     return {
-      *read(text) {yield nn.words(text.replace(/_+/g, " ")).map(word => ({word, known: words.has(word)}));},
+      *read(text) {
+        const parts = text.split(/_+/).map(nn.words).reduce((all, part) => [...all, "___", ...part]);
+        yield parts.map(word => ({word, known: word === "___" || words.has(word)}));},
       /* A text with gaps (___) about a scene: how probable each word is in the first gap, what its place read of
          the whole picture and of each region (the mean over heads in the last co-attention), and how probable it
          is that text and picture belong together. */

@@ -350,7 +350,7 @@ const mmlearnWidgets = (() => {
     const looked = make("table", {className: "mm-odds", "aria-label": "where the model looked"});
     const rows = pairs => make("tbody", {}, ...pairs.map(([name, share]) => make("tr", {},
       make("th", {scope: "row"}, name),
-      make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * share}%`})),
+      make("td", {style: "width:40%"}, make("span", {className: "mm-odd", style: `width:${100 * share}%`})),
       make("td", {}, `${(100 * share).toFixed(1)} %`))));
     /* Full light where a region is that was read, the whole picture as far as that was. */
     const cells = (scene, where) => {
@@ -372,7 +372,7 @@ const mmlearnWidgets = (() => {
         said.textContent = `${belongs} Write ___ for a word that the model shall find.`;
         return;}
       const order = [...found.odds.slice(0, -1).keys()].sort((a, b) => found.odds[b] - found.odds[a]).slice(0, 5);
-      const names = ["the whole picture", ...model.about.names[scene].map((name, k) => `region ${k + 1}, ${name}`)];
+      const names = ["whole picture", ...model.about.names[scene].map((name, k) => `${k + 1} ${name}`)];
       odds.replaceChildren(rows(order.map(i => [model.about.words[i], found.odds[i]])));
       looked.replaceChildren(rows(names.map((name, k) => [name, found.where[k]])));
       light(large, chooser.small, cells(scene, found.where));
