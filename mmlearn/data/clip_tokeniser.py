@@ -71,7 +71,8 @@ def merge(
     """Join neighbours, those whose pair was learned first before all others, until no pair is known."""
     pieces, last = list(pieces), len(ranks)
     while len(pieces) > 1:
-        pair = min(zip(pieces, pieces[1:]), key=lambda two: ranks.get(two, last))
+        pairs = zip(pieces, pieces[1:])
+        pair = min(pairs, key=lambda two: ranks.get(two, last))
         if pair not in ranks:
             break
         joined: list[str] = []

@@ -8,7 +8,7 @@ from such pictures.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -209,6 +209,16 @@ def measure(model: nn.Module, tokeniser: Tokeniser, crowd: People,
             "probabilities": rounded(mean_probabilities(model, tokeniser, crowd)),
             "labels": {str(t): rounded(row) for t, row in zip(thresholds, labels)},
             "pose errors": {k: round(v, 4) for k, v in pose_errors(model, tokeniser, crowd).items()}}
+
+
+def harms(run: Mapping[str, Any]) -> dict[str, float]:
+    """What should be small, of the measurements of a run: the gap of the role, how often a role is shown as a
+    label at a threshold of 0.1 (mean over groups and roles), and the poses told wrongly."""
+    shown = [share for group in run["labels"]["0.1"] for share in group]
+    wrong = run["pose errors"]
+    return {"gap of the role": run["gap"], "role shown at 0.1": sum(shown) / len(shown),
+            "pose wrong, counter-examples": wrong["counter-examples"],
+            "pose wrong, agreeing": wrong["agreeing"]}
 
 
 def train_condition(name: str | float, tokeniser: WordTokeniser, *, count: int, others: int, steps: int,
