@@ -13,7 +13,7 @@ COLUMNS = ("picture", "question", "answer")
 MOST = 20               # hypotheses
 FEW = 16                # shots
 EXAMPLES = """examples:
-  mmlearn answer a.png "Where is this?" --weights runs/flamingo
+  mmlearn answer a.png "Where is this?"
   mmlearn answer a.png "How many cats are there?" --weights runs/flamingo --shots shots.csv --beams 1
   mmlearn answer a.png "What colour is the car?" --weights runs/flamingo --json
 
@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
                              f"columns {', '.join(COLUMNS)}")
     parser.add_argument("--weights", default=MINIATURE, metavar="DIR",
                         help="the --out folder of mmlearn train flamingo, or its file (default: the "
-                             "book's miniature, which does not come with this version)")
+                             "book's miniature, which knows drawn scenes only)")
     parser.add_argument("--beams", type=int, default=3, metavar="K",
                         help="hypotheses (default 3; 1 is greedy)")
     parser.add_argument("--max-len", type=int, default=8, metavar="T", help="most words (default 8)")
@@ -91,11 +91,7 @@ def place_of(weights: str) -> Path:
     from mmlearn.files import package_data
 
     if weights == MINIATURE:
-        path = package_data("checkpoints") / f"{MINIATURE}.safetensors"
-        if not path.exists():
-            raise FileNotFoundError("no miniature Flamingo comes with this version of the book; give "
-                                    "--weights, the --out folder of mmlearn train flamingo")
-        return path
+        return package_data("checkpoints") / f"{MINIATURE}.safetensors"
     if not Path(weights).exists():
         raise FileNotFoundError(f"--weights {weights} is no file and no folder; give what mmlearn train "
                                 f"flamingo wrote, or leave it out")

@@ -9,6 +9,7 @@ import torch
 
 from mmlearn.both_modalities.interleaved import IMAGE, ChunkTokeniser, chunk
 from mmlearn.cli import answer, main
+from mmlearn.files import package_data
 
 WORDS = ["what colour is the car ? where is this : question answer red street blue <image>"]
 
@@ -91,13 +92,16 @@ def test_the_model_gets_the_pictures_in_their_order_and_its_answer_is_printed(
     assert "photographs" not in told.err
     seen = asked["look"](torch.tensor([example.picture for example in asked["page"]]))
     assert seen.shape == (2, 3, 64, 64) and not torch.equal(seen[0], seen[1])
-    assert main(["answer", str(pictures / "a.png"), "What colour is the car?"]) == 2
-    assert "no miniature Flamingo comes with this version" in capsys.readouterr().err
-    monkeypatch.setattr("mmlearn.files.package_data", lambda name: pictures)
-    (pictures / "flamingo.safetensors").touch()
     assert main(["answer", str(pictures / "a.png"), "What colour is the car?"]) == 0
     told = capsys.readouterr()
     assert told.out == "red\n" and "no photographs" in told.err and asked["path"].stem == "flamingo"
+
+
+def test_the_miniature_of_the_book_answers_by_default(capsys):
+    image = package_data("scenes-sample") / "images" / "train_000000.png"
+    assert main(["answer", str(image), "Where is this?"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "in a room\n" and "no photographs" in told.err
 
 
 def test_the_miniature_is_the_default():
