@@ -118,7 +118,7 @@ def test_the_workers_of_a_killed_parent_end_with_it(tmp_path, method):
         assert list(workers.map(square, range(4))) == [0, 1, 4, 9]
     program = tmp_path / "parent.py"
     program.write_text("import os, sys, time\nfrom mmlearn.processes import pool\n"
-                       "def work(i):\n print(os.getpid(), flush=True)\n time.sleep(600)\n"
+                       "def work(i):\n os.write(1, b'%d\\n' % os.getpid())\n time.sleep(600)\n"
                        "if __name__ == '__main__':\n with pool(2, None, sys.argv[1]) as workers:\n"
                        "  list(workers.map(work, range(2)))\n")
     parent = subprocess.Popen([sys.executable, str(program), method], stdout=subprocess.PIPE, text=True)
