@@ -1,6 +1,6 @@
 # Every target works from a fresh clone with python3 (3.11 or newer), make and a package index.
 #   make book        the website, in _build/html            make serve    shows it at http://localhost:8000
-#   make check       lint, types, fast tests (3 minutes)    make test     everything (under 30 minutes on 2 cores)
+#   make check       lint, types, fast tests (3 minutes)    make test     everything (about 40 minutes on 2 cores)
 #   make execute     run the notebooks in place             make clean    remove what was built
 #   make repository URL=https://github.com/you/fork         change the book's public address everywhere
 #   make release VERSION=0.2.0                              number, wheel, offline website (in dist/) and tag
