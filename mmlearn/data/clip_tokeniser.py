@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import ftfy
@@ -59,9 +60,9 @@ def byte_letters() -> dict[int, str]:
 def clean(text: str) -> str:
     """``text`` without broken Unicode, HTML escapes (also doubly escaped ones), capital letters and doubled
     spaces."""
-    # of other text ftfy would change nothing
-    if not (text.isascii() and text.isprintable() and "&" not in text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return " ".join(text.lower().split())               # here ftfy would change nothing
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return regex.sub(r"\s+", " ", text.strip()).strip().lower()
 
 
@@ -132,6 +133,7 @@ class CLIPTokeniser(Tokeniser):
         self.bos, self.eos = len(self.words) - 2, len(self.words) - 1
         self.unk, self.pad = self.eos, 0
         self._word = lru_cache(maxsize=100_000)(self._merged)       # texts repeat their words
+        self._piece = lru_cache(maxsize=100_000)(self._words_of)    # and what stands between two spaces
 
     @classmethod
     def find(cls, folder: str | Path | None = None) -> "CLIPTokeniser":
@@ -211,8 +213,11 @@ class CLIPTokeniser(Tokeniser):
         return tuple(self.index[piece] for piece in merge([*letters[:-1], letters[-1] + WORD_END],
                                                           self.ranks))
 
+    def _words_of(self, piece: str) -> tuple[int, ...]:
+        return tuple(i for word in WORD.findall(piece) for i in self._word(word))
+
     def _ids(self, text: str) -> list[int]:
-        return [i for word in WORD.findall(clean(text)) for i in self._word(word)]
+        return list(chain.from_iterable(map(self._piece, clean(text).split(" "))))
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Text of ``ids`` up to the first <end>, without <start> and without the zeros that pad it.

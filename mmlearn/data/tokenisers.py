@@ -95,9 +95,10 @@ class Tokeniser(ABC):
         if max_len is not None and max_len < 2:
             raise ValueError(f"max_len is {max_len}, but bos and eos take 2 tokens; use 2 or more")
         rows = [self._ids(text)[: None if max_len is None else max_len - 2] for text in texts]
+        lengths = torch.tensor([len(row) + 2 for row in rows], dtype=torch.long)
         ids = torch.full((len(rows), 2 + max(map(len, rows), default=0)), self.pad)
-        for i, row in enumerate(rows):
-            ids[i, : len(row) + 2] = torch.tensor([self.bos, *row, self.eos])
+        there = torch.arange(ids.shape[1]) < lengths[:, None]
+        ids[there] = torch.tensor([i for row in rows for i in (self.bos, *row, self.eos)], dtype=torch.long)
         return ids
 
 

@@ -5,7 +5,8 @@ arXiv:2103.00020, sec. 2.3 and fig. 3 (the loss); the running log-sum-exp is M. 
 (2018), *Online normalizer calculation for softmax*, arXiv:1805.02867.  Survey: 4.2.1.
 Differs from the paper: nothing in the result. Autograd keeps several b x b matrices (and needs six products
 where each direction has logits of its own); here it is three products and one matrix, or four products and
-none (``keep``).
+none (``keep``). Where the matrix is kept and its numbers lie close enough, one exponential of each serves
+its row and its column.
 """
 
 import math
@@ -19,6 +20,7 @@ from torch.autograd.function import once_differentiable
 Scale = Float[Tensor, ""] | float | int            # e^t = 1 / tau
 ENTRIES = {"cpu": 2**24}  # numbers of a block (64 MB in float32) by device: large enough that
 MORE_ENTRIES = 2**26                               # threads are rarely waited for; and on an accelerator
+SPAN = 80.0                    # between logits whose exponentials float32 holds beside that of the largest
 
 
 def single(x: Tensor) -> Tensor:
@@ -69,8 +71,9 @@ class SymmetricLoss(torch.autograd.Function):
 
     A first pass over blocks of rows leaves the log-sum-exp of every row and column, a second one the gradient
     $G=\frac1{2b}(P+Q-2I)$ block by block, with $\partial u=e^tGv$, $\partial v=e^tG^\top u$ and
-    $\partial e^t=\sum_iu_i^\top(Gv)_i$. With ``keep`` the second pass finds the logits where the first has
-    put them.
+    $\partial e^t=\sum_iu_i^\top(Gv)_i$. With ``keep`` the logits are one matrix, worked out once; if none is
+    further than ``SPAN`` from another, $E=e^{\ell-\max\ell}$ with its row sums r and column sums c gives all:
+    $P+Q=E_{ij}(1/r_i+1/c_j)$.
     """
 
     @staticmethod
@@ -83,11 +86,21 @@ class SymmetricLoss(torch.autograd.Function):
             b, texts = len(u), v.mT
             images = u * factor
             parts = [slice(i, min(i + chunk, b)) for i in range(0, b, chunk)]
-            logits = u.new_empty(b if keep else min(chunk, b), b)
+            if keep:
+                logits = torch.mm(images, texts)
+                low, high = logits.aminmax()
+                if high - low <= SPAN:
+                    loss, found = _one_exponential(logits, high, images, u, v, factor, gradient)
+                    if gradient:
+                        ctx.save_for_backward(*found)
+                    return loss
+            else:
+                logits = u.new_empty(min(chunk, b), b)
 
-            def block(part: slice, again: bool = False) -> Tensor:
-                found = logits[part] if keep else logits[: part.stop - part.start]
-                return found if keep and again else torch.mm(images[part], texts, out=found)
+            def block(part: slice) -> Tensor:
+                if keep:
+                    return logits[part]
+                return torch.mm(images[part], texts, out=logits[: part.stop - part.start])
 
             rows, pairs = u.new_empty(b), u.new_empty(b)
             most, total = u.new_full((b,), -math.inf), u.new_zeros(b)
@@ -109,13 +122,36 @@ class SymmetricLoss(torch.autograd.Function):
                  for found, kind in zip(ctx.saved_tensors, ctx.types)), None, None, None
 
 
+def _one_exponential(logits: Tensor, high: Tensor, images: Tensor, u: Tensor, v: Tensor,
+                     factor: Tensor | float | int, gradient: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss, and its gradient with respect to u, v and the scale if it is asked for; overwrites the
+    logits, 256 rows at a time, so that they stay in the cache between one operation and the next."""
+    b, pairs = len(u), logits.diagonal().clone()
+    blocks = logits.split(256)
+    rows, columns = [], torch.zeros_like(pairs)
+    for l in blocks:
+        E = l.sub_(high).exp_()
+        rows.append(E.sum(dim=1))
+        columns += E.sum(dim=0)
+    loss = ((torch.cat(rows).log() + columns.log()) / 2 + high - pairs).mean()
+    if not gradient:
+        return loss, ()
+    for E, row in zip(blocks, rows):
+        E *= 1 / row[:, None] + 1 / columns                             # P + Q
+    logits.diagonal().sub_(2)
+    pulled = logits @ v                                                 # G v, still without 1 / 2b
+    grad_v = logits.mT @ images                                         # e^t G' u
+    grad_scale = (u * pulled).sum()
+    return loss, (pulled.mul_(factor / (2 * b)), grad_v.div_(2 * b), grad_scale / (2 * b))
+
+
 def _symmetric_gradient(images: Tensor, u: Tensor, v: Tensor, parts: list[slice], block: Any, rows: Tensor,
                         columns: Tensor, factor: Tensor | float | int) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the mean loss with respect to u, v and the scale; overwrites the blocks."""
     b = len(u)
     grad_u, grad_v, grad_scale = torch.empty_like(u), torch.zeros_like(v), u.new_zeros(())
     for part in parts:
-        l = block(part, again=True)
+        l = block(part)
         g = (l - rows[part, None]).exp_()                               # P
         g += l.sub_(columns).exp_()                                     # P + Q
         g.diagonal(part.start).sub_(2)

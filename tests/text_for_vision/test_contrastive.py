@@ -164,6 +164,26 @@ def test_the_fused_loss_and_its_gradients_are_those_of_the_formula(b, chunk, kee
         torch.testing.assert_close(found.grad, want.grad, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("apart", [0.0, 1.0, 79.0, 81.0, 400.0])
+def test_near_and_far_logits_have_the_loss_and_the_gradients_of_double_precision(apart):
+    """One exponential serves rows and columns up to 80 between the logits, the running sums beyond."""
+    g = torch.Generator().manual_seed(3)
+    u, v = (torch.nn.functional.normalize(torch.randn(300, 8, generator=g), dim=1) for _ in range(2))
+    products = u @ v.T
+    scale = apart / float(products.max() - products.min())
+    found = [x.clone().requires_grad_() for x in (u, v, torch.tensor(scale))]
+    wanted = [x.detach().double().requires_grad_() for x in found]
+    symmetric_loss(*found).backward()
+    mine = symmetric_loss(*found).detach()
+    loss = symmetric_cross_entropy(wanted[2] * wanted[0] @ wanted[1].T)
+    loss.backward()
+    assert mine.item() == pytest.approx(loss.item(), rel=2e-6, abs=1e-6)
+    # of a logit, as the gradient feels it
+    rounding = 2**-23 * max(apart, 1.0) * max(scale, 1.0) / (2 * 300)
+    for a, b in zip(found, wanted):
+        torch.testing.assert_close(a.grad.double(), b.grad, rtol=2e-5, atol=2 * rounding)
+
+
 def test_the_fused_gradient_passes_gradcheck_also_where_the_vectors_are_not_unit():
     g = torch.Generator().manual_seed(2)
     u, v = (torch.randn(5, 3, generator=g, dtype=torch.float64, requires_grad=True) for _ in range(2))
