@@ -15,6 +15,7 @@ import json
 import statistics
 from collections.abc import Callable
 from itertools import chain, cycle, islice
+from typing import Any
 
 import measuring
 import torch
@@ -110,7 +111,8 @@ def tokenising(args: argparse.Namespace) -> dict[str, Task]:
     from transformers import CLIPTokenizer
 
     ours, peer = CLIPTokeniser.find(), open_clip.get_tokenizer("ViT-B-32")
-    theirs = CLIPTokenizer(vocab=ours.index, merges=[*ours.ranks])  # type: ignore[arg-type]
+    merges: list[Any] = [*ours.ranks]                       # pairs, where its annotation says words
+    theirs = CLIPTokenizer(vocab=ours.index, merges=merges)
     captions = list(islice(cycle(chain.from_iterable(scene_pairs(2000).captions)), 10_000))
     ways = {"ours": lambda: ours(captions), "open_clip": lambda: peer(captions),
             "transformers": lambda: theirs(captions, padding="max_length", max_length=77, truncation=True,
