@@ -162,21 +162,20 @@ def frozen_and_trained(rows: Sequence[Count] | None = None) -> Diagram:
     rows = counts() if rows is None else rows
     told = "; ".join(f"{row.name}: {said(row.trained)} trained, {said(row.frozen) if row.frozen else 'none'} "
                      f"frozen" for row in rows)
-    drawn = Diagram(470, 44 + 46 * len(rows), (
+    drawn = Diagram(470, 44 + 64 * len(rows), (
         "Bars of equal length, one a system: violet is the share of its parameters that is trained, grey "
         f"what is frozen. {told}."))
     drawn.text(14, 16, "trained", 13, "new", "start", 600)
     drawn.text(456, 16, "frozen", 13, "frozen", "end", 600)
     for i, row in enumerate(rows):
-        y, share = 44 + 46 * i, row.trained / (row.trained + row.frozen)
+        y, share = 44 + 64 * i, row.trained / (row.trained + row.frozen)
         drawn.text(14, y, row.name, 14, anchor="start", weight=600)
         drawn.text(456, y, row.note, 13, "soft", "end")
-        drawn.bar(14, y + 21, 442 * share, 18, "new")
+        drawn.bar(14, y + 18, 442 * share, 14, "new")
+        drawn.text(14, y + 36, said(row.trained), 13, "new", "start")
         if row.frozen:
-            drawn.bar(14 + 442 * share, y + 21, 442 * (1 - share), 18, "frozen")
-        drawn.text(20, y + 21, said(row.trained), 13, anchor="start", halo=True)
-        if row.frozen:
-            drawn.text(450, y + 21, said(row.frozen), 13, anchor="end", halo=True)
+            drawn.bar(14 + 442 * share, y + 18, 442 * (1 - share), 14, "frozen")
+            drawn.text(456, y + 36, said(row.frozen), 13, "frozen", "end")
     return drawn
 
 
