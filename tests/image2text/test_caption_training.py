@@ -276,6 +276,14 @@ def test_a_saved_captioner_says_the_same_from_another_folder(trained, data, word
         look_at(saved, PictureFiles([], 64), [])
 
 
+def test_a_captioner_saved_when_its_feature_extractor_was_called_sight_is_read(trained, words, tmp_path):
+    save_captioner(tmp_path, trained, words, FeatureExtractor("stored", 48), {})
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert '"feature_extractor"' in text
+    (tmp_path / "config.json").write_text(text.replace('"feature_extractor"', '"sight"'), encoding="utf-8")
+    assert load_captioner(tmp_path).feature_extractor == FeatureExtractor("stored", 48)
+
+
 def test_a_grid_captioner_brings_its_trunk_along(words, coco, tmp_path):
     extractor = FeatureExtractor.grid("resnet18", None, 32)
     model = M2Transformer(M2Config(vocab=len(words), features=512, memory=4, **SIZES))
