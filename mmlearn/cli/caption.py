@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
     if args.checkpoint in MINIATURES or saved.about.get("data") == "scenes":
         print(f"{args.checkpoint} knows the drawn scenes of the book only, and no photographs",
               file=sys.stderr)
-    pictures = PictureFiles(list(wanted), saved.sight.size)
-    saved.sight.inputs(pictures)                        # refuse a model without eyes before all else
+    pictures = PictureFiles(list(wanted), saved.feature_extractor.size)
+    saved.feature_extractor.inputs(pictures)            # refuse a model without eyes before all else
     if len(wanted) == 1:
         pictures.rows([0])                              # the only picture: what is wrong with it is the error
     found = captions_of(saved, pictures, args.beam, args.max_len)

@@ -25,7 +25,7 @@ from mmlearn.cli.training import alone, has_begun, recall, remember
 if TYPE_CHECKING:
     from mmlearn.catalog import System
     from mmlearn.data.coco import CaptionRecord
-    from mmlearn.image2text.saved import SavedCaptioner, Sight
+    from mmlearn.image2text.saved import FeatureExtractor, SavedCaptioner
     from mmlearn.image2text.training import CaptionData
     from mmlearn.train import History
 
@@ -92,18 +92,18 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         if writes and settings["phase"] == "xe" and not has_begun(args.out, "xe", "history-xe.json"):
             begin(args.out, settings, data)
         saved = load_captioner(args.out)
-        data = seen(data, saved.sight, settings)
-        val = None if val is None else seen(val, saved.sight, settings)
+        data = seen(data, saved.feature_extractor, settings)
+        val = None if val is None else seen(val, saved.feature_extractor, settings)
         fits(saved, data, settings)
 
     def export(step: int, model: Any) -> None:
-        save_captioner(args.out, model, saved.tokeniser, saved.sight, about(settings, step),
+        save_captioner(args.out, model, saved.tokeniser, saved.feature_extractor, about(settings, step),
                        weights_only=True)
 
     history = train(args.out, settings, saved, data, val, export)
     if not writes:
         return
-    save_captioner(args.out, saved.model, saved.tokeniser, saved.sight,
+    save_captioner(args.out, saved.model, saved.tokeniser, saved.feature_extractor,
                    about(settings, history.steps[-1]), weights_only=True)
     report(args, settings, history, saved)
 
@@ -238,15 +238,15 @@ def described(settings: dict[str, Any], validation: bool = False) -> "list[Capti
     return [CaptionRecord(image, Path(str(image)), tuple(texts)) for image, texts in spoken.items()]
 
 
-def seen(data: "CaptionData", sight: "Sight", settings: dict[str, Any]) -> "CaptionData":
+def seen(data: "CaptionData", extractor: "FeatureExtractor", settings: dict[str, Any]) -> "CaptionData":
     """The same images as the model reads them."""
     from dataclasses import replace
 
     from mmlearn.image2text.features import StoredFeatures
 
-    if sight.kind == "stored":
+    if extractor.kind == "stored":
         return replace(data, inputs=StoredFeatures(settings["features"], data.ids))
-    return replace(data, inputs=sight.inputs(data.inputs))
+    return replace(data, inputs=extractor.inputs(data.inputs))
 
 
 def fits(saved: "SavedCaptioner", data: "CaptionData", settings: dict[str, Any]) -> None:
@@ -259,12 +259,12 @@ def fits(saved: "SavedCaptioner", data: "CaptionData", settings: dict[str, Any])
 
 
 def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
-    """Write the untrained captioner: its words, its sight, its random weights."""
+    """Write the untrained captioner: its words, its feature extractor, its random weights."""
     from mmlearn.checkpoints import fill
     from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
     from mmlearn.image2text.m2 import M2Config, M2Transformer
     from mmlearn.image2text.regions import load_detector
-    from mmlearn.image2text.saved import Sight, save_captioner
+    from mmlearn.image2text.saved import FeatureExtractor, save_captioner
     from mmlearn.nn.modes import seeded
 
     try:
@@ -279,14 +279,14 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
         elif weights is None:
             print(RANDOM_TRUNK.format(settings["trunk"]), file=sys.stderr)
     if settings["features"] == "pictures":
-        sight = Sight("pictures", settings["pixels"])
+        extractor = FeatureExtractor("pictures", settings["pixels"])
     elif settings["features"] == "grid":
-        sight = Sight.grid(settings["trunk"], weights, settings["pixels"], settings["seed"], data.inputs,
-                           tensors)
+        extractor = FeatureExtractor.grid(settings["trunk"], weights, settings["pixels"], settings["seed"],
+                                          data.inputs, tensors)
     elif settings["features"] == "regions":
-        sight = Sight.regions(load_detector())
+        extractor = FeatureExtractor.regions(load_detector())
     else:
-        sight = Sight("stored", settings["pixels"])
+        extractor = FeatureExtractor("stored", settings["pixels"])
     with seeded(settings["seed"]):
         if settings["system"] == "captioner":
             config = (CaptionerConfig.mini(len(tokeniser)) if mini else
@@ -295,10 +295,10 @@ def begin(out: Path, settings: dict[str, Any], data: "CaptionData") -> None:
             if tensors is not None:
                 fill(model.trunk, tensors, str(settings["weights"]))
         else:
-            width = int(seen(data, sight, settings).inputs.rows([0])[0].shape[-1])
+            width = int(seen(data, extractor, settings).inputs.rows([0])[0].shape[-1])
             model = M2Transformer(M2Config.mini(len(tokeniser), width) if mini else
                                   M2Config(vocab=len(tokeniser), features=width))
-    save_captioner(out, model, tokeniser, sight, about(settings, 0))
+    save_captioner(out, model, tokeniser, extractor, about(settings, 0))
 
 
 RANDOM_TRUNK = """

@@ -123,13 +123,6 @@ class SentencePairs:
         return (draw_scenes(self.first_scenes, size, processes=1),
                 draw_scenes(self.second_scenes, size, processes=1))
 
-    def first_examples(self, count: int) -> "SentencePairs":
-        """The first ``count`` pairs. Raises ``ValueError`` if there are fewer."""
-        if not 1 <= count <= len(self):
-            raise ValueError(f"count is {count}; there are {len(self)} pairs")
-        return SentencePairs(self.first[:count], self.second[:count], self.labels[:count],
-                             self.first_scenes[:count], self.second_scenes[:count])
-
 
 def _check(count: int, split: str) -> None:
     if count < 2 or count % 2:

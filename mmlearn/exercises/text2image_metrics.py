@@ -5,7 +5,6 @@ Every check compares with the formula written out by hand, and with what the usu
 give.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from mmlearn.exercises import as_number, as_several, check, diagnose, measured_table
 from mmlearn.metrics.frechet import GaussianStatistics, frechet_distance
 from mmlearn.metrics.generation import conditional_information
+from mmlearn.nn.modes import remembered
 
 # ------------------------------------------------------------------------------------- 12: Frechet distance
 
@@ -172,7 +172,7 @@ def inception(logits: Tensor) -> float:
     return float(conditional_information(logits.double().log_softmax(1)).exp())
 
 
-@functools.cache
+@remembered
 def pool() -> tuple[Tensor, Tensor]:
     """600 "pictures" of 8 classes: features (600, 16) in clouds that overlap, and the logits (600, 8) of a
     classifier that knows the clouds. Everything is drawn from one seed."""

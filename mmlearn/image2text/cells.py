@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from mmlearn.data.batches import Batches
 from mmlearn.data.scenes import CATEGORIES, CATEGORY, render, sample_scene
 from mmlearn.data.scenes.graph import COLOURS, SETTINGS, SIZES, TEXTURES, Scene
 from mmlearn.image2text.captioner import CNNTransformer
@@ -74,7 +75,7 @@ class CellBatch(NamedTuple):
 
 
 class CellData:
-    """Pictures as bytes and the labels of their cells, scenes ``0 … count-1``; batch i is a function of i."""
+    """Pictures as bytes and the labels of their cells, scenes ``0 … count-1``."""
 
     def __init__(
         self,
@@ -84,7 +85,6 @@ class CellData:
         size: int = 64,
         cells: int = 8,
         seed: int = 1,
-        batch: int = 64,
     ) -> None:
         images = np.empty((count, 3, size, size), dtype=np.uint8)
         labels = np.empty((count, len(LABELS), cells, cells), dtype=np.int16)
@@ -97,7 +97,6 @@ class CellData:
             settings[i] = SETTINGS.index(scene.setting)
         self.images: UInt8[Tensor, "n 3 s s"] = torch.from_numpy(images)
         self.labels, self.settings = torch.from_numpy(labels), torch.from_numpy(settings)
-        self.size = batch
 
     def __len__(self) -> int:
         return len(self.images)
@@ -112,10 +111,23 @@ class CellData:
             labels[:, -1] = torch.where(facing == UNKNOWN, UNKNOWN, 1 - facing)
         return CellBatch(images, labels.flatten(2), self.settings[index])
 
-    def __call__(self, step: int) -> CellBatch:
-        draw = torch.Generator().manual_seed(step)
-        index = torch.randint(len(self), (self.size,), generator=draw)
-        return self.rows(index, mirror=bool(torch.rand((), generator=draw) < 0.5))
+
+class CellBatches(Batches):
+    """Batches of pictures drawn with replacement, mirrored half of the time, a function of their number."""
+
+    data: CellData
+
+    def drawn(self, number: int) -> tuple[list[int], bool]:
+        """The pictures of batch ``number``, and whether they are mirrored."""
+        draw = torch.Generator().manual_seed(number)
+        index = torch.randint(len(self.data), (self.size,), generator=draw).tolist()
+        return index, bool(torch.rand((), generator=draw) < 0.5)
+
+    def indices(self, number: int, rank: int = 0, world: int = 1) -> list[int]:
+        return self.drawn(number)[0][rank::world]
+
+    def make(self, indices: list[int], number: int) -> CellBatch:
+        return self.data.rows(indices, mirror=self.drawn(number)[1])
 
 
 class CellReader(nn.Module):
@@ -170,7 +182,8 @@ def cell_accuracy(model: CellReader, data: CellData, batch: int = 100) -> dict[s
 
 
 def train_cells(
-    model: CellReader, data: CellData, *, steps: int = 2000, lr: float = 2e-3, seed: int = 0, **options: Any
+    model: CellReader, data: CellData, *, steps: int = 2000, batch: int = 64, lr: float = 2e-3, seed: int = 0,
+    **options: Any
 ) -> History:
     """Train trunk and linear layers on the labels of the cells; ``options`` go to ``fit``."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
@@ -178,7 +191,7 @@ def train_cells(
     return fit(
         model,
         cell_loss,
-        data,
+        CellBatches(data, min(batch, len(data))),
         steps=steps,
         optimizer=optimizer,
         schedule=schedule,

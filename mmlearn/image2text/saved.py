@@ -1,4 +1,4 @@
-"""A captioner on disk: the model, its words, and its way of looking at images.
+"""A captioner on disk: the model, its words, and its feature extractor.
 
 Survey: 1.2, 1.2.1.  A folder has ``config.json``, ``model.safetensors`` and, where the model reads grid cells
 or regions, ``trunk.safetensors`` or ``detector.safetensors``; a captioner of the book is a pair of files.
@@ -27,10 +27,11 @@ from mmlearn.nn.modes import seeded
 CHECKPOINTS = package_data("checkpoints")
 Captioner = M2Transformer | CNNTransformer
 SYSTEMS = kinds("m2", "captioner")
+FORMER = "sight"            # what the feature extractor was called in descriptions, which are still read
 
 
 @dataclass
-class Sight:
+class FeatureExtractor:
     """How pictures become what a captioner reads: as they are, grid cells of a CNN, regions of a detector, or
     a file.
 
@@ -57,7 +58,8 @@ class Sight:
 
     @classmethod
     def grid(cls, trunk: str = "resnet101", weights: str | None = None, size: int = 224, seed: int = 0,
-             pictures: Inputs | None = None, tensors: Mapping[str, torch.Tensor] | None = None) -> "Sight":
+             pictures: Inputs | None = None,
+             tensors: Mapping[str, torch.Tensor] | None = None) -> "FeatureExtractor":
         """Cells of a CNN (``build_trunk``): with ``weights`` by name, with those of ``tensors``, or with
         random ones drawn from ``seed``.
 
@@ -76,7 +78,7 @@ class Sight:
         return cls("grid", size, trunk, module=module.eval())
 
     @classmethod
-    def regions(cls, detector: Detector, max_regions: int = 10) -> "Sight":
+    def regions(cls, detector: Detector, max_regions: int = 10) -> "FeatureExtractor":
         """Regions of a detector, at the picture size that it was trained for."""
         return cls("regions", detector.config.size, max_regions=max_regions, module=detector)
 
@@ -88,13 +90,13 @@ class SavedCaptioner:
     system: str
     model: Captioner
     tokeniser: WordTokeniser
-    sight: Sight
+    feature_extractor: FeatureExtractor
     about: dict[str, Any]
 
 
-def save_captioner(path: Path | str, model: Captioner, tokeniser: WordTokeniser, sight: Sight,
-                   about: Mapping[str, Any], *, weights_only: bool = False, half: bool = False,
-                   detector: str | None = None) -> None:
+def save_captioner(path: Path | str, model: Captioner, tokeniser: WordTokeniser,
+                   feature_extractor: FeatureExtractor, about: Mapping[str, Any], *,
+                   weights_only: bool = False, half: bool = False, detector: str | None = None) -> None:
     """Write a captioner as a folder that can be moved anywhere, or as a pair of files ``NAME.safetensors``
     and ``.json``.
 
@@ -103,18 +105,19 @@ def save_captioner(path: Path | str, model: Captioner, tokeniser: WordTokeniser,
     """
     weights, _ = pair_of(path)
     system = next(name for name, (_, kind) in SYSTEMS.items() if isinstance(model, kind))
-    if not weights_only and sight.kind == "grid" and sight.module is not None:
-        save_weights(sight.module, weights.parent / "trunk.safetensors", half=True)
-    elif not weights_only and detector is None and isinstance(sight.module, Detector):
-        save_detector(sight.module, weights.parent / "detector.safetensors", {})
+    module = feature_extractor.module
+    if not weights_only and feature_extractor.kind == "grid" and module is not None:
+        save_weights(module, weights.parent / "trunk.safetensors", half=True)
+    elif not weights_only and detector is None and isinstance(module, Detector):
+        save_detector(module, weights.parent / "detector.safetensors", {})
     config = asdict(model.config)
     if config.get("weights"):                       # they are in the file: not to be downloaded again
         config["weights"] = None
-    seeing = {f.name: getattr(sight, f.name) for f in fields(sight) if f.name != "module"}
+    described = {f.name: getattr(feature_extractor, f.name) for f in fields(feature_extractor)
+                 if f.name != "module"}
     words = {"splitter": tokeniser.splitter, "words": tokeniser.words}
-    save_model(path, model, system, {"config": config, "sight": seeing, "detector": detector, **words,
-                                     "about": dict(about)},
-               half=half)
+    save_model(path, model, system, {"config": config, "feature_extractor": described, "detector": detector,
+                                     **words, "about": dict(about)}, half=half)
 
 
 def load_captioner(path: Path | str, detector: Detector | None = None) -> SavedCaptioner:
@@ -131,20 +134,20 @@ def load_captioner(path: Path | str, detector: Detector | None = None) -> SavedC
     model, content = load_model(path, SYSTEMS, remedy)
     weights, description = pair_of(path)
     try:
-        sight = Sight(**content["sight"])
+        extractor = FeatureExtractor(**(content.get("feature_extractor") or content[FORMER]))
         tokeniser = WordTokeniser(content["words"], content["splitter"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{description} does not describe a captioner ({type(error).__name__}: {error}); "
                          f"{remedy}") from error
-    if sight.kind == "grid":
-        sight.module = build_trunk(sight.trunk)
-        load_weights(sight.module, weights.parent / "trunk.safetensors")
-        sight.module.eval()
-    elif sight.kind == "regions":
-        sight.module = detector or load_detector(
+    if extractor.kind == "grid":
+        extractor.module = build_trunk(extractor.trunk)
+        load_weights(extractor.module, weights.parent / "trunk.safetensors")
+        extractor.module.eval()
+    elif extractor.kind == "regions":
+        extractor.module = detector or load_detector(
             weights.parent / f"{content['detector'] or 'detector'}.safetensors"
         )
-    return SavedCaptioner(content["system"], cast(Captioner, model), tokeniser, sight,
+    return SavedCaptioner(content["system"], cast(Captioner, model), tokeniser, extractor,
                           content.get("about", content))
 
 
@@ -152,5 +155,5 @@ def look_at(saved: SavedCaptioner, pictures: Inputs,
             indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What the captioner reads of some pictures, on its device."""
     device = next(saved.model.parameters()).device
-    values, mask = saved.sight.inputs(pictures).rows(indices)
+    values, mask = saved.feature_extractor.inputs(pictures).rows(indices)
     return values.to(device), None if mask is None else mask.to(device)

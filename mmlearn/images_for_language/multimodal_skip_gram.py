@@ -41,6 +41,7 @@ from mmlearn.images_for_language.skip_gram import (
 )
 from mmlearn.images_for_language.zero_shot import nearest_pictures
 from mmlearn.nn.configuration import FieldError
+from mmlearn.nn.modes import seeded
 
 BLOCK = 20              # words that are predicted before their pictures are looked at
 
@@ -314,8 +315,7 @@ def train_multimodal_skip_gram(
                          f"hierarchical softmax, 'hs'")
     if model is None:
         vocabulary = vocabulary or Vocabulary.of(sentences, config.min_count)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = MultimodalSkipGram(config, vocabulary, pictures)
     if model.vocabulary is None:
         raise ValueError("the model knows no words; make it with the vocabulary of the corpus")

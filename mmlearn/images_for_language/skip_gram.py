@@ -40,6 +40,7 @@ from mmlearn.data.vocabulary import KEEP, Text, Vocabulary, generator_of, number
 from mmlearn.files import locked
 from mmlearn.images_for_language.huffman import HuffmanTree
 from mmlearn.nn.configuration import FieldError, check
+from mmlearn.nn.modes import seeded
 from mmlearn.progress import Progress
 from mmlearn.train import History
 
@@ -395,8 +396,7 @@ def train_skip_gram(
         raise ValueError(f"seed is {seed}; take a whole number from 0 to {2**32 - 1:,}")
     if model is None:
         vocabulary = vocabulary or Vocabulary.of(sentences, config.min_count)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = SkipGram(config, vocabulary)
     run = _Run(model, numbered(sentences, _known(model)), seed, workers, table_sigmoid)
     with locked(folder) if folder is not None else nullcontext():

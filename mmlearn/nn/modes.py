@@ -64,7 +64,7 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
     its own.
 
     With ``functools.cache`` alone a caller who changes a tensor would change it for all. The result is a
-    tensor, or a dataclass that holds tensors.
+    tensor, a tuple or a dataclass that holds tensors.
     """
     kept = cache(function)
 
@@ -79,6 +79,8 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
 def _own(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(map(_own, value))
     if is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: getattr(value, f.name) for f in fields(value)}
         copies = {name: _own(part) for name, part in parts.items() if isinstance(part, Tensor)

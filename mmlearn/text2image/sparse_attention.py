@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmlearn.nn.attention import KeysValues, KVCache, MultiHeadAttention, causal_mask
+from mmlearn.nn.modes import remembered
 
 KINDS = ("row", "column", "convolution", "full")
 
@@ -164,7 +165,7 @@ def block_attention(
     return torch.cat([read, out[:, :, :n]], dim=2)
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def keys_of(kind: str, place: int, side: int, kernel: int = 11) -> slice | Tensor:
     """The places of the picture that place number ``place`` attends to: a slice, or their numbers."""
     if kind == "full":

@@ -1,15 +1,17 @@
 """A version is made once: its number agrees everywhere, its changes are told, its website is one file."""
 
 import datetime
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import zipfile
 
 import nbformat
 import pytest
-from notebooks import setup_cell
+from notebooks import repository, setup_cell
 from release import PLACES, ROOT, current, set_version, tag, zip_site
 
 import mmlearn
@@ -84,3 +86,47 @@ def test_the_website_is_one_file_below_one_folder(tmp_path):
         assert archive.read("book-1.0.0/book/1.html") == b"one"
     before = packed[0].read_bytes()
     assert zip_site(tmp_path, packed[0]).read_bytes() == before
+
+
+IN_COLAB = """
+import subprocess, sys, types
+from pathlib import Path
+
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+run = subprocess.run
+subprocess.run = lambda command, **options: (           # what the cell would install is installed here
+    print(" ".join(command)) if command[0] == "pip" else run(command, **options))
+exec(compile(Path("cell.py").read_text(encoding="utf-8"), "cell.py", "exec"))
+import mmlearn
+from mmlearn.experiments import results
+from mmlearn.image2text.saved import load_captioner
+print(Path(mmlearn.__file__).as_posix(), results("scst")["recipe"], load_captioner("captioner-grid").system)
+"""
+
+
+@pytest.mark.slow
+def test_in_colab_the_setup_cell_fetches_the_tag_and_runs_what_it_brings(tmp_path):
+    """The public address leads to a repository here that has the tag; nothing else of this checkout is
+    seen."""
+    origin, content = tmp_path / "origin", tmp_path / "content"
+    listed = subprocess.run(["git", "ls-files", "mmlearn", "data", "book/colab.txt"], cwd=ROOT, check=True,
+                            capture_output=True, text=True).stdout.split("\n")
+    for name in filter(None, listed):
+        (origin / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, origin / name)
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"],
+                    ["tag", "-a", f"v{mmlearn.__version__}", "-m", "a version"]):
+        subprocess.run([*git, *command], cwd=origin, check=True)
+    (tmp_path / "cell.py").write_text(setup_cell("1-image2text").replace("/content", content.as_posix()),
+                                      encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_VALUE_0": repository(),
+                    "GIT_CONFIG_KEY_0": f"url.{origin.as_uri()}.insteadOf"}
+    done = subprocess.run([sys.executable, "-c", IN_COLAB], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    asked, *_, last = done.stdout.strip().splitlines()
+    assert asked == f"pip install -q -r {content.as_posix()}/mmlearn/book/colab.txt"
+    assert (content / "mmlearn" / "book" / "colab.txt").is_file()
+    assert last.split() == [f"{content.as_posix()}/mmlearn/mmlearn/__init__.py", "scst", "captioner"]

@@ -103,7 +103,7 @@ def test_stored_features_are_read_by_image_id(coco, tmp_path, capsys):
     train(capsys, "m2", *data(coco), "--features", tmp_path / "f.safetensors", "--steps", 2, "--batch", 8,
           "--out", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["config"]["features"] == 7 and config["sight"]["kind"] == "stored"
+    assert config["config"]["features"] == 7 and config["feature_extractor"]["kind"] == "stored"
     image = str(next(Path(coco[0]).rglob("*.png")))
     assert main(["caption", image, "--checkpoint", str(tmp_path / "run")]) == 2
     assert "no eyes of its own" in capsys.readouterr().err

@@ -188,7 +188,7 @@ def test_a_trunk_of_random_weights_is_announced_and_one_of_a_file_is_read(photos
     torch.save(state, tmp_path / "weights.pth")
     told = train(capsys, *base, "--trunk-weights", tmp_path / "weights.pth", "--out", tmp_path / "b")
     assert "WARNING" not in told["stderr"]
-    module = load_captioner(tmp_path / "b").sight.module
+    module = load_captioner(tmp_path / "b").feature_extractor.module
     torch.testing.assert_close(module.resnet.conv1.weight, state["conv1.weight"], atol=1e-3, rtol=1e-3)
     del state["conv1.weight"]
     save_tensors({k: v.contiguous() for k, v in state.items()}, tmp_path / "other.safetensors")
@@ -228,7 +228,8 @@ def test_a_trunk_trained_on_imagenet_comes_with_a_package(photos, tmp_path, caps
     monkeypatch.setattr(lite0, "find_spec", lambda _: None)         # the folder holds what it needs
     saved = load_captioner(tmp_path / "m2")
     picture = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(saved.sight.module(picture), trained(picture), atol=0.05, rtol=0.05)
+    features = saved.feature_extractor.module(picture)
+    torch.testing.assert_close(features, trained(picture), atol=0.05, rtol=0.05)
     assert load_captioner(tmp_path / "captioner").model.config.trunk == "efficientnet-lite0"
     assert "brings its own" in refused(capsys, "m2", "--data", "folder", "--images", photos, "--trunk",
                                        "efficientnet-lite0", "--trunk-weights", "x", "--out", tmp_path / "no")

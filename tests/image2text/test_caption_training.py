@@ -15,7 +15,7 @@ from mmlearn.data.scenes import captions, sample_scene
 from mmlearn.data.scenes.export import export_coco
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer
 from mmlearn.image2text.m2 import M2Config, M2Transformer
-from mmlearn.image2text.saved import Sight, load_captioner, look_at, save_captioner
+from mmlearn.image2text.saved import FeatureExtractor, load_captioner, look_at, save_captioner
 from mmlearn.image2text.training import (
     CaptionBatches,
     CaptionData,
@@ -267,7 +267,7 @@ def test_a_coco_folder_is_a_captioning_task(coco):
 # ------------------------------------------------------------------------------------------------ checkpoints
 
 def test_a_saved_captioner_says_the_same_from_another_folder(trained, data, words, tmp_path):
-    save_captioner(tmp_path / "a", trained, words, Sight("stored", 64), {"step": 3})
+    save_captioner(tmp_path / "a", trained, words, FeatureExtractor("stored", 64), {"step": 3})
     (tmp_path / "a").rename(tmp_path / "b")
     saved = load_captioner(tmp_path / "b")
     assert saved.system == "m2" and saved.about == {"step": 3} and saved.tokeniser.words == words.words
@@ -276,13 +276,21 @@ def test_a_saved_captioner_says_the_same_from_another_folder(trained, data, word
         look_at(saved, PictureFiles([], 64), [])
 
 
+def test_a_captioner_saved_when_its_feature_extractor_was_called_sight_is_read(trained, words, tmp_path):
+    save_captioner(tmp_path, trained, words, FeatureExtractor("stored", 48), {})
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert '"feature_extractor"' in text
+    (tmp_path / "config.json").write_text(text.replace('"feature_extractor"', '"sight"'), encoding="utf-8")
+    assert load_captioner(tmp_path).feature_extractor == FeatureExtractor("stored", 48)
+
+
 def test_a_grid_captioner_brings_its_trunk_along(words, coco, tmp_path):
-    sight = Sight.grid("resnet18", None, 32)
+    extractor = FeatureExtractor.grid("resnet18", None, 32)
     model = M2Transformer(M2Config(vocab=len(words), features=512, memory=4, **SIZES))
-    save_captioner(tmp_path, model, words, sight, {})
+    save_captioner(tmp_path, model, words, extractor, {})
     saved = load_captioner(tmp_path)
     files = PictureFiles(pictures_of(coco), 32)
-    want, _ = sight.inputs(files).rows([0, 1])
+    want, _ = extractor.inputs(files).rows([0, 1])
     got, mask = look_at(saved, files, [0, 1])
     assert got.shape == (2, 1, 512) and mask is None
     torch.testing.assert_close(got, want)
@@ -293,7 +301,7 @@ def test_a_checkpoint_that_lacks_or_breaks_a_file_is_refused(words, tmp_path):
         load_captioner(tmp_path)
     model = CNNTransformer(CaptionerConfig(trunk="conv", vocab=len(words), grid_positions="sinusoid",
                                            **SIZES))
-    save_captioner(tmp_path, model, words, Sight("pictures", 32), {})
+    save_captioner(tmp_path, model, words, FeatureExtractor("pictures", 32), {})
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:50])

@@ -11,6 +11,7 @@ from mmlearn.image2text.cells import (
     LABELS,
     NOTHING,
     CellBatch,
+    CellBatches,
     CellData,
     CellReader,
     OnCells,
@@ -26,7 +27,7 @@ from mmlearn.nn.vision import ResidualTrunk
 
 @pytest.fixture(scope="module")
 def data():
-    return CellData(6, seed=3, batch=6)
+    return CellData(6, seed=3)
 
 
 def test_a_cell_is_labelled_by_the_thing_that_covers_most_of_it():
@@ -62,9 +63,15 @@ def test_a_mirrored_picture_has_mirrored_labels_and_directions(data):
     )
 
 
-def test_a_batch_is_a_function_of_its_number(data):
-    for once, again in zip(data(5), data(5)):
+def test_a_batch_is_a_function_of_its_number_and_drawn_with_replacement(data):
+    batches = CellBatches(data, 4)
+    for once, again in zip(batches(5), CellBatches(data, 4)(5)):
         assert torch.equal(once, again)
+    draw = torch.Generator().manual_seed(5)
+    index = torch.randint(6, (4,), generator=draw)
+    wanted = data.rows(index, mirror=bool(torch.rand((), generator=draw) < 0.5))
+    assert all(torch.equal(a, b) for a, b in zip(batches(5), wanted))
+    assert batches.indices(5, 0, 2) + batches.indices(5, 1, 2) == index[::2].tolist() + index[1::2].tolist()
 
 
 def test_a_right_answer_everywhere_costs_nothing_and_is_counted_as_right(data):

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from mmlearn.data.images import PictureFiles, TensorInputs
 from mmlearn.data.scenes.export import export_coco
 from mmlearn.image2text.features import ExtractedInputs, StoredFeatures
-from mmlearn.image2text.saved import Sight
+from mmlearn.image2text.saved import FeatureExtractor
 
 # ----------------------------------------------------------------------------------------------------- inputs
 
@@ -41,9 +41,9 @@ def test_extracted_features_are_kept_and_equal_the_extractor(coco):
 
 def test_a_deep_trunk_of_random_weights_is_calibrated_so_that_its_cells_stay_finite():
     pictures = TensorInputs(torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    raw = Sight.grid("resnet101", None, 64).module(pictures.values)
-    sight = Sight.grid("resnet101", None, 64, pictures=pictures)
-    cells, _ = sight.inputs(pictures).rows(range(6))
+    raw = FeatureExtractor.grid("resnet101", None, 64).module(pictures.values)
+    extractor = FeatureExtractor.grid("resnet101", None, 64, pictures=pictures)
+    cells, _ = extractor.inputs(pictures).rows(range(6))
     assert raw.abs().max() > 1e4 and 0.1 < cells.std() < 100
 
 

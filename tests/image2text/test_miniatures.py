@@ -8,7 +8,7 @@ from mmlearn.experiments.image2text.detector import average_precision
 from mmlearn.experiments.image2text.miniature import write_miniature
 from mmlearn.figures.image2text.captioning import attention_on_things
 from mmlearn.image2text.regions import DetectionData, load_detector
-from mmlearn.image2text.saved import SavedCaptioner, Sight, load_captioner
+from mmlearn.image2text.saved import FeatureExtractor, SavedCaptioner, load_captioner
 from mmlearn.image2text.training import CaptionData, evaluate_captioner, scene_data
 
 NAMES = ("captioner-grid", "m2-regions")
@@ -24,7 +24,7 @@ def scenes():
 def test_a_committed_captioner_is_worth_what_its_record_says(name, scenes):
     saved = load_captioner(name)
     assert not saved.model.training and saved.about["recipe"] == name
-    looked = saved.sight.inputs(scenes.inputs)
+    looked = saved.feature_extractor.inputs(scenes.inputs)
     data = CaptionData(TensorInputs(*looked.rows(range(FEW))), scenes.captions, scenes.ids, scenes.scenes)
     scores = evaluate_captioner(saved.model, data, saved.tokeniser, beam=5)
     told = saved.about["half precision"]["100 scenes"]
@@ -56,14 +56,13 @@ def test_a_miniature_is_read_back_as_it_was_written(tmp_path):
     torch.manual_seed(0)
     saved = load_captioner("captioner-grid")
     path = tmp_path / "again.safetensors"
-    write_miniature(
-        path, SavedCaptioner("captioner", saved.model, saved.tokeniser, Sight("pictures", 64), {"note": "x"})
-    )
+    extractor = FeatureExtractor("pictures", 64)
+    write_miniature(path, SavedCaptioner("captioner", saved.model, saved.tokeniser, extractor, {"note": "x"}))
     again = load_captioner(path)
     assert (
         again.about["note"] == "x"
         and again.tokeniser.words == saved.tokeniser.words
-        and again.sight.size == 64
+        and again.feature_extractor.size == 64
     )
     for (name, ours), theirs in zip(saved.model.state_dict().items(), again.model.state_dict().values()):
         assert torch.equal(ours, theirs), name

@@ -67,6 +67,14 @@ def test_a_result_is_computed_once_and_nobody_changes_that_of_another():
     first.part.numbers.zero_()
     again = make(3)
     assert again.numbers.tolist() == again.part.numbers.tolist() == [0, 1, 2] and again.part.name == "part"
+
+    @remembered
+    def pair():
+        return torch.zeros(2), Whole(Part(torch.zeros(1)), torch.zeros(1))
+
+    pair()[0].fill_(1)
+    pair()[1].part.numbers.fill_(1)
+    assert pair()[0].sum() + pair()[1].part.numbers.sum() == 0
     assert (
         make(3, start=1).numbers.tolist() == [1, 2, 3]
         and calls == [3, 3]

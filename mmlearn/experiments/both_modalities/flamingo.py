@@ -41,6 +41,7 @@ from mmlearn.data.pairs import ClassPictures, PairData, class_names, class_pictu
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.files import package_data
+from mmlearn.nn.modes import remembered
 
 BASE = "Flamingo"
 ARMS = (BASE, "no gates", "pairs only", "all previous pictures", "language model trained")
@@ -98,7 +99,7 @@ def world(scenes: int, things: int, test: int, encoder: str) -> World:
     return World(*(Seen(data, encode_pictures(vision, data.images)) for data in sets))
 
 
-@cache
+@remembered
 def nearness(scenes: int, things: int, test: int, encoder: str) -> tuple[Tensor, Tensor]:
     """What RICES compares pictures by: those asked for, and those of the support."""
     of = world(scenes, things, test, encoder)

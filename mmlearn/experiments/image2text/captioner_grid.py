@@ -25,7 +25,7 @@ from mmlearn.experiments.image2text.miniature import (
 )
 from mmlearn.image2text.captioner import CaptionerConfig, CNNTransformer, build_trunk
 from mmlearn.image2text.cells import CellData, CellReader, OnCells, cell_accuracy, grids, train_cells
-from mmlearn.image2text.saved import SavedCaptioner, Sight
+from mmlearn.image2text.saved import FeatureExtractor, SavedCaptioner
 from mmlearn.image2text.training import (
     CaptionData,
     evaluate_captioner,
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     history = say_what_people_said(args, reader, seen, watched, tokeniser, "grid-captions")
     if args.polish:
         earn_rewards(args, reader, seen, tokeniser, "grid-polish")
-    saved = SavedCaptioner("captioner", model.eval(), tokeniser, Sight("pictures", 64), {})
+    saved = SavedCaptioner("captioner", model.eval(), tokeniser, FeatureExtractor("pictures", 64), {})
     measured = {
         "settings": {
             **settings(args),

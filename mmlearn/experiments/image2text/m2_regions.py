@@ -22,7 +22,7 @@ from mmlearn.experiments.image2text.miniature import (
 )
 from mmlearn.image2text.m2 import M2Config, M2Transformer
 from mmlearn.image2text.regions import CHECKPOINT, load_detector
-from mmlearn.image2text.saved import SavedCaptioner, Sight
+from mmlearn.image2text.saved import FeatureExtractor, SavedCaptioner
 from mmlearn.image2text.training import describe, scene_data, score_captions, score_writers
 from mmlearn.nn.modes import seeded
 
@@ -69,7 +69,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rewards = earn_rewards(args, model, data, tokeniser, "m2-polish").scalars["reward"]
         measured["reward"] = [round(value, 3) for value in rewards]
     measured |= both_decodings(model, test, tokeniser)
-    sight = Sight.regions(detector)
-    return finish(
-        args.name, SavedCaptioner("m2", model.eval(), tokeniser, sight, {}), test, measured, args.checkpoint
-    )
+    extractor = FeatureExtractor.regions(detector)
+    saved = SavedCaptioner("m2", model.eval(), tokeniser, extractor, {})
+    return finish(args.name, saved, test, measured, args.checkpoint)

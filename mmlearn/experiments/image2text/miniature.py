@@ -129,14 +129,15 @@ def finish(
     """Write the weights, read them again and measure what the rounding to half precision has left."""
     saved.about = {"recipe": recipe, **measured, **environment()}
     write_miniature(path, saved)
-    again = load_captioner(path, saved.sight.module if isinstance(saved.sight.module, Detector) else None)
+    module = saved.feature_extractor.module
+    again = load_captioner(path, module if isinstance(module, Detector) else None)
     few = test.rows(range(min(100, len(test))))
     measured["half precision"] = {
         "beam 5": four_digits(evaluate_captioner(again.model, test, saved.tokeniser, beam=5)),
         "100 scenes": four_digits(evaluate_captioner(again.model, few, saved.tokeniser, beam=5)),
     }
     measured["captions"] = describe(again.model, few, saved.tokeniser, beam_size=5)[:SHOWN]
-    if saved.sight.kind == "pictures" and test.scenes is not None:
+    if saved.feature_extractor.kind == "pictures" and test.scenes is not None:
         measured["attention"] = where_nouns_look(again, few)
     again.about = {"recipe": recipe, **measured, **environment()}
     write_miniature(path, again)
@@ -149,10 +150,10 @@ def write_miniature(path: Path, saved: SavedCaptioner) -> None:
         path,
         saved.model,
         saved.tokeniser,
-        saved.sight,
+        saved.feature_extractor,
         saved.about,
         half=True,
-        detector="detector" if saved.sight.kind == "regions" else None,
+        detector="detector" if saved.feature_extractor.kind == "regions" else None,
     )
 
 
