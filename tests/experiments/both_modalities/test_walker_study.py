@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mmlearn.both_modalities.walker import evaluate_walker, load_walker
-from mmlearn.experiments import main
+from mmlearn.claims import paired
+from mmlearn.experiments import main, results
 from mmlearn.experiments.both_modalities.walker import ARMS, config_of, job, references, rounded, walks_of
 
 SMALL = {"steps": 2, "batch": 4, "lr": 1e-3, "train": 12, "houses": 3, "few": 1, "test": 8, "size": 64,
@@ -54,3 +55,15 @@ def test_the_walker_study_writes_its_arms(tmp_path):
     told = json.loads((tmp_path / "r.json").read_text())
     assert tuple(told["arms"]) == ARMS and told["settings"]["steps"] == 2
     assert set(told["references"]) == {"random", "forward", "shortest path"}
+
+
+def test_the_stored_study_says_what_the_page_says():
+    """Words and pictures are both needed, another walk's way leads elsewhere, few houses cost in new ones."""
+    study = results("walker")
+    new = {name: [run["unseen"]["success"] for run in runs] for name, runs in study["arms"].items()}
+    assert tuple(new) == ARMS and all([run["seed"] for run in runs] == study["settings"]["seeds"]
+                                      for runs in study["arms"].values())
+    assert max(new["word-blind"]) == 0 and min(new["seeing"]) > 2 * max(new["picture-blind"])
+    assert all(run["unseen, other words"]["success"] < 0.1 for run in study["arms"]["seeing"])
+    assert paired(new["four houses"], new["seeing"]).verdict == "worse"
+    assert paired(new["raw pixels"], new["seeing"]).verdict == "cannot tell"
