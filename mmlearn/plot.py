@@ -162,22 +162,3 @@ def heatmap(values: Any, rows: Sequence[str] | None = None, columns: Sequence[st
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     figure.colorbar(shown, ax=axis, fraction=0.05)
     return figure
-
-
-def bars_with_seeds(values: Mapping[str, Sequence[float | int]], ylabel: str = "", title: str = "") -> Figure:
-    """One bar a name at the mean over seeds, every seed a dot, and a line of one standard deviation either
-    way."""
-    figure, axis = plt.subplots(figsize=(max(5.0, 1.15 * len(values)), 3.6))
-    for i, (_, seeds) in enumerate(values.items()):
-        numbers = np.asarray(seeds, dtype=float)
-        axis.bar(i, numbers.mean(), color=PALETTE[i % 7], alpha=0.45, width=0.65)
-        axis.plot(i + np.linspace(-0.15, 0.15, len(numbers)) * (len(numbers) > 1), numbers, "o", markersize=6,
-                  color=PALETTE[i % 7], markeredgecolor="white")
-        if len(numbers) > 1:
-            axis.errorbar(i, numbers.mean(), numbers.std(ddof=1), color="black", capsize=4, linewidth=1.2)
-    axis.set_xticks(range(len(values)), [textwrap.fill(name, 13) for name in values])
-    low = min((min(seeds) for seeds in values.values()), default=0.0)
-    # a bar that is cut at its foot misleads
-    axis.set(ylabel=ylabel, title=title, ylim=(min(0.0, 1.1 * low), None))
-    axis.grid(axis="x", visible=False)
-    return figure

@@ -37,8 +37,6 @@ FIGURES = {
                                     ["a red cat sits on the beach"] * 8),
     "overlay": lambda: plot.attention_overlay(torch.rand(3, 64, 64), torch.rand(5, 16), list("abcde")),
     "heatmap": lambda: plot.heatmap(torch.rand(6, 9), list("abcdef"), ["word"] * 9, numbers=True, title="t"),
-    "bars": lambda: plot.bars_with_seeds({"Transformer": [1.0, 1.2], "M2": [1.1, 1.3], "one seed": [1.0]},
-                                         "CIDEr"),
 }
 
 
@@ -117,15 +115,6 @@ def test_overlays_of_the_wrong_shape_get_one_sentence():
         plot.attention_overlay(np.ones((8, 8, 3)), torch.rand(1, 5), ["cat"])
     with pytest.raises(ValueError, match="1 titles for 2 images"):
         plot.image_grid([np.ones((8, 8, 3))] * 2, ["one"])
-
-
-def test_bars_stand_at_the_mean_and_show_every_seed():
-    axis = plot.bars_with_seeds({"a": [1.0, 3.0], "b": [5.0]}).axes[0]
-    assert [bar.get_height() for bar in axis.patches] == [2.0, 5.0]
-    assert [
-        list(line.get_ydata()) for line in axis.lines if len(line.get_ydata()) and line.get_marker() == "o"
-    ] == [[1.0, 3.0], [5.0]]
-    assert axis.get_ylim()[0] == 0.0
 
 
 def test_a_heatmap_writes_its_numbers():

@@ -79,11 +79,12 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
 def _own(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
-    if isinstance(value, tuple) and type(value) is tuple:
-        return tuple(map(_own, value))
+    if isinstance(value, tuple):
+        parts = [_own(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: getattr(value, f.name) for f in fields(value)}
-        copies = {name: _own(part) for name, part in parts.items() if isinstance(part, Tensor)
+        members = {f.name: getattr(value, f.name) for f in fields(value)}
+        copies = {name: _own(part) for name, part in members.items() if isinstance(part, Tensor)
                   or is_dataclass(part)}
         return replace(value, **copies)
     return value

@@ -54,6 +54,7 @@ from mmlearn.images_for_language.zero_shot import (
     zero_shot_scores,
 )
 from mmlearn.metrics.similarity import evaluate_pairs, pairs_within, spearman
+from mmlearn.nn.modes import remembered
 from mmlearn.text2image.pipeline import load_judge
 
 BASE = "skip-gram + ridge"
@@ -74,7 +75,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=float, default=0.3, help="share of the nouns never pictured")
 
 
-@cache
+@remembered
 def features(count: int, split: str) -> Tensor:
     """The mean features of ``count`` pictures of each noun (n, 128), as the book's classifier of scenes sees
     them; of nouns that are not pictured before the test those of split "test" in both splits."""

@@ -10,7 +10,6 @@ prediction at all has 1), so it tells how fast each learns, not which would be b
 """
 
 import argparse
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from mmlearn.data.pairs import PairData, pixels
 from mmlearn.data.things import thing_pairs
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
-from mmlearn.nn.modes import eval_mode, seeded
+from mmlearn.nn.modes import eval_mode, remembered, seeded
 from mmlearn.text2image.diffusion import NoiseSchedule
 from mmlearn.text2image.unclip_prior import (
     DiffusionPrior,
@@ -96,7 +95,7 @@ def scores(z: Float[Tensor, "n e"], drawn: Float[Tensor, "n e"], text: Text) -> 
             "with the caption": round(F.cosine_similarity(drawn, text.embedding).mean().item(), 4)}
 
 
-@lru_cache(maxsize=2)
+@remembered
 def pictures(count: int, split: str, seed: int) -> tuple[Float[Tensor, "n e"], Text]:
     """``embedded`` of the first ``count`` pictures of one thing of a split, computed once."""
     return embedded(load_mini("vit"), thing_pairs(count, split), seed)
