@@ -8,6 +8,7 @@ page can show how much has come. ``data/checkpoints`` is the only place where we
 import base64
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -32,11 +33,13 @@ from mmlearn.data.scenes import (
     render,
 )
 from mmlearn.data.scenes.render import paint
+from mmlearn.data.word_world import word_pictures
 from mmlearn.figures.both_modalities.vilbert import NAMES
 from mmlearn.figures.diagram import data_uri
 from mmlearn.figures.live import MODELS, PIECE, SCENES, live, scene_to_pick, seen_scenes
 from mmlearn.files import package_data
 
+ICON = 40                                           # pixels a side of the small picture of a word
 SHARP = 128                                         # pixels a side of what a scene is built from
 MOST_COLOURS = 6                                    # of one thing
 WANTED = ("config", "words", "settings")            # of a description: what the browser needs, or may show
@@ -52,6 +55,8 @@ def weight_scripts(name: str) -> Iterator[tuple[str, str]]:
     about = {key: description[key] for key in WANTED if key in description} | {"files": files}
     if name == "vilbert":
         about |= region_parts()
+    if name == "word-space":
+        about |= word_icons(about["words"][:about["config"]["pictured"]])
     yield f"{name}.js", f"mmlearnLive.about({json.dumps(name)},{json.dumps(about, separators=(',', ':'))});\n"
     for i, (file, piece) in enumerate(zip(files, pieces)):
         yield file, f'mmlearnLive.piece({json.dumps(name)},{i},"{base64.b64encode(piece).decode()}");\n'
@@ -71,6 +76,17 @@ def region_parts() -> dict[str, Any]:
         names.append([NAMES[c] for c in classes[mask].argmax(dim=-1).tolist()])
         corners.append([[round(side, 3) for side in box] for box in boxes[mask][:, :4].tolist()])
     return {"regions": base64.b64encode(save(tensors)).decode(), "names": names, "boxes": corners}
+
+
+def word_icons(words: list[str]) -> dict[str, Any]:
+    """A new picture of each word, small, on one sheet that is filled row by row, and how many a row has."""
+    across = math.isqrt(len(words) - 1) + 1
+    sheet = Image.new("RGB", (across * ICON, -(-len(words) // across) * ICON))
+    for i, word in enumerate(words):
+        picture = Image.fromarray(word_pictures(word, 1, "test")[0].permute(1, 2, 0).numpy())
+        place = (i % across * ICON, i // across * ICON)
+        sheet.paste(picture.resize((ICON, ICON), Image.Resampling.LANCZOS), place)
+    return {"icons": data_uri(np.asarray(sheet), lossless=False), "across": across}
 
 
 def scene_script() -> str:

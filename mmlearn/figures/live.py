@@ -20,12 +20,14 @@ from mmlearn.both_modalities.vilbert_regions import Seen, see
 from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id, scores_of
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import captions, render, sample_scene
+from mmlearn.data.word_world import PICTURED, word_pictures
 from mmlearn.figures.diagram import STYLE, data_uri
 from mmlearn.figures.interactive import Block
 from mmlearn.files import package_data
 from mmlearn.generate import greedy
 from mmlearn.image2text.regions import load_detector
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.images_for_language.word_space import SHARE, load_word_space
 from mmlearn.text2image.pipeline import load_text_to_image
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
@@ -34,6 +36,7 @@ SCENES = (38, 21, 17, 3, 8, 9, 26, 14, 24, 1, 13, 35)  # of the test split: thos
 PIECE = 393_216                                         # bytes of the weights in one script, a multiple of 3
 LABELS = ("boat", "car", "house", "tower", "sun", "bird")
 QUESTION = "There is a ___ to the left of the sun."      # what is left out is asked for
+ANALOGY = ("poppy", "flower", "maple")
 TEXTS = ("A large red balloon on a beach.", "There is a large green tree in a snowy field.")
 
 
@@ -116,25 +119,41 @@ def _drawn(texts: Sequence[str], seed: int) -> tuple[np.ndarray, str, str]:
     return image, f"drawn by the model: {texts[0]}", f"<p>“{html.escape(texts[0])}” (seed {seed})</p>"
 
 
+def _near(word: str) -> tuple[np.ndarray, str, str]:
+    """A new picture of a word, and its neighbours by text alone and with pictures, side by side."""
+    image = word_pictures(word, 1, "test")[0].permute(1, 2, 0).numpy()
+    space = load_word_space()
+    lists = [[f"{other} {cosine:.2f}" for other, cosine in
+              space.with_share(share).word_vectors().neighbours(word, 5)] for share in (1.0, SHARE)]
+    cells = "".join(f'<tr><td>{text}</td><td style="text-align:left">{both}</td></tr>'
+                    for text, both in zip(*lists))
+    return image, f"a picture of the word {word}", (
+        f'<p>nearest to “{word}”</p><table class="mm-odds"><thead><tr><th scope="col">text alone</th>'
+        f'<th scope="col">with pictures</th></tr></thead><tbody>{cells}</tbody></table>')
+
+
 # name -> what the model does, and the answer that is prepared
 MODELS: dict[str, tuple[str, Callable[..., tuple[np.ndarray, str, str]]]] = {
     "clip-mini-resnet": ("says which of the labels that you type fits a picture",
                          lambda given: _classified(given["scene"], given["labels"])),
     "captioner-grid": ("describes a picture, word by word", lambda given: _captioned(given["scene"])),
     "attngan": ("draws what a sentence says", lambda given: _drawn(given["texts"], given["seed"])),
+    "word-space": ("finds the words nearest to a word, by what is written of them and by how they look",
+                   lambda given: _near(given["word"])),
     "vilbert": ("fills a gap in a sentence about a picture",
                 lambda given: _filled(given["scene"], given["question"])),
 }
 
 
 def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Sequence[str] = TEXTS,
-         seed: int = 0, question: str = QUESTION) -> Block:
+         seed: int = 0, question: str = QUESTION, word: str = "raven") -> Block:
     """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
 
-    ``name`` is "clip-mini-resnet", "captioner-grid", "attngan" or "vilbert". The reader begins with the
-    ``scene`` of those to pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, and
-    with this ``question``, a sentence with a gap. Raises ``ValueError`` for another name, a scene that is not
-    there, no labels, another number of texts, and a question without a gap.
+    ``name`` is "clip-mini-resnet", "captioner-grid", "attngan", "word-space" or "vilbert". The reader begins
+    with the ``scene`` of those to pick (0-11), with these ``labels``, with these two ``texts`` and this
+    ``seed``, with this ``question``, a sentence with a gap, and with this ``word``, a noun that has pictures.
+    Raises ``ValueError`` for another name, a scene that is not there, no labels, another number of texts, a
+    question without a gap, and a word without pictures.
     """
     if name not in MODELS:
         raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")
@@ -143,9 +162,11 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
     if not labels or len(texts) != 2:
         raise ValueError(f"{len(labels)} labels and {len(texts)} texts; give at least one label and two "
                          f"texts")
+    if word not in PICTURED:
+        raise ValueError(f"{word!r} has no pictures in the word world; take a noun of PICTURED, as raven")
     what, answer = MODELS[name]
     given: dict[str, Any] = {"scene": scene, "labels": list(labels), "texts": list(texts), "seed": seed,
-                             "question": question}
+                             "question": question, "word": word, "share": SHARE, "analogy": ANALOGY}
     image, about, answered = answer(given)
     alt = f"{about} The miniature {name} {what}."
     address = data_uri(image, lossless=name != "attngan")       # drawn pictures would take thrice the bytes

@@ -14,6 +14,7 @@ from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.figures.live import QUESTION, fill, pixels_of, scene_to_pick, seen_scenes
 from mmlearn.generate import beam_trace, greedy
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.images_for_language.word_space import load_word_space
 from mmlearn.nn.attention import record_attention
 from mmlearn.text2image.attngan import read_words, word_weights
 from mmlearn.text2image.pipeline import encode, load_text_to_image
@@ -188,6 +189,41 @@ def test_the_end_of_a_mixture_is_the_second_sentence(opened):
     page, texts = opened("attngan"), sentences()[:2]
     want = load_text_to_image("attngan").draw(texts[1:], seed=3)[0]
     assert farthest(drawn(page, texts, 1, 3), want) < NEAR
+
+
+# ------------------------------------------------------------------------------------------------- words
+
+WORDS = ("raven", "dove", "lemon", "doctor", "canary", "beach", "justice", "moon", "football", "oak", "puppy",
+         "ferry", "cake", "sings", "happy", "bride", "lamp", "salmon", "rose", "taxi")
+SHARES = (1.0, 0.75, 0.5, 0.25)
+ANALOGIES = (("dog", "puppy", "cat"), ("poppy", "flower", "maple"), ("grief", "sad", "joy"))
+
+
+def test_words_have_the_same_neighbours_at_every_weight(opened):
+    page, space = opened("word-space"), load_word_space()
+    for i, word in enumerate(WORDS):
+        share = SHARES[i % len(SHARES)]
+        vectors = space.with_share(share).word_vectors()
+        found = answer(page, "neighbours", word, share, 7)
+        row = torch.full((len(vectors),), vectors.ids[word])
+        assert farthest(found["all"], space.with_share(share).cosines(row, torch.arange(len(vectors)))) < NEAR
+        names, cosines = zip(*vectors.neighbours(word, 7))
+        assert found["words"] == list(names) and farthest(found["cosines"], torch.tensor(cosines)) < NEAR
+
+
+def test_a_word_without_pictures_says_nothing_where_pictures_alone_count(opened):
+    found = answer(opened("word-space"), "neighbours", "canary", 0, 7)
+    assert set(found["all"]) == {0}
+    assert max(answer(opened("word-space"), "neighbours", "raven", 0, 7)["cosines"]) < 1 + NEAR
+
+
+def test_analogies_get_the_same_words(opened):
+    page, space = opened("word-space"), load_word_space()
+    for three in ANALOGIES:
+        for share in SHARES:
+            names, cosines = zip(*space.with_share(share).word_vectors().analogy(*three, k=4))
+            found = answer(page, "analogy", *three, share, 4)
+            assert found["words"] == list(names) and farthest(found["cosines"], torch.tensor(cosines)) < NEAR
 
 
 # ----------------------------------------------------------------------------------- questions about pictures

@@ -29,6 +29,7 @@ from mmlearn.figures.live import (
 )
 from mmlearn.generate import beam, greedy
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.images_for_language.word_space import load_word_space
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
 
@@ -324,6 +325,37 @@ def test_a_sentence_is_drawn_and_mixed_with_another(widget):
     place.get_by_label("a sentence", exact=True).fill("a large purple zebra")
     place.locator(".mm-read s", has_text="zebra").wait_for()
     place.locator("canvas[aria-label*='zebra']").wait_for()
+
+
+def test_words_get_neighbours_that_follow_the_weight_and_analogies(widget):
+    page, place = widget[0], widget[1]("word-space")
+    near, space = place.get_by_label("the nearest words"), load_word_space()
+
+    def names_at(word: str, share: float) -> None:
+        want = [name for name, _ in space.with_share(share).word_vectors().neighbours(word, 7)]
+        page.wait_for_function("([e, want]) => [...e.rows].map(row => row.cells[1].textContent).join() === want",
+                               arg=[near.element_handle(), ",".join(want)])
+
+    names_at("raven", 0.5)
+    slider = place.get_by_label("pictures alone (0) to text alone (1)")
+    slider.focus()
+    page.keyboard.press("End")
+    names_at("raven", 1.0)
+    assert "100 %" in slider.get_attribute("aria-valuetext")
+    near.get_by_role("button", name="dove").tap()
+    names_at("dove", 1.0)
+    place.get_by_role("button", name="dog : puppy = cat").click()
+    place.get_by_label("the words that follow").get_by_role("button", name="kitten").wait_for()
+    field = place.get_by_label("a word", exact=True)
+    field.fill("canary")
+    names_at("canary", 1.0)
+    assert near.locator(".mm-seen").count() > 3
+    slider.fill("0")
+    place.get_by_role("status").filter(has_text="canary has no pictures").wait_for()
+    assert near.locator("tr").count() == 0
+    field.fill("zeppelins")
+    place.locator(".mm-read s", has_text="zeppelins").wait_for()
+    place.get_by_role("status").filter(has_text="was never read").wait_for()
 
 
 def test_a_gap_is_filled_and_regions_that_were_read_are_lit(widget):

@@ -50,10 +50,16 @@ def test_a_gap_gets_words_the_likeliest_first():
     assert all(f">{word}</th>" in page for word in words)
 
 
+def test_neighbours_of_a_word_stand_beside_those_with_pictures():
+    page = live("word-space")._repr_html_()
+    assert ">dove 0.91</td>" in page and ">magpie 0.84</td>" in page and "raven" in page
+
+
 def test_what_cannot_run_is_refused():
     for wrong, message in ((dict(name="m2-regions"), "does not run in the browser"),
                            (dict(name="attngan", texts=["one"]), "give at least one label and two texts"),
                            (dict(name="captioner-grid", scene=len(SCENES)), "give one of 0 to 11"),
+                           (dict(name="word-space", word="canary"), "has no pictures in the word world"),
                            (dict(name="vilbert", question="a boat"), "has no gap")):
         with pytest.raises(ValueError, match=message):
             live(**wrong)

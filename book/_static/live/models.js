@@ -1,5 +1,5 @@
-/* Four miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
-   chapter 2's AttnGAN, chapter 5's ViLBERT. A model is made of its weights W (by their names in the file) and its description `about`
+/* Miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
+   chapter 2's AttnGAN, chapter 3's word vectors, chapter 5's ViLBERT. A model is made of its weights W (by their names in the file) and its description `about`
    (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
    the last thing that it yields is the answer. Pictures are numbers in [0, 1], (3, 64, 64). */
 function mmlearnModels(nn) {
@@ -172,6 +172,37 @@ function mmlearnModels(nn) {
       /* Pixels (3, 64, 64) in [-1, 1], and what the places (p) of the last branch read of the words (t). */
       *draw(texts, share, seed) {yield draw(texts, share, nn.randn(Math.max(condition, noise), seed));}};};
 
+  // --------------------- mmlearn/images_for_language/word_space.py, sequential_fusion.py, data/word_vectors.py
+  /* The first words of the list have pictures, too; the others have zeros in their place. */
+  const wordSpace = (W, about) => {
+    const {words} = about, index = new Map(words.map((word, i) => [word, i]));
+    const text = normalise(W.text), image = normalise(W.image), n = image.shape[0];
+    const missing = tensor([words.length - n, image.shape[1]]);
+    const columns = [transpose(text), transpose(cat(image, missing))];
+    let share = null, vectors;
+    const weighed = alpha => {                                     // eq:fusion-features, rows at length 1
+      if (alpha !== share) {
+        const [t, v] = columns;
+        vectors = normalise(transpose(cat(map(t, x => alpha * x), map(v, x => (1 - alpha) * x))));
+        share = alpha;}
+      return vectors;};
+    const vector = (word, rowsOf) => rows(rowsOf, index.get(word), index.get(word) + 1);
+    const nearest = (target, rowsOf, k, without) => {              // eq:words-cosine with all words
+      const cosines = matmul(normalise(target), rowsOf).data;
+      const order = [...cosines.keys()].filter(i => !without.includes(words[i]));
+      const best = order.sort((a, b) => cosines[b] - cosines[a]).slice(0, k);
+      return {words: best.map(i => words[i]), cosines: best.map(i => cosines[i]), all: cosines};};
+    return {
+      *read(text) {yield nn.words(text).map(word => ({word, known: index.has(word)}));},
+      /* The k words nearest to a word where its text has the weight alpha, and the cosines of all. */
+      *neighbours(word, alpha, k) {
+        const V = weighed(alpha);
+        yield nearest(vector(word, V), V, k, [word]);},
+      /* eq:words-cosadd: a is to b as c is to the k words that follow. */
+      *analogy(a, b, c, alpha, k) {
+        const V = weighed(alpha), [x, y, z] = [a, b, c].map(word => vector(word, V));
+        yield nearest(add(nn.zip(y, x, (to, from) => to - from), z), V, k, [a, b, c]);}};};
+
   // --------------------------------------------------------------------- mmlearn/both_modalities/vilbert.py
   /* `about.regions` is a small file of weights with what chapter 1's detector saw in the scenes to pick. */
   const viLBERT = (W, about) => {
@@ -230,7 +261,8 @@ function mmlearnModels(nn) {
         const scores = add(matmul(state, W["vilbert.text.embed.words.weight"]), reshape(W["words.bias"], 1, MASK + 1));
         yield {belongs, odds: softmax(scores).data, where};}};};
 
-  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, vilbert: viLBERT, withArticle};
+  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, "word-space": wordSpace,
+    vilbert: viLBERT, withArticle};
 }
 
 /* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then

@@ -81,12 +81,12 @@ function mmlearnEngine() {
     const top = values.reduce((a, b) => Math.max(a, b));
     const log = top + Math.log(values.reduce((sum, v) => sum + Math.exp(v - top), 0));
     return Array.from(values, v => v - log);};
-  const normalise = x => {                                         // rows (t, d) of length 1
+  const normalise = x => {                                         // rows (t, d) of length 1; of zeros, zeros
     const [t, d] = x.shape, out = tensor([t, d]);
     for (let i = 0; i < t; i++) {
       let square = 0;
       for (let j = i * d; j < (i + 1) * d; j++) square += x.data[j] ** 2;
-      for (let j = i * d; j < (i + 1) * d; j++) out.data[j] = x.data[j] / Math.sqrt(square);}
+      for (let j = i * d; j < (i + 1) * d; j++) out.data[j] = x.data[j] / (Math.sqrt(square) || 1);}
     return out;};
 
   // ------------------------------------------------------------------- maps (c, y, x): convolution and sides

@@ -424,7 +424,63 @@ const mmlearnWidgets = (() => {
       make("div", {className: "mm-row"}, field("seed of the noise", seed), another), said)));
     draw();};
 
-  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
+  // ------------------------------------------------------------------------------------------------ words
+  /* Typing, the slider and a press of a button ask the same two questions: what is near, and what a : b = c : x
+     asks for. */
+  const lexicon = (root, model, given) => {
+    const {words, icons, across, config: {pictured}} = model.about, said = status();
+    const hasPictures = name => words.indexOf(name) < pictured;
+    const list = "mm-words-" + document.querySelectorAll("datalist").length;
+    const typed = value => make("input", {value, list, autocomplete: "off", autocapitalize: "none", spellcheck: "false",
+      enterkeyhint: "done", oninput: later(300, () => answer()),
+      onkeydown: event => {if (event.key === "Enter") answer();}});
+    const word = typed(given.word), parts = given.analogy.map(typed), read = make("div", {className: "mm-read"});
+    const weight = make("b"), share = make("input", {type: "range", min: 0, max: 1, step: .05, value: given.share,
+      oninput: () => answer()});
+    const near = make("table", {className: "mm-odds", "aria-label": "the nearest words"});
+    const fourth = make("table", {className: "mm-odds", "aria-label": "the words that follow"});
+    root.style.setProperty("--mm-icons", `url(${icons})`);
+    root.style.setProperty("--mm-across", across);
+    const icon = name => {
+      const i = words.indexOf(name), x = i % across, y = Math.floor(i / across);
+      return hasPictures(name) ? make("span", {className: "mm-icon mm-seen", style: `--x:${-x};--y:${-y}`}) :
+        make("span", {className: "mm-icon", title: "no pictures"});};
+    const rows = found => make("tbody", {}, ...found.words.map((name, i) => make("tr", {}, make("td", {}, icon(name)),
+      make("th", {scope: "row"}, button(name, () => {word.value = name; answer();})),
+      make("td", {style: "width:36%"}, make("span", {className: "mm-odd",
+        style: `width:${100 * Math.max(0, found.cosines[i])}%`})),
+      make("td", {}, found.cosines[i].toFixed(2)))));
+    const answer = inTurn(root, said, async () => {
+      const from = performance.now(), alpha = +share.value, asked = [];
+      const text = Math.round(100 * alpha ** 2 / (alpha ** 2 + (1 - alpha) ** 2));               // eq:fusion-weight
+      weight.textContent = `α = ${alpha.toFixed(2)}`;
+      share.setAttribute("aria-valuetext", `${weight.textContent}, of a cosine ${text} % are of the text`);
+      for (const {value} of [word, ...parts])
+        asked.push((await model.ask("read", value))[0] || {word: value.trim() || "(nothing)", known: false});
+      if (asked.every(one => one.known)) read.replaceChildren(); else readAloud(read, asked);
+      const ask = async (place, call, these, k) => {
+        const can = these.every(one => one.known && (alpha > 0 || hasPictures(one.word)));
+        const found = can ? await model.ask(call, ...these.map(one => one.word), alpha, k) : {words: []};
+        place.replaceChildren(rows(found));
+        return found.words[0];};
+      const [{word: name, known}, ...three] = asked, best = await ask(near, "neighbours", asked.slice(0, 1), 7);
+      await ask(fourth, "analogy", three, 4);
+      said.textContent = best ? `Nearest to ${name}: ${best}. With α = ${alpha.toFixed(2)}, ${text} % of a cosine are of the ` +
+        `text and ${100 - text} % of pictures. Answered after ${seconds(from)}.` :
+        `Answered: ${known ? `${name} has no pictures; with α above 0 its text speaks` : `${name} was never read`}.`;});
+    const example = three => button(`${three[0]} : ${three[1]} = ${three[2]} : ?`, () => {
+      parts.forEach((input, i) => {input.value = three[i];});
+      answer();});
+    const [a, b, c] = parts, tries = [given.analogy, ["dog", "puppy", "cat"], ["grief", "sad", "joy"]].map(example);
+    root.append(make("datalist", {id: list}, ...[...words].sort().map(value => make("option", {value}))),
+      make("label", {className: "mm-field"}, "pictures alone (0) to text alone (1): ", weight, share),
+      make("div", {className: "mm-two"}, make("div", {className: "mm-side"}, field("a word", word), near),
+        make("div", {className: "mm-side"}, make("div", {className: "mm-row"}, field("as this word", a),
+          field("is to this,", b), field("so is this", c)), make("p", {className: "mm-soft"}, "to"), fourth,
+          make("div", {className: "mm-row mm-tries"}, ...tries))), said, read);
+    answer();};
+
+  const kinds = {"word-space": lexicon, "clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
     root.replaceChildren(inside);
