@@ -18,19 +18,23 @@ function mmlearnModels(nn) {
   const withArticle = name => (/^(?:unin|heir|honest|honou?r|hour|herb)/i.test(name) || /^[aeiou]/i.test(name) &&
     !/^(?:eu|ewe|uni|use|usu|ute|ufo|ubi|ura|one|once|ukulele|unix)/i.test(name) ? "an " : "a ") + name;
 
-  const dualEncoder = (W, about) => {
-    const words = nn.tokeniser(about.words), {heads, layers} = about.config.text;
+  const resNet = (W, pixels) => {                      // the last map of the picture tower, before it is pooled
     const convNorm = (x, name, stride) => batchNorm(conv(x, W[name + ".0.weight"], stride), W, name + ".1");
     const bottleneck = (x, name, stride) => {
       const blur = y => stride > 1 ? meanPool(y, stride) : y;
       const inner = relu(convNorm(relu(convNorm(x, name + ".first")), name + ".second"));
       const beside = W[name + ".shortcut.0.weight"] ? convNorm(blur(x), name + ".shortcut") : x;
       return relu(add(convNorm(blur(inner), name + ".third"), beside));};
+    let x = picture(pixels, MEAN, STD);
+    [2, 1, 1].forEach((stride, i) => {x = relu(convNorm(x, "image.stem." + i, stride));});
+    x = meanPool(x, 2);
+    for (let i = 0; i < 4; i++) x = bottleneck(x, `image.stages.${i}.0`, i ? 2 : 1);
+    return x;};
+
+  const dualEncoder = (W, about) => {
+    const words = nn.tokeniser(about.words), {heads, layers} = about.config.text;
     const encodeImage = pixels => {
-      let x = picture(pixels, MEAN, STD);
-      [2, 1, 1].forEach((stride, i) => {x = relu(convNorm(x, "image.stem." + i, stride));});
-      x = meanPool(x, 2);
-      for (let i = 0; i < 4; i++) x = bottleneck(x, `image.stages.${i}.0`, i ? 2 : 1);
+      const x = resNet(W, pixels);
       const mean = reshape(meanPool(x, x.shape[1]), 1, x.shape[0]);
       x = add(cat(mean, cells(x)), W["image.pool.positions"]);                      // eq:attention-pool-tokens
       return attention(rows(x, 0, 1), x, W, "image.pool.attention", about.config.image.heads).out;};
@@ -261,8 +265,79 @@ function mmlearnModels(nn) {
         const scores = add(matmul(state, W["vilbert.text.embed.words.weight"]), reshape(W["words.bias"], 1, MASK + 1));
         yield {belongs, odds: softmax(scores).data, where};}};};
 
+  // ------------------- mmlearn/both_modalities/flamingo.py, interleaved.py, few_shot.py, mmlearn/nn/causal_lm.py
+  /* The weights are those of three files: the picture tower ("image."), the language model ("language."), and what
+     Flamingo trained. Pictures are put into slots first, and a page names them by their slots. */
+  const flamingo = (W, about) => {
+    const words = nn.tokeniser(about.words, nn.simpleWords), {config, language} = about, BOS = 2, EOS = 3, IMAGE = 4;
+    const visual = [], scaled = (x, gate) => map(x, v => v * Math.tanh(W[gate].data[0]));        // eq:flamingo-gate
+    const squaredRelu = x => map(x, v => v > 0 ? v * v : 0);
+    const dense = (x, name) =>
+      linear(squaredRelu(linear(layerNorm(x, W, name + ".norm"), W, name + ".inner")), W, name + ".outer");
+    const see = pixels => {                                        // cells -> latents (r, d), eq:flamingo-resample
+      const seen = linear(cells(resNet(W, pixels)), W, "resampler.project");
+      let x = W["resampler.latents"];
+      for (let i = 0; i < config.resampler_layers; i++) {
+        const name = "resampler.layers." + i, z = layerNorm(x, W, name + ".attention.norm_latents");
+        const source = cat(layerNorm(seen, W, name + ".attention.norm_features"), z);
+        x = add(x, attention(z, source, W, name + ".attention", config.resampler_heads).out);
+        x = add(x, dense(x, name + ".dense"));}
+      return layerNorm(x, W, "resampler.norm");};
+    /* Log-probabilities of the word after each of the last `count` ids, and what the last id's place read of all
+       places: the mean over heads in the last layer of the language model. */
+    const read = (ids, slots, count = 1) => {
+      let shown = 0, weights, x = embedding(W["language.words.weight"], ids);
+      const phi = ids.map(id => shown += id === IMAGE), t = ids.length, d = config.width;           // eq:flamingo-phi
+      ids.forEach((id, i) => {if (id === EOS) for (let j = 0; j < d; j++) x.data[i * d + j] += W.end.data[j];});
+      const V = cat(...slots.map(slot => visual[slot]));
+      for (let i = 0; i < config.layers; i++) {
+        const block = "blocks." + i, layer = "language.layers." + i;
+        const Q = transpose(linear(layerNorm(x, W, block + ".attention.norm"), W, block + ".attention.queries"));
+        const both = transpose(linear(V, W, block + ".attention.sources")), n = both.shape[0] / 2;
+        const own = (i, j) => phi[i] === 1 + Math.floor(j / config.latents);                       // eq:flamingo-mask
+        const looked = nn.attend(Q, rows(both, 0, n), rows(both, n, 2 * n), config.heads, own);
+        x = add(x, scaled(linear(looked.read, W, block + ".attention.out"), block + ".gate_read"));
+        x = add(x, scaled(dense(x, block + ".dense"), block + ".gate_dense"));
+        const z = layerNorm(x, W, layer + ".attention_norm");
+        const [q, k, v] = [0, 1, 2].map(part => nn.project(z, W, layer + ".attention", part));
+        const past = nn.attend(nn.rotate(q, language.heads), nn.rotate(k, language.heads), v, language.heads, nn.past);
+        x = add(x, linear(past.read, W, layer + ".attention.out"));
+        const inner = linear(layerNorm(x, W, layer + ".feed_forward_norm"), W, layer + ".feed_forward.inner");
+        x = add(x, linear(gelu(inner), W, layer + ".feed_forward.outer"));
+        weights = past.weights;}
+      const last = layerNorm(rows(x, t - count, t), W, "language.norm"), where = new Float32Array(t);
+      for (let h = 0; h < language.heads; h++) for (let j = 0; j < t; j++)
+        where[j] += weights.data[(h * t + t - 1) * t + j] / language.heads;
+      const logits = matmul(last, W["language.words.weight"]), v = logits.shape[1];
+      return {logs: Array.from({length: count}, (_, i) => logSoftmax(logits.data.subarray(i * v, (i + 1) * v))), where};};
+    const chunk = (request, answer) => [IMAGE, ...words.encode(request), ...answer ? [...words.encode(answer), EOS] : []];
+    return {
+      /* What the resampler makes of a picture, which stands in a slot from now on. */
+      *look(slot, pixels) {yield (visual[slot] = see(pixels)).data;},
+      *read(text) {yield nn.simpleWords(text).map(word => ({word, known: words.has(word)}));},
+      /* Shots [slot, word] name pictures; which of these words fits the picture in the slot `asked`? Of each its
+         log-probability with the end of the chunk (eq:few-shot-answer) and its share; the page, and how much its
+         open end read of each token. */
+      *bind(shots, asked) {
+        const page = [BOS, ...shots.map(([, word]) => chunk("Output:", word)).flat(), ...chunk("Output:")];
+        const slots = [...shots.map(([slot]) => slot), asked], names = [...new Set(shots.map(([, word]) => word))];
+        const {where} = read(page, slots);
+        const scores = names.map(name => {
+          const [id] = words.encode(name), {logs: [first, then]} = read([...page, id], slots, 2);
+          return first[id] + then[EOS];});
+        const odds = Array.from(softmax(tensor([1, names.length], Float32Array.from(scores))).data);
+        yield {names, scores: Float32Array.from(scores), odds, page: page.map(id => words.words[id]), where};},
+      /* What is written after a question about the picture in a slot, the likeliest word each time. */
+      *answer(slot, question, most = 8) {
+        const ids = [BOS, ...chunk(`Question: ${question} Answer:`)], said = [];
+        for (let word; said.length < most; ids.push(word), said.push(words.words[word])) {
+          const [logs] = read(ids, [slot]).logs;
+          word = logs.indexOf(Math.max(...logs));
+          if (word === EOS) break;}
+        yield said.join(" ");}};};
+
   return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, "word-space": wordSpace,
-    vilbert: viLBERT, withArticle};
+    vilbert: viLBERT, flamingo, withArticle};
 }
 
 /* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then

@@ -93,9 +93,9 @@ const mmlearnWidgets = (() => {
     pen.fillRect(0, 0, SIDE, SIDE);
     pen.imageSmoothingQuality = "high";
     pen.drawImage(source, (w - side) / 2, (h - side) / 2, side, side, 0, 0, SIDE, SIDE);};
-  /* A row of scenes to pick and, `byHand`, a file to upload, a scene to build, a sheet to paint on; `chosen(small,
+  /* A row of pictures to pick and, `byHand`, a file to upload, a scene to build, a sheet to paint on; `chosen(small,
      about)` gets the picture. */
-  const picker = (large, chosen, byHand = true) => {
+  const picker = (large, chosen, byHand = true, list = mmlearnLive.list) => {
     const small = canvas(SIDE);
     const row = make("div", {className: "mm-picks", role: "group", "aria-label": "choose a picture"});
     small.getContext("2d", {willReadFrequently: true});
@@ -106,7 +106,7 @@ const mmlearnWidgets = (() => {
       large.setAttribute("aria-label", about);
       showLarge(large, small);
       chosen(small, about);};
-    for (const {picture, about} of mmlearnLive.list) {
+    for (const {picture, about} of list) {
       const image = make("img", {src: picture, alt: about});
       const pick = event => {
         const mine = ++wishes;
@@ -386,6 +386,92 @@ const mmlearnWidgets = (() => {
         "This miniature names things well; colours it mostly guesses."))));
     chooser.pick(given.scene);};
 
+  // ----------------------------------------------------------------------------------------- words for pictures
+  /* Three slots hold pictures: two get a word each, the third is asked for. What is picked, built or painted goes into
+     the slot that is pressed. */
+  const namer = (root, model, given) => {
+    const {things, names} = model.about, large = shown(""), said = status();
+    const odds = make("table", {className: "mm-odds", "aria-label": "how probable each word is"});
+    const page = make("p", {className: "mm-page", "aria-label": "the page that the model reads"});
+    const selects = given.names.map(name => choose(names, names.indexOf(name), () => answer()));
+    let active = 2;
+    const slots = given.things.map((thing, i) => {
+      const own = canvas(SIDE, {"aria-hidden": "true"}), slot = {own, about: "", pixels: null};
+      slot.button = button("", () => enter(i), {"aria-pressed": "false"});
+      slot.button.append(own);
+      return slot;});
+    const label = i => i < 2 ? `the picture of ${selects[i].value}` : "the picture that is asked for";
+    const mark = () => slots.forEach(({button, about}, i) => {
+      button.setAttribute("aria-pressed", i === active);
+      button.setAttribute("aria-label", `${label(i)}: ${about}`);});
+    const enter = i => {                                           // what is picked goes there; the large picture shows it
+      active = i;
+      mark();
+      const pen = chooser.small.getContext("2d");
+      pen.drawImage(slots[i].own, 0, 0);
+      showLarge(large, chooser.small);
+      large.setAttribute("aria-label", slots[i].about);};
+    const fill = (slot, source, about) => {
+      slot.own.getContext("2d").drawImage(source, 0, 0, SIDE, SIDE);
+      slot.about = about;
+      slot.pixels = planes(slot.own);
+      mark();};
+    const answer = inTurn(root, said, async () => {
+      const from = performance.now(), [a, b] = selects.map(select => select.value);
+      for (const [i, slot] of slots.entries()) {
+        if (!slot.pixels) continue;                                // it has been seen
+        const {pixels} = slot;
+        slot.pixels = null;
+        await model.ask("look", i, pixels);}
+      if (a === b) {said.textContent = "Answered: nothing. Give each picture a word of its own."; return;}
+      const found = await model.ask("bind", [[0, a], [1, b]], 2), best = found.odds[0] > found.odds[1] ? 0 : 1;
+      odds.replaceChildren(make("tbody", {}, ...found.names.map((name, i) => make("tr", {}, make("th", {scope: "row"}, name),
+        make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * found.odds[i]}%`})),
+        make("td", {}, `${(100 * found.odds[i]).toFixed(1)} %`)))));
+      let shown = 0;
+      const most = found.where.reduce((x, y) => Math.max(x, y));
+      page.replaceChildren(...found.page.slice(1).flatMap((token, k) => {
+        const share = found.where[k + 1], shade = `--share:${Math.round(100 * share / most)}%`;
+        if (token === "<image>") return [make("span", {className: "mm-small", role: "img", "aria-label": label(shown)},
+          copy(slots[shown++].own))];
+        return [make("span", {style: shade, title: `${Math.round(100 * share)} %`},
+          token === "<eos>" ? "<EOC>" : token === "output" ? "Output:" : token), " "];}),
+        make("b", {}, "?"));
+      const looked = [a, b].map(name => found.where[found.page.indexOf(name)]);
+      said.textContent = `Likelier: ${found.names[best]}, ${(100 * found.odds[best]).toFixed(1)} %. In its last layer the open ` +
+        `place at the end looks back at ${a} with ${Math.round(100 * looked[0])} % of its attention, at ${b} with ` +
+        `${Math.round(100 * looked[1])} %. Answered after ${seconds(from)}.`;});
+    const copy = source => {
+      const made = canvas(SIDE);
+      made.getContext("2d").drawImage(source, 0, 0);
+      return made;};
+    const swap = button("Swap the two words", () => {
+      [selects[0].value, selects[1].value] = selects.map(select => select.value).reverse();
+      mark();
+      answer();});
+    const question = make("input", {value: "What is in the picture?", autocomplete: "off", enterkeyhint: "done"});
+    const written = make("p", {className: "mm-words", role: "status"});
+    const reply = inTurn(root, written, async () => {
+      const from = performance.now(), slot = slots[2], words = await model.ask("read", question.value);
+      const text = await model.ask("answer", 2, question.value);
+      readAloud(written, words);
+      written.prepend(make("b", {}, text || "(nothing)"), ` , ${seconds(from)}; `);});
+    question.onkeydown = event => {if (event.key === "Enter") reply();};
+    const chooser = picker(large, (small, about) => {
+      if (slots[active].about) {fill(slots[active], small, about); answer();}}, true, things);
+    const part = (text, i, below) => make("div", {className: "mm-slot"}, make("span", {className: "mm-soft"}, text), slots[i].button, below);
+    root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, chooser.tools),
+      make("div", {className: "mm-side"}, make("div", {className: "mm-slots"}, part("this is a", 0, selects[0]),
+        part("this is a", 1, selects[1]), part("and this?", 2, "")), swap, odds, page, said)),
+      make("div", {className: "mm-row"}, field("a question about the third picture", question), button("Ask", reply)), written,
+      make("p", {className: "mm-soft"}, "New words it binds well. Ordinary questions are its weak side: of 400 it had 54 % right, " +
+        "and 48 % without looking."));
+    selects.forEach((select, i) => select.setAttribute("aria-label", `the word for picture ${i + 1}`));
+    Promise.all(given.things.map(async (thing, i) => {
+      const image = make("img", {src: things[thing].picture, alt: ""});
+      await image.decode();
+      fill(slots[i], image, things[thing].about);})).then(() => {enter(2); answer();});};
+
   // --------------------------------------------------------------------------------------- pictures from sentences
   const painter = (root, model, given) => {
     const large = shown(""), small = canvas(SIDE), said = status();
@@ -480,7 +566,7 @@ const mmlearnWidgets = (() => {
           make("div", {className: "mm-row mm-tries"}, ...tries))), said, read);
     answer();};
 
-  const kinds = {"word-space": lexicon, "clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
+  const kinds = {"word-space": lexicon, flamingo: namer, "clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
     root.replaceChildren(inside);
