@@ -50,8 +50,8 @@ TEXTS = ("A large red balloon on a beach.", "There is a large green tree in a sn
 
 @cache
 def weights_of(name: str) -> bytes:
-    """The file of weights that the browser loads: one of ``data/checkpoints``, or of a miniature that stands on
-    others, all that it needs of theirs in one."""
+    """The file of weights that the browser loads: one of ``data/checkpoints``, or, of a miniature that stands
+    on others, all that it needs of theirs in one."""
     def path(part: str) -> Path:
         return package_data("checkpoints", f"{part}.safetensors")
 
@@ -205,10 +205,11 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
          seed: int = 0, question: str = QUESTION, word: str = "raven") -> Block:
     """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
 
-    ``name`` is one of ``MODELS``, as "clip-mini-resnet" or "word-space". The reader begins with the ``scene`` of those to pick (0-11), with these ``labels``, with these two ``texts`` and this
-    ``seed``, with this ``question``, a sentence with a gap, and with this ``word``, a noun that has pictures.
-    Raises ``ValueError`` for another name, a scene that is not there, no labels, another number of texts, a
-    question without a gap, and a word without pictures.
+    ``name`` is one of ``MODELS``, as "clip-mini-resnet". The reader begins with the ``scene`` of those to
+    pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, with this ``question``, a
+    sentence with a gap, and with this ``word``, a noun that has pictures. Raises ``ValueError`` for another
+    name, a scene that is not there, no labels, another number of texts, a question without a gap, and a word
+    without pictures.
     """
     if name not in MODELS:
         raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")

@@ -2,16 +2,29 @@
 
 One test of each model takes all twenty, what else it does is tried on a few."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
-from live_parts import answer, engine_page, open_model, planes
+from live_parts import ODD, answer, engine_page, open_model, planes
 
+from mmlearn.both_modalities.few_shot import score_answers, write_answers
+from mmlearn.both_modalities.flamingo_training import load_flamingo
+from mmlearn.both_modalities.interleaved import NONSENSE, Example, encode_page
 from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import captions, render, sample_scene
-from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.live import QUESTION, fill, pixels_of, scene_to_pick, seen_scenes
+from mmlearn.data.tokenisers import WordTokeniser, simple_words
+from mmlearn.figures.live import (
+    QUESTION,
+    THINGS,
+    fill,
+    pixels_of,
+    scene_to_pick,
+    seen_scenes,
+    thing_to_pick,
+)
 from mmlearn.generate import beam_trace, greedy
 from mmlearn.image2text.saved import load_captioner
 from mmlearn.images_for_language.word_space import load_word_space
@@ -267,3 +280,63 @@ def test_a_sentence_without_a_gap_is_only_judged(opened):
     found = [answer(opened("vilbert"), "fill", 0, scene_to_pick(i)[1]) for i in (0, 4)]
     assert all(one["odds"] is None for one in found)
     assert found[0]["belongs"] > 0.5 > found[1]["belongs"]
+
+
+# ------------------------------------------------------------------------------------ words for pictures
+
+@pytest.fixture(scope="module")
+def things() -> list[np.ndarray]:
+    return [thing_to_pick(i)[0] for i in range(len(THINGS))]
+
+
+def looked(page, things) -> None:
+    """Every picture of a thing stands in the slot of its number."""
+    for i, picture in enumerate(things):
+        answer(page, "look", i, planes(picture))
+
+
+@torch.no_grad()
+def test_pictures_become_the_same_visual_tokens(opened, things):
+    page, mini = opened("flamingo"), load_flamingo()
+    pictures = standardise(torch.cat([pixels_of(picture) for picture in [*things, *(
+        scene_to_pick(i)[0] for i in range(4))]]))
+    for i, want in enumerate(mini.model.see(pictures[:, None])[:, 0]):
+        pixels = things[i] if i < len(things) else scene_to_pick(i - len(things))[0]
+        assert farthest(answer(page, "look", i, planes(pixels)), want) < NEAR
+
+
+@torch.no_grad()
+def test_words_that_were_bound_are_as_probable_and_look_back_alike(opened, things):
+    page, mini = opened("flamingo"), load_flamingo()
+    looked(page, things)
+    pictures, draw = standardise(torch.cat([pixels_of(picture) for picture in things])), random.Random(0)
+    for _ in range(20):
+        first, second, asked = draw.sample(range(len(things)), 3)
+        a, b = draw.sample(NONSENSE, 2)
+        shots = [Example("Output:", word, i, "binding") for word, i in ((a, first), (b, second), (a, asked))]
+        want = score_answers(mini.model, [shots], [a, b], mini.tokeniser, lambda rows: pictures[rows])
+        found = answer(page, "bind", [[first, a], [second, b]], asked)
+        assert farthest(found["scores"], want.scores[0]) < NEAR
+        ids = torch.tensor([encode_page(shots, mini.tokeniser, open_end=True).ids])
+        assert found["page"] == [mini.tokeniser.words[i] for i in ids[0].tolist()]
+        with record_attention(mini.model) as seen:
+            mini.model(ids, pictures[None, [first, second, asked]])
+        assert farthest(found["where"], seen["language.layers.3.attention"][0].mean(dim=0)[-1]) < NEAR
+
+
+@torch.no_grad()
+def test_questions_get_the_same_words(opened, things):
+    page, mini = opened("flamingo"), load_flamingo()
+    looked(page, things[:FEW])
+    pictures = standardise(torch.cat([pixels_of(picture) for picture in things]))
+    for i in range(FEW):
+        for text in ("What is in the picture?", "How many cats are there?"):
+            asked = [[Example(f"Question: {text} Answer:", "", i)]]
+            want = write_answers(mini.model, asked, mini.tokeniser, lambda rows: pictures[rows], beams=1,
+                                 max_len=8)
+            assert answer(page, "answer", i, text) == want[0]
+
+
+def test_requests_are_split_as_python_splits_them(opened):
+    page = opened("flamingo")
+    assert page.evaluate("texts => texts.map(nn.simpleWords)", ODD) == [simple_words(text) for text in ODD]

@@ -14,18 +14,22 @@ from live_parts import LIVE
 from live_weights import write_scripts
 from PIL import Image
 
+from mmlearn.both_modalities.interleaved import NONSENSE
 from mmlearn.data.images import standardise
 from mmlearn.figures.live import (
+    BOUND,
     LABELS,
     MODELS,
     QUESTION,
     SCENES,
     TEXTS,
+    bind,
     bytes_to_load,
     fill,
     live,
     pixels_of,
     scene_to_pick,
+    thing_to_pick,
 )
 from mmlearn.generate import beam, greedy
 from mmlearn.image2text.saved import load_captioner
@@ -333,8 +337,9 @@ def test_words_get_neighbours_that_follow_the_weight_and_analogies(widget):
 
     def names_at(word: str, share: float) -> None:
         want = [name for name, _ in space.with_share(share).word_vectors().neighbours(word, 7)]
-        page.wait_for_function("([e, want]) => [...e.rows].map(row => row.cells[1].textContent).join() === want",
-                               arg=[near.element_handle(), ",".join(want)])
+        page.wait_for_function(
+            "([e, want]) => [...e.rows].map(row => row.cells[1].textContent).join() === want",
+            arg=[near.element_handle(), ",".join(want)])
 
     names_at("raven", 0.5)
     slider = place.get_by_label("pictures alone (0) to text alone (1)")
@@ -379,6 +384,36 @@ def test_a_gap_is_filled_and_regions_that_were_read_are_lit(widget):
     assert looked.locator("tr").count() == 0
 
 
+def test_two_made_up_words_are_bound_to_pictures_and_follow_when_they_are_swapped(widget):
+    page, place = widget[0], widget[1]("flamingo")
+    odds, (first, second) = place.get_by_label("how probable each word is"), NONSENSE[:2]
+
+    def shares() -> dict[str, str]:
+        return {row.locator("th").inner_text(): row.locator("td").last.inner_text()
+                for row in odds.locator("tr").all()}
+
+    want = bind([*zip(BOUND, (first, second))], BOUND[2])
+    assert shares() == {word: f"{100 * share:.1f} %" for word, share in want.items()}
+    read = place.get_by_label("the page that the model reads")
+    assert read.locator("canvas").count() == 3 and read.inner_text().count("Output:") == 3
+    before = answers(place)
+    place.get_by_role("button", name="Swap the two words").click()
+    wait_for_answer(page, place, before)
+    assert shares()[second] == f"{100 * want[first]:.1f} %"
+    before = answers(place)
+    place.locator(".mm-picks button").nth(3).tap()                         # into the slot that is asked for
+    canvas_named(place, thing_to_pick(3)[1]).wait_for()
+    wait_for_answer(page, place, before)
+    place.get_by_role("status").filter(has_text=f"Likelier: {first}").wait_for()
+    slot = place.get_by_role("button", name=f"the picture of {second}")
+    slot.focus()
+    page.keyboard.press("Enter")
+    assert slot.get_attribute("aria-pressed") == "true"
+    place.get_by_label("a question about the third picture").fill("What is in the zebra?")
+    place.get_by_role("button", name="Ask").click()
+    place.locator("s", has_text="zebra").wait_for()
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_a_phone_shows_all_of_it_in_the_light_of_the_page(widget, theme):
     page, _ = widget
@@ -402,4 +437,4 @@ def test_without_scripts_the_prepared_answers_stay(open_page, folder):
     for picture in pictures.all():
         assert picture.get_attribute("alt") and picture.evaluate("i => i.naturalWidth") == 64
     assert page.locator(".mm-note").count() == len(MODELS) + 1
-    assert page.locator("table tr").count() == len(LABELS) + 5
+    assert page.locator("table tr").count() == len(LABELS) + 5 + 6 + 2        # labels, a gap, neighbours, two words

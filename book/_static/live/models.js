@@ -1,6 +1,6 @@
 /* Miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
-   chapter 2's AttnGAN, chapter 3's word vectors, chapter 5's ViLBERT. A model is made of its weights W (by their names in the file) and its description `about`
-   (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
+   chapter 2's AttnGAN, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made of its weights W
+   (by their names in the file) and its description `about` (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
    the last thing that it yields is the answer. Pictures are numbers in [0, 1], (3, 64, 64). */
 function mmlearnModels(nn) {
   "use strict";

@@ -425,7 +425,8 @@ const mmlearnWidgets = (() => {
         await model.ask("look", i, pixels);}
       if (a === b) {said.textContent = "Answered: nothing. Give each picture a word of its own."; return;}
       const found = await model.ask("bind", [[0, a], [1, b]], 2), best = found.odds[0] > found.odds[1] ? 0 : 1;
-      odds.replaceChildren(make("tbody", {}, ...found.names.map((name, i) => make("tr", {}, make("th", {scope: "row"}, name),
+      odds.replaceChildren(make("tbody", {}, ...found.names.map((name, i) => make("tr", {},
+        make("th", {scope: "row"}, name),
         make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * found.odds[i]}%`})),
         make("td", {}, `${(100 * found.odds[i]).toFixed(1)} %`)))));
       let shown = 0;
@@ -438,9 +439,9 @@ const mmlearnWidgets = (() => {
           token === "<eos>" ? "<EOC>" : token === "output" ? "Output:" : token), " "];}),
         make("b", {}, "?"));
       const looked = [a, b].map(name => found.where[found.page.indexOf(name)]);
-      said.textContent = `Likelier: ${found.names[best]}, ${(100 * found.odds[best]).toFixed(1)} %. In its last layer the open ` +
-        `place at the end looks back at ${a} with ${Math.round(100 * looked[0])} % of its attention, at ${b} with ` +
-        `${Math.round(100 * looked[1])} %. Answered after ${seconds(from)}.`;});
+      said.textContent = `Likelier: ${found.names[best]}, ${(100 * found.odds[best]).toFixed(1)} %. ` +
+        `In its last layer the open place at the end looks back at ${a} with ${Math.round(100 * looked[0])} % ` +
+        `of its attention, at ${b} with ${Math.round(100 * looked[1])} %. Answered after ${seconds(from)}.`;});
     const copy = source => {
       const made = canvas(SIDE);
       made.getContext("2d").drawImage(source, 0, 0);
@@ -450,22 +451,23 @@ const mmlearnWidgets = (() => {
       mark();
       answer();});
     const question = make("input", {value: "What is in the picture?", autocomplete: "off", enterkeyhint: "done"});
-    const written = make("p", {className: "mm-words", role: "status"});
+    const written = make("p", {className: "mm-read", role: "status"});
     const reply = inTurn(root, written, async () => {
       const from = performance.now(), slot = slots[2], words = await model.ask("read", question.value);
       const text = await model.ask("answer", 2, question.value);
       readAloud(written, words);
-      written.prepend(make("b", {}, text || "(nothing)"), ` , ${seconds(from)}; `);});
+      written.prepend("it writes: ", make("b", {}, text || "(nothing)"), `, after ${seconds(from)}; `);});
     question.onkeydown = event => {if (event.key === "Enter") reply();};
     const chooser = picker(large, (small, about) => {
       if (slots[active].about) {fill(slots[active], small, about); answer();}}, true, things);
-    const part = (text, i, below) => make("div", {className: "mm-slot"}, make("span", {className: "mm-soft"}, text), slots[i].button, below);
+    const part = (text, i, below) => make("div", {className: "mm-slot"}, make("span", {className: "mm-soft"}, text),
+      slots[i].button, below);
     root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, chooser.tools),
       make("div", {className: "mm-side"}, make("div", {className: "mm-slots"}, part("this is a", 0, selects[0]),
         part("this is a", 1, selects[1]), part("and this?", 2, "")), swap, odds, page, said)),
-      make("div", {className: "mm-row"}, field("a question about the third picture", question), button("Ask", reply)), written,
-      make("p", {className: "mm-soft"}, "New words it binds well. Ordinary questions are its weak side: of 400 it had 54 % right, " +
-        "and 48 % without looking."));
+      make("div", {className: "mm-row"}, field("a question about the third picture", question), button("Ask", reply)),
+      written, make("p", {className: "mm-soft"}, "New words it binds well. Ordinary questions are its weak side: " +
+        "of 400 it had 54 % right, and 48 % without looking."));
     selects.forEach((select, i) => select.setAttribute("aria-label", `the word for picture ${i + 1}`));
     Promise.all(given.things.map(async (thing, i) => {
       const image = make("img", {src: things[thing].picture, alt: ""});
@@ -566,7 +568,8 @@ const mmlearnWidgets = (() => {
           make("div", {className: "mm-row mm-tries"}, ...tries))), said, read);
     answer();};
 
-  const kinds = {"word-space": lexicon, flamingo: namer, "clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
+  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter,
+    "word-space": lexicon, vilbert: questioner, flamingo: namer};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
     root.replaceChildren(inside);
