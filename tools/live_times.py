@@ -1,5 +1,5 @@
-"""How long a reader waits for a live model: the first answer with its loading, and one more, at full speed and
-at a quarter of it.
+"""How long a reader waits for a live model: the first answer with its loading, and one more, at full speed
+and at a quarter of it.
 
     python tools/live_times.py [NAME ...]           default: all models
 

@@ -464,7 +464,8 @@ const mmlearnWidgets = (() => {
       slots[i].button, below);
     root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, chooser.tools),
       make("div", {className: "mm-side"}, make("div", {className: "mm-slots"}, part("this is a", 0, selects[0]),
-        part("this is a", 1, selects[1]), part("and this?", 2, "")), swap, odds, page, said)),
+        part("this is a", 1, selects[1]), part("and this?", 2, "")), make("p", {className: "mm-soft"},
+        "Press one of the three, then choose its picture above, build it or paint on it."), swap, odds, page, said)),
       make("div", {className: "mm-row"}, field("a question about the third picture", question), button("Ask", reply)),
       written, make("p", {className: "mm-soft"}, "New words it binds well. Ordinary questions are its weak side: " +
         "of 400 it had 54 % right, and 48 % without looking."));
