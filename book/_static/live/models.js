@@ -1,7 +1,8 @@
 /* Miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
    chapter 2's AttnGAN, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made of its weights W
-   (by their names in the file) and its description `about` (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
-   the last thing that it yields is the answer. Pictures are numbers in [0, 1], (3, 64, 64). */
+   (by their names in the file) and its description `about` (the .json beside them). What it can do are its
+   generators: each yields what there is to show so far, and the last thing that it yields is the answer. Pictures
+   are numbers in [0, 1], (3, 64, 64). */
 function mmlearnModels(nn) {
   "use strict";
   const {tensor, map, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax} = nn;
@@ -34,7 +35,7 @@ function mmlearnModels(nn) {
   const dualEncoder = (W, about) => {
     const words = nn.tokeniser(about.words), {heads, layers} = about.config.text;
     const encodeImage = pixels => {
-      const x = resNet(W, pixels);
+      let x = resNet(W, pixels);
       const mean = reshape(meanPool(x, x.shape[1]), 1, x.shape[0]);
       x = add(cat(mean, cells(x)), W["image.pool.positions"]);                      // eq:attention-pool-tokens
       return attention(rows(x, 0, 1), x, W, "image.pool.attention", about.config.image.heads).out;};
