@@ -181,7 +181,7 @@ def _near(word: str) -> tuple[np.ndarray, str, str]:
               space.with_share(share).word_vectors().neighbours(word, 5)] for share in (1.0, SHARE)]
     cells = "".join(f'<tr><td>{text}</td><td style="text-align:left">{both}</td></tr>'
                     for text, both in zip(*lists))
-    return image, f"a picture of the word {word}", (
+    return image, f"A picture of the word {word}.", (
         f'<p>nearest to “{word}”</p><table class="mm-odds"><thead><tr><th scope="col">text alone</th>'
         f'<th scope="col">with pictures</th></tr></thead><tbody>{cells}</tbody></table>')
 
