@@ -396,7 +396,8 @@ const mmlearnWidgets = (() => {
     const selects = given.names.map(name => choose(names, names.indexOf(name), () => answer()));
     let active = 2;
     const slots = given.things.map((thing, i) => {
-      const own = canvas(SIDE, {"aria-hidden": "true"}), slot = {own, about: "", pixels: null};
+      const own = canvas(SIDE, {role: "img", "aria-label": "a picture"}), slot = {own, about: "", pixels: null};
+      own.getContext("2d", {willReadFrequently: true});
       slot.button = button("", () => enter(i), {"aria-pressed": "false"});
       slot.button.append(own);
       return slot;});
@@ -433,8 +434,7 @@ const mmlearnWidgets = (() => {
       const most = found.where.reduce((x, y) => Math.max(x, y));
       page.replaceChildren(...found.page.slice(1).flatMap((token, k) => {
         const share = found.where[k + 1], shade = `--share:${Math.round(100 * share / most)}%`;
-        if (token === "<image>") return [make("span", {className: "mm-small", role: "img", "aria-label": label(shown)},
-          copy(slots[shown++].own))];
+        if (token === "<image>") return [make("span", {className: "mm-small"}, copy(slots[shown].own, label(shown++)))];
         return [make("span", {style: shade, title: `${Math.round(100 * share)} %`},
           token === "<eos>" ? "<EOC>" : token === "output" ? "Output:" : token), " "];}),
         make("b", {}, "?"));
@@ -442,8 +442,8 @@ const mmlearnWidgets = (() => {
       said.textContent = `Likelier: ${found.names[best]}, ${(100 * found.odds[best]).toFixed(1)} %. ` +
         `In its last layer the open place at the end looks back at ${a} with ${Math.round(100 * looked[0])} % ` +
         `of its attention, at ${b} with ${Math.round(100 * looked[1])} %. Answered after ${seconds(from)}.`;});
-    const copy = source => {
-      const made = canvas(SIDE);
+    const copy = (source, about) => {
+      const made = canvas(SIDE, {role: "img", "aria-label": about});
       made.getContext("2d").drawImage(source, 0, 0);
       return made;};
     const swap = button("Swap the two words", () => {
