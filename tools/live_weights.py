@@ -8,6 +8,7 @@ page can show how much has come. ``data/checkpoints`` is the only place where we
 import base64
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from mmlearn.both_modalities.interleaved import NONSENSE
 from mmlearn.checkpoints import read_description
 from mmlearn.data.scenes import (
     CATEGORIES,
@@ -32,11 +34,23 @@ from mmlearn.data.scenes import (
     render,
 )
 from mmlearn.data.scenes.render import paint
+from mmlearn.data.word_world import word_pictures
 from mmlearn.figures.both_modalities.vilbert import NAMES
 from mmlearn.figures.diagram import data_uri
-from mmlearn.figures.live import MODELS, PIECE, SCENES, live, scene_to_pick, seen_scenes
+from mmlearn.figures.live import (
+    MODELS,
+    PIECE,
+    SCENES,
+    THINGS,
+    live,
+    scene_to_pick,
+    seen_scenes,
+    thing_to_pick,
+    weights_of,
+)
 from mmlearn.files import package_data
 
+ICON = 40                                           # pixels a side of the small picture of a word
 SHARP = 128                                         # pixels a side of what a scene is built from
 MOST_COLOURS = 6                                    # of one thing
 WANTED = ("config", "words", "settings")            # of a description: what the browser needs, or may show
@@ -45,13 +59,20 @@ WANTED = ("config", "words", "settings")            # of a description: what the
 def weight_scripts(name: str) -> Iterator[tuple[str, str]]:
     """The scripts of a miniature: names and texts, first its description, then the pieces of its weights."""
     path = package_data("checkpoints", f"{name}.safetensors")
-    content = path.read_bytes()
+    content = weights_of(name)
     pieces = [content[i : i + PIECE] for i in range(0, len(content), PIECE)]
     files = [f"{name}-{zlib.crc32(content):08x}-{i}.js" for i in range(len(pieces))]
     description = read_description(path)
     about = {key: description[key] for key in WANTED if key in description} | {"files": files}
     if name == "vilbert":
         about |= region_parts()
+    if name == "flamingo":
+        language = read_description(path.with_name(f"{description['language']}.safetensors"))
+        things = [thing_to_pick(i) for i in range(len(THINGS))]
+        about |= {"words": language["words"], "language": language["config"], "names": NONSENSE,
+                  "things": pictures_of(things)}
+    if name == "word-space":
+        about |= word_icons(about["words"][:about["config"]["pictured"]])
     yield f"{name}.js", f"mmlearnLive.about({json.dumps(name)},{json.dumps(about, separators=(',', ':'))});\n"
     for i, (file, piece) in enumerate(zip(files, pieces)):
         yield file, f'mmlearnLive.piece({json.dumps(name)},{i},"{base64.b64encode(piece).decode()}");\n'
@@ -73,10 +94,25 @@ def region_parts() -> dict[str, Any]:
     return {"regions": base64.b64encode(save(tensors)).decode(), "names": names, "boxes": corners}
 
 
+def word_icons(words: list[str]) -> dict[str, Any]:
+    """A new picture of each word, small, on one sheet that is filled row by row, and how many a row has."""
+    across = math.isqrt(len(words) - 1) + 1
+    sheet = Image.new("RGB", (across * ICON, -(-len(words) // across) * ICON))
+    for i, word in enumerate(words):
+        picture = Image.fromarray(word_pictures(word, 1, "test")[0].permute(1, 2, 0).numpy())
+        place = (i % across * ICON, i // across * ICON)
+        sheet.paste(picture.resize((ICON, ICON), Image.Resampling.LANCZOS), place)
+    return {"icons": data_uri(np.asarray(sheet), lossless=False), "across": across}
+
+
+def pictures_of(picked: list[tuple[np.ndarray, str]]) -> list[dict[str, str]]:
+    """Pictures to pick, with their descriptions."""
+    return [{"picture": data_uri(image), "about": about} for image, about in picked]
+
+
 def scene_script() -> str:
     """The scenes to pick, of the test split, each with a caption of the data as its description."""
-    picked = [scene_to_pick(i) for i in range(len(SCENES))]
-    shown = [{"picture": data_uri(image), "about": about} for image, about in picked]
+    shown = pictures_of([scene_to_pick(i) for i in range(len(SCENES))])
     return f"mmlearnLive.scenes({json.dumps(shown, separators=(',', ':'))});\n"
 
 

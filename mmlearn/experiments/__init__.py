@@ -76,6 +76,8 @@ EXPERIMENTS = {  # the chapter's folder / name of the study: what it does
         "positions",
     "images_for_language/sequential-fusion":
         "text and pictures of words, counted, mixed and fused: Spearman's rho over the weight, with controls",
+    "images_for_language/word-space":
+        "vectors of text and of pictures of the same words, stored for the page on which they are weighed",
     "images_for_language/zero-shot-words":
         "words that were only read: are their pictures found and named? skip-gram and ridge, A, B, controls",
     "images_for_language/cutouts":

@@ -11,42 +11,77 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
+from mmlearn.both_modalities.few_shot import score_answers
+from mmlearn.both_modalities.flamingo_training import LANGUAGE, load_flamingo
+from mmlearn.both_modalities.interleaved import NONSENSE, Example
 from mmlearn.both_modalities.vilbert_regions import Seen, see
 from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id, scores_of
+from mmlearn.checkpoints import read_tensors
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import captions, render, sample_scene
+from mmlearn.data.word_world import PICTURED, word_pictures
 from mmlearn.figures.diagram import STYLE, data_uri
 from mmlearn.figures.interactive import Block
 from mmlearn.files import package_data
 from mmlearn.generate import greedy
 from mmlearn.image2text.regions import load_detector
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.images_for_language.word_space import SHARE, load_word_space
 from mmlearn.text2image.pipeline import load_text_to_image
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
 
+THINGS = (68, 124, 257, 373, 73, 156, 101, 113, 205, 1, 129, 385, 91, 293, 189, 329)   # of the same split
 SCENES = (38, 21, 17, 3, 8, 9, 26, 14, 24, 1, 13, 35)  # of the test split: those to pick
 PIECE = 393_216                                         # bytes of the weights in one script, a multiple of 3
 LABELS = ("boat", "car", "house", "tower", "sun", "bird")
 QUESTION = "There is a ___ to the left of the sun."      # what is left out is asked for
+ANALOGY = ("poppy", "flower", "maple")
+BOUND = (0, 2, 1)                                       # things: two that get names, and one that is asked
 TEXTS = ("A large red balloon on a beach.", "There is a large green tree in a snowy field.")
+
+
+@cache
+def weights_of(name: str) -> bytes:
+    """The file of weights that the browser loads: one of ``data/checkpoints``, or, of a miniature that stands
+    on others, all that it needs of theirs in one."""
+    def path(part: str) -> Path:
+        return package_data("checkpoints", f"{part}.safetensors")
+
+    if name != "flamingo":
+        return path(name).read_bytes()
+    tower = {key: value for key, value in read_tensors(path("clip-mini-resnet")).items()
+             if key.startswith(("image.stem", "image.stages")) and value.is_floating_point()}
+    language = {f"language.{key}": value for key, value in read_tensors(path(LANGUAGE)).items()}
+    return save({**read_tensors(path(name)), **language, **tower})
 
 
 def bytes_to_load(name: str) -> int:
     """Bytes of the scripts that bring the weights of a miniature: four letters for three bytes."""
-    size = package_data("checkpoints", f"{name}.safetensors").stat().st_size
-    return 4 * -(-size // 3)
+    return 4 * -(-len(weights_of(name)) // 3)
+
+
+def _picture(number: int) -> tuple[np.ndarray, str]:
+    graph = sample_scene(0, number, "test")
+    return render(graph).image, captions(graph)[0]
 
 
 def scene_to_pick(scene: int) -> tuple[np.ndarray, str]:
     """The picture (64, 64, 3) and the first caption of one of the scenes that a reader can pick."""
-    graph = sample_scene(0, SCENES[scene], "test")
-    return render(graph).image, captions(graph)[0]
+    return _picture(SCENES[scene])
+
+
+def thing_to_pick(thing: int) -> tuple[np.ndarray, str]:
+    """The same of one of the pictures of one thing, to which words are bound; two in a row show the same
+    thing."""
+    return _picture(THINGS[thing])
 
 
 def pixels_of(image: np.ndarray) -> torch.Tensor:
@@ -77,6 +112,20 @@ def fill(scene: int, text: str) -> dict[str, float]:
     logits = scores_of(model, tokens, seen, tokeniser.pad)[0][0, 1 + len(first)]
     odds, best = logits.softmax(dim=0)[:-1].topk(5)
     return {tokeniser.words[i]: p for i, p in zip(best.tolist(), odds.tolist())}
+
+
+@torch.no_grad()
+def bind(shots: Sequence[tuple[int, str]], asked: int) -> dict[str, float]:
+    """How probable each word of the shots, pairs of a picture of one thing and a word, is for another such
+    picture, to Flamingo; the words' shares add up to 1."""
+    mini = load_flamingo()
+    numbers = [*(thing for thing, _ in shots), asked]
+    words = list(dict.fromkeys(word for _, word in shots))
+    page = [Example("Output:", word, i, "binding") for i, (_, word) in enumerate(shots)]
+    page.append(Example("Output:", words[0], len(shots), "binding"))
+    pictures = standardise(torch.cat([pixels_of(thing_to_pick(thing)[0]) for thing in numbers]))
+    judged = score_answers(mini.model, [page], words, mini.tokeniser, lambda rows: pictures[rows])
+    return dict(zip(words, judged.scores[0].softmax(dim=0).tolist()))
 
 
 def _table(rows: Iterable[tuple[str, float]]) -> str:
@@ -116,25 +165,51 @@ def _drawn(texts: Sequence[str], seed: int) -> tuple[np.ndarray, str, str]:
     return image, f"drawn by the model: {texts[0]}", f"<p>“{html.escape(texts[0])}” (seed {seed})</p>"
 
 
+def _bound(things: Sequence[int], words: Sequence[str]) -> tuple[np.ndarray, str, str]:
+    """A picture that is asked for, what it shows, and the probabilities of two words that others got."""
+    *shots, asked = things
+    named = "".join(f"<p>“{word}”: {html.escape(thing_to_pick(thing)[1])}</p>"
+                    for thing, word in zip(shots, words))
+    return *thing_to_pick(asked), named + _table(bind([*zip(shots, words)], asked).items())
+
+
+def _near(word: str) -> tuple[np.ndarray, str, str]:
+    """A new picture of a word, and its neighbours by text alone and with pictures, side by side."""
+    image = word_pictures(word, 1, "test")[0].permute(1, 2, 0).numpy()
+    space = load_word_space()
+    lists = [[f"{other} {cosine:.2f}" for other, cosine in
+              space.with_share(share).word_vectors().neighbours(word, 5)] for share in (1.0, SHARE)]
+    cells = "".join(f'<tr><td>{text}</td><td style="text-align:left">{both}</td></tr>'
+                    for text, both in zip(*lists))
+    return image, f"A picture of the word {word}.", (
+        f'<p>nearest to “{word}”</p><table class="mm-odds"><thead><tr><th scope="col">text alone</th>'
+        f'<th scope="col">with pictures</th></tr></thead><tbody>{cells}</tbody></table>')
+
+
 # name -> what the model does, and the answer that is prepared
 MODELS: dict[str, tuple[str, Callable[..., tuple[np.ndarray, str, str]]]] = {
     "clip-mini-resnet": ("says which of the labels that you type fits a picture",
                          lambda given: _classified(given["scene"], given["labels"])),
     "captioner-grid": ("describes a picture, word by word", lambda given: _captioned(given["scene"])),
     "attngan": ("draws what a sentence says", lambda given: _drawn(given["texts"], given["seed"])),
+    "word-space": ("finds the words nearest to a word, by what is written of them and by how they look",
+                   lambda given: _near(given["word"])),
     "vilbert": ("fills a gap in a sentence about a picture",
                 lambda given: _filled(given["scene"], given["question"])),
+    "flamingo": ("learns two made-up words from a picture each, and says which of them fits another picture",
+                 lambda given: _bound(given["things"], given["names"])),
 }
 
 
 def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Sequence[str] = TEXTS,
-         seed: int = 0, question: str = QUESTION) -> Block:
+         seed: int = 0, question: str = QUESTION, word: str = "raven") -> Block:
     """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
 
-    ``name`` is "clip-mini-resnet", "captioner-grid", "attngan" or "vilbert". The reader begins with the
-    ``scene`` of those to pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, and
-    with this ``question``, a sentence with a gap. Raises ``ValueError`` for another name, a scene that is not
-    there, no labels, another number of texts, and a question without a gap.
+    ``name`` is one of ``MODELS``, as "clip-mini-resnet". The reader begins with the ``scene`` of those to
+    pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, with this ``question``, a
+    sentence with a gap, and with this ``word``, a noun that has pictures. Raises ``ValueError`` for another
+    name, a scene that is not there, no labels, another number of texts, a question without a gap, and a word
+    without pictures.
     """
     if name not in MODELS:
         raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")
@@ -143,9 +218,12 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
     if not labels or len(texts) != 2:
         raise ValueError(f"{len(labels)} labels and {len(texts)} texts; give at least one label and two "
                          f"texts")
+    if word not in PICTURED:
+        raise ValueError(f"{word!r} has no pictures in the word world; take a noun of PICTURED, as raven")
     what, answer = MODELS[name]
     given: dict[str, Any] = {"scene": scene, "labels": list(labels), "texts": list(texts), "seed": seed,
-                             "question": question}
+                             "question": question, "word": word, "share": SHARE, "analogy": ANALOGY,
+                             "things": BOUND, "names": NONSENSE[:2]}
     image, about, answered = answer(given)
     alt = f"{about} The miniature {name} {what}."
     address = data_uri(image, lossless=name != "attngan")       # drawn pictures would take thrice the bytes

@@ -2,18 +2,32 @@
 
 One test of each model takes all twenty, what else it does is tried on a few."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
-from live_parts import answer, engine_page, open_model, planes
+from live_parts import ODD, answer, engine_page, open_model, planes
 
+from mmlearn.both_modalities.few_shot import score_answers, write_answers
+from mmlearn.both_modalities.flamingo_training import load_flamingo
+from mmlearn.both_modalities.interleaved import NONSENSE, Example, encode_page
 from mmlearn.both_modalities.vilbert_training import load_vilbert, mask_id
 from mmlearn.data.images import standardise
 from mmlearn.data.scenes import captions, render, sample_scene
-from mmlearn.data.tokenisers import WordTokeniser
-from mmlearn.figures.live import QUESTION, fill, pixels_of, scene_to_pick, seen_scenes
+from mmlearn.data.tokenisers import WordTokeniser, simple_words
+from mmlearn.figures.live import (
+    QUESTION,
+    THINGS,
+    fill,
+    pixels_of,
+    scene_to_pick,
+    seen_scenes,
+    thing_to_pick,
+)
 from mmlearn.generate import beam_trace, greedy
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.images_for_language.word_space import load_word_space
 from mmlearn.nn.attention import record_attention
 from mmlearn.text2image.attngan import read_words, word_weights
 from mmlearn.text2image.pipeline import encode, load_text_to_image
@@ -190,6 +204,41 @@ def test_the_end_of_a_mixture_is_the_second_sentence(opened):
     assert farthest(drawn(page, texts, 1, 3), want) < NEAR
 
 
+# ------------------------------------------------------------------------------------------------- words
+
+WORDS = ("raven", "dove", "lemon", "doctor", "canary", "beach", "justice", "moon", "football", "oak", "puppy",
+         "ferry", "cake", "sings", "happy", "bride", "lamp", "salmon", "rose", "taxi")
+SHARES = (1.0, 0.75, 0.5, 0.25)
+ANALOGIES = (("dog", "puppy", "cat"), ("poppy", "flower", "maple"), ("grief", "sad", "joy"))
+
+
+def test_words_have_the_same_neighbours_at_every_weight(opened):
+    page, space = opened("word-space"), load_word_space()
+    for i, word in enumerate(WORDS):
+        share = SHARES[i % len(SHARES)]
+        vectors = space.with_share(share).word_vectors()
+        found = answer(page, "neighbours", word, share, 7)
+        row = torch.full((len(vectors),), vectors.ids[word])
+        assert farthest(found["all"], space.with_share(share).cosines(row, torch.arange(len(vectors)))) < NEAR
+        names, cosines = zip(*vectors.neighbours(word, 7))
+        assert found["words"] == list(names) and farthest(found["cosines"], torch.tensor(cosines)) < NEAR
+
+
+def test_a_word_without_pictures_says_nothing_where_pictures_alone_count(opened):
+    found = answer(opened("word-space"), "neighbours", "canary", 0, 7)
+    assert set(found["all"]) == {0}
+    assert max(answer(opened("word-space"), "neighbours", "raven", 0, 7)["cosines"]) < 1 + NEAR
+
+
+def test_analogies_get_the_same_words(opened):
+    page, space = opened("word-space"), load_word_space()
+    for three in ANALOGIES:
+        for share in SHARES:
+            names, cosines = zip(*space.with_share(share).word_vectors().analogy(*three, k=4))
+            found = answer(page, "analogy", *three, share, 4)
+            assert found["words"] == list(names) and farthest(found["cosines"], torch.tensor(cosines)) < NEAR
+
+
 # ----------------------------------------------------------------------------------- questions about pictures
 
 @torch.no_grad()
@@ -231,3 +280,64 @@ def test_a_sentence_without_a_gap_is_only_judged(opened):
     found = [answer(opened("vilbert"), "fill", 0, scene_to_pick(i)[1]) for i in (0, 4)]
     assert all(one["odds"] is None for one in found)
     assert found[0]["belongs"] > 0.5 > found[1]["belongs"]
+
+
+# ------------------------------------------------------------------------------------ words for pictures
+
+@pytest.fixture(scope="module")
+def things() -> list[np.ndarray]:
+    return [thing_to_pick(i)[0] for i in range(len(THINGS))]
+
+
+def looked(page, things) -> None:
+    """Every picture of a thing stands in the slot of its number."""
+    for i, picture in enumerate(things):
+        answer(page, "look", i, planes(picture))
+
+
+@torch.no_grad()
+def test_pictures_become_the_same_visual_tokens(opened, things):
+    page, mini = opened("flamingo"), load_flamingo()
+    pictures = standardise(torch.cat([pixels_of(picture) for picture in [*things, *(
+        scene_to_pick(i)[0] for i in range(4))]]))
+    for i, want in enumerate(mini.model.see(pictures[:, None])[:, 0]):
+        pixels = things[i] if i < len(things) else scene_to_pick(i - len(things))[0]
+        assert farthest(answer(page, "look", i, planes(pixels)), want) < NEAR
+
+
+@torch.no_grad()
+def test_words_that_were_bound_are_as_probable_and_look_back_alike(opened, things):
+    page, mini = opened("flamingo"), load_flamingo()
+    looked(page, things)
+    pictures, draw = standardise(torch.cat([pixels_of(picture) for picture in things])), random.Random(0)
+    for _ in range(20):
+        first, second, asked = draw.sample(range(len(things)), 3)
+        a, b = draw.sample(NONSENSE, 2)
+        shots = [Example("Output:", word, i, "binding") for word, i in ((a, first), (b, second), (a, asked))]
+        want = score_answers(mini.model, [shots], [a, b], mini.tokeniser, lambda rows: pictures[rows])
+        found = answer(page, "bind", [[first, a], [second, b]], asked)
+        assert farthest(found["odds"], want.scores[0].softmax(dim=0)) < NEAR
+        torch.testing.assert_close(torch.tensor(found["scores"]), want.scores[0], atol=NEAR, rtol=NEAR)
+        ids = torch.tensor([encode_page(shots, mini.tokeniser, open_end=True).ids])
+        assert found["page"] == [mini.tokeniser.words[i] for i in ids[0].tolist()]
+        with record_attention(mini.model) as seen:
+            mini.model(ids, pictures[None, [first, second, asked]])
+        assert farthest(found["where"], seen["language.layers.3.attention"][0].mean(dim=0)[-1]) < NEAR
+
+
+@torch.no_grad()
+def test_questions_get_the_same_words(opened, things):
+    page, mini = opened("flamingo"), load_flamingo()
+    looked(page, things[:FEW])
+    pictures = standardise(torch.cat([pixels_of(picture) for picture in things]))
+    for i in range(FEW):
+        for text in ("What is in the picture?", "How many cats are there?"):
+            asked = [[Example(f"Question: {text} Answer:", "", i)]]
+            want = write_answers(mini.model, asked, mini.tokeniser, lambda rows: pictures[rows], beams=1,
+                                 max_len=8)
+            assert answer(page, "answer", i, text) == want[0]
+
+
+def test_requests_are_split_as_python_splits_them(opened):
+    page = opened("flamingo")
+    assert page.evaluate("texts => texts.map(nn.simpleWords)", ODD) == [simple_words(text) for text in ODD]

@@ -14,21 +14,26 @@ from live_parts import LIVE
 from live_weights import write_scripts
 from PIL import Image
 
+from mmlearn.both_modalities.interleaved import NONSENSE
 from mmlearn.data.images import standardise
 from mmlearn.figures.live import (
+    BOUND,
     LABELS,
     MODELS,
     QUESTION,
     SCENES,
     TEXTS,
+    bind,
     bytes_to_load,
     fill,
     live,
     pixels_of,
     scene_to_pick,
+    thing_to_pick,
 )
 from mmlearn.generate import beam, greedy
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.images_for_language.word_space import load_word_space
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
 
@@ -326,6 +331,38 @@ def test_a_sentence_is_drawn_and_mixed_with_another(widget):
     place.locator("canvas[aria-label*='zebra']").wait_for()
 
 
+def test_words_get_neighbours_that_follow_the_weight_and_analogies(widget):
+    page, place = widget[0], widget[1]("word-space")
+    near, space = place.get_by_label("the nearest words"), load_word_space()
+
+    def names_at(word: str, share: float) -> None:
+        want = [name for name, _ in space.with_share(share).word_vectors().neighbours(word, 7)]
+        page.wait_for_function(
+            "([e, want]) => [...e.rows].map(row => row.cells[1].textContent).join() === want",
+            arg=[near.element_handle(), ",".join(want)])
+
+    names_at("raven", 0.5)
+    slider = place.get_by_label("pictures alone (0) to text alone (1)")
+    slider.focus()
+    page.keyboard.press("End")
+    names_at("raven", 1.0)
+    assert "100 %" in slider.get_attribute("aria-valuetext")
+    near.get_by_role("button", name="dove").tap()
+    names_at("dove", 1.0)
+    place.get_by_role("button", name="dog : puppy = cat").click()
+    place.get_by_label("the words that follow").get_by_role("button", name="kitten").wait_for()
+    field = place.get_by_label("a word", exact=True)
+    field.fill("canary")
+    names_at("canary", 1.0)
+    assert near.locator(".mm-seen").count() > 3
+    slider.fill("0")
+    place.get_by_role("status").filter(has_text="canary has no pictures").wait_for()
+    assert near.locator("tr").count() == 0
+    field.fill("zeppelins")
+    place.locator(".mm-read s", has_text="zeppelins").wait_for()
+    place.get_by_role("status").filter(has_text="was never read").wait_for()
+
+
 def test_a_gap_is_filled_and_regions_that_were_read_are_lit(widget):
     page, place = widget[0], widget[1]("vilbert")
     assert place.get_by_role("button").count() == len(SCENES)              # to pick; no upload, no painting
@@ -345,6 +382,36 @@ def test_a_gap_is_filled_and_regions_that_were_read_are_lit(widget):
     place.locator(".mm-read s", has_text="zebra").wait_for()
     place.get_by_role("status").filter(has_text="Write ___").wait_for()
     assert looked.locator("tr").count() == 0
+
+
+def test_two_made_up_words_are_bound_to_pictures_and_follow_when_they_are_swapped(widget):
+    page, place = widget[0], widget[1]("flamingo")
+    odds, (first, second) = place.get_by_label("how probable each word is"), NONSENSE[:2]
+
+    def shares() -> dict[str, str]:
+        return {row.locator("th").inner_text(): row.locator("td").last.inner_text()
+                for row in odds.locator("tr").all()}
+
+    want = bind([*zip(BOUND, (first, second))], BOUND[2])
+    assert shares() == {word: f"{100 * share:.1f} %" for word, share in want.items()}
+    read = place.get_by_label("the page that the model reads")
+    assert read.locator("canvas").count() == 3 and read.inner_text().count("Output:") == 3
+    before = answers(place)
+    place.get_by_role("button", name="Swap the two words").click()
+    wait_for_answer(page, place, before)
+    assert shares()[second] == f"{100 * want[first]:.1f} %"
+    before = answers(place)
+    place.locator(".mm-picks button").nth(3).tap()                         # into the slot that is asked for
+    canvas_named(place, thing_to_pick(3)[1]).wait_for()
+    wait_for_answer(page, place, before)
+    place.get_by_role("status").filter(has_text=f"Likelier: {first}").wait_for()
+    slot = place.get_by_role("button", name=f"the picture of {second}")
+    slot.focus()
+    page.keyboard.press("Enter")
+    assert slot.get_attribute("aria-pressed") == "true"
+    place.get_by_label("a question about the third picture").fill("What is in the zebra?")
+    place.get_by_role("button", name="Ask", exact=True).click()
+    place.locator("s", has_text="zebra").wait_for()
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -370,4 +437,4 @@ def test_without_scripts_the_prepared_answers_stay(open_page, folder):
     for picture in pictures.all():
         assert picture.get_attribute("alt") and picture.evaluate("i => i.naturalWidth") == 64
     assert page.locator(".mm-note").count() == len(MODELS) + 1
-    assert page.locator("table tr").count() == len(LABELS) + 5
+    assert page.locator("table tr").count() == len(LABELS) + 5 + 6 + 2        # labels, a gap, neighbours, two words

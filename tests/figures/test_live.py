@@ -6,8 +6,22 @@ from html import unescape
 
 import pytest
 import torch
+from safetensors.torch import load
 
-from mmlearn.figures.live import LABELS, MODELS, SCENES, fill, live, pixels_of, scene_to_pick
+from mmlearn.checkpoints import read_tensors
+from mmlearn.figures.live import (
+    LABELS,
+    MODELS,
+    SCENES,
+    bind,
+    fill,
+    live,
+    pixels_of,
+    scene_to_pick,
+    thing_to_pick,
+    weights_of,
+)
+from mmlearn.files import package_data
 from mmlearn.generate import greedy
 from mmlearn.image2text.saved import load_captioner
 
@@ -50,10 +64,32 @@ def test_a_gap_gets_words_the_likeliest_first():
     assert all(f">{word}</th>" in page for word in words)
 
 
+def test_neighbours_of_a_word_stand_beside_those_with_pictures():
+    page = live("word-space")._repr_html_()
+    assert ">dove 0.91</td>" in page and ">magpie 0.84</td>" in page and "raven" in page
+
+
+def test_a_word_that_was_bound_fits_another_picture_of_the_same_thing():
+    for asked, word in ((1, "dax"), (3, "blicket")):
+        odds = bind([(0, "dax"), (2, "blicket")], asked)
+        assert odds[word] > 0.99 and sum(odds.values()) == pytest.approx(1)
+    assert thing_to_pick(0)[1].startswith("A cat") and thing_to_pick(2)[1].endswith("snowy day.")
+
+
+def test_weights_of_a_model_that_stands_on_others_are_theirs_in_one_file():
+    tensors = load(weights_of("flamingo"))
+    language = read_tensors(package_data("checkpoints", "scene-lm.safetensors"))
+    assert torch.equal(tensors["language.norm.weight"], language["norm.weight"])
+    assert "image.stem.0.0.weight" in tensors and "end" in tensors
+    assert not any(name.startswith(("text.", "image.pool")) for name in tensors)
+    assert weights_of("attngan") == package_data("checkpoints", "attngan.safetensors").read_bytes()
+
+
 def test_what_cannot_run_is_refused():
     for wrong, message in ((dict(name="m2-regions"), "does not run in the browser"),
                            (dict(name="attngan", texts=["one"]), "give at least one label and two texts"),
                            (dict(name="captioner-grid", scene=len(SCENES)), "give one of 0 to 11"),
+                           (dict(name="word-space", word="canary"), "has no pictures in the word world"),
                            (dict(name="vilbert", question="a boat"), "has no gap")):
         with pytest.raises(ValueError, match=message):
             live(**wrong)

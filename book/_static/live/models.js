@@ -1,7 +1,8 @@
-/* Four miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
-   chapter 2's AttnGAN, chapter 5's ViLBERT. A model is made of its weights W (by their names in the file) and its description `about`
-   (the .json beside them). What it can do are its generators: each yields what there is to show so far, and
-   the last thing that it yields is the answer. Pictures are numbers in [0, 1], (3, 64, 64). */
+/* Miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
+   chapter 2's AttnGAN, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made of its weights W
+   (by their names in the file) and its description `about` (the .json beside them). What it can do are its
+   generators: each yields what there is to show so far, and the last thing that it yields is the answer. Pictures
+   are numbers in [0, 1], (3, 64, 64). */
 function mmlearnModels(nn) {
   "use strict";
   const {tensor, map, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax} = nn;
@@ -18,19 +19,23 @@ function mmlearnModels(nn) {
   const withArticle = name => (/^(?:unin|heir|honest|honou?r|hour|herb)/i.test(name) || /^[aeiou]/i.test(name) &&
     !/^(?:eu|ewe|uni|use|usu|ute|ufo|ubi|ura|one|once|ukulele|unix)/i.test(name) ? "an " : "a ") + name;
 
-  const dualEncoder = (W, about) => {
-    const words = nn.tokeniser(about.words), {heads, layers} = about.config.text;
+  const resNet = (W, pixels) => {                      // the last map of the picture tower, before it is pooled
     const convNorm = (x, name, stride) => batchNorm(conv(x, W[name + ".0.weight"], stride), W, name + ".1");
     const bottleneck = (x, name, stride) => {
       const blur = y => stride > 1 ? meanPool(y, stride) : y;
       const inner = relu(convNorm(relu(convNorm(x, name + ".first")), name + ".second"));
       const beside = W[name + ".shortcut.0.weight"] ? convNorm(blur(x), name + ".shortcut") : x;
       return relu(add(convNorm(blur(inner), name + ".third"), beside));};
+    let x = picture(pixels, MEAN, STD);
+    [2, 1, 1].forEach((stride, i) => {x = relu(convNorm(x, "image.stem." + i, stride));});
+    x = meanPool(x, 2);
+    for (let i = 0; i < 4; i++) x = bottleneck(x, `image.stages.${i}.0`, i ? 2 : 1);
+    return x;};
+
+  const dualEncoder = (W, about) => {
+    const words = nn.tokeniser(about.words), {heads, layers} = about.config.text;
     const encodeImage = pixels => {
-      let x = picture(pixels, MEAN, STD);
-      [2, 1, 1].forEach((stride, i) => {x = relu(convNorm(x, "image.stem." + i, stride));});
-      x = meanPool(x, 2);
-      for (let i = 0; i < 4; i++) x = bottleneck(x, `image.stages.${i}.0`, i ? 2 : 1);
+      let x = resNet(W, pixels);
       const mean = reshape(meanPool(x, x.shape[1]), 1, x.shape[0]);
       x = add(cat(mean, cells(x)), W["image.pool.positions"]);                      // eq:attention-pool-tokens
       return attention(rows(x, 0, 1), x, W, "image.pool.attention", about.config.image.heads).out;};
@@ -172,6 +177,37 @@ function mmlearnModels(nn) {
       /* Pixels (3, 64, 64) in [-1, 1], and what the places (p) of the last branch read of the words (t). */
       *draw(texts, share, seed) {yield draw(texts, share, nn.randn(Math.max(condition, noise), seed));}};};
 
+  // --------------------- mmlearn/images_for_language/word_space.py, sequential_fusion.py, data/word_vectors.py
+  /* The first words of the list have pictures, too; the others have zeros in their place. */
+  const wordSpace = (W, about) => {
+    const {words} = about, index = new Map(words.map((word, i) => [word, i]));
+    const text = normalise(W.text), image = normalise(W.image), n = image.shape[0];
+    const missing = tensor([words.length - n, image.shape[1]]);
+    const columns = [transpose(text), transpose(cat(image, missing))];
+    let share = null, vectors;
+    const weighed = alpha => {                                     // eq:fusion-features, rows at length 1
+      if (alpha !== share) {
+        const [t, v] = columns;
+        vectors = normalise(transpose(cat(map(t, x => alpha * x), map(v, x => (1 - alpha) * x))));
+        share = alpha;}
+      return vectors;};
+    const vector = (word, rowsOf) => rows(rowsOf, index.get(word), index.get(word) + 1);
+    const nearest = (target, rowsOf, k, without) => {              // eq:words-cosine with all words
+      const cosines = matmul(normalise(target), rowsOf).data;
+      const order = [...cosines.keys()].filter(i => !without.includes(words[i]));
+      const best = order.sort((a, b) => cosines[b] - cosines[a]).slice(0, k);
+      return {words: best.map(i => words[i]), cosines: best.map(i => cosines[i]), all: cosines};};
+    return {
+      *read(text) {yield nn.words(text).map(word => ({word, known: index.has(word)}));},
+      /* The k words nearest to a word where its text has the weight alpha, and the cosines of all. */
+      *neighbours(word, alpha, k) {
+        const V = weighed(alpha);
+        yield nearest(vector(word, V), V, k, [word]);},
+      /* eq:words-cosadd: a is to b as c is to the k words that follow. */
+      *analogy(a, b, c, alpha, k) {
+        const V = weighed(alpha), [x, y, z] = [a, b, c].map(word => vector(word, V));
+        yield nearest(add(nn.zip(y, x, (to, from) => to - from), z), V, k, [a, b, c]);}};};
+
   // --------------------------------------------------------------------- mmlearn/both_modalities/vilbert.py
   /* `about.regions` is a small file of weights with what chapter 1's detector saw in the scenes to pick. */
   const viLBERT = (W, about) => {
@@ -230,7 +266,79 @@ function mmlearnModels(nn) {
         const scores = add(matmul(state, W["vilbert.text.embed.words.weight"]), reshape(W["words.bias"], 1, MASK + 1));
         yield {belongs, odds: softmax(scores).data, where};}};};
 
-  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, vilbert: viLBERT, withArticle};
+  // ------------------- mmlearn/both_modalities/flamingo.py, interleaved.py, few_shot.py, mmlearn/nn/causal_lm.py
+  /* The weights are those of three files: the picture tower ("image."), the language model ("language."), and what
+     Flamingo trained. Pictures are put into slots first, and a page names them by their slots. */
+  const flamingo = (W, about) => {
+    const words = nn.tokeniser(about.words, nn.simpleWords), {config, language} = about, BOS = 2, EOS = 3, IMAGE = 4;
+    const visual = [], scaled = (x, gate) => map(x, v => v * Math.tanh(W[gate].data[0]));        // eq:flamingo-gate
+    const squaredRelu = x => map(x, v => v > 0 ? v * v : 0);
+    const dense = (x, name) =>
+      linear(squaredRelu(linear(layerNorm(x, W, name + ".norm"), W, name + ".inner")), W, name + ".outer");
+    const see = pixels => {                                        // cells -> latents (r, d), eq:flamingo-resample
+      const seen = linear(cells(resNet(W, pixels)), W, "resampler.project");
+      let x = W["resampler.latents"];
+      for (let i = 0; i < config.resampler_layers; i++) {
+        const name = "resampler.layers." + i, z = layerNorm(x, W, name + ".attention.norm_latents");
+        const source = cat(layerNorm(seen, W, name + ".attention.norm_features"), z);
+        x = add(x, attention(z, source, W, name + ".attention", config.resampler_heads).out);
+        x = add(x, dense(x, name + ".dense"));}
+      return layerNorm(x, W, "resampler.norm");};
+    /* Log-probabilities of the word after each of the last `count` ids, and what the last id's place read of all
+       places: the mean over heads in the last layer of the language model. */
+    const read = (ids, slots, count = 1) => {
+      let shown = 0, weights, x = embedding(W["language.words.weight"], ids);
+      const phi = ids.map(id => shown += id === IMAGE), t = ids.length, d = config.width;           // eq:flamingo-phi
+      ids.forEach((id, i) => {if (id === EOS) for (let j = 0; j < d; j++) x.data[i * d + j] += W.end.data[j];});
+      const V = cat(...slots.map(slot => visual[slot]));
+      for (let i = 0; i < config.layers; i++) {
+        const block = "blocks." + i, layer = "language.layers." + i;
+        const Q = transpose(linear(layerNorm(x, W, block + ".attention.norm"), W, block + ".attention.queries"));
+        const both = transpose(linear(V, W, block + ".attention.sources")), n = both.shape[0] / 2;
+        const own = (i, j) => phi[i] === 1 + Math.floor(j / config.latents);                       // eq:flamingo-mask
+        const looked = nn.attend(Q, rows(both, 0, n), rows(both, n, 2 * n), config.heads, own);
+        x = add(x, scaled(linear(looked.read, W, block + ".attention.out"), block + ".gate_read"));
+        x = add(x, scaled(dense(x, block + ".dense"), block + ".gate_dense"));
+        const z = layerNorm(x, W, layer + ".attention_norm");
+        const [q, k, v] = [0, 1, 2].map(part => nn.project(z, W, layer + ".attention", part));
+        const past = nn.attend(nn.rotate(q, language.heads), nn.rotate(k, language.heads), v, language.heads, nn.past);
+        x = add(x, linear(past.read, W, layer + ".attention.out"));
+        const inner = linear(layerNorm(x, W, layer + ".feed_forward_norm"), W, layer + ".feed_forward.inner");
+        x = add(x, linear(gelu(inner), W, layer + ".feed_forward.outer"));
+        weights = past.weights;}
+      const last = layerNorm(rows(x, t - count, t), W, "language.norm"), where = new Float32Array(t);
+      for (let h = 0; h < language.heads; h++) for (let j = 0; j < t; j++)
+        where[j] += weights.data[(h * t + t - 1) * t + j] / language.heads;
+      const logits = matmul(last, W["language.words.weight"]), v = logits.shape[1];
+      return {logs: Array.from({length: count}, (_, i) => logSoftmax(logits.data.subarray(i * v, (i + 1) * v))), where};};
+    const chunk = (request, answer) => [IMAGE, ...words.encode(request), ...answer ? [...words.encode(answer), EOS] : []];
+    return {
+      /* What the resampler makes of a picture, which stands in a slot from now on. */
+      *look(slot, pixels) {yield (visual[slot] = see(pixels)).data;},
+      *read(text) {yield nn.simpleWords(text).map(word => ({word, known: words.has(word)}));},
+      /* Shots [slot, word] name pictures; which of these words fits the picture in the slot `asked`? Of each its
+         log-probability with the end of the chunk (eq:few-shot-answer) and its share; the page, and how much its
+         open end read of each token. */
+      *bind(shots, asked) {
+        const page = [BOS, ...shots.map(([, word]) => chunk("Output:", word)).flat(), ...chunk("Output:")];
+        const slots = [...shots.map(([slot]) => slot), asked], names = [...new Set(shots.map(([, word]) => word))];
+        const {where} = read(page, slots);
+        const scores = names.map(name => {
+          const [id] = words.encode(name), {logs: [first, then]} = read([...page, id], slots, 2);
+          return first[id] + then[EOS];});
+        const odds = Array.from(softmax(tensor([1, names.length], Float32Array.from(scores))).data);
+        yield {names, scores: Float32Array.from(scores), odds, page: page.map(id => words.words[id]), where};},
+      /* What is written after a question about the picture in a slot, the likeliest word each time. */
+      *answer(slot, question, most = 8) {
+        const ids = [BOS, ...chunk(`Question: ${question} Answer:`)], said = [];
+        for (let word; said.length < most; ids.push(word), said.push(words.words[word])) {
+          const [logs] = read(ids, [slot]).logs;
+          word = logs.indexOf(Math.max(...logs));
+          if (word === EOS) break;}
+        yield said.join(" ");}};};
+
+  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, "word-space": wordSpace,
+    vilbert: viLBERT, flamingo, withArticle};
 }
 
 /* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then

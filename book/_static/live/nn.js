@@ -69,11 +69,12 @@ function mmlearnEngine() {
   const glu = x => {                                               // eq:glu: the second half opens the first
     const half = x.shape[0] / 2, a = rows(x, 0, half), b = rows(x, half, 2 * half);
     return zip(a, b, (v, gate) => v * sigmoid(gate));};
-  const softmax = x => {                                           // over the last axis
+  const softmax = x => {                                           // over the last axis; zeros where all is barred
     const n = x.shape[x.shape.length - 1], out = new Float32Array(x.data.length);
     for (let i = 0; i < out.length; i += n) {
       let top = -Infinity, sum = 0;
       for (let j = i; j < i + n; j++) top = Math.max(top, x.data[j]);
+      if (top === -Infinity) continue;
       for (let j = i; j < i + n; j++) sum += out[j] = Math.exp(x.data[j] - top);
       for (let j = i; j < i + n; j++) out[j] /= sum;}
     return tensor(x.shape, out);};
@@ -81,12 +82,12 @@ function mmlearnEngine() {
     const top = values.reduce((a, b) => Math.max(a, b));
     const log = top + Math.log(values.reduce((sum, v) => sum + Math.exp(v - top), 0));
     return Array.from(values, v => v - log);};
-  const normalise = x => {                                         // rows (t, d) of length 1
+  const normalise = x => {                                         // rows (t, d) of length 1; of zeros, zeros
     const [t, d] = x.shape, out = tensor([t, d]);
     for (let i = 0; i < t; i++) {
       let square = 0;
       for (let j = i * d; j < (i + 1) * d; j++) square += x.data[j] ** 2;
-      for (let j = i * d; j < (i + 1) * d; j++) out.data[j] = x.data[j] / Math.sqrt(square);}
+      for (let j = i * d; j < (i + 1) * d; j++) out.data[j] = x.data[j] / (Math.sqrt(square) || 1);}
     return out;};
 
   // ------------------------------------------------------------------- maps (c, y, x): convolution and sides
@@ -141,27 +142,48 @@ function mmlearnEngine() {
     return out;};
   const embedding = (table, ids) => cat(...ids.map(i => rows(table, i, i + 1)));     // ids -> (t, d)
 
-  /* eq:attention in `heads` parts of the width: what queries (t, d) read of a source (s, d), and the weights
-     (h, t, s) with which they read. A causal query sees the places up to its own. `W` holds the three input
-     projections as one matrix, "in_weight" (3d, d), and the output's, "out"; keys and values may be those of
-     `other` weights. A source keeps what was projected of it: a picture that is read for every word is projected
-     once. */
-  const attention = (x, source, W, name, heads, causal = false, other = name) => {
-    const d = x.shape[1], t = x.shape[0], s = source.shape[0], e = d / heads, weights = tensor([heads, t, s]);
-    const project = (input, part, from) => transpose(linear(input, {                 // (d, t)
-      "p.weight": rows(W[from + ".in_weight"], part * d, (part + 1) * d),
-      "p.bias": rows(W[from + ".in_bias"], part * d, (part + 1) * d)}, "p"));
-    const kept = source.kept = source.kept || {}, Q = project(x, 0, name);
-    const [K, V] = kept[other] = kept[other] || [project(source, 1, other), project(source, 2, other)];
-    const read = [];
+  /* Queries (part 0), keys (1) or values (2) of rows (t, d), as columns (d, t): "in_weight" (3d, d) holds the three
+     projections as one matrix. */
+  const project = (x, W, name, part) => {
+    const weight = W[name + ".in_weight"], bias = W[name + ".in_bias"], d = weight.shape[0] / 3;
+    const own = whole => whole && rows(whole, part * d, (part + 1) * d);
+    return transpose(linear(x, {"p.weight": own(weight), "p.bias": own(bias)}, "p"));};
+
+  /* eq:attention in `heads` parts of the width: what queries (d, t) read of keys and values (d, s), as rows (t, d),
+     and the weights (h, t, s) with which they read. `sees(i, j)` says whether query i may look at place j; one that
+     may look nowhere reads zeros. */
+  const attend = (Q, K, V, heads, sees = null) => {
+    const [d, t] = Q.shape, s = K.shape[1], e = d / heads, weights = tensor([heads, t, s]), read = [];
     for (let h = 0; h < heads; h++) {
       const part = X => rows(X, h * e, (h + 1) * e);               // (e, t) or (e, s)
       const scores = map(matmul(transpose(part(Q)), transpose(part(K))), v => v / Math.sqrt(e));
-      if (causal) scores.data.forEach((_, i) => {if (i % s > (i / s | 0)) scores.data[i] = -Infinity;});
+      if (sees) scores.data.forEach((_, i) => {if (!sees(i / s | 0, i % s)) scores.data[i] = -Infinity;});
       const seen = softmax(scores);
       weights.data.set(seen.data, h * t * s);
       read.push(transpose(matmul(seen, part(V))));}                // (t, s) (e, s) -> (e, t)
-    return {out: linear(transpose(cat(...read)), W, name + ".out"), weights};};
+    return {read: transpose(cat(...read)), weights};};
+  const past = (i, j) => j <= i;                                   // a causal query sees the places up to its own
+
+  /* What rows (t, d) read of a source (s, d), through the matrix "out", and the weights. Keys and values may be those
+     of `other` weights. A source keeps what was projected of it: a picture that is read for every word is projected
+     once. */
+  const attention = (x, source, W, name, heads, causal = false, other = name) => {
+    const kept = source.kept = source.kept || {}, Q = project(x, W, name, 0);
+    const [K, V] = kept[other] = kept[other] || [project(source, W, other, 1), project(source, W, other, 2)];
+    const {read, weights} = attend(Q, K, V, heads, causal ? past : null);
+    return {out: linear(read, W, name + ".out"), weights};};
+
+  /* eq:lm-rotary: in each head the numbers i and i + e/2 of place p are turned by p / 10000^(2i/e); columns (d, t).
+     Angles are rounded as PyTorch rounds them. */
+  const rotate = (X, heads) => {
+    const [d, t] = X.shape, e = d / heads, out = tensor([d, t]);
+    for (let row = 0; row < d; row++) {
+      const i = row % e % (e / 2), first = row % e < e / 2, pair = first ? row + e / 2 : row - e / 2;
+      const rate = Math.fround(10000 ** Math.fround(-2 * i / e));
+      for (let p = 0; p < t; p++) {
+        const angle = Math.fround(p * rate), side = (first ? -1 : 1) * Math.sin(angle);
+        out.data[row * t + p] = X.data[row * t + p] * Math.cos(angle) + X.data[pair * t + p] * side;}}
+    return out;};
 
   /* One direction of an LSTM over rows (t, d): its states (t, e), in the order of the rows. */
   const lstm = (x, W, name, back = false) => {
@@ -283,13 +305,17 @@ function mmlearnEngine() {
       else out.push(kind.clitic ? token.replace(/’/g, "'") : WRITTEN.get(token) || token);}
     return out.filter(token => !DROPPED.has(token));};
 
+  /* Runs of letters and digits with inner apostrophes, hyphens and dots, as mmlearn.data.tokenisers has them. */
+  const simpleWords = text =>
+    text.toLowerCase().match(/[\p{L}\p{N}]+(?:['’.\-][\p{L}\p{N}]+)*|[$%&]/gu) || [];
+
   /* A vocabulary: the first four words are <unk> <pad> <bos> <eos>, which no text can spell. */
-  const tokeniser = list => {
+  const tokeniser = (list, split = words) => {
     const index = new Map(list.map((word, i) => [word, i]).slice(4));
-    const encode = text => words(text).map(word => index.get(word) || 0);
+    const encode = text => split(text).map(word => index.get(word) || 0);
     return {words: list, encode, has: word => index.has(word), decode: ids => ids.map(i => list[i]).join(" ")};};
 
   return {tensor, map, zip, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax,
-    normalise, conv, upsample, meanPool, cells, linear, batchNorm, layerNorm, embedding, attention, lstm,
-    sinusoids, readSafetensors, randn, words, tokeniser};
+    normalise, conv, upsample, meanPool, cells, linear, batchNorm, layerNorm, embedding, project, attend, past,
+    attention, rotate, lstm, sinusoids, readSafetensors, randn, words, simpleWords, tokeniser};
 }

@@ -93,9 +93,9 @@ const mmlearnWidgets = (() => {
     pen.fillRect(0, 0, SIDE, SIDE);
     pen.imageSmoothingQuality = "high";
     pen.drawImage(source, (w - side) / 2, (h - side) / 2, side, side, 0, 0, SIDE, SIDE);};
-  /* A row of scenes to pick and, `byHand`, a file to upload, a scene to build, a sheet to paint on; `chosen(small,
+  /* A row of pictures to pick and, `byHand`, a file to upload, a scene to build, a sheet to paint on; `chosen(small,
      about)` gets the picture. */
-  const picker = (large, chosen, byHand = true) => {
+  const picker = (large, chosen, byHand = true, list = mmlearnLive.list) => {
     const small = canvas(SIDE);
     const row = make("div", {className: "mm-picks", role: "group", "aria-label": "choose a picture"});
     small.getContext("2d", {willReadFrequently: true});
@@ -106,7 +106,7 @@ const mmlearnWidgets = (() => {
       large.setAttribute("aria-label", about);
       showLarge(large, small);
       chosen(small, about);};
-    for (const {picture, about} of mmlearnLive.list) {
+    for (const {picture, about} of list) {
       const image = make("img", {src: picture, alt: about});
       const pick = event => {
         const mine = ++wishes;
@@ -386,6 +386,95 @@ const mmlearnWidgets = (() => {
         "This miniature names things well; colours it mostly guesses."))));
     chooser.pick(given.scene);};
 
+  // ----------------------------------------------------------------------------------------- words for pictures
+  /* Three slots hold pictures: two get a word each, the third is asked for. What is picked, built or painted goes into
+     the slot that is pressed. */
+  const namer = (root, model, given) => {
+    const {things, names} = model.about, large = shown(""), said = status();
+    const odds = make("table", {className: "mm-odds", "aria-label": "how probable each word is"});
+    const page = make("p", {className: "mm-page", "aria-label": "the page that the model reads"});
+    const selects = given.names.map(name => choose(names, names.indexOf(name), () => answer()));
+    let active = 2;
+    const slots = given.things.map((thing, i) => {
+      const own = canvas(SIDE, {role: "img", "aria-label": "a picture"}), slot = {own, about: "", pixels: null};
+      own.getContext("2d", {willReadFrequently: true});
+      slot.button = button("", () => enter(i), {"aria-pressed": "false"});
+      slot.button.append(own);
+      return slot;});
+    const label = i => i < 2 ? `the picture of ${selects[i].value}` : "the picture that is asked for";
+    const mark = () => slots.forEach(({button, about}, i) => {
+      button.setAttribute("aria-pressed", i === active);
+      button.setAttribute("aria-label", `${label(i)}: ${about}`);});
+    const enter = i => {                                           // what is picked goes there; the large picture shows it
+      active = i;
+      mark();
+      const pen = chooser.small.getContext("2d");
+      pen.drawImage(slots[i].own, 0, 0);
+      showLarge(large, chooser.small);
+      large.setAttribute("aria-label", slots[i].about);};
+    const fill = (slot, source, about) => {
+      slot.own.getContext("2d").drawImage(source, 0, 0, SIDE, SIDE);
+      slot.about = about;
+      slot.pixels = planes(slot.own);
+      mark();};
+    const answer = inTurn(root, said, async () => {
+      const from = performance.now(), [a, b] = selects.map(select => select.value);
+      for (const [i, slot] of slots.entries()) {
+        if (!slot.pixels) continue;                                // it has been seen
+        const {pixels} = slot;
+        slot.pixels = null;
+        await model.ask("look", i, pixels);}
+      if (a === b) {said.textContent = "Answered: nothing. Give each picture a word of its own."; return;}
+      const found = await model.ask("bind", [[0, a], [1, b]], 2), best = found.odds[0] > found.odds[1] ? 0 : 1;
+      odds.replaceChildren(make("tbody", {}, ...found.names.map((name, i) => make("tr", {},
+        make("th", {scope: "row"}, name),
+        make("td", {style: "width:50%"}, make("span", {className: "mm-odd", style: `width:${100 * found.odds[i]}%`})),
+        make("td", {}, `${(100 * found.odds[i]).toFixed(1)} %`)))));
+      let shown = 0;
+      const most = found.where.reduce((x, y) => Math.max(x, y));
+      page.replaceChildren(...found.page.slice(1).flatMap((token, k) => {
+        const share = found.where[k + 1], shade = `--share:${Math.round(100 * share / most)}%`;
+        if (token === "<image>") return [make("span", {className: "mm-small"}, copy(slots[shown].own, label(shown++)))];
+        return [make("span", {style: shade, title: `${Math.round(100 * share)} %`},
+          token === "<eos>" ? "<EOC>" : token === "output" ? "Output:" : token), " "];}),
+        make("b", {}, "?"));
+      const looked = [a, b].map(name => found.where[found.page.indexOf(name)]);
+      said.textContent = `Likelier: ${found.names[best]}, ${(100 * found.odds[best]).toFixed(1)} %. ` +
+        `In its last layer the open place at the end looks back at ${a} with ${Math.round(100 * looked[0])} % ` +
+        `of its attention, at ${b} with ${Math.round(100 * looked[1])} %. Answered after ${seconds(from)}.`;});
+    const copy = (source, about) => {
+      const made = canvas(SIDE, {role: "img", "aria-label": about});
+      made.getContext("2d").drawImage(source, 0, 0);
+      return made;};
+    const swap = button("Swap the two words", () => {
+      [selects[0].value, selects[1].value] = selects.map(select => select.value).reverse();
+      mark();
+      answer();});
+    const question = make("input", {value: "What is in the picture?", autocomplete: "off", enterkeyhint: "done"});
+    const written = make("p", {className: "mm-read", role: "status"});
+    const reply = inTurn(root, written, async () => {
+      const from = performance.now(), slot = slots[2], words = await model.ask("read", question.value);
+      const text = await model.ask("answer", 2, question.value);
+      readAloud(written, words);
+      written.prepend("it writes: ", make("b", {}, text || "(nothing)"), `, after ${seconds(from)}; `);});
+    question.onkeydown = event => {if (event.key === "Enter") reply();};
+    const chooser = picker(large, (small, about) => {
+      if (slots[active].about) {fill(slots[active], small, about); answer();}}, true, things);
+    const part = (text, i, below) => make("div", {className: "mm-slot"}, make("span", {className: "mm-soft"}, text),
+      slots[i].button, below);
+    root.append(chooser.row, make("div", {className: "mm-two"}, make("div", {}, large, chooser.tools),
+      make("div", {className: "mm-side"}, make("div", {className: "mm-slots"}, part("this is a", 0, selects[0]),
+        part("this is a", 1, selects[1]), part("and this?", 2, "")), make("p", {className: "mm-soft"},
+        "Press one of the three, then choose its picture above, build it or paint on it."), swap, odds, page, said)),
+      make("div", {className: "mm-row"}, field("a question about the third picture", question), button("Ask", reply)),
+      written, make("p", {className: "mm-soft"}, "New words it binds well. Ordinary questions are its weak side: " +
+        "of 400 it had 54 % right, and 48 % without looking."));
+    selects.forEach((select, i) => select.setAttribute("aria-label", `the word for picture ${i + 1}`));
+    Promise.all(given.things.map(async (thing, i) => {
+      const image = make("img", {src: things[thing].picture, alt: ""});
+      await image.decode();
+      fill(slots[i], image, things[thing].about);})).then(() => {enter(2); answer();});};
+
   // --------------------------------------------------------------------------------------- pictures from sentences
   const painter = (root, model, given) => {
     const large = shown(""), small = canvas(SIDE), said = status();
@@ -424,7 +513,64 @@ const mmlearnWidgets = (() => {
       make("div", {className: "mm-row"}, field("seed of the noise", seed), another), said)));
     draw();};
 
-  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, vilbert: questioner};
+  // ------------------------------------------------------------------------------------------------ words
+  /* Typing, the slider and a press of a button ask the same two questions: what is near, and what a : b = c : x
+     asks for. */
+  const lexicon = (root, model, given) => {
+    const {words, icons, across, config: {pictured}} = model.about, said = status();
+    const hasPictures = name => words.indexOf(name) < pictured;
+    const list = "mm-words-" + document.querySelectorAll("datalist").length;
+    const typed = value => make("input", {value, list, autocomplete: "off", autocapitalize: "none", spellcheck: "false",
+      enterkeyhint: "done", oninput: later(300, () => answer()),
+      onkeydown: event => {if (event.key === "Enter") answer();}});
+    const word = typed(given.word), parts = given.analogy.map(typed), read = make("div", {className: "mm-read"});
+    const weight = make("b"), share = make("input", {type: "range", min: 0, max: 1, step: .05, value: given.share,
+      oninput: () => answer()});
+    const near = make("table", {className: "mm-odds", "aria-label": "the nearest words"});
+    const fourth = make("table", {className: "mm-odds", "aria-label": "the words that follow"});
+    root.style.setProperty("--mm-icons", `url(${icons})`);
+    root.style.setProperty("--mm-across", across);
+    const icon = name => {
+      const i = words.indexOf(name), x = i % across, y = Math.floor(i / across);
+      return hasPictures(name) ? make("span", {className: "mm-icon mm-seen", style: `--x:${-x};--y:${-y}`}) :
+        make("span", {className: "mm-icon", title: "no pictures"});};
+    const rows = found => make("tbody", {}, ...found.words.map((name, i) => make("tr", {}, make("td", {}, icon(name)),
+      make("th", {scope: "row"}, button(name, () => {word.value = name; answer();})),
+      make("td", {style: "width:36%"}, make("span", {className: "mm-odd",
+        style: `width:${100 * Math.max(0, found.cosines[i])}%`})),
+      make("td", {}, found.cosines[i].toFixed(2)))));
+    const answer = inTurn(root, said, async () => {
+      const from = performance.now(), alpha = +share.value, asked = [];
+      const text = Math.round(100 * alpha ** 2 / (alpha ** 2 + (1 - alpha) ** 2));               // eq:fusion-weight
+      weight.textContent = `α = ${alpha.toFixed(2)}`;
+      share.setAttribute("aria-valuetext", `${weight.textContent}, of a cosine ${text} % are of the text`);
+      for (const {value} of [word, ...parts])
+        asked.push((await model.ask("read", value))[0] || {word: value.trim() || "(nothing)", known: false});
+      if (asked.every(one => one.known)) read.replaceChildren(); else readAloud(read, asked);
+      const ask = async (place, call, these, k) => {
+        const can = these.every(one => one.known && (alpha > 0 || hasPictures(one.word)));
+        const found = can ? await model.ask(call, ...these.map(one => one.word), alpha, k) : {words: []};
+        place.replaceChildren(rows(found));
+        return found.words[0];};
+      const [{word: name, known}, ...three] = asked, best = await ask(near, "neighbours", asked.slice(0, 1), 7);
+      await ask(fourth, "analogy", three, 4);
+      said.textContent = best ? `Nearest to ${name}: ${best}. With α = ${alpha.toFixed(2)}, ${text} % of a cosine are of the ` +
+        `text and ${100 - text} % of pictures. Answered after ${seconds(from)}.` :
+        `Answered: ${known ? `${name} has no pictures; with α above 0 its text speaks` : `${name} was never read`}.`;});
+    const example = three => button(`${three[0]} : ${three[1]} = ${three[2]} : ?`, () => {
+      parts.forEach((input, i) => {input.value = three[i];});
+      answer();});
+    const [a, b, c] = parts, tries = [given.analogy, ["dog", "puppy", "cat"], ["grief", "sad", "joy"]].map(example);
+    root.append(make("datalist", {id: list}, ...[...words].sort().map(value => make("option", {value}))),
+      make("label", {className: "mm-field"}, "pictures alone (0) to text alone (1): ", weight, share),
+      make("div", {className: "mm-two"}, make("div", {className: "mm-side"}, field("a word", word), near),
+        make("div", {className: "mm-side"}, make("div", {className: "mm-row"}, field("as this word", a),
+          field("is to this,", b), field("so is this", c)), make("p", {className: "mm-soft"}, "to"), fourth,
+          make("div", {className: "mm-row mm-tries"}, ...tries))), said, read);
+    answer();};
+
+  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter,
+    "word-space": lexicon, vilbert: questioner, flamingo: namer};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
     root.replaceChildren(inside);
