@@ -39,7 +39,7 @@ SIZE = 32                               # pixels a side
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=3)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--train", type=int, default=2048, help="examples to train on, others for each seed")
