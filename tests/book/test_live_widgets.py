@@ -437,4 +437,5 @@ def test_without_scripts_the_prepared_answers_stay(open_page, folder):
     for picture in pictures.all():
         assert picture.get_attribute("alt") and picture.evaluate("i => i.naturalWidth") == 64
     assert page.locator(".mm-note").count() == len(MODELS) + 1
-    assert page.locator("table tr").count() == len(LABELS) + 5 + 6 + 2        # labels, a gap, neighbours, two words
+    rows = len(LABELS) + 5 + 6 + 2              # labels, words for a gap, neighbours, made-up words
+    assert page.locator("table tr").count() == rows
