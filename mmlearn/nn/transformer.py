@@ -80,6 +80,20 @@ def quick_gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return F.silu(1.702 * z) / 1.702
 
 
+def fused_quick_feed_forward(
+    x: Float[Tensor, "*b d"],
+    W_1: Float[Tensor, "d f"],
+    b_1: Float[Tensor, " f"],
+    W_2: Float[Tensor, "f d"],
+    b_2: Float[Tensor, " d"],
+) -> Float[Tensor, "*b d"]:
+    """An optimisation: ``feed_forward`` with ``quick_gelu`` and no gradient: both factors of the activation
+    are applied by the products, and the activation writes over what it reads."""
+    hidden = torch.addmm(b_1, x.reshape(-1, x.shape[-1]), W_1, beta=1.702, alpha=1.702)
+    hidden = F.silu(hidden, inplace=True)
+    return torch.addmm(b_2, hidden, W_2, alpha=1 / 1.702).view(*x.shape[:-1], -1)
+
+
 def gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     r"""eq:gelu: $z\,\Phi(z)=\frac z2\big(1+\mathrm{erf}(z/\sqrt2)\big)$, z times how likely a standard
     normal number is below it."""
@@ -144,6 +158,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         W_1, W_2 = self.inner.weight.mT, self.outer.weight.mT
+        if isinstance(self.activation, QuickGELU) and not (self.training or torch.is_grad_enabled()):
+            return fused_quick_feed_forward(x, W_1, self.inner.bias, W_2, self.outer.bias)
         return feed_forward(x, W_1, self.inner.bias, W_2, self.outer.bias, self.activate)
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,9 +25,16 @@ def grid_to_sequence(grid: Float[Tensor, "b c y x"]) -> Float[Tensor, "b p c"]:
     return grid.flatten(2).transpose(1, 2)
 
 
+def patches(images: Float[Tensor, "b c y x"], size: int) -> Float[Tensor, "b p f"]:
+    """The squares of ``size`` pixels that an image is cut into, row by row, each as c size² numbers."""
+    squares = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))      # b c y r x s
+    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
 class PatchEmbedding(nn.Module):
     """Cut an image (b, 3, s, s) into squares of ``patch`` pixels and project each: (b, p, d), row by row.
 
+    The projection is stored as the convolution that it equals, and computed as the one product that it is.
     Raises ``ValueError`` if the sides are not multiples of ``patch``.
     """
 
@@ -40,7 +48,7 @@ class PatchEmbedding(nn.Module):
             raise ValueError(
                 f"images of {images.shape[-2]} x {images.shape[-1]} pixels do not cut into patches of "
                 f"{self.patch}; resize them to multiples of it")
-        return grid_to_sequence(self.project(images))
+        return F.linear(patches(images, self.patch), self.project.weight.flatten(1), self.project.bias)
 
 
 class ConvTrunk(nn.Module):

@@ -3,7 +3,7 @@ import torch
 import torchvision
 from networks import count
 
-from mmlearn.nn.vision import ConvTrunk, Frozen, PatchEmbedding, TorchvisionTrunk
+from mmlearn.nn.vision import ConvTrunk, Frozen, PatchEmbedding, TorchvisionTrunk, grid_to_sequence
 
 
 def test_a_patch_is_a_linear_map_of_its_pixels():
@@ -16,6 +16,7 @@ def test_a_patch_is_a_linear_map_of_its_pixels():
             pixels = images[n, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
             want = (layer.project.weight * pixels).sum(dim=(1, 2, 3)) + layer.project.bias
             torch.testing.assert_close(got[n, p], want)
+    torch.testing.assert_close(got, grid_to_sequence(layer.project(images)))
 
 
 def test_patches_must_cover_the_image():

@@ -6,7 +6,14 @@ import torch.nn.functional as F
 
 from mmlearn.image2text.m2 import MemoryAttention
 from mmlearn.nn.attention import MultiHeadAttention, record_attention
-from mmlearn.nn.transformer import LayerNorm32, PreNormEncoderLayer, QuickGELU, pre_norm, quick_gelu
+from mmlearn.nn.transformer import (
+    FeedForward,
+    LayerNorm32,
+    PreNormEncoderLayer,
+    QuickGELU,
+    pre_norm,
+    quick_gelu,
+)
 from mmlearn.nn.vit import VisionTransformer, ViTConfig, attention_rollout, resize_positions, vit_embed
 
 TINY = ViTConfig(size=16, patch=4, width=12, layers=3, heads=2)
@@ -27,6 +34,24 @@ def test_quick_gelu_is_its_argument_times_a_logistic_gate():
     torch.testing.assert_close(QuickGELU()(z[None])[0], want)
     z.requires_grad_()
     assert torch.autograd.gradcheck(quick_gelu, z)
+
+
+def test_without_gradient_the_fused_feed_forward_says_the_same():
+    net = FeedForward(6, 20, dropout=0.5, activation=QuickGELU).double()
+    for bias in (net.inner.bias, net.outer.bias):
+        torch.nn.init.normal_(bias)
+    net.eval()
+    x = torch.randn(3, 4, 6, dtype=torch.float64)
+    want, kept = net(x), x.clone()
+    assert want.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), want.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(net(x.mT.contiguous().mT), want.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(net(x[0, 0]), want[0, 0].detach(), rtol=1e-12, atol=1e-12)
+    assert x.equal(kept)                                    # the activation writes over its own input alone
+    net.train()
+    with torch.no_grad(), pytest.raises(AssertionError):    # dropout stays
+        torch.testing.assert_close(net(x), want)
 
 
 def test_quick_gelu_is_near_gelu_but_not_gelu():
