@@ -91,7 +91,7 @@ def fused_quick_feed_forward(
     are applied by the products, and the activation writes over what it reads."""
     hidden = torch.addmm(b_1, x.reshape(-1, x.shape[-1]), W_1, beta=1.702, alpha=1.702)
     hidden = F.silu(hidden, inplace=True)
-    return torch.addmm(b_2, hidden, W_2, alpha=1 / 1.702).view(*x.shape[:-1], -1)
+    return torch.addmm(b_2, hidden, W_2, alpha=1 / 1.702).view(*x.shape[:-1], W_2.shape[1])
 
 
 def gelu(z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

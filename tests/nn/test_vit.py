@@ -47,6 +47,7 @@ def test_without_gradient_the_fused_feed_forward_says_the_same():
     with torch.no_grad():
         torch.testing.assert_close(net(x), want.detach(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(net(x.mT.contiguous().mT), want.detach(), rtol=1e-12, atol=1e-12)
+        assert net(x[:0]).shape == (0, 4, 6)
         torch.testing.assert_close(net(x[0, 0]), want[0, 0].detach(), rtol=1e-12, atol=1e-12)
     assert x.equal(kept)                                    # the activation writes over its own input alone
     net.train()
