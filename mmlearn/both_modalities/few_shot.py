@@ -158,11 +158,6 @@ def blind(episode: Sequence[Example]) -> list[Example]:
     return [example._replace(picture=NO_PICTURE) for example in episode]
 
 
-def without_shots(episode: Sequence[Example]) -> list[Example]:
-    """The query alone."""
-    return [episode[-1]]
-
-
 def with_wrong_answers(
     episode: Sequence[Example], answers: Sequence[str], generator: torch.Generator | None = None
 ) -> list[Example]:

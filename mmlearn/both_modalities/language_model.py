@@ -10,7 +10,6 @@ repeated random words teach nothing else (C. Olsson et al., 2022, *In-context Le
 arXiv:2209.11895).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -258,8 +257,3 @@ def copied(
     with eval_mode(model) as device:
         choice = model(tokens.to(device)).argmax(dim=-1).cpu()
     return float((choice[torch.arange(pages), last] == torch.tensor(words)).double().mean())
-
-
-def chance_loss(vocab: int) -> float:
-    """The loss of a model that knows nothing: log v nats a token."""
-    return math.log(vocab)

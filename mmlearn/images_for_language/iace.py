@@ -360,11 +360,6 @@ def check_examples(config: IACEConfig, examples: Examples) -> None:
                          f"classes are the whole numbers from 0 to {config.classes - 1}")
 
 
-def first_rows(total: int, percent: float | int) -> range:
-    """The paper's few-shot sets: the first ``percent`` % of the training file, not a sample of it."""
-    return range(int(total * percent / 100))
-
-
 def sampled_rows(total: int, count: int, seed: int = 0) -> list[int]:
     """``count`` rows drawn without replacement. Raises ``ValueError`` if there are fewer."""
     if not 1 <= count <= total:

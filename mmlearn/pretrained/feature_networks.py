@@ -9,12 +9,7 @@ numbers of two networks cannot be taken for each other.
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
-
 from mmlearn.checkpoints import is_saved
-from mmlearn.data.pairs import signed_pixels
 from mmlearn.nn.feature_networks import Lite0Features, SceneClassifier
 from mmlearn.nn.inception import InceptionFeatures
 from mmlearn.pretrained import load
@@ -44,11 +39,3 @@ def open_network(source: str | Path = SCENES) -> Any:
         raise ValueError(f"{source} is a {type(found).__name__}, and pictures are judged by the features of "
                          f"Inception-v3, {SCENES} or {LITE0}; give one of these")
     return found
-
-
-@torch.no_grad()
-def features_of_bytes(
-    network: Any, images: UInt8[Tensor, "n 3 s s"], batch: int = 100
-) -> Float[Tensor, "n d"]:
-    """Features of pictures in memory, as bytes, in batches."""
-    return torch.cat([network(signed_pixels(part)) for part in images.split(batch)])

@@ -28,7 +28,6 @@ from mmlearn.both_modalities.few_shot import (
     with_shots,
     with_wrong_answers,
     without_pictures,
-    without_shots,
     write_answers,
 )
 from mmlearn.both_modalities.interleaved import NO_PICTURE, ChunkTokeniser, Example, look_at_features
@@ -135,7 +134,6 @@ def test_controls_change_the_shots_and_leave_the_query():
     episode = SHOTS[:4]
     assert [e.picture for e in without_pictures(episode)] == [NO_PICTURE] * 3 + [3]
     assert [e.picture for e in blind(episode)] == [NO_PICTURE] * 4
-    assert without_shots(episode) == [SHOTS[3]]
     generator = torch.Generator().manual_seed(0)
     wrong = with_wrong_answers(episode, COLOURS, generator)
     assert wrong[-1] == episode[-1] and all(

@@ -33,13 +33,6 @@ ROLES = ("image", "text", "block", "new")               # of cells that stand fo
 TINY = 1e-9
 
 
-def blocky(pixels: np.ndarray, side: int) -> np.ndarray:
-    """A picture (s, s, 3) of bytes whose squares of ``side`` pixels are their means."""
-    rows, columns = pixels.shape[0] // side, pixels.shape[1] // side
-    cells = pixels[:rows * side, :columns * side].reshape(rows, side, columns, side, 3).mean(axis=(1, 3))
-    return cells.repeat(side, axis=0).repeat(side, axis=1).astype(np.uint8)
-
-
 def code_roles(rows: int, columns: int, seed: int = 2) -> list[list[str]]:
     """Roles for a grid of cells that stand for codes."""
     drawn = np.random.default_rng(seed).integers(0, len(ROLES), (rows, columns))

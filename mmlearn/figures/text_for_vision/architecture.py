@@ -55,27 +55,6 @@ def error_against_compute(models: Mapping[str, Published]) -> Figure:
     return figure
 
 
-def similarity_matrices(matrices: Mapping[str, Float[Tensor, "b b"]], captions: Sequence[str]) -> Figure:
-    """Cosines of images (rows) and captions (columns), one panel each under a common scale; captions at the
-    left."""
-    limit = max(float(matrix.abs().max()) for matrix in matrices.values())
-    figure, axes = plt.subplots(1, len(matrices), figsize=(2.7 * len(matrices) + 2.6, 3.4),
-                                layout="constrained", sharey=True, squeeze=False)
-    for axis, (title, matrix) in zip(axes[0], matrices.items()):
-        shown = axis.imshow(matrix.detach().cpu(), vmin=-limit, vmax=limit, cmap="PuOr")
-        for i in range(len(captions)):
-            axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black",
-                                         linewidth=1.2))
-        axis.set(title=title, xlabel="caption", xticks=range(len(captions)),
-                 xticklabels=[str(i + 1) for i in range(len(captions))])
-        axis.grid(False)
-    labels = [f"{i + 1} {text if len(text) < 28 else text[:26] + ' …'}" for i, text in enumerate(captions)]
-    axes[0, 0].set_yticks(range(len(captions)), labels, fontsize=9)
-    axes[0, 0].set_ylabel("picture of …")
-    figure.colorbar(shown, ax=axes, label="cosine", shrink=0.8)
-    return figure
-
-
 def embedding_map(maps: Mapping[str, Sequence[Float[Tensor, "_ 2"]]], pairs: Sequence[int]) -> Figure:
     """Images and texts in a plane, a panel for each model, with a line from some images to their texts."""
     figure, axes = plt.subplots(1, len(maps), figsize=(4.0 * len(maps), 4.1), layout="constrained",

@@ -5,7 +5,6 @@ Papers: none has these figures.  Survey: 4.2 (the matrix of similarities).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -14,30 +13,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmlearn.plot import PALETTE, picture
+from mmlearn.plot import PALETTE
 from mmlearn.text_for_vision.contrastive import embedding_gradient, logits, negative_weights
-
-
-def pictures_and_texts(images: Any, cosines: Float[Tensor, "b c"]) -> Figure:
-    """A matrix of cosines, its rows the pictures at the left, its columns numbered captions; true pairs are
-    framed."""
-    rows, columns = cosines.shape
-    figure, (left, axis) = plt.subplots(1, 2, figsize=(6.2, 4.6), layout="constrained", sharey=True,
-                                        gridspec_kw={"width_ratios": [1, columns], "wspace": 0.02})
-    for i, image in enumerate(images):
-        left.imshow(picture(image), extent=(-0.5, 0.5, i + 0.46, i - 0.46), aspect="auto")
-    left.set(xlim=(-0.5, 0.5), ylim=(rows - 0.5, -0.5), xticks=[], yticks=range(rows),
-             yticklabels=range(1, rows + 1), ylabel="picture")
-    left.grid(False)
-    limit = float(cosines.abs().max())
-    shown = axis.imshow(cosines, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-    for i in range(min(rows, columns)):
-        axis.add_patch(plt.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5))
-    axis.set(xticks=range(columns), xticklabels=range(1, columns + 1), xlabel="caption")
-    axis.tick_params(axis="y", left=False, labelleft=False)
-    axis.grid(False)
-    figure.colorbar(shown, ax=axis, label="cosine")
-    return figure
 
 
 def pull_on_the_circle(u: Float[Tensor, " 2"], v: Float[Tensor, "b 2"],

@@ -6,7 +6,6 @@ from mmlearn.figures.text_for_vision.architecture import (
     activations,
     error_against_compute,
     looks,
-    similarity_matrices,
 )
 from mmlearn.text_for_vision.clip import PUBLISHED
 
@@ -31,15 +30,6 @@ def test_each_model_stands_at_its_compute_and_its_error():
     assert resnets.get_ydata()[0] == pytest.approx(100 - 59.82) and vits.get_xdata()[-1] == pytest.approx(
         395.2
     )
-
-
-def test_matrices_share_one_scale():
-    matrices = {"before": torch.full((2, 2), 0.1), "after": torch.tensor([[0.9, -0.2], [0.0, 0.8]])}
-    figure = similarity_matrices(matrices, ["a cat",
-                                            "a very long caption that does not fit beside a picture"])
-    left, right = figure.axes[:2]
-    assert left.images[0].get_clim() == right.images[0].get_clim() == pytest.approx((-0.9, 0.9))
-    assert left.get_yticklabels()[1].get_text().endswith("…")
 
 
 def test_a_picture_is_brightest_where_its_weight_is_largest():
