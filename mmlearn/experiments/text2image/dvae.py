@@ -1,7 +1,7 @@
 """The miniature dVAE: pictures of one thing as 8 x 8 codes, trained with the paper's three annealings.
 
-Survey: 2.2.  A miniature of DALL-E may learn to write its codes. What is lost by them is measured beside codes
-of plain patches and beside VQGAN's; ``--trained`` measures weights again that are there already.
+Survey: 2.2.  A miniature of DALL-E may learn to write its codes. What is lost by them is measured beside
+plain patches and VQGAN's codes; ``--trained`` measures weights again that are there already.
 """
 
 import argparse
@@ -100,9 +100,9 @@ def beside(model: DVAE, test: PairData, train: PairData, seed: int = 0) -> dict[
     """Test pictures through the likeliest codes, through codes drawn from q, through the nearest of as many
     patches that k-means has found, of so few that they say as much as drawn codes, and through VQGAN's codes.
 
-    Each with the "nats" that a place says at most (for drawn codes, the mean KL), "mse" and "mae" of pixels in
-    [0, 1], "edges" (eq:vqgan-edges, a share of the pictures'), and how often the scene classifier answers as
-    it does for the picture, both enlarged to its size. VQGAN reads and draws the same scenes at that size;
+    Each with the "nats" that a place says at most (for drawn codes, the mean KL), "mse" and "mae" of pixels
+    in [0, 1], "edges" (eq:vqgan-edges, a share of the pictures'), and how often the scene classifier answers
+    as it does for the picture, both enlarged to its size. VQGAN reads and draws the same scenes at that size;
     its pictures are made smaller.
     """
     judge, factor, count = load_judge(), model.config.factor, model.config.vocab

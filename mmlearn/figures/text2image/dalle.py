@@ -384,8 +384,8 @@ def code_colours(model: DVAE) -> Float[Tensor, "k 3"]:
 
 @torch.no_grad()
 def through_codes(model: DVAE, images: Float[Tensor, "n 3 s s"]) -> Figure:
-    """Pictures in [0, 1], the grids of their likeliest codes, each in its colour of ``code_colours``, and what
-    the decoder makes of the grids: one column a picture."""
+    """Pictures in [0, 1], the grids of their likeliest codes, each in its colour of ``code_colours``, and
+    what the decoder makes of the grids: one column a picture."""
     with eval_mode(model) as device:
         tokens = model.tokens(images.to(device))
         drawn = model.pictures(tokens).cpu()
