@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmlearn.catalog import kinds
 from mmlearn.checkpoints import config_from, load_model, read_tensors, save_model
+from mmlearn.files import package_data
 
 
 @dataclass(frozen=True)
@@ -126,3 +128,12 @@ def test_what_does_not_fit_is_refused_with_the_file_and_the_remedy(tmp_path):
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"n\.safetensors is missing"):
         load_model(path, KINDS)
+
+
+def test_the_committed_dvae_is_stored_in_half_with_the_sizes_and_scores_that_are_told_of_it():
+    path = package_data("checkpoints") / "dvae.safetensors"
+    model, about = load_model(path, kinds("dvae"))
+    assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
+    assert sum(p.numel() for p in model.parameters()) == about["parameters"] == 182_422
+    assert model.config.vocab == about["settings"]["codes"] == about["test"]["codes in use"] == 128
+    assert model.tokens(torch.rand(2, 3, 32, 32)).shape == (2, 8, 8) and path.stat().st_size < 400_000

@@ -22,6 +22,7 @@ from mmlearn.metrics.generation import compare, features_of
 from mmlearn.nn.feature_networks import SceneClassifier
 from mmlearn.nn.modes import eval_mode
 from mmlearn.text2image.autoencoder import clipped
+from mmlearn.text2image.dvae import DVAE, DVAEConfig
 from mmlearn.text2image.kl_autoencoder import (
     KLAutoencoder,
     KLAutoencoderConfig,
@@ -183,8 +184,14 @@ def load_kl_autoencoder(path: str | Path | None = None) -> KLAutoencoder:
     return cast(KLAutoencoder, _load(path, "kl-autoencoder", (KLAutoencoderConfig, KLAutoencoder)))
 
 
-def _load(path: str | Path | None, name: str, kinds: tuple[type, type]) -> nn.Module:
-    model, _ = load_model(path or package_data("checkpoints") / f"{name}.safetensors", {name: kinds}, REMEDY)
+def load_dvae(path: str | Path | None = None) -> DVAE:
+    """The dVAE that comes with the book, frozen, or a trained one. Raises ``FileNotFoundError``,
+    ``ValueError``."""
+    return cast(DVAE, _load(path, "dvae", (DVAEConfig, DVAE), REMEDY.replace("vqgan", "dvae")))
+
+
+def _load(path: str | Path | None, name: str, kinds: tuple[type, type], remedy: str = REMEDY) -> nn.Module:
+    model, _ = load_model(path or package_data("checkpoints") / f"{name}.safetensors", {name: kinds}, remedy)
     return model.requires_grad_(False)
 
 

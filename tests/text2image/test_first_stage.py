@@ -13,6 +13,7 @@ from mmlearn.nn.modes import seeded
 from mmlearn.text2image.first_stage import (
     both,
     edge_energy,
+    load_dvae,
     load_kl_autoencoder,
     load_vqgan,
     new_game,
@@ -121,3 +122,5 @@ def test_another_kind_is_refused_and_a_missing_miniature_says_how_it_is_trained(
         new_game("gan")
     with pytest.raises(FileNotFoundError, match="python -m mmlearn.experiments vqgan"):
         load_vqgan(tmp_path / "vqgan.safetensors")
+    with pytest.raises(FileNotFoundError, match="python -m mmlearn.experiments dvae"):
+        load_dvae(tmp_path / "dvae.safetensors")

@@ -7,22 +7,24 @@ Colours as in ``architecture``: orange is text, teal the picture, violet what se
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmlearn.figures.diagram import Box, Diagram, Number, literal
 from mmlearn.figures.interactive import Block, plane, player, slider
 from mmlearn.figures.text2image.architecture import X_HAT, real_picture, stand_in
-from mmlearn.nn.modes import blank
-from mmlearn.plot import PALETTE
+from mmlearn.nn.modes import blank, eval_mode
+from mmlearn.plot import PALETTE, picture
 from mmlearn.text2image.dalle import DALLEConfig
 from mmlearn.text2image.dvae import (
+    DVAE,
     DVAEConfig,
     DVAEDecoder,
     DVAEEncoder,
@@ -341,6 +343,66 @@ def schedules(schedule: DVAESchedule | None = None) -> Figure:
         axis.axvline(end, color="black", linestyle=":", linewidth=1)
         axis.set(xscale="log", xlabel="update", title=name)
     axes[2].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    return figure
+
+
+def annealed(trained: Mapping[str, Any]) -> Figure:
+    """The three annealings of a miniature's training as they ran, and what its loss was made of.
+
+    ``trained`` is what ``python -m mmlearn.experiments dvae`` recorded. The dotted line of the KL is a code
+    that is certain.
+    """
+    settings, curve = trained["settings"], trained["curve"]
+    plan = DVAESchedule.mini(settings["steps"], settings["beta"], settings["lr"])
+    every = np.arange(0, plan.steps + 1, max(1, plan.steps // 400))
+    figure, axes = plt.subplot_mosaic("aabbcc;dddeee", figsize=(8.0, 5.0), layout="constrained")
+    lines = [("KL weight β", plan.beta_at), ("temperature τ", plan.tau_at), ("learning rate", plan.lr_at)]
+    for i, (place, (name, value)) in enumerate(zip("abc", lines)):
+        axes[place].plot(every, [value(int(step)) for step in every], color=PALETTE[i])
+        axes[place].set(title=name, ylim=(0, None))
+    axes["c"].ticklabel_format(axis="y", style="plain")
+    for i, (place, name, title) in enumerate((("d", "nll", "−log f of a number, nats"),
+                                              ("e", "kl", "KL of a place, nats")), start=3):
+        axes[place].plot(curve["step"], curve[name], color=PALETTE[i])
+        axes[place].set(title=title, xlabel="step")
+    axes["e"].axhline(math.log(settings["codes"]), color="black", linestyle=":", linewidth=1)
+    axes["e"].set(ylim=(0, None))
+    ticks = [0, plan.steps // 2, plan.steps]
+    for axis in axes.values():
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    return figure
+
+
+@torch.no_grad()
+def code_colours(model: DVAE) -> Float[Tensor, "k 3"]:
+    """The mean colour of what each code draws where it fills the whole grid, in [0, 1]."""
+    with eval_mode(model) as device:
+        side = model.config.side
+        tokens = torch.arange(model.config.vocab, device=device)[:, None, None].expand(-1, side, side)
+        return model.pictures(tokens).mean((2, 3)).cpu()
+
+
+@torch.no_grad()
+def through_codes(model: DVAE, images: Float[Tensor, "n 3 s s"]) -> Figure:
+    """Pictures in [0, 1], the grids of their likeliest codes, each in its colour of ``code_colours``, and
+    what the decoder makes of the grids: one column a picture."""
+    with eval_mode(model) as device:
+        tokens = model.tokens(images.to(device))
+        drawn = model.pictures(tokens).cpu()
+    grids = code_colours(model)[tokens.cpu()].movedim(-1, 1)
+    figure, axes = plt.subplots(3, len(images), squeeze=False, figsize=(8.0, 23.3 / len(images) + 0.1),
+                                layout="constrained", gridspec_kw={"hspace": 0.02, "wspace": 0.02})
+    for row, (name, shown) in zip(axes, (("picture", images), ("codes", grids), ("drawn", drawn))):
+        for axis, image in zip(row, shown):
+            axis.imshow(picture(image))
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+        row[0].set_ylabel(name)
+    for axis, grid in zip(axes[1], tokens):
+        for cut in range(1, grid.shape[0]):
+            axis.axhline(cut - 0.5, color="white", linewidth=0.6)
+            axis.axvline(cut - 0.5, color="white", linewidth=0.6)
     return figure
 
 

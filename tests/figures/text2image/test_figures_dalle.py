@@ -103,6 +103,38 @@ def test_the_schedules_begin_and_end_where_the_paper_says():
     plt.close(figure)
 
 
+def test_the_annealed_run_shows_the_plan_of_its_settings_and_the_record():
+    record = {"settings": {"steps": 800, "beta": 5.0, "lr": 1e-2, "codes": 16},
+              "curve": {"step": [0, 400], "nll": [0.0, -1.5], "kl": [0.1, 2.0]}}
+    figure = dalle.annealed(record)
+    beta, tau, lr, nll, kl = figure.axes
+    ends = [(axis.lines[0].get_ydata()[0], axis.lines[0].get_ydata()[-1]) for axis in (beta, tau, lr)]
+    for (first, last), (start, end) in zip(ends, ((0, 5), (1, 1 / 16), (1e-2, 5e-4))):
+        assert first == pytest.approx(start) and last == pytest.approx(end)
+    steps, values = beta.lines[0].get_data()
+    there = values[list(steps).index(40)]                                        # a twentieth of the steps
+    assert there == pytest.approx(5) and values[list(steps).index(38)] < 5
+    assert list(nll.lines[0].get_ydata()) == [0, -1.5] and list(kl.lines[0].get_ydata()) == [0.1, 2]
+    assert kl.lines[1].get_ydata()[0] == pytest.approx(math.log(16))
+    plt.close(figure)
+
+
+def test_each_picture_stands_over_its_codes_and_what_is_drawn_of_them():
+    torch.manual_seed(0)
+    model, images = DVAE(DVAEConfig.mini(16, 8, 8)).eval(), torch.rand(2, 3, 16, 16)
+    figure = dalle.through_codes(model, images)
+    shown = [torch.as_tensor(axis.images[0].get_array()) for axis in figure.axes]
+    tokens = model.tokens(images)
+    with torch.no_grad():
+        drawn = model.pictures(tokens)
+        full = model.pictures(torch.full((1, 4, 4), int(tokens[1, 2, 3])))[0]
+    assert [tuple(image.shape[:2]) for image in shown] == [(16, 16)] * 2 + [(4, 4)] * 2 + [(16, 16)] * 2
+    torch.testing.assert_close(shown[1], images[1].movedim(0, -1), check_dtype=False)
+    torch.testing.assert_close(shown[5], drawn[1].movedim(0, -1), check_dtype=False)
+    torch.testing.assert_close(shown[3][2, 3], full.mean((1, 2)), check_dtype=False)
+    plt.close(figure)
+
+
 @pytest.fixture(scope="module")
 def drawer():
     tokeniser = PlainWordTokeniser.train(["a red car in the snow"])
