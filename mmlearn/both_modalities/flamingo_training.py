@@ -41,6 +41,7 @@ from mmlearn.both_modalities.interleaved import (
     shown,
 )
 from mmlearn.both_modalities.language_model import SavedLM, load_lm
+from mmlearn.both_modalities.packing import packed_losses, packs
 from mmlearn.catalog import kinds
 from mmlearn.checkpoints import load_model, pair_of, save_model
 from mmlearn.data.batches import Batches
@@ -121,7 +122,10 @@ class MixedBatches(Batches):
 def mixture_objective(weights: Mapping[str, float]) -> Any:
     """A loss for ``fit``: eq:flamingo-mixture of the losses of all sets, each of which is recorded."""
     def objective(model: nn.Module, batch: dict[str, InterleavedBatch]) -> tuple[Tensor, dict[str, Any]]:
-        losses = {name: interleaved_objective(model, part)[0] for name, part in batch.items()}
+        if packs(model):
+            losses = packed_losses(model, batch)
+        else:
+            losses = {name: interleaved_objective(model, part)[0] for name, part in batch.items()}
         told = {name: loss.detach() for name, loss in losses.items()}
         lambdas = torch.tensor([weights[name] for name in losses], device=next(iter(losses.values())).device)
         return mixture_loss(torch.stack([*losses.values()]), lambdas), told

@@ -339,7 +339,8 @@ class PlainFeedForward(FeedForward):
 class CausalLayer(PreNormEncoderLayer):
     """Causal self-attention, then the feed-forward net, each with eq:pre-norm: (b, t, d) -> (b, t, d).
 
-    ``mask`` (b, s) says which of all positions so far are real, those in a ``KVCache`` included.
+    ``mask`` (b, s) says which of all positions so far are real, those in a ``KVCache`` included; or (b, t, s)
+    which of them each position may see.
     """
 
     def __init__(self, config: CausalLMConfig) -> None:
@@ -352,7 +353,7 @@ class CausalLayer(PreNormEncoderLayer):
 
     def forward(
         self, x: Float[Tensor, "b t d"],
-        mask: Bool[Tensor, "b s"] | None = None,
+        mask: Bool[Tensor, "b s"] | Bool[Tensor, "b t s"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         read = self.attention(self.attention_norm(x), mask)
         x = x + self.dropout(read)
