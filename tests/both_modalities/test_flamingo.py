@@ -20,6 +20,7 @@ from mmlearn.both_modalities.flamingo import (
     MediaAttention,
     PerceiverResampler,
     frame_times,
+    fused_read_pictures,
     gate_slope,
     gated,
     interleaved_loss,
@@ -267,6 +268,38 @@ def test_a_token_reads_the_visual_tokens_of_its_pictures_and_zeros_without_one()
                                    lambda t, j, seen=seen, i=i: bool(seen[i, t, j // 2]))
                 torch.testing.assert_close(got[i], read @ layer.out.weight.mT)
         assert not got[0, 0].any() and not got[1, :2].any() and got[1, 2:].abs().min() > 0
+
+
+@pytest.mark.equation("eq:flamingo-read")
+@pytest.mark.parametrize("phi", [[[0, 1, 1, 3, 3], [0, 0, 0, 2, 0]], [[3, 3, 1, 1, 2], [2, 2, 2, 2, 2]]])
+def test_queries_sorted_by_their_picture_read_the_same(phi):
+    seen = media_mask(torch.tensor(phi), 3)
+    Q, K, V = drawn(2, 5, 2, 4), drawn(2, 3, 2, 6, 4, seed=2), drawn(2, 3, 2, 6, 4, seed=3)
+    parts = [z.requires_grad_() for z in (Q, K, V)]
+    fused = fused_read_pictures(Q, K, V, seen)
+    mask = seen.repeat_interleave(6, dim=-1)[:, None]
+    plain = read_pictures(Q.transpose(1, 2), *(z.transpose(1, 2).flatten(2, 3) for z in (K, V)), mask)
+    plain = plain.transpose(1, 2)
+    torch.testing.assert_close(fused, plain)
+    slopes = (torch.autograd.grad(read.square().sum(), parts) for read in (fused, plain))
+    torch.testing.assert_close(*slopes)
+
+
+def test_tokens_are_sorted_where_each_sees_one_of_several_large_pictures(monkeypatch):
+    layer, phi = stirred(MediaAttention(CONFIG)), torch.tensor([[0, 1, 2]])
+    last = media_mask(phi, 2)
+    assert layer.sorts(64, last) and not layer.sorts(64, media_mask(phi, 2, "all"))
+    assert not layer.sorts(8, last) and not layer.sorts(64, media_mask(phi * 0, 2))
+    with KVCache(layer):
+        assert not layer.sorts(64, last)
+    with record_attention(nn.ModuleList([layer])):
+        assert not layer.sorts(64, last)
+    x, visual = drawn(2, 3, CONFIG.width).float(), drawn(1, 2, 5, CONFIG.visual).float()
+    seen = last.expand(2, -1, -1)                                               # two rows share two pictures
+    plain = layer(x, visual, seen)
+    monkeypatch.setattr("mmlearn.both_modalities.flamingo.MANY", 1)
+    assert layer.sorts(5, seen.reshape(1, 6, 2))
+    torch.testing.assert_close(layer(x, visual, seen), plain)
 
 
 @pytest.mark.equation("eq:flamingo-read")

@@ -140,8 +140,9 @@ def case(places=((2, 5), (0, 4))):
     return torch.randn(2, 8, 16, generator=g), torch.randn(2, 2, 3, 8, generator=g), at
 
 
-@pytest.mark.parametrize("sees", ["last", "all"])
-def test_the_gated_block_of_open_flamingo(sees):
+@pytest.mark.parametrize("sees, many", [("last", 1), ("last", 32), ("all", 32)])
+def test_the_gated_block_of_open_flamingo(sees, many, monkeypatch):
+    monkeypatch.setattr("mmlearn.both_modalities.flamingo.MANY", many)          # tokens are sorted, or not
     theirs = stirred(open_flamingo().GatedCrossAttentionBlock(
         dim=16, dim_visual=8, dim_head=4, heads=2, only_attend_immediate_media=sees == "last"))
     ours = filled(GatedCrossAttention(replace(CONFIG, activation="gelu")), block_state(theirs))
