@@ -346,7 +346,7 @@ def test_a_picture_is_written_code_by_code_and_says_what_was_read(widget):
     place.get_by_role("status").filter(has_text="in row 1, column 2 had a probability of").wait_for()
     assert slider.get_attribute("aria-valuetext") == "row 1, column 2" and pixels(place) != second
     read = place.get_by_label("what was read of the sentence").locator("span")
-    words = ["start", "a", "large", "red", "balloon", "on", "a", "beach", "padding, 17 places"]
+    words = ["start", "a", "large", "red", "balloon", "on", "a", "beach", "17 × padding"]
     assert read.all_inner_texts() == words
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()

@@ -542,12 +542,16 @@ const mmlearnWidgets = (() => {
       pen.fillStyle = colours.getPropertyValue("--mm-page");
       pen.fillRect(0, done * cell, WIDE, WIDE);
       pen.fillStyle = colours.getPropertyValue("--mm-soft");
+      pen.strokeStyle = colours.getPropertyValue("--mm-edge");
+      pen.lineWidth = 1;
       pen.font = "13px sans-serif";
       pen.textAlign = "center";
       pen.textBaseline = "middle";
-      for (let i = done * side; i < codes.length; i++)
-        pen.fillText(codes[i], (i % side + .5) * cell, (Math.floor(i / side) + .5) * cell);};
-    const percent = share => `${Math.round(100 * share)} %`;
+      for (let i = done * side; i < count; i++) {
+        const [x, y] = [i % side * cell, Math.floor(i / side) * cell];
+        pen.strokeRect(x + .5, y + .5, cell - 1, cell - 1);
+        if (i < codes.length) pen.fillText(codes[i], x + cell / 2, y + cell / 2);}};
+    const percent = share => `${Math.round(100 * share)}\u00a0%`;
     const look = () => {                                           // at the code that the slider names, or at none
       const place = which.value - 1, row = Math.floor(place / side) + 1, name = `row ${row}, column ${place % side + 1}`;
       which.setAttribute("aria-valuetext", place < 0 ? "no code" : name);
@@ -564,14 +568,15 @@ const mmlearnWidgets = (() => {
         told.textContent = `${code} was there before.`;
         return;}
       const where = drawn.wheres[place - stay], words = drawn.words.slice(0, longest), sum = (a, b) => a + b;
-      const shares = [where[0], ...words.map((_, i) => where[1 + i]), where.slice(1 + words.length, 1 + longest).reduce(sum, 0)];
+      const padding = where.slice(1 + words.length, 1 + longest).reduce(sum, 0);
+      const shares = [where[0], ...words.map((_, i) => where[1 + i]), padding], top = Math.max(...shares);
       const most = Math.max(...shares.slice(1, -1)), best = words[shares.indexOf(most, 1) - 1];
       light(large, small, where.slice(1 + longest));
       frame(large.getContext("2d"), place);
-      page.replaceChildren(...["start", ...words, `padding, ${longest - words.length} places`].flatMap((word, i) => [
-        make("span", {style: `--share:${percent(shares[i] / Math.max(...shares))}`, title: percent(shares[i])}, word), " "]));
+      page.replaceChildren(...["start", ...words, `${longest - words.length} × padding`].flatMap((word, i) => [
+        make("span", {style: `--share:${Math.round(100 * shares[i] / top)}%`, title: percent(shares[i])}, word), " "]));
       told.textContent = `${code} had a probability of ${percent(drawn.odds[place - stay])}. Of what was read for it ` +
-        `${percent(shares.reduce(sum))} was text, most of a word “${best}” with ${percent(most)}; ` +
+        `${percent(shares.reduce(sum))} was text, of its words most “${best}” with ${percent(most)}; ` +
         `${percent(1 - shares.reduce(sum))} was codes before it.`;};
     const draw = inTurn(root, said, async () => {
       const from = performance.now(), sentence = text.value, words = await model.ask("read", sentence), number = whole(seed);
@@ -584,6 +589,7 @@ const mmlearnWidgets = (() => {
       which.disabled = true;
       look();
       told.textContent = "";
+      said.textContent = "drawing …";
       show(done, codes);
       const found = await model.run("draw", [sentence, number, stay], part => {
         if (part.code !== undefined) codes.push(part.code);
