@@ -98,7 +98,12 @@ def pixels_of(image: np.ndarray) -> torch.Tensor:
 def seen_scenes() -> Seen:
     """What chapter 1's detector sees in the scenes to pick, in 16 bits a number, as the browser gets it."""
     pictures = torch.cat([pixels_of(scene_to_pick(i)[0]) for i in range(len(SCENES))])
-    seen = see(load_detector(), pictures)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)                            # so that two builds see the same
+    try:
+        seen = see(load_detector(), pictures)
+    finally:
+        torch.set_num_threads(threads)
     return Seen(seen.features.half().float(), seen.boxes, seen.mask, seen.classes)
 
 
@@ -225,10 +230,10 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
     """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
 
     ``name`` is one of ``MODELS``, as "clip-mini-resnet". The reader begins with the ``scene`` of those to
-    pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, with this ``question``, a
-    sentence with a gap, and with this ``word``, a noun that has pictures. Raises ``ValueError`` for another
-    name, a scene that is not there, no labels, another number of texts, a question without a gap, and a word
-    without pictures.
+    pick (0-11), with these ``labels``, with these two ``texts`` (DALL-E with the first) and this ``seed``,
+    with this ``question``, a sentence with a gap, and with this ``word``, a noun that has pictures. Raises
+    ``ValueError`` for another name, a scene that is not there, no labels, another number of texts, a question
+    without a gap, and a word without pictures.
     """
     if name not in MODELS:
         raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")

@@ -363,7 +363,10 @@ def test_a_picture_is_written_code_by_code_and_says_what_was_read(widget):
 
 def test_rows_of_a_picture_stay_while_the_rest_is_written_anew(widget):
     page, place = widget[0], widget[1]("dalle")
-    top = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 256, 96).data)"
+    top = """canvas => {
+        const pen = new OffscreenCanvas(256, 96).getContext('2d', {willReadFrequently: true});
+        pen.drawImage(canvas, 0, 0);
+        return Array.from(pen.getImageData(0, 0, 256, 96).data); }"""
     before, canvas = answers(place), place.locator("canvas.mm-shown")
     was, all_of_it = canvas.evaluate(top), pixels(place)
     place.get_by_label("rows to keep of this picture").fill("5")
