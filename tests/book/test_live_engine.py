@@ -168,7 +168,8 @@ def test_what_is_drawn_has_its_odds_and_the_numbers_of_torch(page):
     drawn = page.evaluate("""([odds, n, seed]) => {
         const bits = nn.generator(seed);
         return Array.from({length: n}, () => nn.draw(odds, bits)); }""", [odds.tolist(), 2000, 7])
-    waits = -torch.log1p(-torch.rand(2000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(7)))
+    generator = torch.Generator().manual_seed(7)
+    waits = -torch.log1p(-torch.rand(2000, 4, dtype=torch.float64, generator=generator))
     assert drawn == (odds / waits).argmax(dim=1).tolist()
     shares = torch.bincount(torch.tensor(drawn), minlength=4) / 2000
     assert shares[1] == 0 and (shares - odds).abs().max() < 0.04
