@@ -83,11 +83,7 @@ def region_parts() -> dict[str, Any]:
     """What the detector sees in the scenes to pick: a file of weights as text, names and corners."""
     tensors: dict[str, torch.Tensor] = {}
     names, corners = [], []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)                            # so that two builds see the same
-    seen = seen_scenes()
-    torch.set_num_threads(threads)
-    for i, (features, boxes, mask, classes) in enumerate(zip(*seen)):
+    for i, (features, boxes, mask, classes) in enumerate(zip(*seen_scenes())):
         tensors |= {f"{i}.features": features[mask].half(), f"{i}.boxes": boxes[mask]}
         names.append([NAMES[c] for c in classes[mask].argmax(dim=-1).tolist()])
         corners.append([[round(side, 3) for side in box] for box in boxes[mask][:, :4].tolist()])

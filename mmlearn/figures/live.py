@@ -35,6 +35,7 @@ from mmlearn.image2text.regions import load_detector
 from mmlearn.image2text.saved import load_captioner
 from mmlearn.images_for_language.word_space import SHARE, load_word_space
 from mmlearn.text2image.pipeline import load_text_to_image
+from mmlearn.text2image.token_drawing import load_token_drawer
 from mmlearn.text_for_vision.training import load_mini
 from mmlearn.text_for_vision.zero_shot import SCENE, classify, zero_shot_weights
 
@@ -55,6 +56,10 @@ def weights_of(name: str) -> bytes:
     def path(part: str) -> Path:
         return package_data("checkpoints", f"{part}.safetensors")
 
+    if name == "dalle":
+        stage = {f"stage.{key}": value for key, value in read_tensors(path("vqgan")).items()
+                 if key.startswith(("codebook", "from_codes", "decoder"))}
+        return save({**read_tensors(path(name)), **stage})
     if name != "flamingo":
         return path(name).read_bytes()
     tower = {key: value for key, value in read_tensors(path("clip-mini-resnet")).items()
@@ -93,7 +98,12 @@ def pixels_of(image: np.ndarray) -> torch.Tensor:
 def seen_scenes() -> Seen:
     """What chapter 1's detector sees in the scenes to pick, in 16 bits a number, as the browser gets it."""
     pictures = torch.cat([pixels_of(scene_to_pick(i)[0]) for i in range(len(SCENES))])
-    seen = see(load_detector(), pictures)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)                            # so that two builds see the same
+    try:
+        seen = see(load_detector(), pictures)
+    finally:
+        torch.set_num_threads(threads)
     return Seen(seen.features.half().float(), seen.boxes, seen.mask, seen.classes)
 
 
@@ -160,9 +170,18 @@ def _captioned(scene: int) -> tuple[np.ndarray, str, str]:
 
 def _drawn(texts: Sequence[str], seed: int) -> tuple[np.ndarray, str, str]:
     """What AttnGAN draws for the first sentence."""
-    picture = load_text_to_image("attngan").draw(texts[:1], seed=seed)[0]
+    return _picture_of(load_text_to_image("attngan").draw(texts[:1], seed=seed)[0], texts[0], seed)
+
+
+def _written(text: str, seed: int) -> tuple[np.ndarray, str, str]:
+    """What DALL-E draws for a sentence."""
+    return _picture_of(load_token_drawer("dalle").draw([text], seed=seed)[0], text, seed)
+
+
+def _picture_of(picture: torch.Tensor, text: str, seed: int) -> tuple[np.ndarray, str, str]:
+    """Pixels (3, 64, 64) in [-1, 1] that were drawn for a sentence, as an answer."""
     image = ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    return image, f"drawn by the model: {texts[0]}", f"<p>“{html.escape(texts[0])}” (seed {seed})</p>"
+    return image, f"drawn by the model: {text}", f"<p>“{html.escape(text)}” (seed {seed})</p>"
 
 
 def _bound(things: Sequence[int], words: Sequence[str]) -> tuple[np.ndarray, str, str]:
@@ -186,12 +205,17 @@ def _near(word: str) -> tuple[np.ndarray, str, str]:
         f'<th scope="col">with pictures</th></tr></thead><tbody>{cells}</tbody></table>')
 
 
+DRAWN = ("attngan", "dalle")                            # models that draw
+
+
 # name -> what the model does, and the answer that is prepared
 MODELS: dict[str, tuple[str, Callable[..., tuple[np.ndarray, str, str]]]] = {
     "clip-mini-resnet": ("says which of the labels that you type fits a picture",
                          lambda given: _classified(given["scene"], given["labels"])),
     "captioner-grid": ("describes a picture, word by word", lambda given: _captioned(given["scene"])),
     "attngan": ("draws what a sentence says", lambda given: _drawn(given["texts"], given["seed"])),
+    "dalle": ("writes a picture for a sentence, code by code",
+              lambda given: _written(given["texts"][0], given["seed"])),
     "word-space": ("finds the words nearest to a word, by what is written of them and by how they look",
                    lambda given: _near(given["word"])),
     "vilbert": ("fills a gap in a sentence about a picture",
@@ -206,10 +230,10 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
     """A miniature that runs on the page when a reader presses a button, and a prepared answer before that.
 
     ``name`` is one of ``MODELS``, as "clip-mini-resnet". The reader begins with the ``scene`` of those to
-    pick (0-11), with these ``labels``, with these two ``texts`` and this ``seed``, with this ``question``, a
-    sentence with a gap, and with this ``word``, a noun that has pictures. Raises ``ValueError`` for another
-    name, a scene that is not there, no labels, another number of texts, a question without a gap, and a word
-    without pictures.
+    pick (0-11), with these ``labels``, with these two ``texts`` (DALL-E with the first) and this ``seed``,
+    with this ``question``, a sentence with a gap, and with this ``word``, a noun that has pictures. Raises
+    ``ValueError`` for another name, a scene that is not there, no labels, another number of texts, a question
+    without a gap, and a word without pictures.
     """
     if name not in MODELS:
         raise ValueError(f"{name!r} does not run in the browser; take one of {', '.join(MODELS)}")
@@ -226,7 +250,7 @@ def live(name: str, *, scene: int = 0, labels: Sequence[str] = LABELS, texts: Se
                              "things": BOUND, "names": NONSENSE[:2]}
     image, about, answered = answer(given)
     alt = f"{about} The miniature {name} {what}."
-    address = data_uri(image, lossless=name != "attngan")       # drawn pictures would take thrice the bytes
+    address = data_uri(image, lossless=name not in DRAWN)       # drawn pictures would take thrice the bytes
     picture = f'<img src="{address}" alt="{html.escape(about)}" width="256">'
     return Block(
         f'<style>{STYLE}</style><div class="mm mm-live" data-live="{name}" '

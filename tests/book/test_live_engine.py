@@ -62,6 +62,12 @@ def test_a_product_of_rows_that_do_not_fit_is_refused(page):
         run(page, "nn.matmul(x0, x1)", torch.ones(1, 3), torch.ones(1, 2))
 
 
+def test_a_convolution_with_a_bias(page, seeded):
+    x, weight, bias = torch.randn(3, 4, 5), torch.randn(2, 3, 3, 3), torch.randn(2)
+    want = F.conv2d(x[None], weight, bias, padding=1)[0]
+    torch.testing.assert_close(run(page, "nn.conv(x0, x1, 1, x2)", x, weight, bias), want)
+
+
 @pytest.mark.parametrize("size, stride", [(1, 1), (3, 1), (3, 2), (1, 2), (5, 1)])
 def test_a_convolution(page, seeded, size, stride):
     x, weight = torch.randn(3, 8, 8), torch.randn(5, 3, size, size)
@@ -83,6 +89,8 @@ def test_normalisations(page, seeded):
     gain, bias, mean, spread = names.values()
     want = F.batch_norm(x[None], mean, spread, gain, bias)[0]
     torch.testing.assert_close(run(page, "nn.batchNorm(x0, W, 'n')", x, names), want)
+    want = F.group_norm(x[None], 2, gain, bias, 1e-3)[0]
+    torch.testing.assert_close(run(page, "nn.groupNorm(x0, W, 'n', 2, 1e-3)", x, names), want)
     names = {"n.weight": torch.rand(6), "n.bias": torch.randn(6)}
     want = F.layer_norm(rows, (6,), names["n.weight"], names["n.bias"])
     torch.testing.assert_close(run(page, "nn.layerNorm(x0, W, 'n')", rows, names), want)
@@ -92,7 +100,7 @@ def test_normalisations(page, seeded):
 
 def test_activations(page, seeded):
     x = 3 * torch.randn(4, 5)
-    for code, want in (("relu", x.relu()), ("tanh", x.tanh()), ("gelu", F.gelu(x)),
+    for code, want in (("relu", x.relu()), ("tanh", x.tanh()), ("gelu", F.gelu(x)), ("silu", F.silu(x)),
                        ("quickGelu", x * torch.sigmoid(1.702 * x)), ("glu", F.glu(x, dim=0)),
                        ("softmax", x.softmax(-1))):
         torch.testing.assert_close(run(page, f"nn.{code}(x0)", x), want)
@@ -153,6 +161,18 @@ def test_a_seed_draws_the_numbers_that_torch_draws(page, seed, count):
     drawn = torch.tensor(page.evaluate("([n, seed]) => numbers(nn.randn(n, seed))", [count, seed]))
     want = torch.randn(count, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(drawn, want, atol=2e-6, rtol=2e-6)
+
+
+def test_what_is_drawn_has_its_odds_and_the_numbers_of_torch(page):
+    odds = torch.tensor([0.5, 0.0, 0.2, 0.3], dtype=torch.float64)
+    drawn = page.evaluate("""([odds, n, seed]) => {
+        const bits = nn.generator(seed);
+        return Array.from({length: n}, () => nn.draw(odds, bits)); }""", [odds.tolist(), 2000, 7])
+    generator = torch.Generator().manual_seed(7)
+    waits = -torch.log1p(-torch.rand(2000, 4, dtype=torch.float64, generator=generator))
+    assert drawn == (odds / waits).argmax(dim=1).tolist()
+    shares = torch.bincount(torch.tensor(drawn), minlength=4) / 2000
+    assert shares[1] == 0 and (shares - odds).abs().max() < 0.04
 
 
 def test_a_file_of_weights_is_read(page, seeded):

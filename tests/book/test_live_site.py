@@ -1,13 +1,10 @@
 """Live models in the built website: scripts are there, on the pages that need them only, and they run."""
 
-import base64
 import re
 
 import pytest
-import torch
 from cut_off import LAPTOP, PHONE, cut_off
 from live_weights import weight_scripts
-from safetensors.torch import load
 
 from mmlearn.figures.live import MODELS
 
@@ -19,22 +16,7 @@ def test_the_site_holds_the_weights_as_scripts(site):
     want = {file: text for name in MODELS for file, text in weight_scripts(name)}
     assert {file.name for file in folder.glob("*.js")} == {*want, "scenes.js", "things.js"}
     for file, text in want.items():
-        found = (folder / file).read_text(encoding="utf-8")
-        if file != "vilbert.js":
-            assert found == text
-            continue
-        (ours, seen), (theirs, again) = without_regions(found), without_regions(text)
-        assert ours == theirs                               # the detector looks at scenes anew in every build
-        assert seen.keys() == again.keys()
-        for name, tensor in seen.items():
-            torch.testing.assert_close(tensor.float(), again[name].float(), rtol=1e-2, atol=1e-3)
-
-
-def without_regions(script: str) -> tuple[str, dict[str, torch.Tensor]]:
-    """The script of a model that reads regions, without their numbers, and what the detector told of them."""
-    text, regions = script.partition('"regions":"')[0], re.search(r'"regions":"([^"]*)"', script)
-    assert regions is not None
-    return text, load(base64.b64decode(regions[1]))
+        assert (folder / file).read_text(encoding="utf-8") == text
 
 
 def test_pages_with_a_live_model_load_its_button_and_others_do_not(site):

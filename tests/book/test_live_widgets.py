@@ -331,6 +331,60 @@ def test_a_sentence_is_drawn_and_mixed_with_another(widget):
     place.locator("canvas[aria-label*='zebra']").wait_for()
 
 
+def test_a_picture_is_written_code_by_code_and_says_what_was_read(widget):
+    page, place = widget[0], widget[1]("dalle")
+    canvas, slider = place.locator("canvas.mm-shown"), place.get_by_label("look at a code")
+    first, before = pixels(place), answers(place)
+    place.get_by_role("button", name="Another seed").tap()
+    place.get_by_role("status").filter(has_text="Drawn in").filter(has_text="seed 1: 64 codes").wait_for()
+    wait_for_answer(page, place, before)
+    second = pixels(place)
+    assert second != first
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    place.get_by_role("status").filter(has_text="in row 1, column 2 had a probability of").wait_for()
+    assert slider.get_attribute("aria-valuetext") == "row 1, column 2" and pixels(place) != second
+    read = place.get_by_label("what was read of the sentence").locator("span")
+    words = ["start", "a", "large", "red", "balloon", "on", "a", "beach", "17 × padding"]
+    assert read.all_inner_texts() == words
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"])
+    place.get_by_role("status").filter(has_text="in row 8, column 8").wait_for()
+    slider.fill("0")
+    assert pixels(place) == second
+    before = answers(place)
+    place.get_by_label("a sentence", exact=True).fill("a large purple zebra on a beach")
+    place.locator(".mm-read s", has_text="zebra").wait_for()
+    canvas_named(place, "drawn by the model: a large purple zebra on a beach").wait_for()
+    wait_for_answer(page, place, before)
+
+
+def test_rows_of_a_picture_stay_while_the_rest_is_written_anew(widget):
+    page, place = widget[0], widget[1]("dalle")
+    top = """canvas => {
+        const pen = new OffscreenCanvas(256, 96).getContext('2d', {willReadFrequently: true});
+        pen.drawImage(canvas, 0, 0);
+        return Array.from(pen.getImageData(0, 0, 256, 96).data); }"""
+    before, canvas = answers(place), place.locator("canvas.mm-shown")
+    was, all_of_it = canvas.evaluate(top), pixels(place)
+    place.get_by_label("rows to keep of this picture").fill("5")
+    place.get_by_role("status").filter(has_text=": 24 codes").wait_for()
+    wait_for_answer(page, place, before)
+    apart = [abs(a - b) for a, b in zip(was, canvas.evaluate(top))]
+    assert pixels(place) != all_of_it
+    assert sum(apart) / len(apart) < 3                      # the same codes, but what is below reaches up
+    place.get_by_label("look at a code").fill("1")
+    place.get_by_role("status").filter(has_text="in row 1, column 1 was there before").wait_for()
+    assert "5 of 8 rows" in place.get_by_label("rows to keep of this picture").get_attribute("aria-valuetext")
+    before = answers(place)
+    place.get_by_label("rows to keep of this picture").fill("0")
+    place.get_by_role("status").filter(has_text=": 64 codes").wait_for()
+    wait_for_answer(page, place, before)
+    assert pixels(place) == all_of_it                                              # the same seed
+
+
 def test_words_get_neighbours_that_follow_the_weight_and_analogies(widget):
     page, place = widget[0], widget[1]("word-space")
     near, space = place.get_by_label("the nearest words"), load_word_space()

@@ -1,11 +1,15 @@
 """What is stored of a live model: a prepared answer with alt text, small, with torch's own numbers."""
 
+import base64
+import io
 import json
 import re
 from html import unescape
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load
 
 from mmlearn.checkpoints import read_tensors
@@ -24,6 +28,7 @@ from mmlearn.figures.live import (
 from mmlearn.files import package_data
 from mmlearn.generate import greedy
 from mmlearn.image2text.saved import load_captioner
+from mmlearn.text2image.token_drawing import load_token_drawer
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -82,7 +87,21 @@ def test_weights_of_a_model_that_stands_on_others_are_theirs_in_one_file():
     assert torch.equal(tensors["language.norm.weight"], language["norm.weight"])
     assert "image.stem.0.0.weight" in tensors and "end" in tensors
     assert not any(name.startswith(("text.", "image.pool")) for name in tensors)
+    drawer = load(weights_of("dalle"))
+    vqgan = read_tensors(package_data("checkpoints", "vqgan.safetensors"))
+    assert torch.equal(drawer["stage.codebook.weight"], vqgan["codebook.weight"])
+    assert "dalle.start" in drawer and not any(name.startswith("stage.encoder") for name in drawer)
     assert weights_of("attngan") == package_data("checkpoints", "attngan.safetensors").read_bytes()
+
+
+def test_a_drawn_picture_is_the_drawers():
+    text = "a blue car in the snow"
+    page = live("dalle", texts=[text, "a tree"], seed=2)._repr_html_()
+    assert f"“{text}” (seed 2)" in page and f'alt="drawn by the model: {text}"' in page
+    address = re.search(r"data:image/webp;base64,([^\"]+)", page)[1]
+    stored = np.asarray(Image.open(io.BytesIO(base64.b64decode(address))).convert("RGB")).astype(float)
+    want = (load_token_drawer("dalle").draw([text], seed=2)[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(stored - want).mean() < 8                 # but for what compression takes
 
 
 def test_what_cannot_run_is_refused():

@@ -1,5 +1,5 @@
 /* Miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
-   chapter 2's AttnGAN, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made of its weights W
+   chapter 2's AttnGAN and DALL-E, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made of its weights W
    (by their names in the file) and its description `about` (the .json beside them). What it can do are its
    generators: each yields what there is to show so far, and the last thing that it yields is the answer. Pictures
    are numbers in [0, 1], (3, 64, 64). */
@@ -177,6 +177,104 @@ function mmlearnModels(nn) {
       /* Pixels (3, 64, 64) in [-1, 1], and what the places (p) of the last branch read of the words (t). */
       *draw(texts, share, seed) {yield draw(texts, share, nn.randn(Math.max(condition, noise), seed));}};};
 
+  // ------------------- mmlearn/text2image/dalle.py, sparse_attention.py, vqgan.py, autoencoder.py, mmlearn/generate.py
+  /* The weights are those of two files: DALL-E ("dalle.") and the half of VQGAN that draws ("stage."). */
+  const dallE = (W, about) => {
+    const words = nn.tokeniser(about.words), {tokens: config, stage} = about.config, {side, layers, heads} = config;
+    const longest = config.text_len, text = 1 + longest, count = side * side, half = config.kernel >> 1;
+    /* Which of two places of the picture, o apart, the later may attend to: eq:dalle-row, -column, -convolution. */
+    const reaches = {row: o => o <= side, column: o => o % side === 0,
+      convolution: o => {
+        for (let r = 0; r <= half; r++) if (Math.abs(o - r * side) <= half) return true;
+        return false;}};
+    const kind = i => i === layers ? "convolution" : i % 4 === 2 ? "column" : "row";          // eq:dalle-layers, from 1
+
+    /* New places x (t, d) through all layers, `past` holding keys and values (s, d) of those before: the last state
+       (1, d), and what its place read of the places (s), the mean over layers and heads. The text is read at once; after
+       it one code at a time, which meets the keys that it attends to and no others. */
+    const through = (x, past) => {
+      const t = x.shape[0], where = new Float32Array(text + count);
+      for (let i = 0; i < layers; i++) {
+        const name = "dalle.blocks." + i, z = layerNorm(x, W, name + ".attention_norm");
+        const [Q, ...both] = [0, 1, 2].map(part => nn.project(z, W, name + ".attention", part));
+        const known = past[i] = both.map((X, k) => past[i] ? cat(past[i][k], transpose(X)) : transpose(X));
+        const s = known[0].shape[0], near = [...Array(s).keys()];
+        const met = s > text ? near.filter(j => j < text || reaches[kind(i + 1)](s - 1 - j)) : near;  // eq:dalle-mask
+        const [K, V] = known.map(X => transpose(s > text ? embedding(X, met) : X));
+        const {read, weights} = nn.attend(Q, K, V, heads, s > text ? null : nn.past), n = met.length;
+        for (let h = 0; h < heads; h++) met.forEach((j, k) => {
+          where[j] += weights.data[(h * t + t - 1) * n + k] / (heads * layers);});
+        x = add(x, linear(read, W, name + ".attention.out"));
+        const inner = linear(layerNorm(x, W, name + ".feed_forward_norm"), W, name + ".feed_forward.inner");
+        x = add(x, linear(gelu(inner), W, name + ".feed_forward.outer"));}
+      return {states: layerNorm(x, W, "dalle.norm"), where};};
+    const readText = (sentence, past) => {                                                     // eq:dalle-text
+      const ids = words.encode(sentence).slice(0, longest), padding = rows(W["dalle.padding"], ids.length, longest);
+      const own = ids.length ? cat(embedding(W["dalle.words.weight"], ids), padding) : padding;
+      return through(cat(reshape(W["dalle.start"], 1, config.width), add(own, W["dalle.positions"])), past);};
+    const readCode = (code, place, past) => {                                                  // eq:dalle-image
+      const row = Math.floor(place / side), of = (name, i) => rows(W["dalle." + name], i, i + 1);
+      return through(add(add(of("codes.weight", code), of("rows", row)), of("columns", place % side)), past);};
+
+    const norm = (x, name) => nn.groupNorm(x, W, name, stage.autoencoder.groups, 1e-6);
+    const convolve = (x, name) => conv(x, W[name + ".weight"], 1, W[name + ".bias"]);
+    const block = (x, name) => {                                                               // eq:autoencoder-residual
+      const h = convolve(nn.silu(norm(x, name + ".norm1")), name + ".conv1");
+      const beside = W[name + ".shortcut.weight"] ? convolve(x, name + ".shortcut") : x;
+      return add(beside, convolve(nn.silu(norm(h, name + ".norm2")), name + ".conv2"));};
+    const readGrid = (x, name) => {                                                            // one head reads all places
+      const c = x.shape[0], qkv = transpose(linear(cells(norm(x, name + ".norm")), W, name + ".qkv"));
+      const {read} = nn.attend(rows(qkv, 0, c), rows(qkv, c, 2 * c), rows(qkv, 2 * c, 3 * c), 1);
+      return add(x, reshape(transpose(linear(read, W, name + ".out")), ...x.shape));};
+    const decode = codes => {                                      // pixels (3, 64, 64), cut off at -1 and 1
+      const grid = reshape(transpose(embedding(W["stage.codebook.weight"], codes)), stage.embed, side, side);
+      const decoder = "stage.decoder.", middle = decoder + "middle.";
+      let x = convolve(convolve(grid, "stage.from_codes"), decoder + "enter");
+      x = block(readGrid(block(x, middle + "first"), middle + "attention"), middle + "second");
+      for (let i = 0; W[`${decoder}levels.${i}.blocks.0.conv1.weight`]; i++) {
+        const level = decoder + "levels." + i;
+        for (let j = 0; W[`${level}.blocks.${j}.conv1.weight`]; j++) x = block(x, `${level}.blocks.${j}`);
+        if (W[level + ".resample.conv.weight"]) x = convolve(upsample(x), level + ".resample.conv");}
+      return map(convolve(nn.silu(norm(x, decoder + "norm")), decoder + "leave"), v => Math.min(1, Math.max(-1, v)));};
+    const codeLogits = found => matmul(rows(found.states, found.states.shape[0] - 1, found.states.shape[0]),
+      W["dalle.to_codes.weight"]);
+    /* Codes of a sentence, of which the first may be given: each code that is drawn, then all, how probable those that
+       were drawn are, and what was read for each of the start, the words and the codes before. */
+    const draw = function* (sentence, seed, kept) {
+      const past = [], bits = nn.generator(seed), codes = [...kept], odds = [], wheres = [];
+      let found = readText(sentence, past);
+      kept.forEach((code, place) => {if (place < count - 1) found = readCode(code, place, past);});
+      while (codes.length < count) {
+        const shares = softmax(codeLogits(found)).data, code = nn.draw(shares, bits);
+        odds.push(shares[code]); wheres.push(found.where);
+        yield {code, place: codes.push(code) - 1};
+        if (codes.length < count) found = readCode(code, codes.length - 1, past);}
+      yield {codes, odds, wheres};};
+    return {
+      *read(sentence) {yield nn.words(sentence).map(word => ({word, known: words.has(word)}));},
+      /* Scores of each word of the text (t, v) and of each code (n, k), before it is seen. */
+      *logits(sentence, codes) {
+        const past = [];
+        let found = readText(sentence, past);
+        const text = matmul(rows(found.states, 0, longest), W["dalle.to_words.weight"]), image = [];
+        codes.forEach((code, place) => {
+          image.push(codeLogits(found));
+          if (place < count - 1) found = readCode(code, place, past);});
+        yield {text: text.data, image: cat(...image).data};},
+      *decode(codes) {yield decode(codes).data;},
+      *codes(sentence, seed, kept = []) {yield* draw(sentence, seed, kept);},
+      /* A picture of a sentence: each code when it is drawn, after every second row what the decoder makes of the codes
+         so far, with the last row repeated below, and at last all of it. */
+      *draw(sentence, seed, kept = []) {
+        const codes = [...kept];
+        let all;
+        for (const step of draw(sentence, seed, kept)) {
+          yield all = step;
+          if (step.codes || codes.push(step.code) % (2 * side) || codes.length === count) continue;
+          const below = Array.from({length: count - codes.length}, (_, i) => codes[codes.length - side + i % side]);
+          yield {pixels: decode([...codes, ...below]).data, rows: codes.length / side};}
+        yield {...all, pixels: decode(all.codes).data};}};};
+
   // --------------------- mmlearn/images_for_language/word_space.py, sequential_fusion.py, data/word_vectors.py
   /* The first words of the list have pictures, too; the others have zeros in their place. */
   const wordSpace = (W, about) => {
@@ -337,8 +435,8 @@ function mmlearnModels(nn) {
           if (word === EOS) break;}
         yield said.join(" ");}};};
 
-  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, "word-space": wordSpace,
-    vilbert: viLBERT, flamingo, withArticle};
+  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, dalle: dallE,
+    "word-space": wordSpace, vilbert: viLBERT, flamingo, withArticle};
 }
 
 /* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then

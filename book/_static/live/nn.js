@@ -57,6 +57,7 @@ function mmlearnEngine() {
   const sigmoid = v => 1 / (1 + Math.exp(-v));
   const relu = x => map(x, v => v > 0 ? v : 0);
   const tanh = x => map(x, Math.tanh);
+  const silu = x => map(x, v => v / (1 + Math.exp(-v)));
   const quickGelu = x => map(x, v => v * sigmoid(1.702 * v));                        // eq:quick-gelu
   /* eq:gelu, with Hastings' way to the normal distribution as Numerical Recipes has it: within 1.2e-7. */
   const ERF = [-1.26551223, 1.00002368, .37409196, .09678418, -.18628806, .27886807, -1.13520398, 1.48851587,
@@ -103,9 +104,11 @@ function mmlearnEngine() {
           const left = ox * stride - pad + dx;
           if (y >= 0 && y < h && left >= 0 && left < w) out.data[at] = x.data[row + left];}}
     return [out, oh, ow];};
-  const conv = (x, weight, stride = 1) => {            // filters (o, c, s, s) that keep the sides, or divide them
+  const conv = (x, weight, stride = 1, bias = null) => {   // filters (o, c, s, s) that keep the sides, or divide them
     const [o, c, size] = weight.shape, [seen, h, w] = patches(x, size, stride, size >> 1);
-    return reshape(matmul(reshape(weight, o, c * size * size), seen), o, h, w);};
+    const out = matmul(reshape(weight, o, c * size * size), seen).data;
+    if (bias) for (let i = 0; i < out.length; i++) out[i] += bias.data[i / (h * w) | 0];
+    return tensor([o, h, w], out);};
   const upsample = x => {                                          // every cell four times
     const [c, h, w] = x.shape, out = tensor([c, 2 * h, 2 * w]);
     for (let i = 0, at = 0; i < c; i++) for (let y = 0; y < 2 * h; y++) for (let k = 0; k < 2 * w; k++, at++)
@@ -132,6 +135,17 @@ function mmlearnEngine() {
     return tensor(x.shape, x.data.map((v, i) => {
       const c = i / n | 0;
       return (v - mean[c]) * scale[c] + bias[c];}));};
+  const groupNorm = (x, W, name, groups, eps = 1e-5) => {          // maps (c, y, x), a group of channels on its own
+    const out = tensor(x.shape), gain = W[name + ".weight"].data, bias = W[name + ".bias"].data;
+    const n = x.data.length / groups, place = x.data.length / x.shape[0];
+    for (let g = 0; g < groups; g++) {
+      let mean = 0, spread = 0;
+      for (let i = g * n; i < (g + 1) * n; i++) mean += x.data[i] / n;
+      for (let i = g * n; i < (g + 1) * n; i++) spread += (x.data[i] - mean) ** 2 / n;
+      const scale = 1 / Math.sqrt(spread + eps);
+      for (let i = g * n, c; i < (g + 1) * n; i++)
+        out.data[i] = (x.data[i] - mean) * scale * gain[c = i / place | 0] + bias[c];}
+    return out;};
   const layerNorm = (x, W, name, eps = 1e-5) => {                  // each row on its own
     const [t, d] = x.shape, out = tensor([t, d]), gain = W[name + ".weight"].data, bias = W[name + ".bias"].data;
     for (let i = 0; i < t; i++) {
@@ -230,27 +244,36 @@ function mmlearnEngine() {
     return tensors;};
 
   // ----------------------------------------------------------------------------------------------- random numbers
-  /* torch.randn(n, generator=torch.Generator().manual_seed(seed)) for n a multiple of 16: the Mersenne twister,
-     24 bits a number, and Box-Muller in blocks of sixteen. */
-  const randn = (n, seed) => {
+  /* torch.Generator().manual_seed(seed): the Mersenne twister, a function that gives 32 random bits. */
+  const generator = seed => {
     const state = new Uint32Array(624);
     state[0] = seed;
     for (let j = 1; j < 624; j++) state[j] = Math.imul(1812433253, state[j - 1] ^ state[j - 1] >>> 30) + j;
     let at = 624;
-    const uniform = () => {
+    return () => {
       if (at === 624) {
         for (let j = 0; j < 624; j++) {
           const y = state[j] & 0x80000000 | state[(j + 1) % 624] & 0x7fffffff;
           state[j] = state[(j + 397) % 624] ^ y >>> 1 ^ (y & 1 ? 0x9908b0df : 0);}
         at = 0;}
       let y = state[at++];
-      y ^= y >>> 11; y ^= y << 7 & 0x9d2c5680; y ^= y << 15 & 0xefc60000; y ^= y >>> 18;
-      return (y & 0xffffff) / 2 ** 24;};
-    const out = Float32Array.from({length: n}, uniform);
+      y ^= y >>> 11; y ^= y << 7 & 0x9d2c5680; y ^= y << 15 & 0xefc60000;
+      return (y ^ y >>> 18) >>> 0;};};
+  /* torch.randn(n, generator=…) for n a multiple of 16: 24 bits a number, and Box-Muller in blocks of sixteen. */
+  const randn = (n, seed) => {
+    const bits = generator(seed), out = Float32Array.from({length: n}, () => (bits() & 0xffffff) / 2 ** 24);
     for (let i = 0; i < n; i += 16) for (let j = i; j < i + 8; j++) {
       const radius = Math.sqrt(-2 * Math.log(1 - out[j])), angle = 2 * Math.PI * out[j + 8];
       out[j] = radius * Math.cos(angle); out[j + 8] = radius * Math.sin(angle);}
     return out;};
+  /* torch.multinomial(odds, 1, generator=…): the place with the largest odds / e, e exponential, of 53 bits each. This
+     place is i with the probability odds[i], for the shortest of several waits is. */
+  const draw = (odds, bits) => {
+    let best = 0, most = -1;
+    odds.forEach((p, i) => {
+      const u = ((bits() & 0x1fffff) * 2 ** 32 + bits()) / 2 ** 53, ratio = p / -Math.log1p(-u);
+      if (ratio > most) {most = ratio; best = i;}});
+    return best;};
 
   // --------------------------------------------------------------------------------------------------- tokenisers
   /* Words as mmlearn.data.ptb splits them. Python's classes of characters are written out: \w is [\p{L}\p{N}_],
@@ -315,7 +338,8 @@ function mmlearnEngine() {
     const encode = text => split(text).map(word => index.get(word) || 0);
     return {words: list, encode, has: word => index.has(word), decode: ids => ids.map(i => list[i]).join(" ")};};
 
-  return {tensor, map, zip, add, reshape, rows, cat, transpose, matmul, relu, tanh, quickGelu, gelu, glu, softmax, logSoftmax,
-    normalise, conv, upsample, meanPool, cells, linear, batchNorm, layerNorm, embedding, project, attend, past,
-    attention, rotate, lstm, sinusoids, readSafetensors, randn, words, simpleWords, tokeniser};
+  return {tensor, map, zip, add, reshape, rows, cat, transpose, matmul, relu, tanh, silu, quickGelu, gelu, glu, softmax,
+    logSoftmax, normalise, conv, upsample, meanPool, cells, linear, batchNorm, groupNorm, layerNorm, embedding, project,
+    attend, past, attention, rotate, lstm, sinusoids, readSafetensors, generator, randn, draw, words, simpleWords,
+    tokeniser};
 }

@@ -82,10 +82,16 @@ const mmlearnWidgets = (() => {
     const side = Math.sqrt(weights.length), mask = canvas(side), pen = mask.getContext("2d");
     const image = pen.createImageData(side, side);
     const most = weights.reduce((a, b) => Math.max(a, b));
-    weights.forEach((weight, i) => {image.data[4 * i + 3] = 200 * (1 - weight / most);});
+    weights.forEach((weight, i) => {image.data[4 * i + 3] = 200 * (1 - (most && weight / most));});
     pen.putImageData(image, 0, 0);
     showLarge(large, small);
     large.getContext("2d").drawImage(mask, 0, 0, WIDE, WIDE);};
+  const onto = (small, pixels) => {                                // (3, 64, 64) in [-1, 1] that were drawn
+    const pen = small.getContext("2d"), image = pen.createImageData(SIDE, SIDE), n = SIDE * SIDE;
+    for (let i = 0; i < n; i++) {
+      for (let c = 0; c < 3; c++) image.data[4 * i + c] = Math.round((pixels[c * n + i] + 1) * 127.5);
+      image.data[4 * i + 3] = 255;}
+    pen.putImageData(image, 0, 0);};
   const put = (small, source) => {                                 // the square in the middle of a picture
     const w = source.naturalWidth || source.width, h = source.naturalHeight || source.height, side = Math.min(w, h);
     const pen = small.getContext("2d");
@@ -476,25 +482,24 @@ const mmlearnWidgets = (() => {
       fill(slots[i], image, things[thing].about);})).then(() => {enter(2); answer();});};
 
   // --------------------------------------------------------------------------------------- pictures from sentences
+  const seedOf = given =>
+    make("input", {type: "number", min: 0, max: 4294967295, step: 1, value: given.seed, inputmode: "numeric"});
+  const whole = seed => Math.min(4294967295, Math.max(0, Math.floor(+seed.value || 0)));
   const painter = (root, model, given) => {
     const large = shown(""), small = canvas(SIDE), said = status();
     const reads = [make("div", {className: "mm-read"}), make("div", {className: "mm-read"})];
     const texts = given.texts.map(value =>
       make("input", {value, autocomplete: "off", enterkeyhint: "done"}));
     const share = make("input", {type: "range", min: 0, max: 1, step: .1, value: 0});
-    const seed = make("input", {type: "number", min: 0, max: 4294967295, step: 1, value: given.seed, inputmode: "numeric"});
+    const seed = seedOf(given);
     const draw = inTurn(root, said, async () => {
       const from = performance.now(), words = [];
       for (const text of texts) words.push(await model.ask("read", text.value));
       words.forEach((list, i) => readAloud(reads[i], list));
       if (!words.every(list => list.length)) {said.textContent = "Each sentence needs a word."; return;}
-      const mix = +share.value, number = Math.min(4294967295, Math.max(0, Math.floor(+seed.value || 0)));
+      const mix = +share.value, number = whole(seed);
       const answer = await model.ask("draw", texts.map(text => text.value), mix, number);
-      const pen = small.getContext("2d"), image = pen.createImageData(SIDE, SIDE), n = SIDE * SIDE;
-      for (let i = 0; i < n; i++) {
-        for (let c = 0; c < 3; c++) image.data[4 * i + c] = Math.round((answer.pixels[c * n + i] + 1) * 127.5);
-        image.data[4 * i + 3] = 255;}
-      pen.putImageData(image, 0, 0);
+      onto(small, answer.pixels);
       showLarge(large, small);
       const parts = texts.map((text, i) => `${Math.round(100 * (i ? mix : 1 - mix))} % “${text.value}”`);
       const what = mix % 1 ? parts.join(", ") : texts[mix].value;
@@ -511,6 +516,116 @@ const mmlearnWidgets = (() => {
       field("a sentence", texts[0]), reads[0], field("a second sentence, to mix with", texts[1]), reads[1],
       field("from the first sentence to the second", share),
       make("div", {className: "mm-row"}, field("seed of the noise", seed), another), said)));
+    draw();};
+
+  // -------------------------------------------------------------------------------- pictures, code by code
+  /* Numbers of codes fill the grid, and what the decoder makes of them takes their place, two rows at a time. Then a
+     code that is pointed at, or that the slider names, tells what was read for it. */
+  const writer = (root, model, given) => {
+    const {side, text_len: longest} = model.about.config.tokens, count = side * side, cell = WIDE / side;
+    const large = shown(""), small = canvas(SIDE), said = status(), told = status();
+    const read = make("div", {className: "mm-read"});
+    const page = make("p", {className: "mm-page", "aria-label": "what was read of the sentence"});
+    const text = make("input", {value: given.texts[0], autocomplete: "off", enterkeyhint: "done"}), seed = seedOf(given);
+    const keep = make("input", {type: "range", min: 0, max: side - 1, step: 1, value: 0});
+    const which = make("input", {type: "range", min: 0, max: count, step: 1, value: 0});
+    let drawn = null;
+    const frame = (pen, place) => {
+      const [x, y] = [place % side * cell, Math.floor(place / side) * cell];
+      [["#000", 4], ["#fff", 2]].forEach(([colour, width]) => {
+        pen.strokeStyle = colour;
+        pen.lineWidth = width;
+        pen.strokeRect(x + 2, y + 2, cell - 4, cell - 4);});};
+    const show = (done, codes) => {                                // so many rows as pixels, below them numbers
+      const pen = large.getContext("2d"), colours = getComputedStyle(root);
+      showLarge(large, small);
+      pen.fillStyle = colours.getPropertyValue("--mm-page");
+      pen.fillRect(0, done * cell, WIDE, WIDE);
+      pen.fillStyle = colours.getPropertyValue("--mm-soft");
+      pen.strokeStyle = colours.getPropertyValue("--mm-edge");
+      pen.lineWidth = 1;
+      pen.font = "13px sans-serif";
+      pen.textAlign = "center";
+      pen.textBaseline = "middle";
+      for (let i = done * side; i < count; i++) {
+        const [x, y] = [i % side * cell, Math.floor(i / side) * cell];
+        pen.strokeRect(x + .5, y + .5, cell - 1, cell - 1);
+        if (i < codes.length) pen.fillText(codes[i], x + cell / 2, y + cell / 2);}};
+    const percent = share => `${Math.round(100 * share)}\u00a0%`;
+    const look = () => {                                           // at the code that the slider names, or at none
+      const place = which.value - 1, row = Math.floor(place / side) + 1, name = `row ${row}, column ${place % side + 1}`;
+      which.setAttribute("aria-valuetext", place < 0 ? "no code" : name);
+      page.replaceChildren();
+      if (!drawn) return;
+      if (place < 0) {
+        showLarge(large, small);
+        told.textContent = "Point at the picture, or move the slider: what was read for each code.";
+        return;}
+      const stay = count - drawn.odds.length, code = `Code ${drawn.codes[place]} in ${name}`;
+      if (place < stay) {
+        showLarge(large, small);
+        frame(large.getContext("2d"), place);
+        told.textContent = `${code} was there before.`;
+        return;}
+      const where = drawn.wheres[place - stay], words = drawn.words.slice(0, longest), sum = (a, b) => a + b;
+      const padding = where.slice(1 + words.length, 1 + longest).reduce(sum, 0);
+      const shares = [where[0], ...words.map((_, i) => where[1 + i]), padding], top = Math.max(...shares);
+      const most = Math.max(...shares.slice(1, -1)), best = words[shares.indexOf(most, 1) - 1];
+      light(large, small, where.slice(1 + longest));
+      frame(large.getContext("2d"), place);
+      page.replaceChildren(...["start", ...words, `${longest - words.length} × padding`].flatMap((word, i) => [
+        make("span", {style: `--share:${Math.round(100 * shares[i] / top)}%`, title: percent(shares[i])}, word), " "]));
+      told.textContent = `${code} had a probability of ${percent(drawn.odds[place - stay])}. Of what was read for it ` +
+        `${percent(shares.reduce(sum))} was text, of its words most “${best}” with ${percent(most)}; ` +
+        `${percent(1 - shares.reduce(sum))} was codes before it.`;};
+    const draw = inTurn(root, said, async () => {
+      const from = performance.now(), sentence = text.value, words = await model.ask("read", sentence), number = whole(seed);
+      readAloud(read, words);
+      if (!words.length) {said.textContent = "The sentence needs a word."; return;}
+      const codes = drawn ? drawn.codes.slice(0, keep.value * side) : [], stay = [...codes];
+      let done = codes.length / side;
+      drawn = null;
+      which.value = 0;
+      which.disabled = true;
+      look();
+      told.textContent = "";
+      said.textContent = "drawing …";
+      show(done, codes);
+      const found = await model.run("draw", [sentence, number, stay], part => {
+        if (part.code !== undefined) codes.push(part.code);
+        if (part.pixels) {
+          onto(small, part.pixels);
+          done = part.rows || side;}
+        show(done, codes);});
+      drawn = {...found, words: words.map(one => one.word)};
+      which.disabled = false;
+      large.setAttribute("aria-label", `drawn by the model: ${sentence}`);
+      const nats = drawn.odds.reduce((sum, p) => sum - Math.log(p), 0) / drawn.odds.length;
+      keep.setAttribute("aria-valuetext", `${keep.value} of ${side} rows`);
+      said.textContent = `Drawn in ${seconds(from)} with seed ${number}: ${drawn.odds.length} codes, each a choice ` +
+        `of ${nats.toFixed(2)} nats.`;
+      look();});
+    text.oninput = later(600, draw);
+    text.onkeydown = event => {if (event.key === "Enter") draw();};
+    seed.oninput = later(300, draw);
+    keep.oninput = later(300, draw);
+    which.oninput = look;
+    const point = event => {
+      const box = large.getBoundingClientRect();
+      const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
+        .map(share => Math.min(side - 1, Math.max(0, Math.floor(share * side))));
+      if (!drawn || +which.value === 1 + y * side + x) return;
+      which.value = 1 + y * side + x;
+      look();};
+    large.style.touchAction = "pan-y";
+    large.onpointerdown = point;
+    large.onpointermove = event => {if (event.pointerType === "mouse") point(event);};
+    large.onpointerleave = event => {if (event.pointerType === "mouse" && drawn) {which.value = 0; look();}};
+    const another = button("Another seed", () => {seed.value = (+seed.value || 0) + 1; draw();});
+    root.append(make("div", {className: "mm-two"}, make("div", {}, large, field("look at a code", which)),
+      make("div", {className: "mm-side"}, field("a sentence", text), read,
+        make("div", {className: "mm-row"}, field("seed of the draws", seed), another),
+        field("rows to keep of this picture, from the top", keep), said, page, told)));
     draw();};
 
   // ------------------------------------------------------------------------------------------------ words
@@ -569,7 +684,7 @@ const mmlearnWidgets = (() => {
           make("div", {className: "mm-row mm-tries"}, ...tries))), said, read);
     answer();};
 
-  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter,
+  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, dalle: writer,
     "word-space": lexicon, vilbert: questioner, flamingo: namer};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
