@@ -22,6 +22,7 @@ from mmlearn.data.things import thing_pairs
 from mmlearn.images_for_language.visual_words import k_means, random_start
 from mmlearn.nn.feature_networks import resized
 from mmlearn.nn.modes import eval_mode, seeded
+from mmlearn.nn.vision import patches
 from mmlearn.text2image.dvae import DVAE, DVAEConfig, DVAESchedule, kl_to_uniform, map_pixels
 from mmlearn.text2image.first_stage import edge_energy, load_vqgan, reconstruct
 from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge
@@ -82,11 +83,6 @@ def certainty(model: DVAE, data: PairData) -> dict[str, float]:
             kl += float(kl_to_uniform(logits).mean()) * len(part) / len(data)
             largest += float(logits.softmax(1).amax(1).mean()) * len(part) / len(data)
     return {"kl": round(kl, 4), "largest share": round(largest, 4)}
-
-
-def patches(images: Float[Tensor, "n 3 s s"], factor: int) -> Float[Tensor, "n p d"]:
-    """Squares of ``factor`` pixels a side that do not overlap, row by row."""
-    return F.unfold(images, factor, stride=factor).mT
 
 
 def whole(parts: Float[Tensor, "n p d"], factor: int) -> Float[Tensor, "n 3 s s"]:
