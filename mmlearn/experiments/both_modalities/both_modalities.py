@@ -67,7 +67,8 @@ Scores = dict[str, float]
 
 def add(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, seeds=3)
-    parser.add_argument("--systems", help=f"rows, with commas; default: all of {', '.join(ROWS)}")
+    parser.add_argument("--systems", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW",
+                        help=f"the rows to run, in quotation marks; all are {', '.join(ROWS)}")
     parser.add_argument("--merge", type=Path, nargs="*", default=[], metavar="FILE",
                         help="earlier results of other rows with the same settings")
     parser.add_argument("--vilbert", type=Path, help="the pre-trained miniature of ViLBERT")
@@ -481,11 +482,8 @@ def job(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def chosen_rows(args: argparse.Namespace) -> list[str]:
     """The rows to run: those asked for, in the order of the table, whose files are there."""
-    names = [name.strip() for name in args.systems.split(",")] if args.systems else list(ROWS)
-    if unknown := [name for name in names if name not in ROWS]:
-        raise ValueError(f"--systems names {unknown[0]!r}; take some of {', '.join(ROWS)}")
     kept = []
-    for name in (row for row in ROWS if row in names):
+    for name in (row for row in ROWS if row in args.systems):
         needs = ROWS[name][1]
         path = getattr(args, needs) if needs else None
         if needs and (path is None or not path.exists()):

@@ -28,8 +28,8 @@ SMALL = {"train": 60, "test": 60, "captioned": 60, "pictures": 12, "steps": 2, "
 
 
 def given(**more):
-    return argparse.Namespace(**{**SMALL, "vilbert": None, "flamingo": None, "walker": None, "systems": None,
-                                 **more})
+    return argparse.Namespace(**{**SMALL, "vilbert": None, "flamingo": None, "walker": None,
+                                 "systems": list(ROWS), **more})
 
 
 def test_every_answer_to_every_question_makes_a_statement():
@@ -77,20 +77,21 @@ def test_baselines_do_their_tasks_and_a_pair_is_never_right_without_a_picture():
 
 
 def test_rows_without_their_file_are_left_out_and_unknown_ones_refused(tmp_path, capsys):
-    names = chosen_rows(given(systems="walker, network,prior"))
+    names = chosen_rows(given(systems=["walker", "network", "prior"]))
     assert names == ["prior", "network"] and "walker: left out, since --walker is not given" in (
         capsys.readouterr().out)
-    with pytest.raises(ValueError, match="--systems names 'magic'"):
-        chosen_rows(given(systems="magic"))
+    with pytest.raises(SystemExit):
+        main(["both-modalities", "--systems", "magic", "--out", str(tmp_path / "out.json")])
+    assert "invalid choice: 'magic'" in capsys.readouterr().err
     (tmp_path / "w.json").write_text(json.dumps({"arms": {"seeing": [
         {"seed": 0, "unseen": {"success": 0.5, "spl": 0.25}},
         {"seed": 1, "unseen": {"success": 0.75, "spl": 0.5, "error": 1}}]}}))
-    file = given(walker=tmp_path / "w.json", systems="walker")
+    file = given(walker=tmp_path / "w.json", systems=["walker"])
     assert chosen_rows(file) == ["walker"]
     assert walker(1, file) == {"walks success": 0.75, "walks spl": 0.5}
     with pytest.raises(ValueError, match="no walker 'seeing' with seed 7"):
         walker(7, file)
-    missing = given(walker=Path("nowhere.json"), systems="walker")
+    missing = given(walker=Path("nowhere.json"), systems=["walker"])
     assert chosen_rows(missing) == []
 
 
@@ -108,10 +109,10 @@ def test_earlier_rows_are_put_in_their_place_and_other_settings_refused(tmp_path
 def test_the_study_writes_rows_that_can_be_merged(tmp_path):
     few = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     first, second = str(tmp_path / "1.json"), str(tmp_path / "2.json")
-    run = ["both-modalities", *few, "--seeds", "1", "--processes", "1"]
-    assert main([*run, "--systems", "network,network without question,attention captioner",
+    run = ["both-modalities", *few, "--seeds", "1", "--processes", "1", "--keep", str(tmp_path / "keep")]
+    assert main([*run, "--systems", "network", "network without question", "attention captioner",
                  "--out", first]) == 0
-    assert main([*run, "--systems", "prior,CLIP zero-shot", "--merge", first, "--out", second]) == 0
+    assert main([*run, "--systems", "prior", "CLIP zero-shot", "--merge", first, "--out", second]) == 0
     told = json.loads(Path(second).read_text())
     assert list(told["arms"]) == ["prior", "network without question", "network", "CLIP zero-shot",
                                   "attention captioner"]
