@@ -30,7 +30,7 @@ class RegionAnswererConfig:
     embedding: int = 64         # numbers of a word
     width: int = 128            # d
     pad: int = 1                # the token that fills up
-    looks: bool = True          # False: all regions are read as zeros
+    looks: bool = True          # False: a single region of zeros is read
     reads: bool = True          # False: the question is read as zeros
 
     def __post_init__(self) -> None:
@@ -90,7 +90,10 @@ class RegionAnswerer(nn.Module):
         self, tokens: Int[Tensor, "b t"], regions: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"]
     ) -> Said:
         q = self.question(tokens)
-        v = self.see(regions if self.config.looks else torch.zeros_like(regions))
+        if not self.config.looks:           # the number of regions would tell of the picture, too: one for all
+            regions = torch.zeros_like(regions)
+            mask = (torch.arange(mask.shape[1], device=mask.device) == 0).expand_as(mask)
+        v = self.see(regions)
         asked = self.ask(q)[:, None].expand_as(v)
         joint = self.join(torch.cat([v, asked, v * asked], dim=-1))             # b n d
         pooled = gated_regions(joint, self.gate(joint)[..., 0].sigmoid(), mask)
