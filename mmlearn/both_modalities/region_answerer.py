@@ -90,7 +90,7 @@ class RegionAnswerer(nn.Module):
         self, tokens: Int[Tensor, "b t"], regions: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"]
     ) -> Said:
         q = self.question(tokens)
-        if not self.config.looks:           # the number of regions would tell of the picture, too: one for all
+        if not self.config.looks:           # the number of regions would tell, too: one for all
             regions = torch.zeros_like(regions)
             mask = (torch.arange(mask.shape[1], device=mask.device) == 0).expand_as(mask)
         v = self.see(regions)
