@@ -18,6 +18,30 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounding", type=int, metavar="SEED",
+                     help="each step of an optimiser leaves weights off by some units in the last place")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--rounding``, steps are as inexact as on another processor, which sums in another order: what is
+    learned must be learned all the same. The noise is drawn apart from what tests draw."""
+    if (seed := config.getoption("--rounding")) is None:
+        return
+    import torch
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    draw = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def off(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+            if weight.dtype == torch.float32 and weight.device.type == "cpu":
+                weight.mul_(1 + 2 ** -22 * torch.randn(weight.shape, generator=draw))
+
+    register_optimizer_step_post_hook(off)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this system cannot run, and say why."""
     for item in items if sys.platform != "linux" else ():

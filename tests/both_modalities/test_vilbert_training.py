@@ -202,7 +202,7 @@ def test_tasks_are_learned_by_heart(asked):
     model = for_tasks(mini_model(asked, RegionTexts(regions, ((),) * len(data.scenes)), 0,
                                  tiny(asked, 64)), len(ANSWERS))
     task = tasks.referring_task(data, regions, asked)
-    tasks.tune_task(model, "referring", task, steps=80, lr=3e-3, progress=False)
+    tasks.tune_task(model, "referring", task, steps=160, lr=3e-3, progress=False)
     assert tasks.referring_score(model, task) == tasks.blind_referring(task)["best region"]
     chosen = tasks.chosen_regions(model, task)
     assert [float(row[i]) > 0.5 for row, i in zip(task.right, chosen)].count(True) == pytest.approx(
