@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     @torch.no_grad()
     def off(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-            if weight.dtype == torch.float32 and weight.device.type == "cpu":
+            if weight.grad is not None and weight.dtype == torch.float32 and weight.device.type == "cpu":
                 weight.mul_(1 + 2 ** -22 * torch.randn(weight.shape, generator=draw))
 
     register_optimizer_step_post_hook(off)

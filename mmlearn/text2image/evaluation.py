@@ -21,7 +21,7 @@ from mmlearn.metrics.generation import Score, bootstrap
 from mmlearn.metrics.text_match import attribute_hits
 from mmlearn.nn.feature_networks import SceneClassifier
 from mmlearn.nn.modes import eval_mode
-from mmlearn.text2image.pipeline import TextToImage
+from mmlearn.text2image.painting import Drawer
 
 
 class Reading(NamedTuple):
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
         return {name: float(values[list(rows)].mean()) for name, values in self.hits.items()}
 
 
-def read_drawings(model: TextToImage, judge: SceneClassifier, data: PairData, samples: int = 1,
+def read_drawings(model: Drawer, judge: SceneClassifier, data: PairData, samples: int = 1,
                   seed: int = 0, batch: int = 50) -> Reading:
     """Draw ``samples`` pictures of the first sentence of each row of ``data``, the plain one that
     ``thing_pairs`` puts there, and have ``judge`` read them.
@@ -51,7 +51,7 @@ def read_drawings(model: TextToImage, judge: SceneClassifier, data: PairData, sa
                    {name: values.double().view(-1, samples) for name, values in hits.items()})
 
 
-def read_two(model: TextToImage, judge: SceneClassifier, data: PairData, samples: int = 1, seed: int = 0,
+def read_two(model: Drawer, judge: SceneClassifier, data: PairData, samples: int = 1, seed: int = 0,
              batch: int = 50) -> Reading:
     """``read_drawings`` of pictures of two things, as ``two_things`` makes them, by a judge of ``halves``.
 
@@ -81,15 +81,13 @@ def _asked(scenes: Sequence[Scene], samples: int) -> dict[str, Tensor]:
     return {name: values.repeat_interleave(samples) for name, values in wanted.items()}
 
 
-def _answers(model: TextToImage, judge: SceneClassifier, data: PairData, samples: int, seed: int, batch: int,
+def _answers(model: Drawer, judge: SceneClassifier, data: PairData, samples: int, seed: int, batch: int,
              views: Callable[[Tensor], list[Tensor]]) -> list[dict[str, Tensor]]:
     """The judge's answers about each view of what is drawn, a number a picture."""
-    noise = model.noise(samples * len(data), seed).split(samples * batch)
     parts: list[list[dict[str, Tensor]]] = []
-    for i, z in enumerate(noise):
-        texts = [captions[0] for captions in data.captions[i * batch:(i + 1) * batch]]
-        drawn = model.draw(texts, samples, seed + i, noise=z, batch=batch)
-        with eval_mode(judge) as device:
+    with eval_mode(judge) as device:
+        for drawn in model.draw([captions[0] for captions in data.captions], samples,
+                                seed).split(samples * batch):
             parts.append([judge.answers(view.to(device)) for view in views(drawn)])
     return [{name: torch.cat([part[i][name].cpu() for part in parts]) for name in view}
             for i, view in enumerate(parts[0])]

@@ -22,8 +22,9 @@ from mmlearn.metrics.text_match import attribute_accuracy
 from mmlearn.nn.feature_networks import SceneClassifier
 from mmlearn.nn.modes import seeded
 from mmlearn.text2image.diffusion_training import denoising_errors, train_diffusion
+from mmlearn.text2image.evaluation import read_two
 from mmlearn.text2image.glide import GLIDE, GLIDEConfig
-from mmlearn.text2image.painting import Painter, save_painter
+from mmlearn.text2image.painting import Drawer, Painter, save_painter
 from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge, sheet
 from mmlearn.train import History
 
@@ -32,6 +33,8 @@ MERGES = 4000           # at most: every word of the captions becomes one token
 WATCHED = 100           # validation sentences that are drawn while a model trains, in DDIM steps:
 WATCH_STEPS = 20
 LIMIT = 5_000_000       # bytes of the weights that are saved
+SIDES = "side-classifier.safetensors"
+SPLITS = {"test": ("test", "two things"), "compositional": ("unseen pairs", "two things, unseen pairs")}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -200,19 +203,26 @@ def parameters_of(painter: Painter) -> dict[str, int]:
 
 def measured(painter: Painter, functions: Sequence[Callable[..., PairData]], judge: SceneClassifier,
              args: argparse.Namespace) -> dict[str, Any]:
-    """What is drawn of test sentences of one thing, at each scale of guidance, and of pairs that were never
-    seen together; and how long a picture takes."""
-    began, drawn = time.process_time(), 0
-    found: dict[str, Any] = {"test": {}, "unseen pairs": {}}
+    """What is drawn of test sentences, and of pairs of colour and thing that were never seen together, at
+    each scale of guidance: of one thing read whole, of two things each half; and how long a picture takes."""
+    began, drawn, sides = time.process_time(), 0, load_judge(args.encoders / SIDES)
+    found: dict[str, Any] = {name: {} for names in SPLITS.values() for name in names}
     for make in functions:
-        for name, split in (("test", "test"), ("unseen pairs", "compositional")):
+        for split, names in SPLITS.items():
             data = make(args.test, split, size=args.size)
-            if not of_one_thing(data):
-                continue
+            is_one = of_one_thing(data)
+            name = names[0] if is_one else names[1]
             for scale in args.guidance:
-                options = {"guidance": scale, "steps": args.judge_steps, "method": "ddim"}
-                scores = judge_pictures(At(painter, options), judge, data)
+                at = At(painter, {"guidance": scale, "steps": args.judge_steps, "method": "ddim"})
+                scores = judge_pictures(at, judge, data) if is_one else sides_right(at, sides, data)
                 found[name][f"guidance {scale:g}"] = scores
                 drawn += len(data)
                 print(name, scale, scores, flush=True)
     return {**found, "processor seconds a picture": round((time.process_time() - began) / max(1, drawn), 3)}
+
+
+def sides_right(at: Drawer, judge: SceneClassifier, data: PairData) -> dict[str, float]:
+    """Shares of pictures of two things in which each stands on its side, and both do, in the right place."""
+    hits = read_two(at, judge, data).hits
+    return {**{name: round(float(values.mean()), 4) for name, values in hits.items()},
+            "all": round(float((hits["both"] * hits["setting"]).mean()), 4)}

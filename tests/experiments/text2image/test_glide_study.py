@@ -1,0 +1,73 @@
+"""What the study of GLIDE's miniature measures: pictures of one thing whole, of two things by halves."""
+
+from argparse import Namespace
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmlearn.data.glide_tokeniser import GLIDETokeniser
+from mmlearn.data.things import attributes_of, halves, side_scenes, thing_pairs, two_things
+from mmlearn.experiments.text2image import glide as study
+from mmlearn.nn.modes import seeded
+from mmlearn.text2image.adm import ADMConfig
+from mmlearn.text2image.glide import GLIDE, GLIDETextConfig, fitted
+from mmlearn.text2image.painting import Painter
+from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge
+
+SCALES = [1.0, 3.0]
+
+
+@pytest.fixture(scope="module")
+def painter():
+    words = GLIDETokeniser.train(["a red bird left of a blue car in a meadow"], 20, 8)
+    unet = ADMConfig(16, 16, (1, 1), 1, (), groups=8, head_channels=16)
+    with seeded(0):
+        return Painter.of(words, GLIDE(replace(fitted(unet, GLIDETextConfig(len(words), 8, 16, 1, 1)),
+                                               predicts="velocity")).eval())
+
+
+@pytest.mark.slow
+def test_each_split_is_drawn_at_each_scale_of_guidance(painter):
+    args = Namespace(test=110, size=16, guidance=SCALES, judge_steps=2, encoders=CHECKPOINTS)
+    found = study.measured(painter, (thing_pairs, two_things), load_judge(), args)
+    scales = {f"guidance {scale:g}" for scale in SCALES}
+    for name in ("test", "unseen pairs"):
+        assert found[name].keys() == scales
+        assert {"category", "Frechet distance", "R-precision"} <= found[name]["guidance 1"].keys()
+    for name in ("two things", "two things, unseen pairs"):
+        assert found[name].keys() == scales
+        assert found[name]["guidance 3"].keys() == {"left", "right", "both", "setting", "all"}
+    assert found["test"]["guidance 1"] != found["test"]["guidance 3"]
+    assert found["processor seconds a picture"] > 0
+
+
+class Shows:
+    """A drawer whose pictures are those of the scenes themselves, or the same mirrored."""
+
+    tokeniser, system = None, "shows"
+
+    def __init__(self, images):
+        self.images = images
+
+    def draw(self, texts, samples=1, seed=0):
+        return self.images.float() / 127.5 - 1
+
+
+def test_two_things_are_right_where_they_stand_and_wrong_on_the_other_side():
+    data = two_things(30, "test")
+    images = torch.as_tensor(data.images[:])
+    sides = load_judge(CHECKPOINTS / study.SIDES)
+    right = study.sides_right(Shows(images), sides, data)
+    assert right == {"left": 1, "right": 1, "both": 1, "setting": 1, "all": 1}
+    mirrored = study.sides_right(Shows(images.flip(-1)), sides, data)
+    assert mirrored["both"] < 0.1 and mirrored["setting"] > 0.9
+
+
+def test_the_judge_of_sides_reads_each_half_of_pictures_of_pairs_never_seen():
+    data = two_things(40, "compositional")
+    judge = load_judge(CHECKPOINTS / study.SIDES)
+    drawn = halves(torch.as_tensor(data.images[:]).float() / 127.5 - 1)
+    answers = judge.answers(drawn)
+    for name, asked in attributes_of([*side_scenes(data.scenes)[0], *side_scenes(data.scenes)[1]]).items():
+        assert (answers[name] == asked).double().mean() > 0.97
