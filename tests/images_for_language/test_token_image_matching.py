@@ -190,8 +190,8 @@ def test_only_the_two_small_networks_learn_and_all_of_them():
 def test_a_handful_of_pairs_is_learnt_by_heart():
     model, tokens, images = matcher().eval(), sentences(), pictures()
     words, rows, mask = model.text_features(tokens), model.image_features(images), tokens != 0
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
-    for _ in range(150):
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 3e-3)
+    for _ in range(300):
         loss = matching_loss(model, words, rows, mask)
         optimizer.zero_grad()
         loss.backward()
