@@ -46,6 +46,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                              "rest)")
     parser.add_argument("--test", type=int, default=300, help="sentences that are drawn for the scores")
     parser.add_argument("--judge-steps", type=int, default=25, help="DDIM steps of what is judged")
+    parser.add_argument("--first-steps", type=int, default=2000, help="of the base model, before the others, "
+                        "on pictures of the first function alone")
     parser.add_argument("--steps", type=int, default=20_000, help="of the base model")
     parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
     parser.add_argument("--up-steps", type=int, default=6000, help="of the upsampler")
@@ -121,7 +123,8 @@ def watch_base(tokeniser: GLIDETokeniser, sets: Sequence[PairData], judge: Scene
 def run(args: argparse.Namespace) -> dict[str, Any]:
     functions = [named(place) for place in args.pairs]
     counts = [*args.train, *[args.train[-1]] * len(functions)]
-    data = joined([make(count, "train", size=args.size) for make, count in zip(functions, counts)])
+    sets = [make(count, "train", size=args.size) for make, count in zip(functions, counts)]
+    data = joined(sets)
     val = [make(200, "val", size=args.size) for make in functions]
     judge = load_judge(args.encoders / "scene-classifier.safetensors")
     tokeniser = GLIDETokeniser.train((text for texts in data.captions for text in texts), MERGES,
@@ -133,7 +136,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 if name not in ("out", "folder", "checkpoint", "encoders", "name")}
     histories: dict[str, History] = {}
 
-    def train(name: str, model: GLIDE, steps: int, batch: int, lr: float) -> GLIDE:
+    def train(name: str, model: GLIDE, steps: int, batch: int, lr: float, data: PairData = data) -> GLIDE:
         """One phase, in a folder of its own; gives the averaged model."""
         folder = None if args.folder is None else args.folder / name
         if folder:
@@ -151,6 +154,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with seeded(args.seed):
         base = GLIDE(GLIDEConfig.mini(len(tokeniser), args.size // 2, args.context))
         upsampler = GLIDE(GLIDEConfig.mini_upsampler(len(tokeniser), args.size, args.context))
+    if args.first_steps:
+        base = train("first", base, args.first_steps, args.batch, args.lr, sets[0])
     base = train("base", base, args.steps, args.batch, args.lr)
     if args.hole_steps:
         base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
