@@ -144,6 +144,22 @@ def test_the_fused_twin_is_the_formula():
         torch.testing.assert_close(fused_attention(Q, K, V, where), attention(Q, K, V, where))
 
 
+@pytest.mark.parametrize("t", [4, 600])
+def test_in_half_precision_the_fused_twin_leads_back_as_in_full(t):
+    Q, K, V = (doubles(1, 2, t, 8, seed=s).bfloat16() for s in range(3))
+    mask = torch.rand(1, 1, t, t, generator=torch.Generator().manual_seed(3)) < 0.6
+    mask[..., 0, :] = False
+    up = doubles(1, 2, t, 8, seed=4)
+    ways = []
+    for dtype in (torch.bfloat16, torch.float64):
+        inputs = [x.to(dtype).requires_grad_() for x in (Q, K, V)]
+        read = fused_attention(*inputs, mask)
+        ways.append((read, *torch.autograd.grad(read, inputs, up.to(dtype))))
+        assert read.dtype == dtype
+    for half, full in zip(*ways):
+        assert (half.double() - full).abs().max() < 0.02 * full.abs().max()
+
+
 @pytest.mark.parametrize("n", [(), (1,), (3,)])
 @pytest.mark.parametrize("g", [1, 4])
 def test_the_fused_twin_of_rows_that_share_their_keys_is_the_formula(n, g):

@@ -8,7 +8,7 @@ import argparse
 import importlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=int, default=300, help="sentences that are drawn for the scores")
     parser.add_argument("--judge-steps", type=int, default=25, help="DDIM steps of what is judged")
     parser.add_argument("--first-steps", type=int, default=2000, help="of the base model, before the others, "
-                        "on pictures of the first function alone")
+                        "on pictures of the first function alone, each with its first caption")
     parser.add_argument("--steps", type=int, default=20_000, help="of the base model")
     parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
     parser.add_argument("--up-steps", type=int, default=6000, help="of the upsampler")
@@ -155,7 +155,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         base = GLIDE(GLIDEConfig.mini(len(tokeniser), args.size // 2, args.context))
         upsampler = GLIDE(GLIDEConfig.mini_upsampler(len(tokeniser), args.size, args.context))
     if args.first_steps:
-        base = train("first", base, args.first_steps, args.batch, args.lr, sets[0])
+        plain = replace(sets[0], captions=tuple(texts[:1] for texts in sets[0].captions))
+        base = train("first", base, args.first_steps, args.batch, args.lr, plain)
     base = train("base", base, args.steps, args.batch, args.lr)
     if args.hole_steps:
         base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
