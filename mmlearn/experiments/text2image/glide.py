@@ -156,7 +156,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         upsampler = GLIDE(GLIDEConfig.mini_upsampler(len(tokeniser), args.size, args.context))
     if args.first_steps:
         plain = replace(sets[0], captions=tuple(texts[:1] for texts in sets[0].captions))
-        base = train("first", base, args.first_steps, args.batch, args.lr, plain)
+        train("first", base, args.first_steps, args.batch, args.lr, plain)
+        # what goes on are the weights themselves: their average is a thousand steps behind
     base = train("base", base, args.steps, args.batch, args.lr)
     if args.hole_steps:
         base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
