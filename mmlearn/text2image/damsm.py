@@ -45,12 +45,15 @@ class DAMSMConfig:
     gamma2: float = 5.0             # sharpness of the largest word score
     gamma3: float = 10.0            # sharpness of the choice among captions or pictures
     score: str = "code"             # word score with ("paper") or without ("code") the exponent 1 / gamma_2
+    stretch: float | int = 1.0      # what sentences are multiplied by for those who read them
 
     def __post_init__(self) -> None:
         if self.trunk not in ("inception", "small"):
             raise ValueError(f"trunk is {self.trunk!r}; use 'inception' or 'small'")
         if self.score not in ("code", "paper"):
             raise ValueError(f"score is {self.score!r}; use 'code' or 'paper'")
+        if not 0 < self.stretch < math.inf:
+            raise ValueError(f"stretch is {self.stretch}; sentences are multiplied by it, so it is positive")
         if self.embed % 2:
             raise ValueError(f"embed is {self.embed}; the two directions of the LSTM share it, so it is even")
         if self.trunk == "small" and (self.trunk_width < 1 or self.size < 16 or self.size % 8):
@@ -221,7 +224,7 @@ class TextEncoder(nn.Module):
                                       enforce_sorted=False)
         states, (last, _) = self.rnn(packed)
         words, _ = pad_packed_sequence(states, batch_first=True, total_length=tokens.shape[1])
-        return words, torch.cat([last[0], last[1]], dim=1)
+        return words, self.config.stretch * torch.cat([last[0], last[1]], dim=1)
 
 
 class InceptionTrunk(nn.Module):

@@ -8,7 +8,7 @@ Pictures are in [-1, 1]. A game is a generator function for ``fit``: it yields w
 this player goes down. The encoder of the text is trained before and frozen.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from mmlearn.text2image import dfgan
 from mmlearn.text2image.attngan import AttnGAN, AttnGANConfig
 from mmlearn.text2image.blocks import pyramid
 from mmlearn.text2image.char_cnn_rnn import CharCNNRNN, sje_loss
-from mmlearn.text2image.damsm import DAMSM
+from mmlearn.text2image.damsm import DAMSM, TextEncoder
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 from mmlearn.text2image.dmgan import DMGAN, DMGANConfig
 from mmlearn.text2image.evaluation import read_drawings
@@ -80,6 +80,24 @@ def train_damsm(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
     return fit(model, objective, batches, steps=steps, optimizer=optimizer, seed=seed,
                schedule=warmup_cosine(lr, min(50, steps // 4), steps, lr / 10), **options)
+
+
+def stretch_sentences(encoder: TextEncoder, tokeniser: Tokeniser, texts: Sequence[str]) -> float:
+    """Make the encoder's sentences so long that their numbers, of all ``texts``, vary with variance 1; gives
+    the factor (``DAMSMConfig.stretch``).
+
+    DAMSM asks for angles only, and a small one says short sentences that lie close together. Beside maps
+    whose channels vary by 1 they are hardly seen, and eq:dfgan-magp forbids the slope that would tell them
+    apart. Raises ``ValueError`` for texts that all say the same.
+    """
+    with torch.no_grad(), eval_mode(encoder) as device:
+        tokens = tokeniser.batch(list(texts)).to(device)
+        said = torch.cat([encoder(part)[1] for part in tokens.split(500)]) / encoder.config.stretch
+    deviation = float((said - said.mean(dim=0)).square().mean().sqrt())
+    if not deviation > 0:
+        raise ValueError(f"all {len(texts)} sentences are the same to the encoder; give some that differ")
+    encoder.config = replace(encoder.config, stretch=float(f"{1 / deviation:.3g}"))
+    return encoder.config.stretch
 
 
 class DistinctPairs(PairBatches):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mmlearn.data.pairs import PairData
-from mmlearn.data.things import kinds_of, thing_pairs
+from mmlearn.data.things import thing_pairs
 from mmlearn.experiments import seeds
 from mmlearn.experiments.jobs import add_jobs, run_jobs
 from mmlearn.experiments.text2image.text_encoders import load_judge
@@ -45,7 +45,7 @@ def one_run(system: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     data, judge = thing_pairs(args.train, size=args.size), load_judge(args.encoders
                                                                       / "scene-classifier.safetensors")
     with seeded(seed):
-        model, game, encoder, tokeniser = build(system, args.size, None, args.encoders, kinds_of(data.scenes))
+        model, game, encoder, tokeniser = build(system, args.size, None, args.encoders, data)
     history = train_game(model, game, data, tokeniser, steps=args.steps, batch=args.batch, seed=seed,
                          precision=args.precision, progress=False, **RECIPES[system])
     trained = TextToImage.of(encoder, history.ema, tokeniser, [captions[0] for captions in data.captions])
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found[system][str(seed)] = result
         print(system, seed, result["test"], flush=True)
     return {"settings": {"steps": args.steps, "batch": args.batch, "size": args.size, "seeds": args.seeds,
-                         "precision": args.precision, "average of weights": 0.999, "recipes": RECIPES,
+                         "precision": args.precision, "average of weights": 0.999,
+                         "sentences": "of DAMSM, stretched to variance 1", "recipes": RECIPES,
                          "train": f"{args.train} pictures of one thing, seed 0", "test": args.test},
             "runs": found}

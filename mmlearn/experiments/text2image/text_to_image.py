@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmlearn.data.pairs import SIZE, PairData, pixels, signed_pixels
 from mmlearn.data.things import attributes_of, kinds_of, thing_pairs
@@ -28,7 +28,14 @@ from mmlearn.text2image.pipeline import (
     save_text_to_image,
     sheet,
 )
-from mmlearn.text2image.training import RECIPES, attribute_watch, mini_config, new_game, train_game
+from mmlearn.text2image.training import (
+    RECIPES,
+    attribute_watch,
+    mini_config,
+    new_game,
+    stretch_sentences,
+    train_game,
+)
 from mmlearn.text_for_vision.training import load_mini
 
 SHOWN = (
@@ -50,20 +57,26 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="share of the steps, the last ones, over which the rate falls to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--encoders", type=Path, default=CHECKPOINTS, help="where the text encoders are")
+    parser.add_argument("--stretch", action=argparse.BooleanOptionalAction, default=True,
+                        help="DAMSM's sentences, until their numbers vary with variance 1")
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
     parser.add_argument("--evaluate-every", type=int, default=1000)
     parser.add_argument("--checkpoint", type=Path, help="where the weights go (default: data/checkpoints)")
     parser.add_argument("--folder", type=Path, help="keep the run here, to go on with it if it is killed")
 
 
-def build(system: str, size: int, width: int | None, folder: Path,
-          kinds: Tensor) -> tuple[nn.Module, Callable[..., Any], Any, Tokeniser]:
-    """A fresh model of the system, its game, the encoder of text and its tokeniser."""
+def build(system: str, size: int, width: int | None, folder: Path, data: PairData,
+          stretch: bool = True) -> tuple[nn.Module, Callable[..., Any], Any, Tokeniser]:
+    """A fresh model of the system, its game, the encoder of text (DAMSM's with ``stretch``: see
+    ``stretch_sentences``) and its tokeniser."""
+    kinds = kinds_of(data.scenes)
     if system == "gan-cls":
         encoder, letters = load_char_cnn_rnn(folder)
         model, game = new_game(mini_config(system, size, encoder.config.embed, width), encoder, kinds)
         return model, game, encoder, letters
     damsm, words = load_damsm(folder)
+    if stretch:
+        stretch_sentences(damsm.text, words, [captions[0] for captions in data.captions[:2000]])
     model, game = new_game(mini_config(system, size, damsm.config.embed, width), damsm, kinds)
     return model, game, damsm.text, words
 
@@ -93,8 +106,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     data = thing_pairs(args.train, size=args.size)
     judge = load_judge(args.encoders / "scene-classifier.safetensors")
     with seeded(args.seed):
-        model, game, encoder, tokeniser = build(args.system, args.size, args.width, args.encoders,
-                                                kinds_of(data.scenes))
+        model, game, encoder, tokeniser = build(args.system, args.size, args.width, args.encoders, data,
+                                                args.stretch)
     val = thing_pairs(200, "val", size=args.size)
     watch = attribute_watch(encoder, tokeniser, judge, val)
     recipe, texts = RECIPES[args.system], [captions[0] for captions in data.captions]
@@ -117,6 +130,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                        for name, part in model.named_children()},
         "settings": {"system": args.system, "steps": args.steps, "batch": args.batch, "size": args.size,
                      "seed": args.seed, "decay": args.decay, "precision": args.precision,
+                     "stretch of sentences": getattr(encoder.config, "stretch", 1.0),
                      "average of weights": 0.999, **recipe,
                      "train": f"{args.train} pictures of one thing, seed 0"},
         "test": judge_pictures(trained, judge, thing_pairs(args.test, "test", size=args.size)),
