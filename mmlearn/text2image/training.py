@@ -94,7 +94,7 @@ def stretch_sentences(encoder: TextEncoder, tokeniser: Tokeniser, texts: Sequenc
         tokens = tokeniser.batch(list(texts)).to(device)
         said = torch.cat([encoder(part)[1] for part in tokens.split(500)]) / encoder.config.stretch
     deviation = float((said - said.mean(dim=0)).square().mean().sqrt())
-    if not deviation > 0:
+    if not deviation > 1e-5 * float(said.abs().max()):
         raise ValueError(f"all {len(texts)} sentences are the same to the encoder; give some that differ")
     encoder.config = replace(encoder.config, stretch=float(f"{1 / deviation:.3g}"))
     return encoder.config.stretch

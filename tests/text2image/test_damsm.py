@@ -312,7 +312,7 @@ def test_a_handful_of_pairs_is_learnt_and_words_find_their_regions():
 
 @pytest.mark.parametrize("change, said", [
     ({"trunk": "vgg"}, "trunk is 'vgg'"), ({"score": "mean"}, "score is 'mean'"),
-    ({"embed": 7}, "embed is 7"),
+    ({"embed": 7}, "embed is 7"), ({"stretch": 0}, "stretch is 0"), ({"stretch": math.inf}, "stretch is inf"),
     ({"trunk": "small"}, "small trunk has width 0"),
 ])
 def test_configurations_that_make_no_sense_are_refused(change, said):

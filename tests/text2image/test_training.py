@@ -18,7 +18,7 @@ from mmlearn.text2image.damsm import DAMSM, DAMSMConfig
 from mmlearn.text2image.dfgan import DFGAN, DFGANConfig
 from mmlearn.text2image.evaluation import read_drawings
 from mmlearn.text2image.gan_cls import GANCLS, GANCLSConfig, wrong_partners
-from mmlearn.text2image.pipeline import TextToImage
+from mmlearn.text2image.pipeline import TextToImage, load_text_to_image, save_text_to_image
 from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
 from mmlearn.text2image.training import (
     DistinctPairs,
@@ -27,6 +27,7 @@ from mmlearn.text2image.training import (
     dfgan_game,
     gan_cls_game,
     stackgan_game,
+    stretch_sentences,
     train_char_cnn_rnn,
     train_damsm,
     train_game,
@@ -68,6 +69,38 @@ def test_damsm_tells_a_handful_of_pairs_apart(words):
     history = train_damsm(model, few, words, steps=60, batch=8, progress=False)
     assert history.loss[-1] < 0.3 * history.loss[0]
     assert history.scalars.keys() == {"words", "sentences"}
+
+
+def test_stretched_sentences_vary_by_one_and_are_those_of_the_same_model(data, words):
+    encoder = damsm(words).text.eval()
+    texts = [captions[0] for captions in data.captions]
+    tokens = words.batch(texts)
+    states, short = encoder(tokens)
+    factor = stretch_sentences(encoder, words, texts)
+    again, long = encoder(tokens)
+    assert torch.equal(again, states) and factor == encoder.config.stretch > 1
+    torch.testing.assert_close(long, factor * short)
+    assert float((long - long.mean(dim=0)).square().mean()) == pytest.approx(1, abs=0.02)
+    assert stretch_sentences(encoder, words, texts) == factor            # not once more
+    with pytest.raises(ValueError, match="all 3 sentences are the same"):
+        stretch_sentences(encoder, words, texts[:1] * 3)
+
+
+def test_a_painter_keeps_how_far_its_sentences_are_stretched(data, words, tmp_path):
+    encoder, texts = damsm(words).text.eval(), [captions[0] for captions in data.captions]
+    model = DFGAN(DFGANConfig(16, 4, 8, encoder.config.embed)).eval()
+    with seeded(1), torch.no_grad():
+        for p in model.generator.parameters():              # a fresh one does not read
+            p.add_(0.1 * torch.randn_like(p))
+    short = TextToImage.of(encoder, model, words).draw(texts[:2])
+    stretch_sentences(encoder, words, texts)
+    painter = TextToImage.of(encoder, model, words)
+    drawn = painter.draw(texts[:2])
+    assert not torch.allclose(drawn, short)
+    save_text_to_image(tmp_path / "dfgan.safetensors", painter, {})
+    loaded = load_text_to_image(tmp_path / "dfgan.safetensors")
+    assert loaded.config.text.stretch == encoder.config.stretch
+    torch.testing.assert_close(loaded.draw(texts[:2]), drawn, atol=0.02, rtol=0)
 
 
 def test_char_cnn_rnn_meets_the_features_of_a_handful_of_pictures():
