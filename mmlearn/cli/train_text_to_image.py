@@ -81,6 +81,7 @@ def add(parser: argparse.ArgumentParser, system: "System") -> None:
 def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
     """Begin or resume a run; see ``mmlearn train dfgan --help``."""
     from mmlearn.nn.modes import seeded
+    from mmlearn.text2image.damsm import TextEncoder
     from mmlearn.text2image.training import RECIPES, new_game, stretch_sentences, train_game
 
     with one_first(args) as writes:
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         remember(args.out, settings)
     if own:
         train_reader(args, settings, reader, data, writes)
-    if settings["size"] == "mini" and settings["system"] != "gan-cls":
+    if settings["size"] == "mini" and isinstance(reader.encoder, TextEncoder):
         stretch_sentences(reader.encoder, reader.tokeniser, [texts[0] for texts in data.captions[:2000]])
     with seeded(settings["seed"]):
         model, game = new_game(sizes(settings, reader), reader.whole, kinds_in(data))

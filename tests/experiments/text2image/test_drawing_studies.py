@@ -48,9 +48,9 @@ def test_judge_encoders_and_generators_are_trained_one_after_the_other(tmp_path,
 def test_the_four_successors_are_measured_alike(capsys, tmp_path):
     args = Namespace(steps=1, batch=4, size=32, train=40, test=105, precision="no",
                            encoders=text_to_image.CHECKPOINTS)
-    for system in successors.SYSTEMS:
-        found = successors.one_run(system, 0, args)
-        judging = "discriminator" if system == "dfgan" else "critics"
+    for arm in (*successors.SYSTEMS, "dfgan short"):
+        found = successors.one_run(arm, 0, args)
+        judging = "discriminator" if arm.startswith("dfgan") else "critics"
         assert found["parameters"].keys() == {"generator", judging}
         assert {"Frechet distance", "recall", "R-precision", "all", "spread"} <= found["test"].keys()
         assert found["seconds a step"] > 0 and found["seconds a picture"] > 0
