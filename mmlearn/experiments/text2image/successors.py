@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(arm, seed, result["test"], flush=True)
     return {"settings": {"steps": args.steps, "batch": args.batch, "size": args.size, "seeds": args.seeds,
                          "precision": args.precision, "average of weights": 0.999,
-                         "sentences": "of DAMSM, stretched to variance 1; short: as they are", "recipes": RECIPES,
+                         "sentences": "of DAMSM, stretched to variance 1; short: as they are",
+                         "recipes": RECIPES,
                          "train": f"{args.train} pictures of one thing, seed 0", "test": args.test},
             "runs": found}
