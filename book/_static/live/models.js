@@ -132,12 +132,14 @@ function mmlearnModels(nn) {
   // -------------------------------------------------------------- mmlearn/text2image/attngan.py, blocks.py, damsm.py
   const attnGAN = (W, about) => {
     const words = nn.tokeniser(about.words), {condition, noise} = about.config.image;
+    const stretch = about.config.text.stretch ?? 1;
     const column = x => reshape(x, x.data.length, 1);
     const readText = text => {                                     // words (t, e), sentence (1, e)
       const x = embedding(W["encoder.words.weight"], words.encode(text)), t = x.shape[0];
       const [on, back] = [false, true].map(way => lstm(x, W, "encoder.rnn", way));
+      const last = cat(column(rows(on, t - 1, t)), column(rows(back, 0, 1)));
       return {words: transpose(cat(transpose(on), transpose(back))),
-        sentence: reshape(cat(column(rows(on, t - 1, t)), column(rows(back, 0, 1))), 1, 2 * on.shape[1])};};
+        sentence: tensor([1, 2 * on.shape[1]], last.data.map(v => stretch * v))};};
     const convBlock = (x, name) => glu(batchNorm(conv(x, W[name + ".conv.weight"]), W, name + ".norm"));
     const upBlock = (x, name) => convBlock(upsample(x), name);
     const residual = (x, name) => {
