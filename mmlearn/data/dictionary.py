@@ -173,7 +173,7 @@ def rounds(graph: Graph, grounded: Iterable[str]) -> list[list[str]]:
 def learnable(graph: Graph, grounded: Iterable[str]) -> list[str]:
     """The words that can be learnt from their definitions, in an order in which they can: each after all the
     words that define it."""
-    return [word for now in rounds(graph, grounded) for word in now]
+    return [word for learnt in rounds(graph, grounded) for word in learnt]
 
 
 # ---- the smallest set of words to ground -------------------------------------------------------------------

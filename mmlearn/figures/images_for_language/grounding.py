@@ -99,7 +99,7 @@ def grounding_spreads(grounded: Sequence[str] | None = None) -> Block:
     round after round."""
     graph = definition_graph()
     start = grounding_set(graph) if grounded is None else list(grounded)
-    after = [sorted(now) for now in rounds(graph, start)]
+    after = [sorted(learnt) for learnt in rounds(graph, start)]
     places, height = _places(sorted(graph))
     under = Diagram(470, height, "the words of the dictionary")
     for word, (x, y, _) in places.items():

@@ -47,10 +47,10 @@ def test_the_word_that_is_followed_is_marked_in_whatever_form_it_stands():
 def test_every_word_is_learnt_in_the_first_round_in_which_its_definition_is_known():
     grounded = grounding_set(GRAPH)
     known, found = set(grounded), rounds(GRAPH, grounded)
-    for now in found:
-        assert all(set(GRAPH[word]) <= known for word in now)
-        assert not any(set(GRAPH[word]) <= known for word in set(GRAPH) - known - set(now))
-        known |= set(now)
+    for learnt in found:
+        assert all(set(GRAPH[word]) <= known for word in learnt)
+        assert not any(set(GRAPH[word]) <= known for word in set(GRAPH) - known - set(learnt))
+        known |= set(learnt)
     assert known == set(GRAPH)
     data = block_data(grounding.grounding_spreads())
     assert len(data["frames"]) == len(found) + 1
