@@ -51,6 +51,7 @@ def calls_of(name: str) -> list[list[Any]]:
     looks = [["look", i, planes(thing_to_pick(thing)[0])] for i, thing in enumerate((0, 2, 1))]
     return {"clip-mini-resnet": [["classify", scene, ["boat", "car"]]],
             "captioner-grid": [["caption", scene, 3]], "attngan": [["draw", list(TEXTS), 0.3, 7]],
+            "dfgan": [["draw", list(TEXTS), 0.3, 7]],
             "dalle": [["draw", TEXTS[0], 7]], "word-space": [["neighbours", "raven", 0.5, 7]],
             "vilbert": [["fill", 0, QUESTION]],
             "flamingo": [*looks, ["bind", [[0, "dax"], [1, "blicket"]], 2]]}[name]

@@ -25,7 +25,7 @@ from mmlearn.figures.live import MODELS, bytes_to_load, live
 LIVE = ROOT / "book" / "_static" / "live"
 ANSWERED = re.compile("Answered|Written|Drawn")
 ANOTHER = "button:has-text('Another seed')"
-AGAIN = {"attngan": ANOTHER, "dalle": ANOTHER, "word-space": "button:has-text('puppy')"}
+AGAIN = {"attngan": ANOTHER, "dfgan": ANOTHER, "dalle": ANOTHER, "word-space": "button:has-text('puppy')"}
 PICK = ".mm-picks button >> nth=4"                      # what asks for one more answer elsewhere
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>live</title>
 <link rel="stylesheet" href="live/live.css"><script src="live/live.js"></script><body>{}</body>"""

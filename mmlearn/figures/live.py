@@ -168,9 +168,9 @@ def _captioned(scene: int) -> tuple[np.ndarray, str, str]:
     return image, about, f"<p>“{html.escape(saved.tokeniser.decode(tokens[0]))}”</p>"
 
 
-def _drawn(texts: Sequence[str], seed: int) -> tuple[np.ndarray, str, str]:
-    """What AttnGAN draws for the first sentence."""
-    return _picture_of(load_text_to_image("attngan").draw(texts[:1], seed=seed)[0], texts[0], seed)
+def _drawn(name: str, texts: Sequence[str], seed: int) -> tuple[np.ndarray, str, str]:
+    """What a GAN draws for the first sentence."""
+    return _picture_of(load_text_to_image(name).draw(texts[:1], seed=seed)[0], texts[0], seed)
 
 
 def _written(text: str, seed: int) -> tuple[np.ndarray, str, str]:
@@ -205,7 +205,7 @@ def _near(word: str) -> tuple[np.ndarray, str, str]:
         f'<th scope="col">with pictures</th></tr></thead><tbody>{cells}</tbody></table>')
 
 
-DRAWN = ("attngan", "dalle")                            # models that draw
+DRAWN = ("attngan", "dfgan", "dalle")                   # models that draw
 
 
 # name -> what the model does, and the answer that is prepared
@@ -213,7 +213,8 @@ MODELS: dict[str, tuple[str, Callable[..., tuple[np.ndarray, str, str]]]] = {
     "clip-mini-resnet": ("says which of the labels that you type fits a picture",
                          lambda given: _classified(given["scene"], given["labels"])),
     "captioner-grid": ("describes a picture, word by word", lambda given: _captioned(given["scene"])),
-    "attngan": ("draws what a sentence says", lambda given: _drawn(given["texts"], given["seed"])),
+    "attngan": ("draws what a sentence says", lambda given: _drawn("attngan", given["texts"], given["seed"])),
+    "dfgan": ("draws what a sentence says", lambda given: _drawn("dfgan", given["texts"], given["seed"])),
     "dalle": ("writes a picture for a sentence, code by code",
               lambda given: _written(given["texts"][0], given["seed"])),
     "word-space": ("finds the words nearest to a word, by what is written of them and by how they look",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -203,6 +204,18 @@ def sheet(pictures: Float[Tensor, "n 3 y x"], columns: int = 6) -> Image.Image:
     rows = torch.cat([pictures, empty]).split(min(columns, len(pictures)))
     whole = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
     return Image.fromarray(((whole + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+
+
+def pictures_of_sheet(image: Image.Image, columns: int = 6) -> Float[Tensor, "n 3 s s"]:
+    """The square pictures, in [-1, 1], of a ``sheet`` with ``columns``. Raises ``ValueError`` for an image
+    that does not divide so."""
+    size, rest = divmod(image.width, columns)
+    if rest or not size or image.height % size:
+        raise ValueError(f"an image of {image.width} x {image.height} pixels is no sheet of square pictures "
+                         f"in {columns} columns; say how many columns it has")
+    whole = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
+    rows = whole.unfold(1, size, size).unfold(2, size, size)                            # 3, row, column, y, x
+    return rows.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
 def save_text_to_image(path: str | Path, model: TextToImage, about: dict[str, Any],

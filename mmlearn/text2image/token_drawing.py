@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmlearn.checkpoints import load_model, pair_of, save_model
 from mmlearn.data.pairs import SIZE, pixels, signed_pixels
 from mmlearn.data.tokenisers import PlainWordTokeniser, Tokeniser, WordTokeniser
-from mmlearn.nn.feature_networks import resized
+from mmlearn.nn.feature_networks import sharpened
 from mmlearn.nn.modes import eval_mode
 from mmlearn.text2image import pipeline
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
@@ -79,7 +79,7 @@ def clip_score(clip: Mini, batch: int = 100) -> Score:
         with eval_mode(clip.model) as device, torch.no_grad():
             tokens = clip.tokeniser.batch([text], clip.model.config.context).to(device)
             v = clip.model.encode_text(tokens)
-            bytes_ = ((resized(pictures, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
+            bytes_ = ((sharpened(pictures, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
             u = torch.cat([clip.model.encode_image(pixels(part.to(device))) for part in bytes_.split(batch)])
             return torch.cosine_similarity(u, v).cpu()
     return score

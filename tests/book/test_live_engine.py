@@ -17,6 +17,7 @@ from mmlearn.data.scenes import captions, sample_scene
 from mmlearn.data.tokenisers import WordTokeniser
 from mmlearn.nn.attention import CrossAttention, MultiHeadAttention, record_attention
 from mmlearn.nn.positions import sinusoids
+from mmlearn.text2image.dfgan import truncated_normal
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -161,6 +162,13 @@ def test_a_seed_draws_the_numbers_that_torch_draws(page, seed, count):
     drawn = torch.tensor(page.evaluate("([n, seed]) => numbers(nn.randn(n, seed))", [count, seed]))
     want = torch.randn(count, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(drawn, want, atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 123456789])
+def test_noise_that_never_leaves_is_torchs(page, seed):
+    noise = torch.tensor(page.evaluate("seed => numbers(nn.truncated(64, seed))", seed))
+    want = truncated_normal(torch.rand(64, generator=torch.Generator().manual_seed(seed)))
+    torch.testing.assert_close(noise, want, atol=1e-6, rtol=1e-6)
 
 
 def test_what_is_drawn_has_its_odds_and_the_numbers_of_torch(page):

@@ -171,8 +171,9 @@ def sentences() -> list[str]:
     return [text for text in texts if all(tokeniser.encode(text))][:20]
 
 
-def test_a_sentence_and_a_seed_give_the_same_picture(opened):
-    page, model = opened("attngan"), load_text_to_image("attngan")
+@pytest.mark.parametrize("name", ["attngan", "dfgan"])
+def test_a_sentence_and_a_seed_give_the_same_picture(opened, name):
+    page, model = opened(name), load_text_to_image(name)
     for seed, text in enumerate(sentences()):
         want = model.draw([text], seed=seed)[0]
         assert farthest(drawn(page, [text], 0, seed), want) < NEAR
@@ -201,9 +202,19 @@ def test_between_two_sentences_a_picture_mixes_what_each_says(opened):
     assert farthest(drawn(page, texts, share, 3), want) < NEAR
 
 
-def test_the_end_of_a_mixture_is_the_second_sentence(opened):
-    page, texts = opened("attngan"), sentences()[:2]
-    want = load_text_to_image("attngan").draw(texts[1:], seed=3)[0]
+@torch.no_grad()
+def test_between_two_sentences_dfgan_draws_the_picture_of_their_mean(opened):
+    page, model, texts = opened("dfgan"), load_text_to_image("dfgan"), sentences()[:2]
+    first, second = (encode(model.encoder, model.tokens([text])) for text in texts)
+    want = model.images(first._replace(sentence=0.7 * first.sentence + 0.3 * second.sentence),
+                        model.noise(1, 3))[0]
+    assert farthest(drawn(page, texts, 0.3, 3), want) < NEAR
+
+
+@pytest.mark.parametrize("name", ["attngan", "dfgan"])
+def test_the_end_of_a_mixture_is_the_second_sentence(opened, name):
+    page, texts = opened(name), sentences()[:2]
+    want = load_text_to_image(name).draw(texts[1:], seed=3)[0]
     assert farthest(drawn(page, texts, 1, 3), want) < NEAR
 
 

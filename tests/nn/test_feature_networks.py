@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from mmlearn.data.pairs import signed_pixels
+from mmlearn.data.things import attributes_of, thing_pairs
 from mmlearn.metrics.generation import features_of
 from mmlearn.nn.feature_networks import (
     Lite0Features,
@@ -12,7 +14,9 @@ from mmlearn.nn.feature_networks import (
     SceneClassifierConfig,
     attribute_loss,
     resized,
+    sharpened,
 )
+from mmlearn.text2image.pipeline import load_judge
 
 CONFIG = SceneClassifierConfig({"category": 5, "colour": 3}, size=16, channels=(4, 8, 8))
 
@@ -63,6 +67,34 @@ def test_heads_without_a_choice_are_refused():
 def test_pictures_of_the_right_size_are_left_alone():
     x = images()
     assert resized(x, 16) is x and resized(x, 8).shape == (3, 3, 8, 8)
+
+
+def test_small_pictures_are_enlarged_by_repeating_pixels_where_they_fit():
+    x = images(size=8)
+    large = sharpened(x, 16)
+    assert torch.equal(large, x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    assert sharpened(large, 16) is large
+    for size in (6, 12):                                           # smaller, and not a whole number of times
+        assert torch.equal(sharpened(x, size), resized(x, size))
+    assert torch.equal(sharpened(x[..., :4], 16), resized(x[..., :4], 16))
+
+
+def test_the_classifier_answers_alike_for_a_picture_and_for_it_with_repeated_pixels():
+    model = SceneClassifier(CONFIG).eval()
+    x = images(size=8)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), model(sharpened(x, 16)))
+        assert not torch.allclose(model(x), model(resized(x, 16)))
+
+
+@pytest.mark.slow
+def test_small_drawings_are_named_better_with_repeated_pixels():
+    data, judge = thing_pairs(300, "test", size=32), load_judge()
+    wanted = attributes_of(data.scenes)["category"]
+    x = signed_pixels(data.images)
+    hits = [float((judge.answers(shown)["category"] == wanted).double().mean())
+            for shown in (x, resized(x, 64))]
+    assert hits[0] > 0.95 and hits[0] > hits[1] + 0.1
 
 
 @pytest.mark.parity

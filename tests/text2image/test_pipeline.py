@@ -18,7 +18,9 @@ from mmlearn.text2image.pipeline import (
     TextToImageConfig,
     encode,
     load_text_to_image,
+    pictures_of_sheet,
     save_text_to_image,
+    sheet,
 )
 from mmlearn.text2image.stackgan import StackGANv2, StackGANv2Config
 
@@ -116,6 +118,15 @@ def test_short_texts_of_characters_are_filled_up_to_the_encoders_length():
     assert torch.equal(letters.batch(TEXTS, 5), whole)
     assert letters.decode(letters.encode("a red car")) == "a red car"
     assert len(letters) == 71
+
+
+def test_pictures_come_back_from_their_sheet():
+    x = torch.randint(0, 256, (6, 3, 5, 5), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+    image = sheet(x, 3)
+    assert image.size == (15, 10)
+    torch.testing.assert_close(pictures_of_sheet(image, 3), x)
+    with pytest.raises(ValueError, match="15 x 10 pixels is no sheet .* 4 columns; say how many"):
+        pictures_of_sheet(image, 4)
 
 
 def test_files_of_something_else_get_one_sentence(tmp_path):

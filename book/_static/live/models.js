@@ -1,7 +1,7 @@
 /* Miniatures of the book, as their Python modules have them: chapter 4's dual encoder, chapter 1's captioner,
-   chapter 2's AttnGAN and DALL-E, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made of its weights W
-   (by their names in the file) and its description `about` (the .json beside them). What it can do are its
-   generators: each yields what there is to show so far, and the last thing that it yields is the answer. Pictures
+   chapter 2's AttnGAN, DF-GAN and DALL-E, chapter 3's word vectors, chapter 5's ViLBERT and Flamingo. A model is made
+   of its weights W (by their names in the file) and its description `about` (the .json beside them). What it can do are
+   its generators: each yields what there is to show so far, and the last thing that it yields is the answer. Pictures
    are numbers in [0, 1], (3, 64, 64). */
 function mmlearnModels(nn) {
   "use strict";
@@ -129,17 +129,23 @@ function mmlearnModels(nn) {
           texts = grown.sort((a, b) => b.total - a.total).slice(0, k);
           yield shown(texts[0]);}}};};
 
-  // -------------------------------------------------------------- mmlearn/text2image/attngan.py, blocks.py, damsm.py
+  // ---------------------------------------------------------------------------------- mmlearn/text2image/damsm.py
+  const column = x => reshape(x, x.data.length, 1);
+  const mix = (x, y, share) => nn.zip(x, y, (a, b) => (1 - share) * a + share * b);
+  const textEncoder = (W, about) => {
+    const words = nn.tokeniser(about.words), stretch = about.config.text.stretch ?? 1;
+    return {
+      readText: text => {                                          // words (t, e), sentence (1, e)
+        const x = embedding(W["encoder.words.weight"], words.encode(text)), t = x.shape[0];
+        const [on, back] = [false, true].map(way => lstm(x, W, "encoder.rnn", way));
+        const last = cat(column(rows(on, t - 1, t)), column(rows(back, 0, 1)));
+        return {words: transpose(cat(transpose(on), transpose(back))),
+          sentence: tensor([1, 2 * on.shape[1]], last.data.map(v => stretch * v))};},
+      *read(text) {yield nn.words(text).map(word => ({word, known: words.has(word)}));}};};
+
+  // ----------------------------------------------------------------------- mmlearn/text2image/attngan.py, blocks.py
   const attnGAN = (W, about) => {
-    const words = nn.tokeniser(about.words), {condition, noise} = about.config.image;
-    const stretch = about.config.text.stretch ?? 1;
-    const column = x => reshape(x, x.data.length, 1);
-    const readText = text => {                                     // words (t, e), sentence (1, e)
-      const x = embedding(W["encoder.words.weight"], words.encode(text)), t = x.shape[0];
-      const [on, back] = [false, true].map(way => lstm(x, W, "encoder.rnn", way));
-      const last = cat(column(rows(on, t - 1, t)), column(rows(back, 0, 1)));
-      return {words: transpose(cat(transpose(on), transpose(back))),
-        sentence: tensor([1, 2 * on.shape[1]], last.data.map(v => stretch * v))};};
+    const {condition, noise} = about.config.image, {readText, read: readAloud} = textEncoder(W, about);
     const convBlock = (x, name) => glu(batchNorm(conv(x, W[name + ".conv.weight"]), W, name + ".norm"));
     const upBlock = (x, name) => convBlock(upsample(x), name);
     const residual = (x, name) => {
@@ -149,7 +155,6 @@ function mmlearnModels(nn) {
     const readWords = (h, text, name) => {
       const e = linear(text.words, W, name + ".project"), beta = softmax(matmul(h, e));
       return {read: matmul(beta, transpose(e)), beta};};
-    const mix = (x, y, share) => nn.zip(x, y, (a, b) => (1 - share) * a + share * b);
     /* A picture of a text, or of two, a `share` of the second: sentences are mixed before the condition is drawn,
        and each place of the map reads both texts and mixes what it has read. */
     const draw = (texts, share, z) => {
@@ -175,9 +180,38 @@ function mmlearnModels(nn) {
       const head = "generator.heads." + (about.config.image.branches - 1) + ".0.weight";
       return {pixels: tanh(conv(x, W[head])).data, attention: beta};};
     return {
-      *read(text) {yield nn.words(text).map(word => ({word, known: words.has(word)}));},
+      read: readAloud,
       /* Pixels (3, 64, 64) in [-1, 1], and what the places (p) of the last branch read of the words (t). */
       *draw(texts, share, seed) {yield draw(texts, share, nn.randn(Math.max(condition, noise), seed));}};};
+
+  // ---------------------------------------------------------------------------------- mmlearn/text2image/dfgan.py
+  const dfGAN = (W, about) => {
+    const {noise} = about.config.image, {readText, read} = textEncoder(W, about), leaky = v => v > 0 ? v : .2 * v;
+    const convolve = (x, name) => conv(x, W[name + ".weight"], 1, W[name + ".bias"]);
+    const fuse = (x, seen, name) => {                              // eq:dfgan-fusion, of eq:dfgan-affine
+      const size = x.data.length / x.shape[0];
+      for (let i = 0; i < 2; i++) {
+        const [gamma, theta] = ["gamma", "theta"].map(part => {
+          const net = `${name}.affines.${i}.${part}.`;
+          return linear(relu(linear(seen, W, net + "0")), W, net + "2").data;});
+        x = tensor(x.shape, x.data.map((v, k) => leaky(gamma[k / size | 0] * v + theta[k / size | 0])));}
+      return x;};
+    const block = (x, seen, name) => {
+      const inner = convolve(fuse(x, seen, name + ".fuse1"), name + ".conv1");
+      const beside = W[name + ".shortcut.weight"] ? convolve(x, name + ".shortcut") : x;
+      return add(beside, convolve(fuse(inner, seen, name + ".fuse2"), name + ".conv2"));};
+    /* A picture of a text, or of two, of whose sentences the second has a `share`. */
+    const draw = (texts, share, z) => {
+      const said = texts.map(text => readText(text).sentence);
+      const sentence = said.length > 1 && share > 0 ? mix(said[0], said[1], share) : said[0];
+      const code = tensor([1, noise], z), seen = transpose(cat(column(code), column(sentence)));
+      let x = linear(code, W, "generator.start");
+      x = reshape(x, x.data.length / 16, 4, 4);
+      for (let i = 0; W[`generator.blocks.${i}.conv1.weight`]; i++) x = block(upsample(x), seen, "generator.blocks." + i);
+      return {pixels: tanh(convolve(map(x, leaky), "generator.to_rgb")).data};};
+    return {
+      read,
+      *draw(texts, share, seed) {yield draw(texts, share, nn.truncated(noise, seed).map(v => .88 * v));}};};
 
   // ------------------- mmlearn/text2image/dalle.py, sparse_attention.py, vqgan.py, autoencoder.py, mmlearn/generate.py
   /* The weights are those of two files: DALL-E ("dalle.") and the half of VQGAN that draws ("stage."). */
@@ -437,8 +471,8 @@ function mmlearnModels(nn) {
           if (word === EOS) break;}
         yield said.join(" ");}};};
 
-  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, dalle: dallE,
-    "word-space": wordSpace, vilbert: viLBERT, flamingo, withArticle};
+  return {"clip-mini-resnet": dualEncoder, "captioner-grid": captioner, attngan: attnGAN, dfgan: dfGAN,
+    dalle: dallE, "word-space": wordSpace, vilbert: viLBERT, flamingo, withArticle};
 }
 
 /* Answers messages {id, call, given}: what a model's generator yields is posted one by one, as {id, value}, then

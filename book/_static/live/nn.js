@@ -266,6 +266,20 @@ function mmlearnEngine() {
       const radius = Math.sqrt(-2 * Math.log(1 - out[j])), angle = 2 * Math.PI * out[j + 8];
       out[j] = radius * Math.cos(angle); out[j + 8] = radius * Math.sin(angle);}
     return out;};
+  /* Normal numbers between -bound and bound, of as many numbers of torch.rand(n, generator=…): eq:dfgan-truncated. The
+     distribution function is a series, and Newton's steps from the middle find where it has a value. */
+  const truncated = (n, seed, bound = 2) => {
+    const bits = generator(seed), density = x => Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
+    const below = x => {
+      let term = x, sum = x;
+      for (let k = 3; Math.abs(term) > 1e-17 * Math.abs(sum); k += 2) sum += term *= x * x / k;
+      return .5 + density(x) * sum;};
+    const tail = below(-bound);
+    return Float32Array.from({length: n}, () => {
+      const p = tail + (bits() & 0xffffff) / 2 ** 24 * (1 - 2 * tail);
+      let x = 0;
+      for (let i = 0; i < 40; i++) x += (p - below(x)) / density(x);
+      return x;});};
   /* torch.multinomial(odds, 1, generator=…): the place with the largest odds / e, e exponential, of 53 bits each. This
      place is i with the probability odds[i], for the shortest of several waits is. */
   const draw = (odds, bits) => {
@@ -340,6 +354,6 @@ function mmlearnEngine() {
 
   return {tensor, map, zip, add, reshape, rows, cat, transpose, matmul, relu, tanh, silu, quickGelu, gelu, glu, softmax,
     logSoftmax, normalise, conv, upsample, meanPool, cells, linear, batchNorm, groupNorm, layerNorm, embedding, project,
-    attend, past, attention, rotate, lstm, sinusoids, readSafetensors, generator, randn, draw, words, simpleWords,
-    tokeniser};
+    attend, past, attention, rotate, lstm, sinusoids, readSafetensors, generator, randn, truncated, draw, words,
+    simpleWords, tokeniser};
 }

@@ -684,8 +684,8 @@ const mmlearnWidgets = (() => {
           make("div", {className: "mm-row mm-tries"}, ...tries))), said, read);
     answer();};
 
-  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, dalle: writer,
-    "word-space": lexicon, vilbert: questioner, flamingo: namer};
+  const kinds = {"clip-mini-resnet": classifier, "captioner-grid": captioner, attngan: painter, dfgan: painter,
+    dalle: writer, "word-space": lexicon, vilbert: questioner, flamingo: namer};
   const show = (root, name, model) => {
     const inside = make("div", {className: "mm-widget"});
     root.replaceChildren(inside);

@@ -17,7 +17,7 @@ from mmlearn.data.pairs import SIZE, PairData
 from mmlearn.data.things import attributes_of, thing_pairs
 from mmlearn.data.tokenisers import PlainWordTokeniser
 from mmlearn.metrics.generation import attribute_scores
-from mmlearn.nn.feature_networks import SceneClassifier, resized
+from mmlearn.nn.feature_networks import SceneClassifier
 from mmlearn.nn.modes import seeded
 from mmlearn.text2image.dalle import DALLE, DALLEConfig
 from mmlearn.text2image.dvae import DVAE, DVAEConfig
@@ -76,7 +76,7 @@ def attribute_accuracy(model: TokenDrawer, judge: SceneClassifier, data: PairDat
                        **drawing: Any) -> dict[str, float]:
     """How often what a sentence of ``data`` asks for is in the picture, by the scene classifier."""
     drawn = model.draw([captions[0] for captions in data.captions], seed=seed, **drawing)
-    answers = judge.answers(resized(drawn, SIZE))
+    answers = judge.answers(drawn)
     found = attribute_scores(answers, attributes_of(data.scenes), judge.name)
     return {name: round(score.value, 4) for name, score in found.items()}
 

@@ -20,7 +20,6 @@ from mmlearn.data.batches import Batches
 from mmlearn.data.pairs import SIZE, PairData
 from mmlearn.data.things import thing_pairs
 from mmlearn.images_for_language.visual_words import k_means, random_start
-from mmlearn.nn.feature_networks import resized
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.nn.vision import patches
 from mmlearn.text2image.dvae import DVAE, DVAEConfig, DVAESchedule, kl_to_uniform, map_pixels
@@ -125,7 +124,7 @@ def beside(model: DVAE, test: PairData, train: PairData, seed: int = 0) -> dict[
                          F.interpolate(redrawn, size=images.shape[-2:], mode="area"))
 
     def answers(x: Tensor) -> dict[str, Tensor]:
-        parts = [judge.answers(resized(2 * part - 1, SIZE)) for part in x.split(100)]
+        parts = [judge.answers(2 * part - 1) for part in x.split(100)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     told, found = answers(images), {}

@@ -48,7 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge-steps", type=int, default=25, help="DDIM steps of what is judged")
     parser.add_argument("--first-steps", type=int, default=2000, help="of the base model, before the others, "
                         "on pictures of the first function alone, each with its first caption")
-    parser.add_argument("--steps", type=int, default=20_000, help="of the base model")
+    parser.add_argument("--steps", type=int, default=15_000, help="of the base model")
     parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
     parser.add_argument("--up-steps", type=int, default=6000, help="of the upsampler")
     parser.add_argument("--up-hole-steps", type=int, default=1000, help="of the upsampler with a hole")
@@ -67,6 +67,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="where the weights go (default: data/checkpoints)")
     parser.add_argument("--folder", type=Path, help="keep the runs here, to go on with them if they are "
                                                     "killed")
+    parser.add_argument("--only", choices=("base", "upsampler"),
+                        help="train this part into --folder and end: the two can be trained at once, and a "
+                             "last call without --only finds and judges both")
 
 
 def named(place: str) -> Callable[..., PairData]:
@@ -121,6 +124,8 @@ def watch_base(tokeniser: GLIDETokeniser, sets: Sequence[PairData], judge: Scene
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.only and args.folder is None:
+        raise ValueError(f"--only {args.only} leaves nothing behind without a --folder; name one")
     functions = [named(place) for place in args.pairs]
     counts = [*args.train, *[args.train[-1]] * len(functions)]
     sets = [make(count, "train", size=args.size) for make, count in zip(functions, counts)]
@@ -133,7 +138,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print(f"{len(tokeniser)} tokens; of the captions of 2000 pictures {cut} are longer than {args.context}",
           flush=True)
     settings = {name: value for name, value in vars(args).items()
-                if name not in ("out", "folder", "checkpoint", "encoders", "name")}
+                if name not in ("out", "folder", "checkpoint", "encoders", "name", "only")}
     histories: dict[str, History] = {}
 
     def train(name: str, model: GLIDE, steps: int, batch: int, lr: float, data: PairData = data) -> GLIDE:
@@ -154,28 +159,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with seeded(args.seed):
         base = GLIDE(GLIDEConfig.mini(len(tokeniser), args.size // 2, args.context))
         upsampler = GLIDE(GLIDEConfig.mini_upsampler(len(tokeniser), args.size, args.context))
-    if args.first_steps:
-        plain = replace(sets[0], captions=tuple(texts[:1] for texts in sets[0].captions))
-        train("first", base, args.first_steps, args.batch, args.lr, plain)
-        # what goes on are the weights themselves: their average is a thousand steps behind
-    base = train("base", base, args.steps, args.batch, args.lr)
-    if args.hole_steps:
-        base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
-    upsampler = train("upsampler", upsampler, args.up_steps, args.up_batch, args.lr)
-    if args.up_hole_steps:
-        upsampler = train("upsampler-hole", upsampler.widened_for_inpainting(), args.up_hole_steps,
-                          args.up_batch,
-                          args.lr / 4)
+    if args.only != "upsampler":
+        if args.first_steps:
+            plain = replace(sets[0], captions=tuple(texts[:1] for texts in sets[0].captions))
+            train("first", base, args.first_steps, args.batch, args.lr, plain)
+            # what goes on are the weights themselves: their average is a thousand steps behind
+        base = train("base", base, args.steps, args.batch, args.lr)
+        if args.hole_steps:
+            base = train("hole", base.widened_for_inpainting(), args.hole_steps, args.batch, args.lr / 4)
+    if args.only != "base":
+        upsampler = train("upsampler", upsampler, args.up_steps, args.up_batch, args.lr)
+        if args.up_hole_steps:
+            upsampler = train("upsampler-hole", upsampler.widened_for_inpainting(), args.up_hole_steps,
+                              args.up_batch, args.lr / 4)
+    curves = {"curves": {name: {"step": history.metric_steps,
+                                **{key: [round(v, 4) for v in values] for key, values
+                                   in history.metrics.items()}}
+                         for name, history in histories.items()},
+              "last loss": {name: round(history.smooth(200)[-1], 4) for name, history in histories.items()},
+              "seconds a step": {name: round(history.seconds / max(1, history.steps[-1]), 3)
+                                 for name, history in histories.items()}}
+    if args.only:
+        return {"settings": settings, **curves}
     painter = Painter.of(tokeniser, base, upsampler)
     found = {"parameters": parameters_of(painter), "settings": settings, "tokens": len(tokeniser),
-             **measured(painter, functions, judge, args),
-             "curves": {name: {"step": history.metric_steps,
-                               **{key: [round(v, 4) for v in values] for key, values
-                                  in history.metrics.items()}}
-                        for name, history in histories.items()},
-             "last loss": {name: round(history.smooth(200)[-1], 4) for name, history in histories.items()},
-             "seconds a step": {name: round(history.seconds / max(1, history.steps[-1]), 3)
-                                for name, history in histories.items()}}
+             **measured(painter, functions, judge, args), **curves}
     path = args.checkpoint or CHECKPOINTS / "glide.safetensors"
     save_painter(path, painter, found)
     if path.suffix and (size := path.stat().st_size) > LIMIT:

@@ -5,18 +5,20 @@ was trained with: the scene classifier, and chapter 4's CLIP.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
+from mmlearn.data.images import read_image
 from mmlearn.data.pairs import SIZE, PairData, pixels, signed_pixels
 from mmlearn.data.things import attributes_of, kinds_of, thing_pairs
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.metrics.generation import attribute_scores, compare, features_of, match_scores
-from mmlearn.nn.feature_networks import SceneClassifier, resized
+from mmlearn.nn.feature_networks import SceneClassifier, sharpened
 from mmlearn.nn.modes import eval_mode, seeded
 from mmlearn.text2image.painting import Drawer
 from mmlearn.text2image.pipeline import (
@@ -25,6 +27,7 @@ from mmlearn.text2image.pipeline import (
     load_char_cnn_rnn,
     load_damsm,
     load_judge,
+    pictures_of_sheet,
     save_text_to_image,
     sheet,
 )
@@ -38,6 +41,7 @@ from mmlearn.text2image.training import (
 )
 from mmlearn.text_for_vision.training import load_mini
 
+FILMED = 4          # of the sentences that are drawn over and over: those that a film of the training shows
 SHOWN = (
     "a blue car in the snow", "a red house in a meadow", "a green bird at night", "a grey cat in a room",
     "a green tree on a street", "a purple boat by the sea", "an orange balloon in the snow",
@@ -94,12 +98,17 @@ def judge_pictures(
     found = attribute_scores(judge.answers(drawn), wanted, judge.name)
     clip = load_mini("resnet")
     with eval_mode(clip.model), torch.no_grad():
-        bytes_ = ((resized(drawn, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
+        bytes_ = ((sharpened(drawn, SIZE) + 1) * 127.5).round().clamp(0, 255).byte()
         u = torch.cat([clip.model.encode_image(pixels(part)) for part in bytes_.split(250)])
         v = clip.model.encode_text(clip.tokeniser.batch(texts, clip.model.config.context))
     match = match_scores(u, v, "CLIP of chapter 4", classes=kinds_of(data.scenes))
     scores = {**sets, **found, **match}
     return {name: round(score.value, 4) for name, score in scores.items()}
+
+
+def film(sheets: Sequence[Path]) -> Image.Image:
+    """The first pictures of each of the ``sheets`` of ``SHOWN``, a row a sheet: a training, from the top."""
+    return sheet(torch.cat([pictures_of_sheet(read_image(path))[:FILMED] for path in sheets]), FILMED)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -144,4 +153,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     place = args.checkpoint or CHECKPOINTS / f"{args.system}.safetensors"
     is_beside = args.system == "gan-cls" and args.encoders.resolve() == place.resolve().parent
     save_text_to_image(place, trained, found, {"encoder": "char-cnn-rnn"} if is_beside else None)
+    sheets = sorted(args.folder.glob("drawn-*.png")) if args.folder else []
+    if sheets and len(sheets) == len(history.metric_steps):         # not where one was drawn twice: killed
+        film(sheets).save(place.with_name(f"{place.stem}-training.png"), optimize=True)
     return found

@@ -6,6 +6,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from PIL import Image
 
 from mmlearn.data.pairs import joined
 from mmlearn.data.things import thing_pairs
@@ -39,7 +40,11 @@ def test_judge_encoders_and_generators_are_trained_one_after_the_other(tmp_path,
                       tmp_path / system, "--evaluate-every", 1, "--checkpoint",
                       tmp_path / f"{system}.safetensors")
         assert found["curve"]["step"] == [1, 2] and found["unseen pairs"]["R-precision"] <= 1
-        assert len(list((tmp_path / system).glob("drawn-*.png"))) == 2
+        sheets = sorted((tmp_path / system).glob("drawn-*.png"))
+        assert len(sheets) == 2
+        with Image.open(tmp_path / f"{system}-training.png") as film, Image.open(sheets[1]) as second:
+            assert film.size == (64, 32)                                        # four sentences, two steps
+            assert film.crop((0, 16, 64, 32)).tobytes() == second.crop((0, 0, 64, 16)).tobytes()
         drawing = load_text_to_image(tmp_path / f"{system}.safetensors")
         assert drawing.draw(["a red car"]).shape == (1, 3, 16, 16)
 
@@ -54,6 +59,9 @@ def test_the_four_successors_are_measured_alike(capsys, tmp_path):
         assert found["parameters"].keys() == {"generator", judging}
         assert {"Frechet distance", "recall", "R-precision", "all", "spread"} <= found["test"].keys()
         assert found["seconds a step"] > 0 and found["seconds a picture"] > 0
+        table = successors.by_metric({"0": found, "1": found})
+        assert set(successors.LOWER_IS_BETTER) <= table.keys()
+        assert table["all, unseen pairs"] == [found["unseen pairs"]["all"]] * 2
 
 
 def tiny():

@@ -1,6 +1,6 @@
 """What the study of GLIDE's miniature measures: pictures of one thing whole, of two things by halves."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
 import pytest
@@ -42,6 +42,35 @@ def test_each_split_is_drawn_at_each_scale_of_guidance(painter):
         assert found[name]["guidance 3"].keys() == {"left", "right", "both", "setting", "all"}
     assert found["test"]["guidance 1"] != found["test"]["guidance 3"]
     assert found["processor seconds a picture"] > 0
+
+
+@pytest.mark.slow
+def test_parts_that_were_trained_apart_are_found_and_judged(monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "WATCHED", 2)
+    monkeypatch.setattr(study, "SHOWN", study.SHOWN[:2])
+    monkeypatch.setattr(study, "measured", lambda painter, *_: {
+        "drawn": list(painter.draw(["a red car"], steps=2).shape)})
+    few = ["--train", 20, "--first-steps", 1, "--steps", 1, "--hole-steps", 1, "--up-steps", 1,
+           "--up-hole-steps", 1, "--batch", 2, "--up-batch", 2, "--precision", "no", "--size", 32, "--folder",
+           tmp_path / "runs", "--checkpoint", tmp_path / "glide"]
+    parser = ArgumentParser()
+    study.add(parser)
+
+    def call(*more):
+        return study.run(parser.parse_args([str(word) for word in (*few, *more)]))
+
+    parts = [call("--only", "upsampler"), call("--only", "base")]
+    assert [list(part["last loss"]) for part in parts] == [["upsampler", "upsampler-hole"],
+                                                           ["first", "base", "hole"]]
+    assert not (tmp_path / "glide").exists()
+    whole = call()
+    assert whole["last loss"] == parts[0]["last loss"] | parts[1]["last loss"]
+    assert whole["drawn"] == [1, 3, 32, 32] and (tmp_path / "glide").exists()
+
+
+def test_a_part_without_a_folder_is_refused():
+    with pytest.raises(ValueError, match="--only base leaves nothing behind without a --folder"):
+        study.run(Namespace(only="base", folder=None))
 
 
 class Shows:
