@@ -8,18 +8,18 @@ second phase; a hole is one rectangle (the paper says "random regions"). Guidanc
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from mmlearn.data.pairs import PairBatch, PairBatches, PairData, signed_pixels
 from mmlearn.data.tokenisers import Tokeniser
 from mmlearn.text2image.diffusion import NoiseSchedule, diffusion_loss, velocity_weight
-from mmlearn.text2image.glide import GLIDE, drop_captions, quantised
+from mmlearn.text2image.glide import GLIDE, GLIDEText, drop_captions, quantised
 from mmlearn.text2image.noised_clip import NoisedCLIP, noised_clip_loss
 from mmlearn.train import History, fit, warmup_cosine
 
@@ -100,9 +100,62 @@ def train_diffusion(
     model.to(memory_format=torch.channels_last)                             # type: ignore[call-overload]
     batches = PairBatches(data, tokeniser, batch, seed=seed, max_len=model.config.text.context,
                           scale=sized(model.config.size))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=weight_decay, fused=True)
     return fit(model, objective, batches, steps=steps, optimizer=optimizer, ema=ema, clip=clip, seed=seed,
                schedule=warmup_cosine(lr, min(200, steps // 4), steps, lr * final), **options)
+
+
+class Naming(nn.Module):
+    """Captions (b, t) -> scores of each attribute's values, a linear map of the reader's last state."""
+
+    def __init__(self, text: GLIDEText, kinds: Mapping[str, int]) -> None:
+        super().__init__()
+        self.text = text
+        self.heads = nn.ModuleDict({name: nn.Linear(text.config.width, count)
+                                    for name, count in kinds.items()})
+
+    def forward(self, tokens: Int[Tensor, "b t"]) -> dict[str, Float[Tensor, "b _"]]:
+        last = self.text(tokens).states[:, -1]
+        return {name: head(last) for name, head in self.heads.items()}
+
+
+def train_reader(
+    model: GLIDE, tokens: Int[Tensor, "n t"], named: Mapping[str, Int[Tensor, " n"]], *, steps: int,
+    batch: int = 64, lr: float | int = 1e-3, seed: int = 0, **options: Any,
+) -> History:
+    """Teach the text transformer alone to say what captions name, and hold it still from then on, but for the
+    map to the timestep's embedding (GLIDE's learns with the U-Net, from scratch; Imagen's is held still).
+
+    ``named`` has for each attribute the number of its value in each caption, -1 where it has none. AdamW, the
+    rate falling along a cosine. Further options are those of ``fit``.
+    """
+    words = Naming(model.text, {name: int(numbers.max()) + 1 for name, numbers in named.items()})
+
+    values = torch.stack(list(named.values()), dim=1)
+
+    def objective(trained: Naming, batch: tuple[Tensor, Tensor]) -> Tensor:
+        texts, asked = batch
+        losses = [F.cross_entropy(scores, right, ignore_index=-1, reduction="sum")
+                  for scores, right in zip(trained(texts).values(), asked.unbind(1))]
+        return torch.stack(losses).sum() / len(texts)
+
+    def drawn(number: int) -> tuple[Tensor, Tensor]:
+        draws = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        rows = torch.randint(len(tokens), (batch,), generator=draws)
+        return tokens[rows], values[rows]
+
+    history = fit(words, objective, drawn, steps=steps, seed=seed, clip=1.0,
+                  optimizer=torch.optim.AdamW(words.parameters(), lr=lr, fused=True),
+                  schedule=warmup_cosine(lr, min(50, steps // 4), steps), **options)
+    hold_reader(model)
+    return history
+
+
+def hold_reader(model: GLIDE) -> GLIDE:
+    """The model, whose text transformer learns nothing more, but for the map to the timestep's embedding."""
+    model.text.requires_grad_(False).summary.requires_grad_(True)
+    return model
 
 
 def train_noised_clip(

@@ -134,6 +134,19 @@ def test_edit_refuses_in_one_sentence(models, place, arguments, sentence, capsys
     assert not (place / "out.png").exists() and not (place / "x.jpg").exists()
 
 
+def test_the_model_of_the_book_fills_holes_and_keeps_the_rest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[10:50, 20:40] = 255
+    Image.fromarray(before).save("picture.png")
+    Image.fromarray(mask).save("mask.png")
+    assert main(["edit", "picture.png", "--mask", "mask.png", "a red car in the snow", *QUICK,
+                 "--out", "x.png"]) == 0
+    after = pixels("x.png")
+    assert np.array_equal(after[mask == 0], before[mask == 0]) and not np.array_equal(after, before)
+
+
 def test_what_is_no_picture_is_not_replaced(models, place, capsys):
     (place / "notes.png").write_text("years of work")
     said = refused(capsys, "edit", "picture.png", "--mask", "mask.png", "a car", "--model", models / "hole",

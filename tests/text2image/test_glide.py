@@ -12,6 +12,8 @@ from torch import nn
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
 from mmlearn.data.pairs import PairData
+from mmlearn.data.things import attributes_of, thing_pairs
+from mmlearn.metrics.text_match import attribute_accuracy
 from mmlearn.nn.modes import blank, seeded
 from mmlearn.text2image import painting, pipeline
 from mmlearn.text2image.adm import ADMConfig
@@ -23,6 +25,7 @@ from mmlearn.text2image.diffusion_training import (
     reduced,
     sized,
     train_diffusion,
+    train_reader,
 )
 from mmlearn.text2image.glide import (
     GLIDE,
@@ -400,6 +403,20 @@ def test_a_handful_of_pictures_is_learned_and_saved_with_its_upsampler(tmp_path)
                                                                                                   16)
 
 
+def test_a_reader_learns_to_say_what_captions_name_and_is_held_still_then():
+    with seeded(0):
+        model = GLIDE(TINY)
+    tokens = WORDS.batch(TEXTS, TINY.text.context)
+    named = {"thing": torch.tensor([0, 1, 2, 3]), "colour": torch.tensor([1, 0, -1, -1])}
+    history = train_reader(model, tokens, named, steps=60, batch=16, lr=1e-2, progress=False)
+    assert history.loss[0] > math.log(4) and history.loss[-1] < 0.1
+    learnt = {name: weight.clone() for name, weight in model.text.state_dict().items()}
+    train_diffusion(model, coloured(), WORDS, steps=3, batch=4, lr=1e-2, progress=False)
+    changed = {name for name, weight in model.text.state_dict().items() if not weight.equal(learnt[name])}
+    assert changed == {"summary.weight", "summary.bias"}
+    assert not model.unet.conv_in.weight.equal(GLIDE(TINY).unet.conv_in.weight)
+
+
 # ---------------------------------------------------------------------------------------------------- drawing
 
 @pytest.fixture(scope="module")
@@ -633,3 +650,12 @@ def test_a_step_of_the_base_model_is_that_of_diffusers_scheduler():
         want = scheduler.step(output, 401, x, generator=g).prev_sample
     assert whole.timesteps[401] == 401
     torch.testing.assert_close(steps[1].x, want, atol=2e-5, rtol=1e-4)
+
+
+def test_the_miniature_of_the_book_draws_what_a_sentence_asks_for():
+    data, judge = thing_pairs(24, "test"), pipeline.load_judge()
+    texts = [captions[0] for captions in data.captions]
+    drawn = load_painter("glide").draw(texts, steps=15, method="ddim")
+    right = attribute_accuracy(judge.answers(drawn), attributes_of(data.scenes))
+    assert drawn.shape == (24, 3, 64, 64) and right["setting"] > 0.9 and right["colour"] > 0.7
+    assert right["category"] > 0.5              # 1 of 30 by chance

@@ -1,7 +1,10 @@
 """GLIDE's miniature: a base model at 32 pixels, the same for holes, an upsampler to 64; trained and judged.
 
 Survey: 2.3.  Trained on scenes of one thing and, from a function that gives such pairs, of two; judged by
-networks that it was not trained with, at several scales of guidance.
+networks that it was not trained with, at several scales of guidance, as are the other miniatures of the book
+on the same sentences.
+Differs from GLIDE: the base model's reader first learns alone, to say what captions name, and is then held
+still, since in a few thousand steps it learns little with the U-Net (``--reader-steps 0`` lets it).
 """
 
 import argparse
@@ -10,21 +13,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from mmlearn.data.glide_tokeniser import GLIDETokeniser
 from mmlearn.data.pairs import SIZE, PairData, joined
-from mmlearn.data.things import attributes_of
-from mmlearn.experiments.text2image.text_to_image import SHOWN, judge_pictures
+from mmlearn.data.things import attributes_of, side_scenes
+from mmlearn.experiments.text2image.text_to_image import SHOWN, film, judge_pictures
 from mmlearn.metrics.text_match import attribute_accuracy
 from mmlearn.nn.feature_networks import SceneClassifier
 from mmlearn.nn.modes import seeded
-from mmlearn.text2image.diffusion_training import denoising_errors, train_diffusion
+from mmlearn.text2image.diffusion_training import (
+    denoising_errors,
+    hold_reader,
+    train_diffusion,
+    train_reader,
+)
 from mmlearn.text2image.evaluation import read_two
 from mmlearn.text2image.glide import GLIDE, GLIDEConfig
-from mmlearn.text2image.painting import Drawer, Painter, save_painter
+from mmlearn.text2image.painting import Drawer, Painter, open_drawer, save_painter
 from mmlearn.text2image.pipeline import CHECKPOINTS, load_judge, sheet
 from mmlearn.train import History
 
@@ -33,7 +42,9 @@ MERGES = 4000           # at most: every word of the captions becomes one token
 WATCHED = 100           # validation sentences that are drawn while a model trains, in DDIM steps:
 WATCH_STEPS = 20
 LIMIT = 5_000_000       # bytes of the weights that are saved
+BESIDE = ("gan-cls", "attngan", "dmgan", "dfgan", "dalle")
 SIDES = "side-classifier.safetensors"
+NAMED = ("category", "colour", "left category", "left colour", "right category", "right colour", "setting")
 SPLITS = {"test": ("test", "two things"), "compositional": ("unseen pairs", "two things, unseen pairs")}
 
 
@@ -44,22 +55,28 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, nargs="+", default=[20_000], metavar="N",
                         help="training pictures, of each function in turn (the last number holds for the "
                              "rest)")
-    parser.add_argument("--test", type=int, default=300, help="sentences that are drawn for the scores")
+    parser.add_argument("--test", type=int, default=200, help="sentences that are drawn for the scores")
     parser.add_argument("--judge-steps", type=int, default=25, help="DDIM steps of what is judged")
-    parser.add_argument("--first-steps", type=int, default=2000, help="of the base model, before the others, "
+    parser.add_argument("--reader-steps", type=int, default=1000, help="of the base model's reader alone, "
+                        "which learns to say what captions name and is held still from then on; 0: it learns "
+                        "with the U-Net, as GLIDE's")
+    parser.add_argument("--first-steps", type=int, default=3000, help="of the base model, before the others, "
                         "on pictures of the first function alone, each with its first caption")
-    parser.add_argument("--steps", type=int, default=15_000, help="of the base model")
-    parser.add_argument("--hole-steps", type=int, default=2000, help="of the base model with a hole")
-    parser.add_argument("--up-steps", type=int, default=6000, help="of the upsampler")
-    parser.add_argument("--up-hole-steps", type=int, default=1000, help="of the upsampler with a hole")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--up-batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=11_000, help="of the base model")
+    parser.add_argument("--hole-steps", type=int, default=1000, help="of the base model with a hole")
+    parser.add_argument("--up-steps", type=int, default=4000, help="of the upsampler")
+    parser.add_argument("--up-hole-steps", type=int, default=500, help="of the upsampler with a hole")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--up-batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--drop", type=float, default=0.1, help="share of captions that are read as empty")
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--context", type=int, default=24, help="tokens of a caption")
     parser.add_argument("--size", type=int, default=SIZE, help="pixels a side in the end; the base has half")
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    parser.add_argument("--beside", nargs="*", default=list(BESIDE), metavar="MODEL",
+                        help="miniatures of the book, or saved models, that are judged on the same "
+                             "sentences")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--encoders", type=Path, default=CHECKPOINTS, help="where the judge is")
     parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
@@ -79,6 +96,23 @@ def named(place: str) -> Callable[..., PairData]:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--pairs {place}: {error}; give module:function") from None
+
+
+def captions_named(sets: Sequence[PairData], tokeniser: GLIDETokeniser) -> tuple[Tensor, dict[str, Tensor]]:
+    """All captions, and what the scene of each shows: the thing's category and colour, or those of the left
+    one and of the right one, and the place; -1 for what it has not."""
+    named: dict[str, list[Tensor]] = {}
+    for data in sets:
+        counts = torch.tensor([len(texts) for texts in data.captions])
+        one = of_one_thing(data)
+        parts = [("", data.scenes)] if one else list(zip(("left ", "right "), side_scenes(data.scenes)))
+        found = {f"{side}{name}".replace("left setting", "setting"): values.repeat_interleave(counts)
+                 for side, scenes in parts for name, values in attributes_of(scenes).items()
+                 if f"{side}{name}" != "right setting"}
+        for name in NAMED:
+            named.setdefault(name, []).append(found.get(name, torch.full((int(counts.sum()),), -1)))
+    tokens = tokeniser.batch([text for data in sets for texts in data.captions for text in texts])
+    return tokens, {name: torch.cat(values) for name, values in named.items()}
 
 
 def of_one_thing(data: PairData) -> bool:
@@ -147,6 +181,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
         base = not model.config.low
+        if base and args.reader_steps:
+            hold_reader(model)
         histories[name] = history = train_diffusion(
             model, data, tokeniser, steps=steps, batch=batch, lr=lr, drop=args.drop, ema=args.ema,
             seed=args.seed, precision=args.precision, folder=folder,
@@ -160,6 +196,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         base = GLIDE(GLIDEConfig.mini(len(tokeniser), args.size // 2, args.context))
         upsampler = GLIDE(GLIDEConfig.mini_upsampler(len(tokeniser), args.size, args.context))
     if args.only != "upsampler":
+        if args.reader_steps:
+            tokens, asked = captions_named(sets, tokeniser)
+            histories["reader"] = train_reader(
+                base, tokens, asked, steps=args.reader_steps, lr=args.lr, seed=args.seed, progress=False,
+                folder=None if args.folder is None else args.folder / "reader")
         if args.first_steps:
             plain = replace(sets[0], captions=tuple(texts[:1] for texts in sets[0].captions))
             train("first", base, args.first_steps, args.batch, args.lr, plain)
@@ -186,6 +227,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
              **measured(painter, functions, judge, args), **curves}
     path = args.checkpoint or CHECKPOINTS / "glide.safetensors"
     save_painter(path, painter, found)
+    found["beside"] = {name: beside(name, functions, judge, args) for name in args.beside}
+    steps = [histories[name].metric_steps for name in ("first", "base") if name in histories]
+    sheets = [] if args.folder is None else [sheet for name in ("first", "base")
+                                             for sheet in sorted((args.folder / name).glob("drawn-*.png"))]
+    if sheets and len(sheets) == sum(map(len, steps)):              # not where one was drawn twice: killed
+        film(sheets).save(path.with_name(f"{path.stem}-training.png"), optimize=True)
     if path.suffix and (size := path.stat().st_size) > LIMIT:
         raise ValueError(f"{path} has {size:,} bytes, a checkpoint of the book has {LIMIT:,} at most; make "
                          f"the "
@@ -220,7 +267,7 @@ def measured(painter: Painter, functions: Sequence[Callable[..., PairData]], jud
              args: argparse.Namespace) -> dict[str, Any]:
     """What is drawn of test sentences, and of pairs of colour and thing that were never seen together, at
     each scale of guidance: of one thing read whole, of two things each half; and how long a picture takes."""
-    began, drawn, sides = time.process_time(), 0, load_judge(args.encoders / SIDES)
+    sides = load_judge(args.encoders / SIDES)
     found: dict[str, Any] = {name: {} for names in SPLITS.values() for name in names}
     for make in functions:
         for split, names in SPLITS.items():
@@ -231,9 +278,29 @@ def measured(painter: Painter, functions: Sequence[Callable[..., PairData]], jud
                 at = At(painter, {"guidance": scale, "steps": args.judge_steps, "method": "ddim"})
                 scores = judge_pictures(at, judge, data) if is_one else sides_right(at, sides, data)
                 found[name][f"guidance {scale:g}"] = scores
-                drawn += len(data)
                 print(name, scale, scores, flush=True)
-    return {**found, "processor seconds a picture": round((time.process_time() - began) / max(1, drawn), 3)}
+    at = At(painter, {"guidance": max(args.guidance), "steps": args.judge_steps, "method": "ddim"})
+    return {**found, "processor seconds a picture": seconds_of(at)}
+
+
+def beside(name: str, functions: Sequence[Callable[..., PairData]], judge: SceneClassifier,
+           args: argparse.Namespace) -> dict[str, Any]:
+    """The same scores of what another model draws of the same sentences of one thing, its parameters without
+    critics, and its time."""
+    drawer = open_drawer(name)
+    found: dict[str, Any] = {split: judge_pictures(drawer, judge, make(args.test, place, size=args.size))
+                             for make in functions for place, (split, _) in SPLITS.items()
+                             if of_one_thing(make(1, place, size=args.size))}
+    print(name, found, flush=True)
+    return {**found, "parameters": sum(p.numel() for p in cast(nn.Module, drawer).parameters()),
+            "processor seconds a picture": seconds_of(drawer)}
+
+
+def seconds_of(drawer: Drawer) -> float:
+    """Processor time of a picture, where a few are drawn at once."""
+    began = time.process_time()
+    drawer.draw(SHOWN)
+    return round((time.process_time() - began) / len(SHOWN), 4)
 
 
 def sides_right(at: Drawer, judge: SceneClassifier, data: PairData) -> dict[str, float]:
