@@ -63,7 +63,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-steps", type=int, default=3000, help="of the base model, before the others, "
                         "on pictures of the first function alone, each with its first caption")
     parser.add_argument("--steps", type=int, default=11_000, help="of the base model")
-    parser.add_argument("--hole-steps", type=int, default=1000, help="of the base model with a hole")
+    parser.add_argument("--hole-steps", type=int, default=4000, help="of the base model with a hole")
     parser.add_argument("--up-steps", type=int, default=4000, help="of the upsampler")
     parser.add_argument("--up-hole-steps", type=int, default=500, help="of the upsampler with a hole")
     parser.add_argument("--batch", type=int, default=16)
