@@ -4,7 +4,8 @@ CLIP.
 Papers: A. Nichol et al. (2021), *GLIDE*, arXiv:2112.10741, sec. 4 (captions are dropped, regions erased).
 Survey: 2.3.
 Differs from the paper: captions are dropped from the first step on, where GLIDE drops 20 % of them in a
-second phase; a hole is one rectangle (the paper says "random regions"). Guidance plays no part in a loss.
+second phase; a hole is one rectangle (the paper says "random regions"); the reader may be taught alone, first
+(``train_reader``). Guidance plays no part in a loss.
 """
 
 import math
@@ -131,7 +132,6 @@ def train_reader(
     rate falling along a cosine. Further options are those of ``fit``.
     """
     words = Naming(model.text, {name: int(numbers.max()) + 1 for name, numbers in named.items()})
-
     values = torch.stack(list(named.values()), dim=1)
 
     def objective(trained: Naming, batch: tuple[Tensor, Tensor]) -> Tensor:
